@@ -1,0 +1,204 @@
+package schema
+
+// The registry types.
+const (
+	TypeZot          = "zot"
+	TypeHarbor       = "harbor"
+	TypeDistribution = "distribution"
+	// TypeMemory is the in-memory registry of tests; no file can name it.
+	TypeMemory = "memory"
+)
+
+// The drivers that run a registry.
+const (
+	DriverEmbedded = "embedded"
+	DriverProcess  = "process"
+	DriverDocker   = "docker"
+)
+
+// Config is one mode, loaded and checked: everything its files say.
+type Config struct {
+	Mode     string
+	Dir      string // directory that holds the modes' directory; paths stay inside
+	Registry Registry
+	State    StateConfig
+	Policy   Policy
+	Watch    Watch
+	Backup   *Backup
+	Owners   []Owner
+	// Desired holds the objects; its scope is the kinds that occur.
+	Desired State
+	// Directives says, sorted by key, what the file asks for beyond fields.
+	Directives []Directive
+}
+
+// Directive is what a file says of an object that is no field of it.
+type Directive struct {
+	Key        Key
+	Previously string // the object's former name
+	OnDelete   string // refuse, archive or purge (namespaces)
+	Paused     *Pause
+}
+
+// Pause keeps ocisync's hands off an object until a day.
+type Pause struct {
+	Until  *Date  `json:"until,omitzero"`
+	Reason string `json:"reason"`
+}
+
+// Login is an account at a registry; exactly one of User and Robot.
+type Login struct {
+	User     *string    `json:"user,omitzero"`
+	Robot    *string    `json:"robot,omitzero"`
+	Password *SecretRef `json:"password,omitzero" sync:"secret"`
+}
+
+// TLS says how a server's certificate is checked, and with which own
+// certificate ocisync or the registry it runs presents itself. Paths.
+type TLS struct {
+	CA       *string `json:"ca,omitzero"`
+	Cert     *string `json:"cert,omitzero"`
+	Key      *string `json:"key,omitzero"`
+	Insecure *bool   `json:"insecure,omitzero"` // no check; every plan says so
+}
+
+// Run says who runs the registry; absent where somebody else does.
+type Run struct {
+	Driver  string   `json:"driver"`
+	Image   string   `json:"image,omitempty"`
+	Binary  string   `json:"binary,omitempty"`
+	Args    []string `json:"args,omitempty"`
+	Data    string   `json:"data,omitempty"`
+	Listen  string   `json:"listen,omitempty"`
+	Network string   `json:"network,omitempty"`
+}
+
+// FilePaths names the files of a registry that somebody else runs on this host.
+type FilePaths struct {
+	Config   string `json:"config,omitempty"`
+	Htpasswd string `json:"htpasswd,omitempty"`
+	Log      string `json:"log,omitempty"`
+}
+
+// Registry is what a mode describes. Native settings (registry.zot and so on)
+// are the resource "settings" of the desired state.
+type Registry struct {
+	Type  string     `json:"type"`
+	URL   string     `json:"url"`
+	Login *Login     `json:"login,omitempty"`
+	Admin *Login     `json:"admin,omitempty"`
+	TLS   *TLS       `json:"tls,omitempty"`
+	Run   *Run       `json:"run,omitempty"`
+	Files *FilePaths `json:"files,omitempty"`
+}
+
+// Driver is the registry's driver, "" where somebody else runs it.
+func (r Registry) Driver() string {
+	if r.Run == nil {
+		return ""
+	}
+	return r.Run.Driver
+}
+
+// StateConfig says where the inventory lives.
+type StateConfig struct {
+	Store    string     `json:"store,omitempty"` // registry, dir or s3
+	Dir      string     `json:"dir,omitempty"`
+	URL      string     `json:"url,omitempty"` // of s3
+	Key      *SecretRef `json:"key,omitempty"`
+	Verify   string     `json:"verify,omitempty"`   // ed25519:<base64>
+	Instance string     `json:"instance,omitempty"` // this ocisync's name among several
+}
+
+// Policy guards a plan.
+type Policy struct {
+	Prune       []Kind      `json:"prune,omitempty"`
+	Protect     []string    `json:"protect,omitempty"` // key patterns: kind/glob
+	MaxDeletes  *MaxDeletes `json:"max_deletes,omitempty"`
+	Unsupported string      `json:"unsupported,omitempty"` // refuse or note
+	Outside     string      `json:"outside,omitempty"`     // deny or leave
+	Ignore      []Ignore    `json:"ignore,omitempty"`
+}
+
+// MaxDeletes refuses a plan whose deletes are more than both.
+type MaxDeletes struct {
+	Percent int `json:"percent"`
+	AtLeast int `json:"at_least"`
+}
+
+// Ignore leaves one field of matching objects alone.
+type Ignore struct {
+	Resource string `json:"resource"` // key pattern
+	Field    string `json:"field"`    // field path, or a prefix of whole parts
+	Reason   string `json:"reason"`
+	Until    *Date  `json:"until,omitempty"`
+}
+
+// Watch is for the watcher.
+type Watch struct {
+	Drift  []DriftRule `json:"drift,omitempty"`
+	Every  Duration    `json:"every,omitempty"`
+	Retry  Duration    `json:"retry,omitempty"`
+	Freeze []Window    `json:"freeze,omitempty"`
+	Open   []Window    `json:"open,omitempty"`
+}
+
+// DriftRule says what the watcher does about drift; Kind "" is the default.
+type DriftRule struct {
+	Kind Kind   `json:"kind,omitempty"`
+	Do   string `json:"do"` // report, correct or off
+}
+
+// Window is a stretch of time that starts by cron.
+type Window struct {
+	Cron   string `json:"cron"`
+	Hours  int    `json:"hours"`
+	Zone   string `json:"zone,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Backup is the declared backup.
+type Backup struct {
+	To       string     `json:"to"`
+	Schedule string     `json:"schedule,omitempty"`
+	Zone     string     `json:"zone,omitempty"`
+	Keep     BackupKeep `json:"keep,omitzero"`
+	Verify   bool       `json:"verify,omitempty"`
+	Login    *Login     `json:"login,omitempty"`
+}
+
+// BackupKeep says how many backups stay; those that either keeps.
+type BackupKeep struct {
+	Newest int      `json:"newest,omitempty"`
+	Within Duration `json:"within,omitempty"`
+}
+
+// Owner names who answers for matching objects.
+type Owner struct {
+	Resource string   `json:"resource"` // key pattern
+	Owners   []string `json:"owners"`
+}
+
+// Host is the operator's own file: what a mode may use of this machine.
+type Host struct {
+	Modes   string        `json:"modes,omitempty"`
+	Secrets HostSecrets   `json:"secrets,omitzero"`
+	Command []HostCommand `json:"command,omitempty"`
+	Lock    string        `json:"lock,omitempty"` // directory of lock files
+	State   string        `json:"state,omitempty"`
+}
+
+// HostSecrets bounds what references may reach.
+type HostSecrets struct {
+	Env     []string `json:"env,omitempty"`     // names beside OCISYNC_*
+	Dirs    []string `json:"dirs,omitempty"`    // for file references
+	Deliver []string `json:"deliver,omitempty"` // where secrets may be written
+	Age     string   `json:"age,omitempty"`     // identity file
+}
+
+// HostCommand is a program that a mode may name.
+type HostCommand struct {
+	Name    string   `json:"name"`
+	Run     []string `json:"run"`
+	Timeout Duration `json:"timeout,omitempty"`
+}

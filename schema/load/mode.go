@@ -1,0 +1,260 @@
+// Package load turns a mode's TOML files into a [schema.Config], or into a
+// list of everything that is wrong with them, each with its place and remedy.
+//
+// Start with [Mode]. Its stages, of which each runs even if the one before
+// found problems: read and bound the files; [Parse] each into a [Tree]; merge
+// the trees; lay the blocks over their defaults; check keys, rules and
+// references on the tree; ask CUE about each distinct object; decode. CUE only
+// rejects: what is decoded is the tree. What CUE's definitions allow is read
+// from them by define.go, for messages, documentation and editors.
+//
+// The package reads files and changes none. Nothing in it is shared between
+// calls.
+package load
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Bounds of one mode.
+const (
+	maxFiles = 1000
+	maxTotal = 16 << 20
+)
+
+// common is the directory whose files belong to every mode.
+const common = "common"
+
+// Modes lists the modes below root, the directory that holds their
+// directories: sorted, without common.
+func Modes(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("modes directory: %w; name the directory that holds one directory for each mode", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != common && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Mode loads root/<name>/*.toml together with root/common/*.toml. A problem
+// with what the files say is returned as [Errors], all of them at once; an
+// unknown mode as an error that lists the modes there are.
+func Mode(root, name string) (*schema.Config, error) {
+	cfg, problems, err := loadMode(root, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := problems.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+func loadMode(root, name string) (*schema.Config, Errors, error) {
+	c, tree, err := openMode(root, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := c.mode(tree)
+	cfg.Mode = name
+	return cfg, c.problems, nil
+}
+
+// openMode reads a mode's files into one tree and a checker for it.
+func openMode(root, name string) (*checker, *Node, error) {
+	modes, err := Modes(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.Contains(modes, name) {
+		text := "there are none; ocisync init makes the first"
+		if len(modes) > 0 {
+			text = "the modes are " + strings.Join(modes, ", ")
+			if s := suggest(name, modes); s != "" {
+				text = fmt.Sprintf("did you mean %q? %s", s, text)
+			}
+		}
+		return nil, nil, fmt.Errorf("no mode %q in %s; %s", name, root, text)
+	}
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := newChecker()
+	if err != nil {
+		return nil, nil, err
+	}
+	c.dir, c.inMode = filepath.Dir(abs), true
+	var trees []*Tree
+	total := 0
+	for _, dir := range []string{name, common} {
+		files, err := modeFiles(filepath.Join(root, dir))
+		if err != nil && (dir != common || !errors.Is(err, fs.ErrNotExist)) {
+			return nil, nil, err
+		}
+		for _, f := range files {
+			shown := filepath.ToSlash(filepath.Join(root, dir, f))
+			data, err := readBounded(c.dir, filepath.Join(abs, dir, f), shown)
+			if err != nil {
+				return nil, nil, err
+			}
+			if total += len(data); total > maxTotal || len(trees) >= maxFiles {
+				return nil, nil, fmt.Errorf("%s: the mode is larger than %d MiB or %d files; split it into several modes", filepath.Join(root, name), maxTotal>>20, maxFiles)
+			}
+			t := newTree(shown, data)
+			p := parser{tree: t}
+			p.run()
+			c.problems = append(c.problems, p.problems...)
+			t.dir = path.Join(filepath.Base(abs), dir)
+			trees = append(trees, t)
+		}
+		if dir == name && len(files) == 0 {
+			return nil, nil, fmt.Errorf("mode %q has no *.toml file in %s; ocisync init writes a first one", name, filepath.Join(root, dir))
+		}
+	}
+	return c, c.merge(trees), nil
+}
+
+func newChecker() (*checker, error) {
+	defs, err := define()
+	if err != nil {
+		return nil, err
+	}
+	j, err := newJudge(defs)
+	if err != nil {
+		return nil, err
+	}
+	return &checker{defs: defs, judge: j, names: map[string][]string{}, checked: map[string]bool{}}, nil
+}
+
+func modeFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mode: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() && strings.HasSuffix(e.Name(), ".toml") && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil // ReadDir sorts
+}
+
+// readBounded reads a regular file, once it is known to lie inside dir.
+func readBounded(dir, file, shown string) ([]byte, error) {
+	target, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	realDir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	rel, err := filepath.Rel(realDir, target)
+	if err != nil || !filepath.IsLocal(rel) {
+		return nil, fmt.Errorf("%s: the link leads out of %s; put the file itself there", shown, dir)
+	}
+	info, err := os.Lstat(target)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is not a regular file; remove it or give it another name", shown)
+	}
+	root, err := os.OpenRoot(realDir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	defer root.Close()
+	f, err := root.Open(rel)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+	}
+	return data, nil
+}
+
+// cause drops the path that the operating system's error repeats.
+func cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// merge joins files into one tree: tables with each other, anything else
+// stands once. version may stand in every file.
+func (c *checker) merge(trees []*Tree) *Node {
+	root := &Node{Kind: Table, form: merged}
+	for _, t := range trees {
+		if root.tree == nil {
+			root.tree = t
+		}
+		c.mergeInto(root, t.Root, "")
+	}
+	return root
+}
+
+func (c *checker) mergeInto(into, from *Node, at string) {
+	for _, f := range from.Fields {
+		p := join(at, f.Key)
+		old := into.Get(f.Key)
+		switch {
+		case old == nil:
+			into.add(f)
+		case old.open() && f.open():
+			if old.form != merged {
+				copied := *old
+				copied.form = merged
+				copied.Fields, copied.index = nil, nil
+				for _, x := range old.Fields {
+					copied.add(x)
+				}
+				into.set(&copied)
+				old = &copied
+			}
+			if old.Range == old.KeyRange && f.form == header { // named on the way only: the header is the better place
+				old.tree, old.Range, old.KeyRange = f.tree, f.Range, f.KeyRange
+			}
+			c.mergeInto(old, f, p)
+		case p == "version":
+			c.version(f) // any file may say it
+		default:
+			problem := f.tree.problem(f.KeyRange.Start, p, "stands in two files", "remove one of the two")
+			problem.Also = old.KeyPosition()
+			c.problems = append(c.problems, problem)
+		}
+	}
+}
+
+// set replaces the field of the same key.
+func (n *Node) set(f *Node) {
+	for i, x := range n.Fields {
+		if x.Key == f.Key {
+			n.Fields[i] = f
+			return
+		}
+	}
+	n.add(f)
+}

@@ -1,0 +1,189 @@
+package load
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// reference checks that a name is declared, if the mode declares any object of
+// that kind; remotes must be declared.
+func (c *checker) reference(n *Node, kind, path string, isKey bool) {
+	word := n.Text
+	if isKey {
+		word = n.Key
+	}
+	if kind == "namespace_or_all" {
+		kind = "namespace"
+		if word == "*" {
+			return
+		}
+	}
+	names := c.names[kind]
+	if slices.Contains(names, word) || len(names) == 0 && kind != string(schema.KindRemote) {
+		return
+	}
+	what := kind + ` "` + clip(word) + `" is not declared`
+	want := "add [" + Path(kind, word) + "]"
+	if s := suggest(word, names); s != "" {
+		want = `did you mean "` + s + `"?`
+	}
+	if isKey {
+		c.reportKey(n, path, what, want)
+		return
+	}
+	c.report(n, path, what, want)
+}
+
+// tableRules applies the rules of a whole table.
+func (c *checker) tableRules(n *Node, d *def, path string) {
+	has := func(keys ...string) (count int) {
+		for _, k := range keys {
+			if n.Get(k) != nil {
+				count++
+			}
+		}
+		return count
+	}
+	for _, r := range d.checks {
+		switch r {
+		case "keep":
+			if has("newest", "newest_pulled", "pushed_within", "pulled_within", "always") == 0 {
+				c.report(n, path, "the rule keeps nothing", "add newest, newest_pulled, pushed_within, pulled_within or always = true")
+			}
+		case "some":
+			if len(n.Fields) == 0 {
+				c.report(n, path, "the table is empty", "add one of "+fieldNames(d))
+			}
+		case "one":
+			if len(n.Fields) != 1 {
+				c.report(n, path, "exactly one key belongs here", "write one of "+fieldNames(d))
+			}
+		case "login":
+			if has("user", "robot") != 1 {
+				c.report(n, path, "an account is exactly one of user and robot", `write user = "…" or robot = "…"`)
+			}
+		case "source":
+			if has("file", "docker_config", "command") != 1 {
+				c.report(n, path, "a secret goes to exactly one place", "write one of file, docker_config and command")
+			}
+			if args := n.Get("args"); args != nil && n.Get("command") == nil {
+				c.reportKey(args, join(path, "args"), "args goes with command", `add command = "…", or remove it`)
+			}
+		case "replication":
+			if has("to", "from") != 1 {
+				c.report(n, path, "a replication has exactly one of to and from", "name the remote that is written or read")
+			}
+		case "ignore":
+			c.ignored(n, path)
+		}
+	}
+}
+
+func fieldNames(d *def) string {
+	var names []string
+	for _, f := range d.fields {
+		names = append(names, f.name)
+	}
+	return enumerate(names)
+}
+
+// ignored checks that the field an ignore names exists.
+func (c *checker) ignored(n *Node, path string) {
+	res, field := n.Get("resource"), n.Get("field")
+	if res == nil || field == nil || res.Kind != String || field.Kind != String {
+		return
+	}
+	kind := kindOf(res.Text)
+	if !kind.Valid() || kind == schema.KindSettings {
+		return
+	}
+	d := c.defs.kind(kind)
+	parts := splitPath(field.Text)
+	for i, part := range parts {
+		if d.checked("secret") {
+			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" goes into a reference`, "write "+quote(strings.Join(parts[:i], ".")))
+			return
+		}
+		if d.rest != nil || d.open || len(d.alts) > 0 {
+			return
+		}
+		f := d.field(part)
+		if f == nil {
+			var names []string
+			for _, x := range d.fields {
+				names = append(names, x.name)
+			}
+			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), oneOf(part, names))
+			return
+		}
+		d = f.def
+	}
+}
+
+// crossChecks are conditions between blocks. They look at the tree, so that
+// they hold even where a block has other problems.
+func (c *checker) crossChecks(root *Node) {
+	reg := root.Get("registry")
+	if reg == nil || reg.Kind != Table {
+		return
+	}
+	typ, run := reg.Get("type").text(), reg.Get("run")
+	if typ == schema.TypeZot || typ == schema.TypeDistribution {
+		c.loginUser(root, reg.Get("login"))
+	}
+	if run == nil || run.Kind != Table {
+		return
+	}
+	if typ == schema.TypeHarbor {
+		c.report(run, "registry.run", "Harbor is run by its own installer", "remove the table")
+		return
+	}
+	driver := run.Get("driver").text()
+	if driver == schema.DriverEmbedded && typ != schema.TypeDistribution {
+		c.report(run.Get("driver"), "registry.run.driver", `"embedded" runs the type "distribution" only`, `write "docker" or "process", or change registry.type`)
+	}
+	need := func(key, what string) {
+		if run.Get(key) == nil {
+			c.report(run, "registry.run", `the key "`+key+`" is missing`, "name "+what)
+		}
+	}
+	switch driver {
+	case schema.DriverDocker:
+		need("image", "the container image")
+	case schema.DriverProcess:
+		need("binary", "the program")
+	}
+	need("data", "the directory of the data")
+}
+
+// text is a node's text, "" if it is none.
+func (n *Node) text() string {
+	if n == nil || n.Kind != String {
+		return ""
+	}
+	return n.Text
+}
+
+// loginUser checks that ocisync's own account stays an administrator when the
+// mode manages users.
+func (c *checker) loginUser(root, login *Node) {
+	users := root.Get("user")
+	if login == nil || users == nil || len(users.Fields) == 0 {
+		return
+	}
+	name := login.Get("user")
+	if name == nil || name.Kind != String {
+		return
+	}
+	u := users.Get(name.Text)
+	if u == nil {
+		c.reference(name, "user", "registry.login.user", false)
+		return
+	}
+	admin := overlay(u, root.Get("defaults").Get("user")).Get("admin")
+	if admin == nil || admin.Text != "true" {
+		c.report(name, "registry.login.user", `user "`+clip(name.Text)+`" is not an administrator`, "write admin = true in ["+Path("user", name.Text)+"], or log in as another")
+	}
+}

@@ -1,0 +1,54 @@
+package schema
+
+import (
+	"errors"
+	"strings"
+)
+
+// SecretRef says where a secret is found. It never holds the secret. Exactly
+// one of Env, File, Age and Command is set.
+type SecretRef struct {
+	Env     string   `json:"env,omitempty"`     // name of an environment variable
+	File    string   `json:"file,omitempty"`    // path below a directory the host file lists
+	Age     string   `json:"age,omitempty"`     // path of an age-encrypted file of the mode's tree
+	Command string   `json:"command,omitempty"` // name of a command the host file defines
+	Args    []string `json:"args,omitempty"`    // its further arguments
+}
+
+// Check reports whether exactly one source is named.
+func (r SecretRef) Check() error {
+	n := 0
+	for _, s := range []string{r.Env, r.File, r.Age, r.Command} {
+		if s != "" {
+			n++
+		}
+	}
+	if n != 1 {
+		return errors.New("a secret reference names exactly one of env, file, age and command")
+	}
+	if len(r.Args) > 0 && r.Command == "" {
+		return errors.New("args goes with command")
+	}
+	return nil
+}
+
+// String names the source, for messages: "env OCISYNC_PASSWORD".
+func (r SecretRef) String() string {
+	switch {
+	case r.Env != "":
+		return "env " + r.Env
+	case r.File != "":
+		return "file " + r.File
+	case r.Age != "":
+		return "age " + r.Age
+	}
+	return strings.Join(append([]string{"command", r.Command}, r.Args...), " ")
+}
+
+// Delivery says where a generated secret is taken: exactly one of the three.
+type Delivery struct {
+	File         string   `json:"file,omitempty"`          // written 0600, below a directory the host file lists
+	DockerConfig string   `json:"docker_config,omitempty"` // a Docker client's config.json, likewise
+	Command      string   `json:"command,omitempty"`       // name of a command the host file defines
+	Args         []string `json:"args,omitempty"`
+}
