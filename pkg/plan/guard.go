@@ -1,0 +1,317 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// GuardInput is what the guards look at beside the plan.
+type GuardInput struct {
+	Policy    schema.Policy
+	Ownership Ownership
+	Desired   schema.State
+	Live      schema.State
+	// Approved is the digest somebody approved, or "". It lets pass what is
+	// held, and a delete guard that is exceeded, if it is this plan's digest.
+	Approved string
+}
+
+// Guard returns the plan with its dangerous changes held or refused. What is
+// held stays held with everything that depends on it. An approval of another
+// plan refuses this one. It is pure, like Diff.
+func Guard(p Plan, in GuardInput) Plan {
+	p.Changes, p.Held = slices.Clone(p.Changes), slices.Clone(p.Held)
+	p.Refusals, p.Notes = slices.Clone(p.Refusals), slices.Clone(p.Notes)
+	in.Live.Resources = sorted(in.Live.Resources, compareResources)
+	in.Desired.Resources = sorted(in.Desired.Resources, compareResources)
+	p.protect(in)
+	over := p.overLimit(in)
+	p.hold(in)
+	digest := ""
+	if in.Approved != "" {
+		digest = p.Approval()
+	}
+	switch {
+	case in.Approved != "" && in.Approved == digest:
+		for _, h := range p.Held {
+			p.Changes = append(p.Changes, h.Change)
+		}
+		p.Held = nil
+	case over != "":
+		p.Refusals = append(p.Refusals, Refusal{Why: over})
+	}
+	if in.Approved != "" && in.Approved != digest && p.Pending() {
+		p.Refusals = append(p.Refusals, Refusal{Why: fmt.Sprintf("what was approved, %s, is another plan than this one, %s; look at this plan and approve it if it is meant", in.Approved, digest)})
+	}
+	p.sort()
+	return p
+}
+
+// protect refuses deletes and replaces of protected objects, and of namespaces
+// that would take protected objects along. A pattern that this plan takes off
+// still protects in it.
+func (p *Plan) protect(in GuardInput) {
+	patterns := slices.Concat(in.Policy.Protect, in.Ownership.Protected)
+	slices.Sort(patterns)
+	patterns = slices.Compact(patterns)
+	for _, pat := range patterns {
+		if !doublestar.ValidatePattern(pat) {
+			p.Refusals = append(p.Refusals, Refusal{Why: fmt.Sprintf("policy.protect %q is not a pattern, so it protects nothing; write it as kind/name, with * for any text", pat)})
+		}
+	}
+	protects := func(k schema.Key) (string, bool) {
+		i := slices.IndexFunc(patterns, func(pat string) bool { return MatchKey(pat, k) })
+		if i < 0 {
+			return "", false
+		}
+		return patterns[i], true
+	}
+	if len(patterns) == 0 {
+		return
+	}
+	for _, c := range p.Changes {
+		if c.Action != Delete && c.Action != Replace {
+			continue
+		}
+		if pat, yes := protects(c.Key); yes {
+			why := fmt.Sprintf("%s of a protected object (policy.protect %q); put the object back, or apply a change that only takes the protection off first", c.Action, pat)
+			p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
+		}
+		if c.Key.Kind != schema.KindNamespace {
+			continue
+		}
+		for _, r := range in.Live.Resources {
+			if ns, child := r.Key.Namespace(); !child || ns != c.Key {
+				continue
+			}
+			if pat, yes := protects(r.Key); yes {
+				why := fmt.Sprintf("%s would take along %s, which is protected (policy.protect %q); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, pat)
+				p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
+			}
+		}
+	}
+}
+
+// overLimit says that policy.max_deletes is exceeded, or "". Kinds that hold
+// content do not count: they ask always.
+func (p *Plan) overLimit(in GuardInput) string {
+	if in.Policy.MaxDeletes == nil {
+		return ""
+	}
+	deletes := 0
+	for _, c := range p.Changes {
+		if !c.Key.Kind.HoldsContent() {
+			deletes += c.Deletes()
+		}
+	}
+	m := in.Policy.MaxDeletes
+	if deletes == 0 || deletes <= m.AtLeast {
+		return ""
+	}
+	owned := sorted(in.Ownership.Owned, schema.Key.Compare)
+	total := 0
+	for _, r := range in.Live.Resources {
+		if r.Key.Kind.HoldsContent() {
+			continue
+		}
+		_, mine := slices.BinarySearchFunc(owned, r.Key, schema.Key.Compare)
+		if _, declared := in.Desired.Get(r.Key); declared || mine {
+			total += elements(r.Spec)
+		}
+	}
+	if deletes*100 <= m.Percent*total {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d managed objects, members and rules would be deleted, more than policy.max_deletes allows (%d %% and %d); if that is meant, approve this plan",
+		deletes, total, m.Percent, m.AtLeast)
+}
+
+// hold moves changes that need an approval, and all that depends on them, out
+// of the list.
+func (p *Plan) hold(in GuardInput) {
+	held := map[schema.Key]string{}
+	var queue []schema.Key
+	mark := func(c Change, why string) {
+		if why != "" && held[c.Key] == "" && !c.Recorded() {
+			held[c.Key] = why
+			queue = append(queue, c.Key)
+		}
+	}
+	renamed := moves{}
+	for _, c := range p.Changes {
+		if c.Action == Rename && c.Before != nil {
+			renamed[c.Key] = c.Before.Key
+		}
+	}
+	for _, c := range p.Changes {
+		mark(c, holdWhy(c, in.Ownership, renamed))
+	}
+	waits := p.waiting()
+	for {
+		for len(queue) > 0 {
+			on := queue[0]
+			queue = queue[1:]
+			for _, c := range waits[on] {
+				mark(c, fmt.Sprintf("depends on %s, which is held", on))
+			}
+		}
+		// What is held makes nothing that could stand in for the last one.
+		last := p.lastOfKind(in.Live, held)
+		for _, c := range p.Changes {
+			if c.Action == Delete && last[c.Key.Kind] {
+				mark(c, fmt.Sprintf("deletes the last %s", c.Key.Kind))
+			}
+		}
+		if len(queue) == 0 {
+			break
+		}
+	}
+	var rest []Change
+	for _, c := range p.Changes {
+		if why := held[c.Key]; why != "" && !c.Recorded() {
+			p.Held = append(p.Held, Held{c, why})
+			continue
+		}
+		rest = append(rest, c)
+	}
+	p.Changes = rest
+}
+
+func holdWhy(c Change, o Ownership, renamed moves) string {
+	switch c.Action {
+	case Delete:
+		if c.Key.Kind == schema.KindNamespace {
+			return "a namespace is deleted only with an approval"
+		}
+		if o.Pruned == nil || !o.Pruned(c.Key.Kind) {
+			return fmt.Sprintf("the first time that objects of kind %s are pruned", c.Key.Kind)
+		}
+	case Replace:
+		if c.Key.Kind == schema.KindNamespace {
+			return "a namespace is replaced only with an approval"
+		}
+		return removalWhy(c, o, renamed)
+	case Update, Rename:
+		return removalWhy(c, o, renamed)
+	case Create, Adopt, Forget, Unprotect:
+	}
+	return ""
+}
+
+// removalWhy holds what takes away the entries of a list that ocisync did not
+// manage until now, or all of a table of rights.
+func removalWhy(c Change, o Ownership, renamed moves) string {
+	if c.Deletes() == 0 {
+		return ""
+	}
+	var before flat
+	if spec, ok := o.applied(renamed.former(c.Key)); ok {
+		before = flatten(spec)
+	}
+	for _, f := range c.Fields {
+		_, listed := before.get(f.Path)
+		if f.Removes > 0 && !listed && !before.isComplete(f.Path) {
+			return fmt.Sprintf("%s is managed for the first time, and this takes away what it holds", listOf(f.Path, c))
+		}
+	}
+	if table := emptied(c); table != "" {
+		return fmt.Sprintf("takes away every entry of %s", table)
+	}
+	return ""
+}
+
+// emptied names a table of rights that held entries and ends with none.
+func emptied(c Change) string {
+	if c.Before == nil || c.After == nil {
+		return ""
+	}
+	before, after := flatten(c.Before.Spec), flatten(c.After.Spec)
+	entries := func(f flat, prefix string) int {
+		n := 0
+		for _, l := range f.leaves {
+			if strings.HasPrefix(l.path, prefix) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, prefix := range after.complete {
+		if entries(before, prefix) > 0 && entries(after, prefix) == 0 {
+			return strings.TrimSuffix(prefix, ".")
+		}
+	}
+	return ""
+}
+
+// listOf names the list or table that a path belongs to.
+func listOf(path string, c Change) string {
+	if c.After != nil {
+		for _, prefix := range flatten(c.After.Spec).complete {
+			if len(path) > len(prefix) && path[:len(prefix)] == prefix {
+				return prefix[:len(prefix)-1]
+			}
+		}
+	}
+	return path
+}
+
+// lastOfKind tells of which kinds the plan deletes objects and leaves none.
+func (p *Plan) lastOfKind(live schema.State, held map[schema.Key]string) map[schema.Kind]bool {
+	left := map[schema.Kind]int{}
+	for _, r := range live.Resources {
+		left[r.Key.Kind]++
+	}
+	deleted := map[schema.Kind]bool{}
+	for _, c := range p.Changes {
+		switch c.Action {
+		case Delete:
+			left[c.Key.Kind]--
+			deleted[c.Key.Kind] = true
+		case Create:
+			if held[c.Key] == "" {
+				left[c.Key.Kind]++
+			}
+		}
+	}
+	out := map[schema.Kind]bool{}
+	for k := range deleted {
+		out[k] = left[k] <= 0
+	}
+	return out
+}
+
+// waiting maps each key to the changes that cannot go before its change: those
+// that need it, and deletes of what its live object still uses. A delete needs
+// nothing but the namespace it is in.
+func (p *Plan) waiting() map[schema.Key][]Change {
+	out := map[schema.Key][]Change{}
+	deletes := map[schema.Key]Change{}
+	for _, c := range p.Changes {
+		if c.Action == Delete {
+			deletes[c.Key] = c
+			if ns, ok := c.Key.Namespace(); ok {
+				out[ns] = append(out[ns], c)
+			}
+			continue
+		}
+		for _, need := range c.Needs() {
+			out[need] = append(out[need], c)
+		}
+	}
+	for _, c := range p.Changes {
+		if c.Before == nil || len(deletes) == 0 {
+			continue
+		}
+		for _, used := range (Change{Key: c.Key, Before: c.Before}).Needs() {
+			if d, ok := deletes[used]; ok {
+				out[c.Key] = append(out[c.Key], d)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,39 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+func TestAPlanListsTheRepositoriesThatClose(t *testing.T) {
+	live := schema.State{
+		Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}},
+		Repositories: []schema.RepositoryInfo{
+			{Name: "alone", Tags: 2}, {Name: "new/api", Tags: 3}, {Name: "newer/api", Tags: 5}, {Name: "ocisync/state", Tags: 1}, {Name: "team/web", Tags: 7},
+		},
+	}
+	closes := Change{Action: Update, Key: schema.Key{Kind: schema.KindSettings}, Fields: []Field{{Path: "values.policy.outside", Old: `"leave"`, New: `"deny"`}}}
+	made := Change{Action: Create, Key: schema.Key{Kind: schema.KindNamespace, Name: "new"}}
+	p := Plan{Changes: []Change{closes, made}}
+	if d := cmp.Diff([]string{"*", "new"}, Needs(p).Repositories); d != "" {
+		t.Error(d)
+	}
+	live.Scope.Repositories = Needs(p).Repositories
+	got := WithImpact(p, live)
+	if d := cmp.Diff([]string{"closes to all but admins what lies in no namespace: alone, new/api, newer/api"}, got.Changes[0].Impact); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"1 repository, 3 tags there already come under it"}, got.Changes[1].Impact); d != "" {
+		t.Error(d)
+	}
+	if p.Changes[0].Impact != nil {
+		t.Error("the plan given was changed")
+	}
+	opens := Plan{Changes: []Change{{Action: Update, Key: closes.Key, Fields: []Field{{Path: "values.policy.outside", Old: `"deny"`, New: `"leave"`}}}}}
+	if len(Needs(opens).Repositories) > 0 || WithImpact(opens, live).Changes[0].Impact != nil {
+		t.Error("opening closes nothing")
+	}
+}
