@@ -1,0 +1,238 @@
+package secret
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// defaultDeliver is where secrets go unless the host file says otherwise.
+const defaultDeliver = "/run/ocisync"
+
+// maxDockerConfig bounds a Docker client's configuration.
+const maxDockerConfig = 1 << 20
+
+// login is the form of a delivered file: one JSON object, so that login name
+// and secret change together.
+type login struct {
+	Registry string `json:"registry"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// Deliver takes a login for a registry to where a mode says, replacing what
+// was delivered there before. Files are written 0600, whole or not at all,
+// below the directories that the host file lists, and through no link: a plain
+// one as a JSON object of registry, username and password. A command gets the secret on its standard input, and the rest as
+// OCISYNC_REGISTRY and OCISYNC_USERNAME in its environment.
+func (r *Resolver) Deliver(ctx context.Context, d schema.Delivery, user, secret, registryHost string) error {
+	if err := r.deliver(ctx, d, login{registryHost, user, secret}); err != nil {
+		return fmt.Errorf("delivering the secret of %q: %w", user, err)
+	}
+	return nil
+}
+
+func (r *Resolver) deliver(ctx context.Context, d schema.Delivery, l login) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if l.Password == "" || l.Username == "" || l.Registry == "" {
+		return errors.New("a delivery takes a registry, a name and a secret")
+	}
+	switch {
+	case d.File != "" && d.DockerConfig == "" && d.Command == "":
+		return r.deliverFile(d.File, func([]byte) ([]byte, error) {
+			b, err := json.Marshal(l) //nolint:gosec // to deliver the password is the purpose
+			return append(b, '\n'), err
+		})
+	case d.DockerConfig != "" && d.File == "" && d.Command == "":
+		return r.deliverFile(d.DockerConfig, func(have []byte) ([]byte, error) { return mergeDocker(have, l) })
+	case d.Command != "" && d.File == "" && d.DockerConfig == "":
+		env := []string{"OCISYNC_REGISTRY=" + l.Registry, "OCISYNC_USERNAME=" + l.Username}
+		if _, err := r.run(ctx, d.Command, d.Args, env, l.Password); err != nil {
+			return fmt.Errorf("command %s: %w", d.Command, err)
+		}
+		return nil
+	}
+	return errors.New("a delivery names exactly one of file, docker_config and command")
+}
+
+// deliverFile rewrites a file below the host's directories.
+func (r *Resolver) deliverFile(path string, renew func(have []byte) ([]byte, error)) error {
+	dirs := r.host.Secrets.Deliver
+	if dirs == nil {
+		dirs = []string{defaultDeliver}
+	}
+	for _, dir := range dirs {
+		rel, ok := below(dir, path)
+		if !ok || !filepath.IsAbs(path) {
+			continue
+		}
+		if err := writeBelow(dir, rel, renew); err != nil {
+			return fmt.Errorf("file %s: %w", path, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("file %s: it is not below %s; move it, or list its directory in secrets.deliver of the host file", path, orNone(dirs))
+}
+
+func writeBelow(dir, rel string, renew func(have []byte) ([]byte, error)) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	for _, part := range parts[:len(parts)-1] {
+		inner, err := enter(root, part)
+		if err != nil {
+			return err
+		}
+		_ = root.Close()
+		root = inner
+	}
+	name := parts[len(parts)-1]
+	have, err := readOwn(root, name)
+	if err != nil {
+		return err
+	}
+	data, err := renew(have)
+	if err != nil {
+		return err
+	}
+	f, err := renameio.NewPendingFile(name, renameio.WithRoot(root),
+		renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Cleanup() }()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return err
+	}
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+var errLink = errors.New("a link is in the way, and links are not followed; remove it")
+
+// enter opens a directory inside root, made if needed, that is no link. What
+// was looked at and what was opened are compared, so that it cannot be
+// exchanged in between.
+func enter(root *os.Root, name string) (*os.Root, error) {
+	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	seen, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if seen.Mode()&fs.ModeSymlink != 0 {
+		return nil, errLink
+	}
+	inner, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := inner.Stat(".")
+	if err == nil && !os.SameFile(seen, opened) {
+		err = errLink
+	}
+	if err != nil {
+		_ = inner.Close()
+		return nil, err
+	}
+	return inner, nil
+}
+
+// readOwn reads a regular file inside root, nil if there is none.
+func readOwn(root *os.Root, name string) ([]byte, error) {
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, errLink
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file; remove it")
+	}
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if opened, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !os.SameFile(info, opened) {
+		return nil, errLink
+	}
+	return readAll(f, maxDockerConfig)
+}
+
+// mergeDocker sets one registry's login in a Docker client's config.json and
+// keeps all else.
+func mergeDocker(have []byte, l login) ([]byte, error) {
+	config := map[string]json.RawMessage{}
+	auths := map[string]json.RawMessage{}
+	helpers := map[string]string{}
+	store := ""
+	if len(strings.TrimSpace(string(have))) > 0 {
+		bad := errors.New("what is there is not a Docker client's config.json; move it away")
+		if json.Unmarshal(have, &config) != nil || config == nil {
+			return nil, bad
+		}
+		for _, err := range []error{
+			optional(config["auths"], &auths),
+			optional(config["credHelpers"], &helpers),
+			optional(config["credsStore"], &store),
+		} {
+			if err != nil {
+				return nil, bad // its text could hold a login
+			}
+		}
+	}
+	if helper := helpers[l.Registry]; helper != "" || store != "" {
+		return nil, errors.New("it uses a credential helper, so that Docker would not look at a login in it; deliver to a config.json of its own")
+	}
+	auth := base64.StdEncoding.EncodeToString([]byte(l.Username + ":" + l.Password))
+	entry, err := json.Marshal(map[string]string{"auth": auth})
+	if err != nil {
+		return nil, err
+	}
+	if auths == nil {
+		auths = map[string]json.RawMessage{}
+	}
+	auths[l.Registry] = entry
+	if config["auths"], err = json.Marshal(auths); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(config, "", "\t")
+	return append(b, '\n'), err
+}
+
+func optional[T any](raw json.RawMessage, into *T) error {
+	if raw == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, into)
+}

@@ -1,0 +1,166 @@
+package secret
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func deliverer(dir string, commands ...schema.HostCommand) *Resolver {
+	return New(schema.Host{Secrets: schema.HostSecrets{Deliver: []string{dir}}, Command: commands}, environ(nil), "")
+}
+
+func mode(t testing.TB, path string) fs.FileMode {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode()
+}
+
+func TestFileDeliveryHoldsTheWholeLoginAndIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	path := dir + "/robots/ci"
+	for _, pw := range []string{"first", "second"} {
+		if err := deliverer(dir).Deliver(t.Context(), schema.Delivery{File: path}, "robot$ci", pw, "registry.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have login
+		if err := json.Unmarshal(b, &have); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(login{"registry.example.com", "robot$ci", pw}, have); d != "" {
+			t.Error(d)
+		}
+		if m := mode(t, path); m != 0o600 {
+			t.Errorf("mode %v", m)
+		}
+		if err := os.Chmod(path, 0o644); err != nil { // the next delivery mends it
+			t.Fatal(err)
+		}
+	}
+	if list, err := os.ReadDir(filepath.Dir(path)); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v, %v", list, err)
+	}
+	if m := mode(t, filepath.Dir(path)); m.Perm() != 0o700 {
+		t.Errorf("directory mode %v", m)
+	}
+}
+
+func TestDeliveryFollowsNoLinkAndStaysBelowTheListedDirectories(t *testing.T) {
+	dir, out := t.TempDir(), t.TempDir()
+	write(t, out+"/target", "untouched")
+	write(t, dir+"/real/target", "untouched")
+	for link, to := range map[string]string{"file": out + "/target", "inside": "real/target", "dir": out, "indir": "real"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{
+		dir + "/file", dir + "/inside", dir + "/dir/target", dir + "/indir/target",
+		out + "/target", dir + "/../" + filepath.Base(out) + "/target", dir, "relative", dir + "/real",
+	} {
+		for _, d := range []schema.Delivery{{File: path}, {DockerConfig: path}} {
+			err := deliverer(dir).Deliver(t.Context(), d, "ci", canary, "r.example.com")
+			if err == nil || strings.Contains(err.Error(), canary) {
+				t.Errorf("%+v: %v", d, err)
+			}
+			if linked := strings.HasPrefix(path, dir+"/") && !strings.Contains(path, "/../") && !strings.HasSuffix(path, "/real"); linked && !strings.Contains(err.Error(), "a link is in the way") {
+				t.Errorf("%+v: %v does not say why", d, err)
+			}
+		}
+	}
+	for _, path := range []string{out + "/target", dir + "/real/target"} {
+		if b, err := os.ReadFile(path); err != nil || string(b) != "untouched" {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+	}
+	if list, err := os.ReadDir(out); err != nil || len(list) != 1 {
+		t.Errorf("written outside: %v, %v", list, err)
+	}
+}
+
+func TestDockerConfigKeepsWhatElseItHolds(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, dir+"/config.json", `{"HttpHeaders":{"a":"b"},"auths":{"other.example.com":{"auth":"eDp5"},"r.example.com":{"auth":"b2xk","identitytoken":"t"}},"credHelpers":{"third":"pass"}}`)
+	if err := deliverer(dir).Deliver(t.Context(), schema.Delivery{DockerConfig: path}, "ci", "pw", "r.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := schema.CanonicalJSON(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"HttpHeaders":{"a":"b"},"auths":{"other.example.com":{"auth":"eDp5"},"r.example.com":{"auth":"Y2k6cHc="}},"credHelpers":{"third":"pass"}}`
+	if d := cmp.Diff(want, have); d != "" {
+		t.Error(d)
+	}
+	if m := mode(t, path); m != 0o600 {
+		t.Errorf("mode %v", m)
+	}
+	fresh := dir + "/new/config.json"
+	if err := deliverer(dir).Deliver(t.Context(), schema.Delivery{DockerConfig: fresh}, "ci", "pw", "r.example.com"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDockerConfigThatCannotTakeALoginIsLeftAlone(t *testing.T) {
+	for name, text := range map[string]string{
+		"not JSON":      canary,
+		"null":          "null",
+		"wrong auths":   `{"auths":["` + canary + `"]}`,
+		"a store":       `{"credsStore":"pass"}`,
+		"a helper":      `{"credHelpers":{"r.example.com":"pass"}}`,
+		"far too large": strings.Repeat(" ", maxDockerConfig+1),
+	} {
+		dir := t.TempDir()
+		path := write(t, dir+"/config.json", text)
+		err := deliverer(dir).Deliver(t.Context(), schema.Delivery{DockerConfig: path}, "ci", "pw", "r.example.com")
+		if err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != text {
+			t.Errorf("%s: was changed", name)
+		}
+	}
+}
+
+func TestCommandDeliveryGetsTheSecretOnItsInput(t *testing.T) {
+	dir := t.TempDir()
+	got := dir + "/got"
+	take := sh("take", `{ echo "$1 $OCISYNC_USERNAME $OCISYNC_REGISTRY"; cat; } > `+got)
+	fails := sh("fails", `cat >&2; exit 4`)
+	r := deliverer(dir, take, fails)
+	if err := r.Deliver(t.Context(), schema.Delivery{Command: "take", Args: []string{"secret/ci"}}, "robot$ci", canary, "r.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(got); err != nil || string(b) != "secret/ci robot$ci r.example.com\n"+canary {
+		t.Errorf("%q, %v", b, err)
+	}
+	err := r.Deliver(t.Context(), schema.Delivery{Command: "fails"}, "ci", canary, "r.example.com")
+	if err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "exit status 4") {
+		t.Errorf("%v", err)
+	}
+	for _, d := range []schema.Delivery{{}, {Command: "none"}, {Command: "take", File: dir + "/x"}} {
+		if err := r.Deliver(t.Context(), d, "ci", canary, "r.example.com"); err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("%+v: %v", d, err)
+		}
+	}
+	if err := r.Deliver(t.Context(), schema.Delivery{File: dir + "/x"}, "ci", "", "r"); err == nil {
+		t.Error("an empty secret was delivered")
+	}
+}
