@@ -1,0 +1,132 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+)
+
+// ErrConflict is returned by [Store.Save] if the store no longer holds what
+// was loaded.
+var ErrConflict = errors.New("the inventory was changed by somebody else meanwhile")
+
+// Store holds one mode's sealed inventory. Load may be called at any time and
+// changes nothing.
+type Store interface {
+	// Load returns what is stored, or an error that is fs.ErrNotExist.
+	Load(ctx context.Context) ([]byte, error)
+
+	// Save replaces prev, what Load returned last (nil for nothing), by data.
+	// It either happens wholly or not at all. Errors: ErrConflict.
+	Save(ctx context.Context, data, prev []byte) error
+}
+
+var modeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+type dirStore struct{ dir, file string }
+
+// DirStore keeps a mode's inventory in a directory, as <mode>.json with mode
+// 0600. Save makes the directory (0700), and compares and replaces under a
+// lock of its own.
+func DirStore(dir, mode string) (Store, error) {
+	if !modeName.MatchString(mode) {
+		return nil, fmt.Errorf("mode %q cannot name a file; use letters, digits, '.', '_' and '-'", mode)
+	}
+	return dirStore{dir, mode + ".json"}, nil
+}
+
+func (s dirStore) path() string { return filepath.Join(s.dir, s.file) }
+
+func (s dirStore) Load(ctx context.Context) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b, err := readFile(s.dir, s.file, MaxSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("inventory %s: %w", s.path(), err)
+	case err != nil:
+		return nil, fmt.Errorf("inventory %s: %w; let this user read it, or set state.dir", s.path(), err)
+	}
+	return b, nil
+}
+
+func (s dirStore) Save(ctx context.Context, data, prev []byte) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("inventory %s: %w; make the directory writable, or set state.dir", s.path(), err)
+	}
+	lock := flock.New(s.path()+".lock", flock.SetPermissions(0o600))
+	if ok, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil || !ok {
+		return fmt.Errorf("inventory %s: locking: %w", s.path(), err)
+	}
+	defer lock.Close()
+	have, err := s.Load(ctx)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !bytes.Equal(have, prev) {
+		return fmt.Errorf("inventory %s: %w; plan again", s.path(), ErrConflict)
+	}
+	if err := writeFile(s.dir, s.file, data); err != nil {
+		return fmt.Errorf("inventory %s: %w", s.path(), err)
+	}
+	return nil
+}
+
+// readFile reads a regular file of a directory, no link that leaves it, up to
+// a size.
+func readFile(dir, name string, limit int64) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not block
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("larger than %d bytes", limit)
+	}
+	return b, nil
+}
+
+// writeFile replaces a file atomically and durably.
+func writeFile(dir, name string, data []byte) error {
+	err := renameio.WriteFile(filepath.Join(dir, name), data, 0o600,
+		renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
