@@ -1,0 +1,136 @@
+// Package providers says what a registry must be able to do for ocisync: the
+// [Provider] interface, the errors its methods return, and decorators of it.
+//
+// One implementation per registry type lives in a directory below; all of them
+// pass the suite of providertest. Which one a mode gets is the one switch of
+// package all.
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Provider reads and writes one registry. It never decides what should change.
+// All methods may be called from several goroutines, Write from one at a time.
+type Provider interface {
+	// Capabilities is constant.
+	Capabilities() schema.Table
+
+	// Normalize brings a desired state into the form in which Read returns
+	// it: expands what the registry cannot say itself, lower-cases what it
+	// lower-cases. It is pure and idempotent. Notes tell what a user should
+	// know, such as rights that a role gives beyond those asked for.
+	Normalize(schema.State) (schema.State, []plan.Note, error)
+
+	// Read returns the live objects of the scope's kinds. The result's scope
+	// says what was really read, possibly less; an error means that nothing
+	// is known. Reading changes nothing.
+	// Errors: ErrUnreachable, ErrUnauthorized, ErrForbidden, ErrNotRegistry.
+	Read(context.Context, schema.Scope) (schema.State, error)
+
+	// Prepare tells, without writing, how each change would take effect here,
+	// in the same order, or why this server, version or account cannot do it.
+	Prepare(context.Context, []plan.Change) ([]Verdict, error)
+
+	// Write makes the changes, which are of one stage and independent of each
+	// other, and reports each key exactly once, possibly from several
+	// goroutines. Writing what already holds and deleting what is absent are
+	// successes. A done context lets requests in flight finish; the rest is
+	// reported with the context's error. The error returned is for what
+	// concerns all of them; keys not reported by then have failed with it.
+	// A secret field is written when the change creates the object or lists
+	// the field in Fields; otherwise the live secret is kept.
+	Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error
+
+	// Batch tells which ranks Write takes at once.
+	Batch() Batch
+}
+
+// Checker is what a provider offers that can compare a secret with the live
+// one, by a hash it holds or by a login that changes nothing.
+type Checker interface {
+	// Check compares the secret a desired field refers to with the live one.
+	// ErrUnsupported: this field cannot be compared.
+	Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (equal bool, err error)
+}
+
+// Transporter is what a provider offers whose registry ocisync can reach as
+// itself, without an account of its own and even while nobody serves it.
+type Transporter interface {
+	// Transport answers requests for /v2/, whatever host they name. Call
+	// release when done.
+	Transport(ctx context.Context) (t http.RoundTripper, release func(), err error)
+}
+
+// Batch is how much a provider writes in one stage.
+type Batch int
+
+// The batches: one rank after the other, or all ranks together because the
+// registry's configuration is one file.
+const (
+	BatchRank Batch = iota
+	BatchAll
+)
+
+// Verdict is what Prepare says of one change.
+type Verdict struct {
+	Effect  plan.Effect
+	Refused string // why not, or ""
+	Notes   []string
+}
+
+// The kinds of error a provider returns; test with errors.Is. Each is wrapped
+// with the registry, the resource and a remedy.
+var (
+	ErrUnreachable  = errors.New("registry cannot be reached")
+	ErrUnauthorized = errors.New("registry does not accept the login")
+	ErrForbidden    = errors.New("account may not do that")
+	ErrNotRegistry  = errors.New("that is not a registry")
+	ErrNotFound     = errors.New("not found")
+	ErrConflict     = errors.New("changed by somebody else meanwhile")
+	ErrUnsupported  = errors.New("not supported")
+	ErrInvalid      = errors.New("registry refused the value")
+	ErrReadOnly     = errors.New("provider is read-only")
+)
+
+// Secrets resolves references to secrets for a provider. It is satisfied by
+// secret.Resolver; the value must not be kept longer than it is needed.
+type Secrets interface {
+	// Resolve returns the secret's value, or an error that names the
+	// reference and never the value.
+	Resolve(ctx context.Context, ref schema.SecretRef) (string, error)
+}
+
+// Error is a failure of one registry, with what to do about it.
+type Error struct {
+	Registry string // its URL
+	Key      schema.Key
+	Doing    string // "reading users"
+	Err      error
+	Remedy   string
+}
+
+// Error prints registry, resource, cause and remedy on one line.
+func (e *Error) Error() string {
+	s := e.Registry
+	if e.Key != (schema.Key{}) {
+		s += ": " + e.Key.String()
+	}
+	if e.Doing != "" {
+		s += ": " + e.Doing
+	}
+	s += fmt.Sprintf(": %v", e.Err)
+	if e.Remedy != "" {
+		s += "; " + e.Remedy
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
