@@ -1,0 +1,215 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/distribution/distribution/v3/registry/auth"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const controllerName = "ocisync"
+
+// registerController makes the authorizer known to Distribution, whose table
+// of authorizers is of the process. What is registered holds nothing: rules
+// and identity come with each request, as a visit in its context.
+var registerController = sync.OnceValue(func() error { //nolint:gochecknoglobals // the table is of the process, so is the once
+	return auth.Register(controllerName, func(map[string]any) (auth.AccessController, error) { return controller{}, nil })
+})
+
+// identity is who sends a request: anonymous, a user, or ocisync itself.
+type identity struct {
+	subject access.Subject
+	self    bool
+}
+
+func (i identity) anonymous() bool { return !i.self && i.subject.User == "" }
+
+func (i identity) String() string {
+	switch {
+	case i.self:
+		return "ocisync"
+	case i.anonymous():
+		return "anonymous"
+	}
+	return "user " + i.subject.User
+}
+
+// may asks the rules; ocisync itself reaches its own namespace and no other.
+func (i identity) may(rules *access.Rules, want schema.Rights, repository string) bool {
+	if i.self {
+		return access.In(access.Reserved, repository)
+	}
+	return rules.May(i.subject, want, repository)
+}
+
+// visit is one request's dealings with the authorizer.
+type visit struct {
+	who    identity
+	rules  *access.Rules
+	denied string // what a known subject may not do
+}
+
+type visitKey struct{}
+
+// selfKey marks the context of requests that come by the admin socket or from
+// this process.
+type selfKey struct{}
+
+func asSelf(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), selfKey{}, true)))
+	})
+}
+
+var (
+	errDenied     = errors.New("denied")
+	errWrongLogin = errors.New("user name or password is wrong")
+)
+
+// identify checks the credentials of a request. errWrongLogin: they are wrong.
+func (r *Registry) identify(q *http.Request) (identity, error) {
+	if q.Context().Value(selfKey{}) != nil {
+		return identity{self: true}, nil
+	}
+	if q.Header.Get("Authorization") == "" {
+		return identity{}, nil
+	}
+	name, password, ok := q.BasicAuth()
+	if !ok {
+		return identity{}, errWrongLogin
+	}
+	right, err := r.passwords.check(q.Context(), r.store.now().accounts[name], password)
+	switch {
+	case err != nil:
+		return identity{}, err
+	case !right:
+		r.logger.Warn("login refused", "address", q.RemoteAddr)
+		return identity{}, errWrongLogin
+	}
+	return identity{subject: access.User(name)}, nil
+}
+
+// challenge is the error that makes Distribution answer 401.
+type challenge struct{}
+
+func (challenge) Error() string { return "credentials needed" }
+
+func (challenge) SetHeaders(_ *http.Request, w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Basic realm="ocisync", charset="UTF-8"`)
+}
+
+// controller decides by the request's visit; without one nothing is allowed.
+type controller struct{}
+
+// Authorized implements [auth.AccessController].
+func (controller) Authorized(r *http.Request, records ...auth.Access) (*auth.Grant, error) {
+	v, ok := r.Context().Value(visitKey{}).(*visit)
+	if !ok || len(records) == 0 && v.who.anonymous() { // a bare /v2/ asks for the login
+		return nil, challenge{}
+	}
+	for _, a := range records {
+		if right, ok := rightOf(a); ok && v.who.may(v.rules, right, a.Name) {
+			continue
+		}
+		if v.who.anonymous() {
+			return nil, challenge{}
+		}
+		v.denied = fmt.Sprintf("%s may not %s %s", v.who, a.Action, a.Name)
+		return nil, errDenied
+	}
+	return &auth.Grant{User: auth.UserInfo{Name: v.who.String()}}, nil
+}
+
+func rightOf(a auth.Access) (schema.Rights, bool) {
+	if a.Type != "repository" {
+		return 0, false
+	}
+	switch a.Action {
+	case "pull":
+		return schema.Pull, true
+	case "push":
+		return schema.Push, true
+	case "delete":
+		return schema.Delete, true
+	}
+	return 0, false
+}
+
+// reply turns the bare 400 by which Distribution answers a denial into the
+// 403 of the OCI distribution specification, and notes failures of the server.
+type reply struct {
+	http.ResponseWriter
+	visit    *visit
+	replaced bool
+	failed   func(status int)
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *reply) WriteHeader(status int) {
+	if w.visit.denied != "" && status == http.StatusBadRequest {
+		w.replaced = true
+		ociError(w.ResponseWriter, http.StatusForbidden, "DENIED", w.visit.denied)
+		return
+	}
+	if status >= http.StatusInternalServerError {
+		w.failed(status)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *reply) Write(b []byte) (int, error) {
+	if w.replaced {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// ociError answers with an error in the form of the OCI distribution
+// specification.
+func ociError(w http.ResponseWriter, status int, code, message string) {
+	type entry struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
+	writeJSON(w, status, struct {
+		Errors []entry `json:"errors"`
+	}{[]entry{{code, message}}})
+}
+
+func writeJSON[T any](w http.ResponseWriter, status int, v T) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "cannot be written as JSON", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n')) //nolint:errcheck // the client is gone
+}
+
+// login answers for requests whose credentials are wrong, or cannot be
+// checked; it reports whether the request may go on.
+func login(w http.ResponseWriter, r *http.Request, err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, errWrongLogin):
+		challenge{}.SetHeaders(r, w)
+		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", err.Error())
+	default:
+		ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the login could not be checked in time")
+	}
+	return false
+}

@@ -1,0 +1,152 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/handlers"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Directory is the data directory of a registry that nobody serves. Reading
+// takes no lock and touches nothing, not even times; writing takes the lock
+// for as long as it lasts. Safe for concurrent use. Keep one for a directory:
+// the first Transport starts a Distribution, which leaves a goroutine behind.
+type Directory struct {
+	data, command string
+	writing       sync.Mutex // one writer of this process
+	starting      sync.Mutex
+	app           *handlers.App // nil until it is needed
+}
+
+// OpenDirectory names a data directory, which need not exist; command is what
+// the holder of the lock is called while it writes.
+func OpenDirectory(data, command string) (*Directory, error) {
+	abs, err := filepath.Abs(data)
+	return &Directory{data: abs, command: command}, err
+}
+
+// IsNew reports whether the directory is absent or empty. An error means that
+// this process may not look at it, or that it is no directory.
+func (d *Directory) IsNew() (bool, error) {
+	entries, err := os.ReadDir(d.data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if _, err := os.ReadDir(filepath.Join(d.data, ownDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return len(entries) == 0, nil
+}
+
+// State returns the objects of the kinds, all where none are named.
+func (d *Directory) State(_ context.Context, kinds []schema.Kind) (Live, error) {
+	doc, err := loadDocument(d.data)
+	return doc.live(kinds), err
+}
+
+// Change makes the changes, each whole or not at all, and says what became of
+// each, in order. An error means that none was made; ErrHeld: by another
+// process, even after waiting two seconds.
+func (d *Directory) Change(ctx context.Context, changes []Change) (results []Result, err error) {
+	release, err := d.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := openStore(d.data, "")
+	if err != nil {
+		return nil, err
+	}
+	return s.change(changes)
+}
+
+// lock makes the caller the one writer, of this process and of all.
+func (d *Directory) lock(ctx context.Context) (release func() error, err error) {
+	d.writing.Lock()
+	deadline := time.Now().Add(2 * time.Second)
+	for {
+		l, err := takeLock(d.data, d.command)
+		if err == nil {
+			return func() error {
+				defer d.writing.Unlock()
+				return l.release()
+			}, nil
+		}
+		if !errors.Is(err, ErrHeld) || time.Now().After(deadline) {
+			d.writing.Unlock()
+			return nil, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			d.writing.Unlock()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Check reports whether the password is the user's.
+func (d *Directory) Check(ctx context.Context, user, password string) (bool, error) {
+	doc, err := loadDocument(d.data)
+	if err != nil {
+		return false, err
+	}
+	return newPasswords().check(ctx, compile(doc, "", nil).accounts[user], password)
+}
+
+// Repositories lists the repositories that are one of the names or lie below
+// one; "*" stands for all.
+func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
+	ns, err := content(ctx, d.data)
+	if err != nil {
+		return nil, err
+	}
+	return repositories(ctx, ns, names)
+}
+
+// Transport answers requests for /v2/ in this process as ocisync itself, which
+// reaches its own namespace alone. A request that writes holds the lock for as
+// long as it lasts; where it cannot have it, it is answered 503. Call release
+// when done.
+func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release func() error, err error) {
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	if d.app == nil {
+		if d.app, err = newApp(context.WithoutCancel(ctx), d.data, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	p := newPipe(&alone{dir: d, app: d.app})
+	return p, p.Close, nil
+}
+
+// alone serves a directory as ocisync itself and locks it while it writes.
+type alone struct {
+	dir *Directory
+	app *handlers.App
+}
+
+// ServeHTTP implements [http.Handler].
+func (a *alone) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if q.Method != http.MethodGet && q.Method != http.MethodHead {
+		release, err := a.dir.lock(q.Context())
+		if err != nil {
+			ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", err.Error())
+			return
+		}
+		defer release() //nolint:errcheck // the kernel frees it when its file is closed
+	}
+	v := &visit{who: identity{self: true}}
+	a.app.ServeHTTP(&reply{ResponseWriter: w, visit: v, failed: func(int) {}}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))
+}

@@ -1,0 +1,96 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// ServeHTTP serves /v2/, /healthz and, to admin users, the admin API.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	switch path := q.URL.Path; {
+	case path == "/healthz":
+		writeJSON(w, http.StatusOK, struct {
+			Status string `json:"status"`
+		}{"ok"})
+	case path == "/v2/_catalog":
+		r.serveCatalog(w, q)
+	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
+		r.serveContent(w, q)
+	case strings.HasPrefix(path, adminPath):
+		r.serveAdmin(w, q)
+	default:
+		ociError(w, http.StatusNotFound, "NOT_FOUND", "nothing is served here; the registry is at /v2/")
+	}
+}
+
+func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request) {
+	who, err := r.identify(q)
+	if !login(w, q, err) {
+		return
+	}
+	v := &visit{who: who, rules: r.store.now().rules}
+	failed := func(status int) {
+		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status)
+	}
+	r.app.ServeHTTP(&reply{ResponseWriter: w, visit: v, failed: failed}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))
+}
+
+// serveCatalog lists the repositories that the client may pull. Pages and
+// errors are those of Distribution's own catalogue, whose authorization knows
+// only all or nothing.
+func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
+	who, err := r.identify(q)
+	if !login(w, q, err) {
+		return
+	}
+	rules := r.store.now().rules
+	if who.anonymous() && !rules.AnonymousPulls() {
+		challenge{}.SetHeaders(q, w)
+		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+		return
+	}
+	if q.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		ociError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "the catalogue can only be read")
+		return
+	}
+	size := 100
+	if n := q.URL.Query().Get("n"); n != "" {
+		size, err = strconv.Atoi(n)
+		if err != nil || size < 0 || size > pageSize {
+			ociError(w, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", fmt.Sprintf("n is a number from 0 to %d", pageSize))
+			return
+		}
+	}
+	list, more := []string{}, false
+	if size > 0 {
+		err = pages(q.Context(), r.content, q.URL.Query().Get("last"), func(name string) (bool, error) {
+			if !who.may(rules, schema.Pull, name) {
+				return true, nil
+			}
+			if more = len(list) == size; more {
+				return false, nil
+			}
+			list = append(list, name)
+			return true, nil
+		})
+	}
+	if err != nil {
+		r.logger.Error("catalogue failed", "error", err)
+		ociError(w, http.StatusInternalServerError, "UNKNOWN", "the repositories could not be listed")
+		return
+	}
+	if more {
+		next := url.Values{"n": {strconv.Itoa(size)}, "last": {list[size-1]}}
+		w.Header().Set("Link", fmt.Sprintf(`</v2/_catalog?%s>; rel="next"`, next.Encode()))
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Repositories []string `json:"repositories"`
+	}{list})
+}

@@ -1,0 +1,108 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const lockFile = "lock"
+
+// ErrHeld means that another process holds the data directory.
+var ErrHeld = errors.New("held by another process")
+
+// Holder is who holds a data directory.
+type Holder struct {
+	PID     int       `json:"pid"`
+	Host    string    `json:"host"`
+	Command string    `json:"command"`
+	Started time.Time `json:"started"`
+	// Socket is where its admin API is found; "" while it serves none.
+	Socket string `json:"socket,omitempty"`
+}
+
+// String names the holder for messages.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "a process that did not say who it is"
+	}
+	return fmt.Sprintf("process %d (%s) on %s since %s", h.PID, h.Command, h.Host, h.Started.Format(time.RFC3339))
+}
+
+// lock is a data directory held by this process. The kernel frees it when the
+// process dies, however that happens.
+type lock struct {
+	flock  *flock.Flock
+	holder Holder
+}
+
+// takeLock makes the directory where it is missing and takes its lock.
+func takeLock(data, command string) (*lock, error) {
+	dir := filepath.Join(data, ownDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the embedded registry's data directory: %w; %s", err, remedy(err, data))
+	}
+	f := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
+	ok, err := f.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking the embedded registry's data directory: %w; %s", err, remedy(err, data))
+	}
+	if !ok {
+		return nil, heldError(data)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "this host"
+	}
+	l := &lock{flock: f, holder: Holder{PID: os.Getpid(), Host: host, Command: command, Started: time.Now().UTC().Truncate(time.Second)}}
+	if err := l.tell(); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the embedded registry's data directory: %w; %s", err, remedy(err, data)), f.Close())
+	}
+	return l, nil
+}
+
+func heldError(data string) error {
+	h, err := readHolder(data)
+	if err != nil {
+		h = Holder{}
+	}
+	return fmt.Errorf("data directory %s: %w: %s; stop that one first, or let it do the work", data, ErrHeld, h)
+}
+
+// tell writes who holds the lock into its file.
+func (l *lock) tell() error {
+	b, err := json.Marshal(l.holder)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(l.flock.Path(), append(b, '\n'), 0o600)
+}
+
+func (l *lock) release() error {
+	return errors.Join(os.Truncate(l.flock.Path(), 0), l.flock.Close())
+}
+
+// readHolder reads who holds, or held last, a data directory. It touches
+// nothing and does not tell whether the holder still lives.
+func readHolder(data string) (Holder, error) {
+	f, err := os.Open(filepath.Join(data, ownDir, lockFile))
+	if err != nil {
+		return Holder{}, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return Holder{}, err
+	}
+	var h Holder
+	if err := json.Unmarshal(b, &h); err != nil {
+		return Holder{}, err
+	}
+	return h, nil
+}

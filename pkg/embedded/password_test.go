@@ -1,0 +1,91 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func TestRightPasswordIsRememberedForFiveMinutes(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, p, now := &account{hash: hash}, newPasswords(), time.Now()
+	p.now = func() time.Time { return now }
+	check := func(a *account, password string) bool {
+		t.Helper()
+		ok, err := p.check(t.Context(), a, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if check(a, "wrong") || a.seen.Load() != nil {
+		t.Error("a wrong password is accepted or remembered")
+	}
+	if !check(a, "right") {
+		t.Fatal("the right password is refused")
+	}
+	a.hash = []byte("no longer looked at") // only what is remembered can say yes
+	if !check(a, "right") {
+		t.Error("the right password is not remembered")
+	}
+	if check(a, "wrong") {
+		t.Error("remembering one password lets another in")
+	}
+	now = now.Add(remembered - time.Second)
+	if !check(a, "right") {
+		t.Error("the password is forgotten too early")
+	}
+	now = now.Add(2 * time.Second)
+	if check(a, "right") {
+		t.Error("the password is remembered for longer than five minutes")
+	}
+}
+
+func TestNobodyLogsInWithoutAPassword(t *testing.T) {
+	p := newPasswords()
+	for _, a := range []*account{nil, {}} {
+		for _, password := range []string{"", "x", strings.Repeat("x", maxPassword+1)} {
+			if ok, err := p.check(t.Context(), a, password); ok || err != nil {
+				t.Errorf("account %v with %q: %v, %v", a, password, ok, err)
+			}
+		}
+	}
+}
+
+func TestLongPasswordsAreRefusedAndNotCut(t *testing.T) {
+	if _, err := HashPassword(strings.Repeat("x", maxPassword+1)); err == nil || strings.Contains(err.Error(), "xxx") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := HashPassword(""); err == nil {
+		t.Error("an empty password is hashed")
+	}
+	long := strings.Repeat("x", maxPassword)
+	hash, err := bcrypt.GenerateFromPassword([]byte(long), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, a := newPasswords(), &account{hash: hash}
+	if ok, _ := p.check(t.Context(), a, long+"y"); ok {
+		t.Error("what follows the 72nd byte does not count")
+	}
+	if ok, _ := p.check(t.Context(), a, long); !ok {
+		t.Error("72 bytes are refused")
+	}
+}
+
+func TestWaitingForACheckEndsWithTheRequest(t *testing.T) {
+	p := newPasswords()
+	p.slots = make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.check(ctx, nil, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}

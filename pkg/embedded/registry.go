@@ -1,0 +1,247 @@
+// Package embedded is the registry that comes with ocisync: the handlers of
+// CNCF Distribution in this process, with accounts and access rules per
+// namespace that change while it runs.
+//
+// Start with [Open], which takes a data directory, and [Registry.Serve].
+// Other processes read and change a served registry through [Dial], and one
+// that nobody serves through [OpenDirectory].
+//
+// A data directory holds images in the layout of a stock Distribution, so that
+// one copied from there works, and below ocisync/ what is ocisync's own:
+// state.json (accounts and rules; it, and no mode's file, is what the registry
+// does), lock and admin.sock.
+package embedded
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/handlers"
+
+	"github.com/ocisync/ocisync/pkg/access"
+)
+
+// Options say how a registry is run.
+type Options struct {
+	// Data is the data directory; it is made where it is missing.
+	Data string
+	// Listen is the TCP address to serve at, such as 127.0.0.1:5000. With ""
+	// the registry is reached by its admin socket and its Handler alone.
+	Listen string
+	// TLSCert and TLSKey are PEM files; both or neither.
+	TLSCert, TLSKey string
+	// URL is what clients call the registry, Version what ocisync is, Command
+	// what the holder of the lock is called ("": this program's name); all for
+	// messages only.
+	URL, Version, Command string
+	// Outside is the policy while the state does not say; "" is deny.
+	Outside access.Outside
+	// Drain is how long requests in flight may take once Serve is told to
+	// stop; 0 is 30 seconds.
+	Drain time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Registry is a data directory held and served by this process.
+type Registry struct {
+	options   Options
+	logger    *slog.Logger
+	lock      *lock
+	store     *store
+	passwords *passwords
+	app       *handlers.App
+	content   distribution.Namespace
+	listener  net.Listener // nil without Options.Listen
+	socket    *socket
+	close     func() error
+}
+
+// Open takes the data directory and the address, and serves nothing yet. On
+// error nothing is held. ErrHeld: another process has the directory.
+func Open(ctx context.Context, o Options) (_ *Registry, err error) {
+	r := &Registry{options: o, logger: o.Logger, passwords: newPasswords()}
+	if r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	if r.options.Drain == 0 {
+		r.options.Drain = 30 * time.Second
+	}
+	if o.Command == "" {
+		o.Command = filepath.Base(os.Args[0])
+	}
+	if o.Data == "" {
+		return nil, errors.New("the embedded registry has no data directory; name one in run.data")
+	}
+	if o.Outside != "" && !o.Outside.Valid() {
+		return nil, fmt.Errorf("policy.outside %q is no policy; write deny or leave", o.Outside)
+	}
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", o.Data, err)
+	}
+	r.options.Data = data
+	var undo []func() error
+	r.close = sync.OnceValue(func() error {
+		var errs []error
+		for i := len(undo) - 1; i >= 0; i-- {
+			errs = append(errs, undo[i]())
+		}
+		return errors.Join(errs...)
+	})
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	// the address first: if it is taken, nothing is written
+	if o.Listen != "" {
+		if r.listener, err = listen(ctx, o); err != nil {
+			if _, held := dialSocket(ctx, data); held == nil {
+				return nil, heldError(data)
+			}
+			return nil, err
+		}
+		undo = append(undo, closer(r.listener))
+	}
+	if r.lock, err = takeLock(data, o.Command); err != nil {
+		return nil, err
+	}
+	undo = append(undo, r.lock.release)
+	if r.store, err = openStore(data, o.Outside); err != nil {
+		return nil, err
+	}
+	if r.app, err = newApp(context.WithoutCancel(ctx), data, true); err != nil {
+		return nil, err
+	}
+	undo = append(undo, r.app.Shutdown)
+	if r.content, err = content(ctx, data); err != nil {
+		return nil, err
+	}
+	if r.socket, err = listenSocket(ctx, data); err != nil {
+		return nil, err
+	}
+	undo = append(undo, r.socket.close)
+	r.lock.holder.Socket = r.socket.path
+	if err = r.lock.tell(); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w; %s", data, err, remedy(err, data))
+	}
+	return r, nil
+}
+
+func closer(l net.Listener) func() error {
+	return func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func listen(ctx context.Context, o Options) (net.Listener, error) {
+	var conf *tls.Config
+	if o.TLSCert != "" || o.TLSKey != "" {
+		cert, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("the registry's certificate: %w; tls.cert and tls.key name PEM files that belong together", err)
+		}
+		conf = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("address %s: %w; stop the program that uses it, or name another in run.listen", o.Listen, err)
+	case err != nil:
+		return nil, fmt.Errorf("address %s: %w; name another in run.listen", o.Listen, err)
+	case conf != nil:
+		l = tls.NewListener(l, conf)
+	}
+	return l, nil
+}
+
+// Addr is the address the registry listens at, "" without one.
+func (r *Registry) Addr() string {
+	if r.listener == nil {
+		return ""
+	}
+	return r.listener.Addr().String()
+}
+
+// Handler is what the registry serves at its address.
+func (r *Registry) Handler() http.Handler { return r }
+
+func (r *Registry) info() Info {
+	url := r.options.URL
+	if url == "" && r.listener != nil {
+		url = "http://" + r.Addr()
+		if r.options.TLSCert != "" {
+			url = "https://" + r.Addr()
+		}
+	}
+	return Info{Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url}
+}
+
+// Serve serves until the context is done, lets requests in flight finish, and
+// returns nil then. It may be called once.
+func (r *Registry) Serve(ctx context.Context) error {
+	type pair struct {
+		server   *http.Server
+		listener net.Listener
+	}
+	all := []pair{{r.server(asSelf(r)), r.socket.listener}}
+	if r.listener != nil {
+		all = append(all, pair{r.server(r), r.listener})
+	}
+	failed := make(chan error, len(all))
+	for _, p := range all {
+		go func() { failed <- p.server.Serve(p.listener) }()
+	}
+	var err error
+	running := len(all)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.options.Drain)
+	defer cancel()
+	for i := len(all) - 1; i >= 0; i-- { // clients first, the admin socket last
+		if all[i].server.Shutdown(drain) != nil {
+			err = errors.Join(err, all[i].server.Close())
+			r.logger.Warn("requests were cut off", "after", r.options.Drain)
+		}
+	}
+	for range running {
+		if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("serving the embedded registry: %w", err)
+	}
+	return nil
+}
+
+func (r *Registry) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// Close gives the address and the data directory back. Call it after Serve.
+func (r *Registry) Close() error { return r.close() }

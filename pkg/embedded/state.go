@@ -1,0 +1,238 @@
+package embedded
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	ownDir    = "ocisync"    // below the data directory
+	stateFile = "state.json" // below ownDir
+
+	stateFormat   = 1
+	maxStateBytes = 64 << 20
+
+	// OutsidePath is the path of the one value the registry's settings have:
+	// an [access.Outside].
+	OutsidePath = schema.OutsidePath
+)
+
+// document is state.json: all that the registry is told.
+type document struct {
+	Format int `json:"format"`
+	// Revision grows by one with every write.
+	Revision uint64 `json:"revision"`
+	// Objects is sorted by key; each object's version is the revision that
+	// changed it last. No object holds a secret.
+	Objects []schema.Resource `json:"objects"`
+	// Passwords holds a bcrypt hash by user name.
+	Passwords map[string]string `json:"passwords"`
+}
+
+// loadDocument reads state.json and touches nothing. A data directory or file
+// that is not there is a new registry.
+func loadDocument(data string) (document, error) {
+	empty := document{Format: stateFormat, Passwords: map[string]string{}}
+	name := filepath.Join(data, ownDir, stateFile)
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return document{}, fmt.Errorf("reading the embedded registry's state: %w; run ocisync as the user who owns %s", err, data)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxStateBytes+1))
+	if err != nil {
+		return document{}, fmt.Errorf("reading the embedded registry's state: %w", err)
+	}
+	doc, err := parseDocument(b)
+	if err != nil {
+		return document{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return doc, nil
+}
+
+func parseDocument(b []byte) (document, error) {
+	const restore = "restore it from a backup, or move it away and apply the mode again"
+	if len(b) > maxStateBytes {
+		return document{}, fmt.Errorf("larger than %d MiB; %s", maxStateBytes>>20, restore)
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return document{}, fmt.Errorf("%w; %s", err, restore)
+	}
+	if head.Format != stateFormat {
+		return document{}, fmt.Errorf("format %d, and this ocisync reads format %d; use the ocisync that wrote it, or a newer one", head.Format, stateFormat)
+	}
+	var doc document
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&doc); err != nil {
+		return document{}, fmt.Errorf("%w; %s", err, restore)
+	}
+	if doc.Passwords == nil {
+		doc.Passwords = map[string]string{}
+	}
+	st := schema.State{Resources: doc.Objects}
+	problems := []error{st.Sort()}
+	for i := range doc.Objects {
+		o := &doc.Objects[i]
+		problems = append(problems, CheckObject(*o))
+		o.Spec = complete(o.Spec)
+	}
+	for _, user := range slices.Sorted(maps.Keys(doc.Passwords)) {
+		if _, ok := st.Get(schema.Key{Kind: schema.KindUser, Name: user}); !ok {
+			problems = append(problems, fmt.Errorf("a password stands for user %q, who does not exist", user))
+		}
+		if err := checkHash(doc.Passwords[user]); err != nil {
+			problems = append(problems, fmt.Errorf("user/%s: %w", user, err))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return document{}, fmt.Errorf("%w; %s", err, restore)
+	}
+	return doc, nil
+}
+
+// save replaces state.json at once or not at all, and makes it durable.
+func (d document) save(data string) error {
+	b, err := json.MarshalIndent(d, "", " ")
+	if err != nil {
+		return fmt.Errorf("writing the embedded registry's state: %w", err)
+	}
+	if len(b) > maxStateBytes {
+		return fmt.Errorf("writing the embedded registry's state: it would be larger than %d MiB; declare fewer objects", maxStateBytes>>20)
+	}
+	if err := writeFile(filepath.Join(data, ownDir), stateFile, append(b, '\n')); err != nil {
+		return fmt.Errorf("writing the embedded registry's state: %w; %s", err, remedy(err, data))
+	}
+	return nil
+}
+
+// writeFile replaces a file of mode 0600 atomically and makes it durable.
+func writeFile(dir, name string, b []byte) (err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	tmp := name + ".new"
+	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = root.Rename(tmp, name)
+	}
+	if err != nil {
+		return errors.Join(err, root.Remove(tmp))
+	}
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// remedy says what to do about a failure of the data directory.
+func remedy(err error, data string) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on the disk of " + data
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "run ocisync as the user who owns " + data + ", or name another directory in run.data"
+	}
+	return "check the directory " + data + " named by run.data"
+}
+
+// snapshot is the document as the running registry uses it; immutable but for
+// the passwords it remembers.
+type snapshot struct {
+	doc      document
+	rules    *access.Rules
+	accounts map[string]*account
+}
+
+// compile prepares a document. Accounts that did not change keep what they
+// remember; those that did forget it.
+func compile(doc document, fallback access.Outside, before *snapshot) *snapshot {
+	s := &snapshot{doc: doc, accounts: map[string]*account{}}
+	outside := fallback
+	for _, o := range doc.Objects {
+		switch spec := o.Spec.(type) {
+		case *schema.Settings:
+			if v, ok := outsideOf(spec); ok {
+				outside = v
+			}
+		case *schema.User:
+			a := &account{version: o.Version, hash: []byte(doc.Passwords[o.Key.Name])}
+			if before != nil {
+				if b := before.accounts[o.Key.Name]; b != nil && b.version == a.version && bytes.Equal(b.hash, a.hash) {
+					a = b
+				}
+			}
+			s.accounts[o.Key.Name] = a
+		}
+	}
+	s.rules = access.Compile(schema.State{Resources: doc.Objects}, outside)
+	return s
+}
+
+// live returns the objects of the kinds, all where none are named, as a
+// provider reads them.
+func (d document) live(kinds []schema.Kind) Live {
+	l := Live{Revision: d.Revision, Objects: []schema.Resource{}}
+	for _, o := range d.Objects {
+		if len(kinds) > 0 && !slices.Contains(kinds, o.Key.Kind) {
+			continue
+		}
+		if _, ok := d.Passwords[o.Key.Name]; ok && o.Key.Kind == schema.KindUser {
+			o.Unread = []string{"password"}
+		}
+		l.Objects = append(l.Objects, o)
+	}
+	return l
+}
+
+// Live is what a registry says it is.
+type Live struct {
+	Revision uint64 `json:"revision"`
+	// Objects is sorted by key. Users with a password list it as unread.
+	Objects []schema.Resource `json:"objects"`
+}
+
+// outsideOf returns the policy that settings hold; "" with ok is one that is
+// no text.
+func outsideOf(spec *schema.Settings) (o access.Outside, ok bool) {
+	for _, v := range spec.Values {
+		if v.Path == OutsidePath {
+			s, err := strconv.Unquote(v.JSON)
+			if err != nil {
+				return "", true
+			}
+			return access.Outside(s), true
+		}
+	}
+	return "", false
+}
