@@ -1,0 +1,127 @@
+// Package all is the one place that knows every provider: from a registry's
+// type and driver to its provider, with [Open], and to what it can do, with
+// [Table].
+package all
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/distribution"
+	"github.com/ocisync/ocisync/pkg/providers/embedded"
+	"github.com/ocisync/ocisync/pkg/providers/harbor"
+	"github.com/ocisync/ocisync/pkg/providers/memory"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/schema"
+)
+
+//go:generate go test -run TestTheCapabilitiesPageShowsTheTables -update
+
+// Deps is what providers need of the rest of the program.
+type Deps struct {
+	Secrets providers.Secrets
+	Policy  schema.Policy
+	Logger  *slog.Logger // may be nil
+}
+
+// Open returns the provider for a registry. ErrUnsupported: this version has
+// none for its type and driver; such a mode can still be validated, and
+// planned against a recorded state with [Table].
+func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
+	switch r.Type {
+	case schema.TypeMemory:
+		return memory.New(deps.Secrets, schema.State{})
+	case schema.TypeZot, schema.TypeHarbor, schema.TypeDistribution:
+		if r.Type == schema.TypeDistribution && r.Driver() == schema.DriverEmbedded {
+			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)))
+		}
+		return nil, &providers.Error{
+			Registry: r.URL,
+			Err:      fmt.Errorf("%s: %w", named(r.Type, r.Driver()), providers.ErrUnsupported),
+			Remedy:   "this version reads and writes no such registry; plan against a recorded state with --against",
+		}
+	}
+	return nil, unknown(r.Type)
+}
+
+// Table returns what a registry of a type, run by a driver ("" where somebody
+// else runs it), can do. ErrUnsupported: nothing is known of that.
+func Table(typ, driver string) (schema.Table, error) {
+	switch typ {
+	case schema.TypeMemory:
+		return memory.Table(), nil
+	case schema.TypeZot:
+		return zot.Capabilities(), nil
+	case schema.TypeHarbor:
+		return harbor.Capabilities(), nil
+	case schema.TypeDistribution:
+		if driver == schema.DriverEmbedded {
+			return embedded.Capabilities(), nil
+		}
+		return distribution.Capabilities(), nil
+	}
+	return nil, unknown(typ)
+}
+
+// Recorded returns a provider that holds a recorded state of a registry and
+// has that registry's table, so that a plan can be made where there is none.
+// Writing to it changes the copy.
+func Recorded(r schema.Registry, live schema.State) (providers.Provider, error) {
+	table, err := Table(r.Type, r.Driver())
+	if err != nil {
+		return nil, err
+	}
+	m, err := memory.New(nil, live)
+	if err != nil {
+		return nil, err
+	}
+	return recorded{m, table, live.Scope}, nil
+}
+
+type recorded struct {
+	*memory.Provider
+	table schema.Table
+	scope schema.Scope
+}
+
+func (r recorded) Capabilities() schema.Table { return r.table }
+
+// Read speaks only for what was recorded.
+func (r recorded) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(r.scope.Kinds, k) })
+	scope.Kinds = kinds
+	s, err := r.Provider.Read(ctx, scope)
+	s.Scope.Except = r.scope.Except
+	return s, err
+}
+
+// Named is a table with the name of its registry, as users know it.
+type Named struct {
+	Name  string
+	Table schema.Table
+}
+
+// Tables lists the tables of every registry that a file can name, by name.
+func Tables() []Named {
+	return []Named{
+		{"Distribution", distribution.Capabilities()},
+		{"Embedded", embedded.Capabilities()},
+		{"Harbor", harbor.Capabilities()},
+		{"Zot", zot.Capabilities()},
+	}
+}
+
+func named(typ, driver string) string {
+	if driver == "" {
+		return fmt.Sprintf("registry type %q", typ)
+	}
+	return fmt.Sprintf("registry type %q with driver %q", typ, driver)
+}
+
+func unknown(typ string) error {
+	return fmt.Errorf("registry type %q: %w; use zot, harbor or distribution", typ, providers.ErrUnsupported)
+}

@@ -1,0 +1,153 @@
+package embedded
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// admin is the registry, however it is reached.
+type admin interface {
+	State(context.Context, []schema.Kind) (registry.Live, error)
+	Change(context.Context, []registry.Change) ([]registry.Result, error)
+	Check(ctx context.Context, user, password string) (bool, error)
+	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	Transport(context.Context) (http.RoundTripper, func() error, error)
+	Close() error
+}
+
+// served is a registry that some process serves.
+type served struct{ *registry.Client }
+
+// Transport lasts until Close.
+func (s served) Transport(context.Context) (http.RoundTripper, func() error, error) {
+	return s.Client.Transport(), func() error { return nil }, nil
+}
+
+// away is a registry of another host, reached by its URL.
+type away struct{ served }
+
+// stopped is a registry that nobody serves.
+type stopped struct{ *registry.Directory }
+
+// Close keeps the directory for the next call.
+func (stopped) Close() error { return nil }
+
+// reach finds the registry. In order: a process here serves the data
+// directory; nobody does, and the directory is there; the URL answers; the
+// directory is absent or empty, a new registry. Only where the directory
+// cannot be looked at, or is absent on what may be another host than the
+// registry's, and the URL does not answer, is that an error.
+func (p *Provider) reach(ctx context.Context) (admin, error) {
+	c, err := registry.Dial(ctx, p.data)
+	if err == nil {
+		return served{c}, nil
+	}
+	if ctx.Err() != nil { // nobody was asked, which says nothing of the registry
+		return nil, ctx.Err()
+	}
+	isNew, lookErr := p.directory.IsNew()
+	if lookErr == nil && !isNew {
+		return stopped{p.directory}, nil
+	}
+	r, err := p.reachURL(ctx)
+	switch {
+	case err == nil:
+		return r, nil
+	case !errors.Is(err, registry.ErrUnreachable):
+		return nil, p.failure("", err)
+	case lookErr == nil && (loopback(p.url.Hostname()) || exists(p.data)):
+		return stopped{p.directory}, nil
+	}
+	cause := fmt.Errorf("data directory %s is not on this host", p.data)
+	remedy := fmt.Sprintf("start it there with `ocisync up`, or, if this is to be its host, make the empty directory %s", p.data)
+	if lookErr != nil {
+		cause = fmt.Errorf("its data directory cannot be read: %w", lookErr)
+		remedy = "run ocisync as the user who owns the directory, or start the registry with `ocisync up`"
+	}
+	return nil, &providers.Error{
+		Registry: p.registry.URL,
+		Err:      kinded{fmt.Errorf("%w; and the registry does not answer: %w", cause, err), providers.ErrUnreachable},
+		Remedy:   remedy,
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// reachURL asks at the registry's address, with the login.
+func (p *Provider) reachURL(ctx context.Context) (away, error) {
+	conf, err := p.tls()
+	if err != nil {
+		return away{}, err
+	}
+	var user, password string
+	if l := p.registry.Login; l != nil && l.User != nil && l.Password != nil {
+		user = *l.User
+		if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
+			return away{}, fmt.Errorf("registry.login: %w", err)
+		}
+	}
+	c := registry.DialURL(p.url, conf, user, password)
+	info, err := c.Info(ctx)
+	if err == nil && info.Data != p.data && loopback(p.url.Hostname()) {
+		err = fmt.Errorf("%w: it serves %s, and not %s; stop it, or name another address in run.listen and registry.url", registry.ErrForeign, info.Data, p.data)
+	}
+	if err != nil {
+		return away{}, errors.Join(err, c.Close())
+	}
+	return away{served{c}}, nil
+}
+
+func (p *Provider) tls() (*tls.Config, error) {
+	t := p.registry.TLS
+	if t == nil || p.url.Scheme != "https" {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.Insecure != nil && *t.Insecure {
+		conf.InsecureSkipVerify = true // the mode asks for it, and every plan says so
+	}
+	if t.CA != nil {
+		pem, err := os.ReadFile(*t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("registry.tls.ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("registry.tls.ca: %s holds no certificate; name a PEM file", *t.CA)
+		}
+	}
+	return conf, nil
+}
+
+// Transport gives a way to the registry's /v2/, for whatever host a request
+// names: as ocisync itself, who reaches the namespace ocisync and no other, or
+// from another host with the login. While nobody serves the registry, reading
+// touches nothing, and writing locks the data directory. Call release when
+// done.
+func (p *Provider) Transport(ctx context.Context) (_ http.RoundTripper, release func(), err error) {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, end, err := a.Transport(ctx)
+	if err != nil {
+		return nil, nil, p.failure("", errors.Join(err, a.Close()))
+	}
+	return t, func() {
+		if err := errors.Join(end(), a.Close()); err != nil {
+			p.logger.Warn("leaving the registry", "error", err)
+		}
+	}, nil
+}

@@ -1,0 +1,148 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Prepare implements [providers.Provider]. Everything takes effect live.
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	table := p.Capabilities()
+	verdicts := make([]providers.Verdict, len(changes))
+	for i, c := range changes {
+		v := providers.Verdict{Effect: plan.Live}
+		if row := table.Find(c.Key.Kind, ""); row.Support == schema.Unsupported && c.Key.Kind != schema.KindSettings {
+			v.Refused = row.Reason
+		} else if c.Action == plan.Rename {
+			v.Refused = "the embedded registry cannot rename; declare the new object and delete the old one"
+		} else if o, ok := object(c); ok {
+			if err := registry.CheckObject(o); err != nil {
+				v.Refused = err.Error()
+			}
+		}
+		switch spec := after(c).(type) {
+		case *schema.User:
+			if c.Action == plan.Create && spec.Password == nil {
+				v.Notes = append(v.Notes, "has no password and cannot log in")
+			}
+		case nil:
+			if c.Action == plan.Delete && c.Key.Kind == schema.KindNamespace {
+				v.Notes = append(v.Notes, "its rules go, its images stay: whoever owns the namespace above, or policy.outside, decides for them")
+			}
+		}
+		verdicts[i] = v
+	}
+	return verdicts, nil
+}
+
+func after(c plan.Change) schema.Spec {
+	if c.After == nil {
+		return nil
+	}
+	return c.After.Spec
+}
+
+// object is the object a change makes, without what is secret.
+func object(c plan.Change) (schema.Resource, bool) {
+	if c.Action == plan.Delete || c.After == nil {
+		return schema.Resource{}, false
+	}
+	spec := c.After.Spec
+	if u, ok := spec.(*schema.User); ok {
+		bare := *u
+		bare.Password = nil
+		spec = &bare
+	}
+	return schema.Resource{Key: c.Key, Spec: spec}, true
+}
+
+// Write implements [providers.Provider]. What can be done is done in one step.
+func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	wire := make([]registry.Change, len(changes))
+	failed := make([]error, len(changes))
+	var work errgroup.Group
+	work.SetLimit(runtime.GOMAXPROCS(0)) // hashing is slow on purpose
+	for i, c := range changes {
+		work.Go(func() error {
+			wire[i], failed[i] = p.change(ctx, c)
+			return nil
+		})
+	}
+	work.Wait() //nolint:errcheck // none returns an error
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var send []registry.Change
+	for i, err := range failed {
+		if err != nil {
+			report(changes[i].Key, err)
+			continue
+		}
+		send = append(send, wire[i])
+	}
+	if len(send) == 0 {
+		return nil
+	}
+	results, err := a.Change(context.WithoutCancel(ctx), send)
+	if err != nil {
+		return p.failure("writing accounts and rules", err)
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			r.Err = p.failure("", r.Err)
+		}
+		report(r.Key, r.Err)
+	}
+	return nil
+}
+
+// change puts a change as the registry takes it, with the hash of the password
+// where one is to be written.
+func (p *Provider) change(ctx context.Context, c plan.Change) (registry.Change, error) {
+	out := registry.Change{Object: schema.Resource{Key: c.Key}, Create: c.Action == plan.Create}
+	if c.Before != nil {
+		out.IfVersion = c.Before.Version
+	}
+	switch c.Action {
+	case plan.Delete:
+		out.Delete = true
+		return out, nil
+	case plan.Create, plan.Update, plan.Replace:
+	default:
+		return out, p.failure("", fmt.Errorf("%s: %s: %w", c.Key, c.Action, providers.ErrUnsupported))
+	}
+	o, ok := object(c)
+	if !ok {
+		return out, p.failure("", fmt.Errorf("%s: the change does not say what the object shall be: %w", c.Key, providers.ErrInvalid))
+	}
+	out.Object = o
+	u, ok := c.After.Spec.(*schema.User)
+	if !ok || u.Password == nil || c.Action == plan.Update && !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "password" }) {
+		return out, nil
+	}
+	password, err := p.secrets.Resolve(ctx, *u.Password)
+	if err != nil {
+		return out, fmt.Errorf("%s: password: %w", c.Key, err)
+	}
+	if out.PasswordHash, err = registry.HashPassword(password); err != nil {
+		return out, p.failure("", fmt.Errorf("%s: password: %w", c.Key, kinded{err, providers.ErrInvalid}))
+	}
+	return out, nil
+}
