@@ -1,0 +1,177 @@
+// Package apply is the loop of ocisync: read, compare, prepare, guard, and,
+// when asked, write and prove.
+//
+// [Cycle.Plan] is the one function that plan, apply, drift and the watcher
+// share; [Cycle.Apply] runs a plan. The package knows registries only through
+// providers.Provider and never which one it has.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Cycle is what one run works with. Its methods do not change it.
+type Cycle struct {
+	Config   *schema.Config
+	Provider providers.Provider
+	// Inventory and Trust are what state.Open returned; Key is zero where the
+	// run has no state key.
+	Inventory state.Inventory
+	Trust     state.Trust
+	Key       state.Key
+	// AtHand returns the value a reference stands for, or false where it
+	// cannot be had now. A plan passes secret.Resolver.AtHand, so that no
+	// command runs; an apply passes a resolver of everything.
+	AtHand func(context.Context, schema.SecretRef) (string, bool, error)
+	Today  schema.Date
+	// Approved is the digest given with --approve, or "".
+	Approved string
+	// Anew lets a run replace an inventory that cannot be trusted by a new
+	// one; without it such an inventory is left for somebody to look at.
+	Anew bool
+	// Unmanaged reads every kind the registry has, and lists what is neither
+	// declared nor owned.
+	Unmanaged bool
+}
+
+// Found is what a cycle saw and concluded.
+type Found struct {
+	Plan    plan.Plan
+	Desired schema.State // in the provider's normal form
+	Live    schema.State
+	// Digest is the plan's approval before anything was released by one.
+	Digest string
+}
+
+// Plan reads the registry and returns what would be done. It writes nothing,
+// whatever the provider: it uses it read-only.
+func (c Cycle) Plan(ctx context.Context) (Found, error) {
+	p := providers.ReadOnly(c.Provider)
+	desired, notes, err := p.Normalize(c.Config.Desired)
+	if err != nil {
+		return Found{}, fmt.Errorf("mode %s: %w", c.Config.Mode, err)
+	}
+	live, err := p.Read(ctx, c.scope(desired))
+	if err != nil {
+		return Found{}, err
+	}
+	if err := errors.Join(desired.Sort(), live.Sort()); err != nil {
+		return Found{}, err
+	}
+	matches, unresolved, err := c.secrets(ctx, p, desired, live)
+	if err != nil {
+		return Found{}, err
+	}
+	owner := c.ownership(matches)
+	draft := plan.Diff(plan.Input{
+		Mode:       c.Config.Mode,
+		Registry:   plan.Registry{Type: c.Config.Registry.Type, URL: c.Config.Registry.URL},
+		Desired:    desired,
+		Live:       live,
+		Directives: c.Config.Directives,
+		Policy:     c.Config.Policy,
+		Table:      p.Capabilities(),
+		Ownership:  owner,
+		Today:      c.Today,
+		Unmanaged:  c.Unmanaged,
+	})
+	draft.Notes = slices.Concat(draft.Notes, notes, unresolved)
+	draft.Notes = append(draft.Notes, c.remarks(draft, live)...)
+	if draft, err = prepare(ctx, p, draft); err != nil {
+		return Found{}, err
+	}
+	for c.Inventory.Approved(draft.Approval()) {
+		draft.Again++
+	}
+	guarded := plan.Guard(draft, plan.GuardInput{
+		Policy: c.Config.Policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
+	})
+	if needs := plan.Needs(guarded); len(needs.Repositories) > 0 {
+		content, err := p.Read(ctx, needs)
+		if err != nil {
+			return Found{}, err
+		}
+		known := live
+		known.Repositories, known.Scope.Repositories = content.Repositories, content.Scope.Repositories
+		guarded = plan.WithImpact(guarded, known)
+	}
+	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval()}, nil
+}
+
+// scope is what must be read: the kinds the file declares, those of what
+// ocisync owns, and those it may prune.
+func (c Cycle) scope(desired schema.State) schema.Scope {
+	kinds := desired.Kinds()
+	for _, o := range c.Inventory.Objects {
+		if !slices.Contains(kinds, o.Key.Kind) {
+			kinds = append(kinds, o.Key.Kind)
+		}
+	}
+	if c.Unmanaged {
+		kinds = append(kinds, c.Provider.Capabilities().Kinds()...)
+	}
+	return schema.ScopeOf(slices.Concat(kinds, c.Config.Policy.Prune)...)
+}
+
+// remarks are what every plan says about the run itself.
+func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
+	var out []plan.Note
+	say := func(text string) { out = append(out, plan.Note{Text: text}) }
+	if t := c.Config.Registry.TLS; t != nil && t.Insecure != nil && *t.Insecure {
+		say("registry.tls.insecure is set: the registry's certificate is not checked")
+	}
+	deletes := slices.ContainsFunc(draft.Changes, func(ch plan.Change) bool { return ch.Deletes() > 0 })
+	switch {
+	case c.Trust.First && deletes:
+		say(c.Trust.String())
+	case c.Trust.Level == state.Signed, c.Trust.Level == state.Absent && len(c.Inventory.Objects) == 0:
+	default:
+		say(c.Trust.String())
+	}
+	for _, k := range live.Scope.Except {
+		out = append(out, plan.Note{Key: k, Text: "could not be read, so left alone"})
+	}
+	return out
+}
+
+// prepare asks the provider how each change would take effect.
+func prepare(ctx context.Context, p providers.Provider, draft plan.Plan) (plan.Plan, error) {
+	var ask []plan.Change
+	var at []int
+	for i, c := range draft.Changes {
+		if !c.Recorded() {
+			ask, at = append(ask, c), append(at, i)
+		}
+	}
+	if len(ask) == 0 {
+		return draft, nil
+	}
+	verdicts, err := p.Prepare(ctx, ask)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	if len(verdicts) != len(ask) {
+		return plan.Plan{}, fmt.Errorf("provider prepared %d of %d changes", len(verdicts), len(ask))
+	}
+	for j, v := range verdicts {
+		c := &draft.Changes[at[j]]
+		if v.Effect != "" {
+			c.Effect = v.Effect
+		}
+		if v.Refused != "" {
+			draft.Refusals = append(draft.Refusals, plan.Refusal{Key: c.Key, Why: v.Refused, Source: c.Source})
+		}
+		for _, n := range v.Notes {
+			draft.Notes = append(draft.Notes, plan.Note{Key: c.Key, Text: n})
+		}
+	}
+	return draft, nil
+}

@@ -1,0 +1,49 @@
+package apply_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func TestProtectionOutlivesItsLineInTheFile(t *testing.T) {
+	w := newWorld(t, mode(t))
+	w.cfg.Policy.Protect = []string{"webhook/a/*"}
+	w.cfg.Policy.Prune = []schema.Kind{schema.KindWebhook}
+	w.mustApply("")
+	w.cfg.Policy.Protect = nil
+	w.without("webhook/a/ci")
+	found := w.plan()
+	if len(found.Plan.Refusals) != 1 {
+		t.Fatalf("one commit took off the protection and the object, and is not refused: %v", found.Plan)
+	}
+	if _, _, err := w.apply(t.Context(), found.Digest); err == nil {
+		t.Error("a refused plan was applied")
+	}
+	if _, ok := w.live().Get(key("webhook/a/ci")); !ok {
+		t.Error("a protected object is gone")
+	}
+}
+
+func TestHashesOfAnObjectAreSorted(t *testing.T) {
+	var values schema.Values
+	for i := range 9 {
+		values = append(values, schema.Value{Path: fmt.Sprintf("s%d.password", i), JSON: `{"env":"` + providertest.SecretA + `"}`})
+	}
+	w := newWorld(t, modeOf(t, schema.Resource{Key: key("settings"), Spec: &schema.Settings{Values: values}}))
+	if _, report := w.mustApply(""); report.Count(apply.Done) != 1 {
+		t.Fatalf("%+v", report)
+	}
+	o, ok := w.inv.Get(key("settings"))
+	paths := make([]string, len(o.Hashes))
+	for i, h := range o.Hashes {
+		paths[i] = h.Path
+	}
+	if !ok || len(paths) != 9 || !slices.IsSorted(paths) {
+		t.Errorf("hashes of %q", paths)
+	}
+}

@@ -1,0 +1,143 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
+)
+
+type fieldKey struct {
+	key  schema.Key
+	path string
+}
+
+// secrets compares, before the pure diff, every declared secret that the live
+// object also has. One that this run cannot resolve is not checked; the note
+// says why, if there is more to say than that it is not at hand.
+func (c Cycle) secrets(ctx context.Context, p providers.Provider, desired, live schema.State) (map[fieldKey]plan.Match, []plan.Note, error) {
+	out := map[fieldKey]plan.Match{}
+	var notes []plan.Note
+	for _, r := range desired.Resources {
+		have, ok := live.Get(r.Key)
+		if !ok || len(have.Unread) == 0 {
+			continue
+		}
+		_, refs := plan.Managed(r.Spec)
+		for path, ref := range refs {
+			m, err := c.secret(ctx, p, r.Key, path, ref)
+			switch unresolved := (unresolvedError{}); {
+			case errors.As(err, &unresolved):
+				notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s: %v", path, unresolved.err)})
+			case err != nil:
+				return nil, nil, err
+			}
+			out[fieldKey{r.Key, path}] = m
+		}
+	}
+	return out, notes, nil
+}
+
+// unresolvedError says why a reference cannot be resolved.
+type unresolvedError struct{ err error }
+
+func (e unresolvedError) Error() string { return e.err.Error() }
+
+func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, path string, ref schema.SecretRef) (plan.Match, error) {
+	if c.AtHand == nil {
+		return plan.Unknown, nil
+	}
+	value, ok, err := c.AtHand(ctx, ref)
+	switch {
+	case ctx.Err() != nil:
+		return plan.Unknown, ctx.Err()
+	case err != nil:
+		return plan.Unknown, unresolvedError{err}
+	case !ok:
+		return plan.Unknown, nil
+	}
+	if ch, can := p.(providers.Checker); can {
+		equal, err := ch.Check(ctx, k, path, ref)
+		switch {
+		case errors.Is(err, providers.ErrUnsupported):
+		case err != nil:
+			return plan.Unknown, err
+		case equal:
+			return plan.Equal, nil
+		default:
+			return plan.Different, nil
+		}
+	}
+	return c.hashed(k, path, value), nil
+}
+
+// hashed asks the inventory's keyed hash.
+func (c Cycle) hashed(k schema.Key, path, value string) plan.Match {
+	o, ok := c.Inventory.Get(k)
+	if !ok {
+		return plan.Unknown
+	}
+	switch equal, known := c.Key.Match(o, path, value); {
+	case !known:
+		return plan.Unknown
+	case equal:
+		return plan.Equal
+	}
+	return plan.Different
+}
+
+// ownership is the inventory as Diff and Guard see it.
+func (c Cycle) ownership(matches map[fieldKey]plan.Match) plan.Ownership {
+	o := plan.Ownership{
+		Applied: func(k schema.Key) (schema.Spec, bool) {
+			obj, ok := c.Inventory.Get(k)
+			if !ok || !obj.Owned {
+				return nil, false
+			}
+			return obj.Spec, true
+		},
+		Secret: func(k schema.Key, path, value string, ref *schema.SecretRef) plan.Match {
+			if ref != nil {
+				return matches[fieldKey{k, path}]
+			}
+			return c.hashed(k, path, value)
+		},
+		Pruned:    c.Inventory.HasPruned,
+		Protected: c.Inventory.Protected,
+		MayPrune:  c.Trust.MayDelete(),
+		WhyNot:    c.Trust.String(),
+	}
+	for _, obj := range c.Inventory.Objects {
+		if obj.Owned {
+			o.Owned = append(o.Owned, obj.Key)
+		}
+	}
+	return o
+}
+
+// recordOf is what the inventory keeps of a desired object: what the file
+// says, and keyed hashes of what cannot be read back.
+func (c Cycle) recordOf(ctx context.Context, want schema.Resource, instance string) (state.Object, error) {
+	o := state.Object{Key: want.Key, Spec: want.Spec, Owned: true, Instance: instance}
+	if c.Key.IsZero() || c.AtHand == nil {
+		return o, nil
+	}
+	_, refs := plan.Managed(want.Spec)
+	for path, ref := range refs {
+		value, ok, err := c.AtHand(ctx, ref)
+		if err != nil {
+			return o, err
+		}
+		if ok {
+			o.Hashes = append(o.Hashes, state.Hash{Path: path, HMAC: c.Key.HashSecret(want.Key, path, value)})
+		}
+	}
+	slices.SortFunc(o.Hashes, func(a, b state.Hash) int { return strings.Compare(a.Path, b.Path) })
+	return o, nil
+}

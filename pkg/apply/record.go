@@ -1,0 +1,131 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// record brings the inventory in step with what was done and saves it, unless
+// nothing in it changed. It returns how many records a plan's adopt, forget
+// and unprotect changes touched.
+func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) (recorded int, saved bool, err error) {
+	if c.suspect() && !c.Anew {
+		return 0, false, nil
+	}
+	inv := c.Inventory
+	inv.Objects = slices.Clone(inv.Objects)
+	dirty := c.Trust.Level != state.Signed && c.Trust.Level != state.Unsigned && len(found.Desired.Resources) > 0
+	var put []state.Object
+	var drop []schema.Key
+	done := map[schema.Key]bool{}
+	for _, l := range report.Lines {
+		done[l.Key] = l.Outcome == Done
+	}
+	// What the file says is recorded once it holds: unchanged objects now,
+	// changed ones when their change was done.
+	left := map[schema.Key]bool{}
+	for _, h := range found.Plan.Held {
+		left[h.Change.Key] = true
+	}
+	for _, ch := range found.Plan.Changes {
+		ok := ch.Recorded() || done[ch.Key]
+		if !ok {
+			left[ch.Key] = true
+			continue
+		}
+		switch ch.Action {
+		case plan.Delete:
+			drop = append(drop, ch.Key)
+			inv.MarkPruned(ch.Key.Kind)
+			drop = append(drop, childrenOf(inv, ch.Key)...)
+		case plan.Forget:
+			drop = append(drop, ch.Key)
+		case plan.Rename:
+			if err := inv.Rename(ch.Before.Key, ch.Key); err != nil {
+				return 0, false, err
+			}
+		case plan.Adopt, plan.Unprotect, plan.Create, plan.Update, plan.Replace:
+		}
+		if ch.Recorded() {
+			recorded++
+		}
+		dirty = true
+	}
+	for _, want := range found.Desired.Resources {
+		if left[want.Key] {
+			continue
+		}
+		if _, live := found.Live.Get(want.Key); !live && !done[want.Key] {
+			continue // paused, unsupported or out of scope
+		}
+		old, had := inv.Get(want.Key)
+		if had && old.Owned && !done[want.Key] && reflect.DeepEqual(old.Spec, want.Spec) {
+			continue
+		}
+		o, err := c.recordOf(ctx, want, c.Config.State.Instance)
+		if err != nil {
+			return 0, false, fmt.Errorf("%s: %w", want.Key, err)
+		}
+		put, dirty = append(put, o), true
+	}
+	for _, k := range drop {
+		inv.Drop(k)
+	}
+	inv.Put(put...)
+	protected := slices.Sorted(slices.Values(c.Config.Policy.Protect))
+	protected = slices.Compact(protected)
+	if !slices.Equal(protected, inv.Protected) {
+		inv.Protected, dirty = protected, true
+	}
+	if c.Approved != "" && c.Approved == found.Digest && !inv.Approved(c.Approved) {
+		inv.Approvals = append(slices.Clone(inv.Approvals), state.Approval{Digest: c.Approved, Time: now(run), Run: run.Who.ID})
+		dirty = true
+	}
+	if !dirty {
+		return recorded, false, nil
+	}
+	inv.Run, inv.Revision, inv.Actor, inv.Time = run.Who.ID, run.Who.Revision, run.Who.Actor, now(run)
+	if err := run.Save(ctx, inv); err != nil {
+		return recorded, false, fmt.Errorf("inventory: %w", err)
+	}
+	return recorded, true, nil
+}
+
+// suspect reports whether there is an inventory that must not be written over
+// without somebody's word.
+func (c Cycle) suspect() bool {
+	switch c.Trust.Level {
+	case state.Bad, state.Older, state.Foreign, state.Unreadable:
+		return true
+	case state.Signed, state.Unsigned, state.Absent, state.Lost:
+	}
+	return false
+}
+
+func now(run Run) time.Time {
+	if run.Who.Now != nil {
+		return run.Who.Now().UTC()
+	}
+	return time.Now().UTC()
+}
+
+// childrenOf lists what the inventory knows to hang on a namespace.
+func childrenOf(inv state.Inventory, ns schema.Key) []schema.Key {
+	var out []schema.Key
+	if ns.Kind != schema.KindNamespace {
+		return nil
+	}
+	for _, o := range inv.Objects {
+		if parent, ok := o.Key.Namespace(); ok && parent == ns {
+			out = append(out, o.Key)
+		}
+	}
+	return out
+}
