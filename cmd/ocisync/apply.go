@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/state"
+)
+
+type applyOptions struct {
+	*options
+	yes     bool
+	approve string
+	anew    bool
+}
+
+func newApply(o *options) *cobra.Command {
+	a := &applyOptions{options: o}
+	cmd := &cobra.Command{
+		Use:     "apply",
+		GroupID: "loop",
+		Short:   "Make the registry what the mode says",
+		Long: `Apply plans as plan does, shows the plan and carries it out; then it reads the
+registry again and proves that it took hold. A second apply writes nothing.
+
+On a terminal it asks first (--yes skips that); elsewhere it applies, because
+what is dangerous is held: it is shown, not written, until the plan is approved
+by its digest with --approve.
+` + exitHelp,
+		Example: "  ocisync apply --mode prod\n  ocisync apply --mode prod --approve sha256:4f2a...",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.run(c.Context()) },
+	}
+	o.modeFlags(cmd)
+	o.outputFlag(cmd)
+	o.verboseFlag(cmd, "show adopted and forgotten objects, every note, and each of many changes")
+	f := cmd.Flags()
+	f.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+	f.StringVar(&a.approve, "approve", "", "apply the plan with this `digest` and no other, held changes included, once")
+	f.BoolVar(&a.anew, "new-inventory", false, "write a new inventory over one that cannot be trusted; ocisync then owns what the mode declares")
+	return cmd
+}
+
+// applyResult is what apply prints with --output json.
+type applyResult struct {
+	Plan    planResult  `json:"plan"`
+	Lines   []applyLine `json:"changes"`
+	Proved  bool        `json:"proved"`
+	Run     string      `json:"run,omitempty"`
+	Message string      `json:"message"`
+}
+
+type applyLine struct {
+	Action  plan.Action   `json:"action"`
+	Key     string        `json:"key"`
+	Outcome apply.Outcome `json:"outcome"`
+	Error   string        `json:"error,omitempty"`
+}
+
+// ended is how an apply went, as far as it came.
+type ended struct {
+	plan    plan.Plan
+	report  apply.Report
+	run     string // the journal's name of it, "" where nothing was begun
+	proved  bool
+	message string
+}
+
+func (a *applyOptions) run(ctx context.Context) (err error) {
+	s, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer s.close(&err)
+	cycle := s.cycle(a.approve)
+	cycle.Anew = a.anew
+	found, err := cycle.Plan(ctx)
+	if err != nil {
+		return err
+	}
+	end := ended{plan: found.Plan}
+	ask := a.asks(found.Plan)
+	if err := a.showPlan(found.Plan, ask); err != nil {
+		return err
+	}
+	if err := a.permit(found, s.inv.Approved(a.approve)); err != nil {
+		return a.finish(end, err)
+	}
+	if ask {
+		if err := a.confirm(ctx, found.Plan); err != nil {
+			return a.finish(end, err)
+		}
+	}
+	who, err := s.who(a.approve)
+	if err != nil {
+		return err
+	}
+	end.report, err = a.carryOut(ctx, s, cycle, found, who)
+	end.run = who.ID
+	if err == nil || end.report.Count(apply.Interrupted) > 0 {
+		err = errors.Join(outcome(end.report), err)
+	} else if done := end.report.Count(apply.Done); done > 0 {
+		err = codedError{exitPartly, fmt.Errorf("%s made, but the run did not end well: %w; mend the cause and apply again", count(done, "change"), err)}
+	}
+	if err != nil {
+		return a.finish(end, err)
+	}
+	return a.conclude(ctx, s, found, end)
+}
+
+// asks reports whether somebody is there to be asked, and has something to
+// answer.
+func (a *applyOptions) asks(p plan.Plan) bool {
+	return !a.yes && a.approve == "" && terminal(a.in) && terminal(a.err) && len(p.Refusals) == 0 && len(p.Stages(true)) > 0
+}
+
+// showPlan shows what is about to be done; to whom is asked, whatever the form
+// of the result.
+func (a *applyOptions) showPlan(p plan.Plan, ask bool) error {
+	to := a.out
+	if a.json() {
+		if !ask {
+			return nil
+		}
+		to = a.err
+	}
+	text := a.textOptions()
+	text.Color = a.color(to)
+	if len(p.Refusals) == 0 {
+		text.Apply = "" // once the rest is done another digest approves what is held; conclude says which
+	}
+	return p.Text(to, text)
+}
+
+// permit refuses what must not be carried out. Used says that the approval
+// given served before.
+func (a *applyOptions) permit(found apply.Found, used bool) error {
+	switch {
+	case a.approve != "" && a.approve != found.Digest && found.Plan.Pending():
+		why := "the plan is not the approved one"
+		if used {
+			why = "this approval was used before, and one serves once"
+		}
+		return codedError{exitRefused, fmt.Errorf("%s; look at the plan and approve what it shows now: --approve %s", why, found.Digest)}
+	case len(found.Plan.Refusals) > 0:
+		return codedError{exitRefused, errors.New("refused; nothing was written")}
+	}
+	return nil
+}
+
+func (a *applyOptions) carryOut(ctx context.Context, s *session, cycle apply.Cycle, found apply.Found, who state.Run) (_ apply.Report, err error) {
+	run := apply.Run{Who: who, Save: s.save, Journal: silent{}}
+	if len(found.Plan.Stages(true)) > 0 {
+		journal, err := state.OpenJournal(s.machine.Journal(s.identity), who)
+		if err != nil {
+			return apply.Report{}, fmt.Errorf("%w; nothing was written", err)
+		}
+		defer func() { err = errors.Join(err, journal.Close()) }()
+		run.Journal = journal
+	}
+	if !a.json() {
+		run.Report = a.lines(changes(found.Plan))
+	}
+	return cycle.Apply(ctx, found, run)
+}
+
+// silent is the journal of a run that changes nothing in the registry.
+type silent struct{}
+
+func (silent) Begin(...plan.Change) error { return nil }
+func (silent) End(...state.Result) error  { return nil }
+
+// outcome is the error that a report stands for.
+func outcome(r apply.Report) error {
+	done, failed, skipped, stopped := r.Count(apply.Done), r.Count(apply.Failed), r.Count(apply.Skipped), r.Count(apply.Interrupted)
+	switch {
+	case stopped > 0:
+		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
+	case failed+skipped > 0 && done > 0:
+		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d left out; mend the cause and apply again", done, failed, skipped)}
+	case failed+skipped > 0:
+		return codedError{exitFailed, fmt.Errorf("nothing was applied: %d failed, %d left out; mend the cause and apply again", failed, skipped)}
+	}
+	return nil
+}
+
+// conclude proves a run in which nothing failed and says how it ended.
+func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Found, end ended) error {
+	done, held := end.report.Count(apply.Done), len(found.Plan.Held)
+	if done > 0 || held > 0 && end.report.Saved {
+		var err error
+		if found, err = s.cycle("").Verify(ctx, end.report); err != nil {
+			return a.finish(end, err)
+		}
+	}
+	end.proved = true
+	switch {
+	case done == 1:
+		end.message = "applied 1 change and read it back"
+	case done > 1:
+		end.message = fmt.Sprintf("applied %d changes and read them back", done)
+	case held > 0:
+		end.message = "nothing was written"
+	case end.report.Saved:
+		end.message = "nothing to write; the inventory was brought in step"
+	default:
+		end.message = "nothing to do: the registry is as declared"
+	}
+	if held > 0 {
+		return a.finish(end, codedError{exitRefused, fmt.Errorf("%s; %s held; to apply what is held:\n  %s --approve %s",
+			end.message, count(held, "change"), a.command("apply"), found.Digest)})
+	}
+	return a.finish(end, nil)
+}
+
+// finish prints the result and returns err.
+func (a *applyOptions) finish(end ended, err error) error {
+	if err != nil {
+		end.message = err.Error()
+	}
+	if a.json() {
+		r := applyResult{Plan: resultOf(end.plan), Lines: []applyLine{}, Proved: end.proved, Run: end.run, Message: end.message}
+		for _, l := range end.report.Lines {
+			line := applyLine{Action: l.Action, Key: l.Key.String(), Outcome: l.Outcome}
+			line.Error = why(l)
+			r.Lines = append(r.Lines, line)
+		}
+		return errors.Join(err, writeJSON(a.out, r))
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(a.out, end.message)
+	}
+	return err
+}
+
+// changes counts what a plan would have written.
+func changes(p plan.Plan) int {
+	n := 0
+	for _, stage := range p.Stages(true) {
+		n += len(stage)
+	}
+	return n
+}
+
+// lines reports each change as it ends. Of many, somebody at a terminal, who
+// has just seen them listed, is told the count, and each that was not done.
+func (a *applyOptions) lines(total int) func(apply.Line) {
+	const few = 20
+	if total <= few || a.verbose || !a.color(a.out) {
+		return a.line
+	}
+	ended := 0
+	return func(l apply.Line) {
+		ended++
+		a.tell("\r\x1b[K")
+		if l.Outcome != apply.Done {
+			a.line(l)
+		}
+		if ended < total {
+			a.tell("%d of %d", ended, total)
+		}
+	}
+}
+
+// line reports one change as it ends.
+func (a *applyOptions) line(l apply.Line) {
+	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, l.Action, l.Key)
+	if e := why(l); e != "" {
+		text += ": " + e
+	}
+	a.tell("%s\n", text)
+}
+
+// why is a line's error, without the key that stands before it.
+func why(l apply.Line) string {
+	if l.Err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(l.Err.Error(), l.Key.String()+": ")
+}
+
+// confirm asks whether to go on; an interrupt is an answer too.
+func (a *applyOptions) confirm(ctx context.Context, p plan.Plan) error {
+	if _, err := fmt.Fprintf(a.err, "Apply %s to %s? [y/N] ", count(changes(p), "change"), p.Registry.URL); err != nil {
+		return fmt.Errorf("asking whether to go on: %w; nothing was written", err)
+	}
+	answer := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(a.in).ReadString('\n') // no answer is a no
+		answer <- text
+	}()
+	select {
+	case <-ctx.Done():
+		a.say("")
+		return codedError{exitInterrupted, errors.New("interrupted; nothing was written")}
+	case text := <-answer:
+		switch strings.ToLower(strings.TrimSpace(text)) {
+		case "y", "yes":
+			return nil
+		}
+		return errors.New("not confirmed; nothing was written")
+	}
+}

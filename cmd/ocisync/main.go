@@ -1,0 +1,21 @@
+// Command ocisync keeps OCI registries as git says they should be.
+//
+// One file per verb: each has an options struct, a constructor that makes its
+// cobra command and a run method. root.go holds the shared flags and the one
+// map from errors to exit codes; session.go opens what the verbs work with.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.LookupEnv}))
+}

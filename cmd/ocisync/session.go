@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/all"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/pkg/watch"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// session is one mode with everything a verb of the loop works with.
+type session struct {
+	o        *options
+	cfg      *schema.Config
+	secrets  *secret.Resolver
+	provider providers.Provider
+	machine  state.Machine
+	store    state.Store
+	identity state.Identity
+	stored   []byte // what the store holds
+	inv      state.Inventory
+	trust    state.Trust
+	key      state.Key
+	verify   string // the public key that inventories are checked with, "" for none
+	writing  bool
+	closers  []func() error
+}
+
+// logger writes to standard error: warnings, and with -v all there is.
+func (o *options) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: level}))
+}
+
+// open prepares a session; with write it takes the registry's lock first. The
+// caller ends it with close.
+func (o *options) open(ctx context.Context, write bool) (_ *session, err error) {
+	cfg, err := o.config()
+	if err != nil {
+		return nil, err
+	}
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{o: o, cfg: cfg, writing: write}
+	defer func() {
+		if err != nil {
+			s.close(&err)
+		}
+	}()
+	s.identity = state.Identity{Mode: cfg.Mode, Registry: plan.Registry{Type: cfg.Registry.Type, URL: cfg.Registry.URL}}
+	s.secrets = secret.New(*host, o.getenv, cfg.Dir)
+	if s.machine, err = state.NewMachine(*host, o.getenv); err != nil {
+		return nil, err
+	}
+	if s.provider, err = all.Open(cfg.Registry, all.Deps{Secrets: s.resolver(), Policy: cfg.Policy, Logger: o.logger()}); err != nil {
+		return nil, err
+	}
+	if write {
+		lock, err := state.Acquire(ctx, s.machine.Locks(), s.identity.Registry, o.holder("apply", cfg.Mode), 0)
+		if err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, lock.Release)
+	}
+	if err = s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.loadInventory(ctx)
+}
+
+// resolver is what the provider asks: in a plan only for what is at hand.
+func (s *session) resolver() providers.Secrets {
+	if s.writing {
+		return s.secrets
+	}
+	return atHandOnly{s.secrets}
+}
+
+// atHandOnly resolves what needs no command and no decryption.
+type atHandOnly struct{ *secret.Resolver }
+
+func (r atHandOnly) Resolve(ctx context.Context, ref schema.SecretRef) (string, error) {
+	v, ok, err := r.AtHand(ctx, ref)
+	if err == nil && !ok {
+		err = fmt.Errorf("secret (%s) is not at hand, and a plan runs nothing to get it; provide it", ref)
+	}
+	return v, err
+}
+
+func (s *session) openStore(ctx context.Context) (err error) {
+	switch c := s.cfg.State; c.Store {
+	case "dir":
+		s.store, err = state.DirStore(c.Dir, s.cfg.Mode)
+	case "", "registry":
+		t, ok := s.provider.(providers.Transporter)
+		if !ok {
+			return codedError{exitRefused, errors.New("state.store \"registry\" is not part of this version for this registry type; use \"dir\"")}
+		}
+		transport, release, err := t.Transport(ctx)
+		if err != nil {
+			return err
+		}
+		s.closers = append(s.closers, func() error { release(); return nil })
+		s.store, err = oci.NewStore(oci.Options{URL: s.cfg.Registry.URL, Transport: transport}, s.cfg.Mode)
+		return err
+	default:
+		return codedError{exitRefused, fmt.Errorf("state.store %q is not part of this version; use \"registry\" or \"dir\"", c.Store)}
+	}
+	return err
+}
+
+// loadInventory reads what ocisync last applied and judges it.
+func (s *session) loadInventory(ctx context.Context) error {
+	if ref := s.cfg.State.Key; ref != nil {
+		value, ok, err := s.atHand(ctx, *ref)
+		switch {
+		case err != nil:
+			return fmt.Errorf("state.key: %w", err)
+		case ok:
+			if s.key, err = state.ParseKey(value); err != nil {
+				return fmt.Errorf("state.key (%s): %w", ref, err)
+			}
+		case s.writing:
+			return fmt.Errorf("state.key (%s) is not at hand, and an apply signs what it records; provide it, or take state.key out", ref)
+		}
+	}
+	if s.verify = s.cfg.State.Verify; s.verify == "" {
+		s.verify = s.key.Public()
+	}
+	if !s.key.IsZero() && s.verify != s.key.Public() {
+		return fmt.Errorf("state.key does not belong to state.verify: its public half is %s; correct one of the two", s.key.Public())
+	}
+	data, err := s.store.Load(ctx)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.stored = data
+	seen, err := s.machine.Seen(s.identity)
+	if err != nil {
+		return err
+	}
+	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
+	if s.writing && s.trust.Level == state.Signed {
+		return s.machine.Remember(s.identity, s.inv.Serial)
+	}
+	return nil
+}
+
+// atHand resolves a reference as far as this run may: a plan runs no command.
+func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, bool, error) {
+	if !s.writing {
+		return s.secrets.AtHand(ctx, ref)
+	}
+	v, err := s.secrets.Resolve(ctx, ref)
+	return v, err == nil, err
+}
+
+func (s *session) cycle(approved string) apply.Cycle {
+	return apply.Cycle{
+		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
+		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved,
+	}
+}
+
+// save seals and stores an inventory that a run has brought in step.
+func (s *session) save(ctx context.Context, inv state.Inventory) error {
+	seen, err := s.machine.Seen(s.identity)
+	if err != nil {
+		return err
+	}
+	inv.Serial = state.NextSerial(inv, int64(seen))
+	data, err := state.Seal(inv, s.key)
+	if err != nil {
+		return err
+	}
+	if err := s.store.Save(ctx, data, s.stored); err != nil {
+		return err
+	}
+	s.stored = data
+	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
+	return s.machine.Remember(s.identity, inv.Serial)
+}
+
+// who says under what name a run is written down.
+func (s *session) who(approved string) (state.Run, error) {
+	id := make([]byte, 8)
+	if _, err := rand.Read(id); err != nil {
+		return state.Run{}, err
+	}
+	var files []string
+	for _, dir := range []string{s.cfg.Mode, "common"} {
+		more, err := fs.Glob(os.DirFS(s.o.modes), dir+"/*.toml")
+		if err != nil {
+			return state.Run{}, err
+		}
+		for _, f := range more {
+			if f, err = filepath.Abs(filepath.Join(s.o.modes, f)); err == nil {
+				f, err = filepath.EvalSymlinks(f)
+			}
+			if err != nil {
+				return state.Run{}, err
+			}
+			files = append(files, f)
+		}
+	}
+	revision, err := watch.Revision(s.cfg.Dir, files)
+	if err != nil {
+		return state.Run{}, err
+	}
+	return state.Run{
+		ID:       time.Now().UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(id[:4]),
+		Identity: s.identity, Approval: approved, Revision: revision, Actor: s.o.actor(),
+	}, nil
+}
+
+// actor is who runs ocisync: the CI system's word for it, or the account.
+func (o *options) actor() string {
+	for _, name := range []string{"OCISYNC_ACTOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"} {
+		if v := o.env(name); v != "" {
+			return v
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+func (o *options) holder(command, mode string) state.Holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return state.Holder{PID: os.Getpid(), Host: host, User: o.actor(), Started: time.Now(), Command: command, Mode: mode}
+}
+
+// close ends the session and adds what went wrong to an error.
+func (s *session) close(err *error) {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		if e := s.closers[i](); e != nil {
+			*err = errors.Join(*err, fmt.Errorf("ending the run: %w", e))
+		}
+	}
+	s.closers = nil
+}
