@@ -1,0 +1,95 @@
+# What a developer does with this tree. `make` alone lists it.
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools/go.mod
+BIN     := bin/ocisync
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+FUZZTIME   ?= 10s
+BENCHFLAGS ?=
+BENCHCOUNT ?= 1
+BENCH      ?=
+BASE       ?=
+MUTANT     ?=
+
+.PHONY: help
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/ocisync
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/ocisync
+
+.PHONY: test
+test: ## all tests; needs Go and nothing else
+	$(GO) test ./...
+
+.PHONY: race
+race: ## all tests under the race detector; needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## the linters and formatters of .golangci.yml
+	$(TOOL) golangci-lint run ./... ./testdata/bench/... ./testdata/demo/...
+
+.PHONY: generate
+generate: ## remake what is made from other files
+	$(GO) generate ./...
+
+.PHONY: tidy
+tidy: ## both module files list what is needed and no more
+	$(GO) mod tidy
+	cd tools && $(GO) mod tidy
+
+.PHONY: check
+check: generate tidy lint test ## what must hold of a commit: generated, tidy, linted, tested
+	@changed=$$(git status --porcelain); \
+	if [ -n "$$changed" ]; then \
+		printf 'not committed, or made anew just now; commit it:\n%s\n' "$$changed" >&2; exit 1; \
+	fi
+
+.PHONY: demo
+demo: ## plan, apply, plan again, drift and a held deletion on an embedded registry
+	$(GO) run ./testdata/demo
+
+# With BENCH or BASE it runs Go benchmarks instead, and keeps what they print.
+.PHONY: bench
+bench: ## docs/benchmarks.md's figures and limits (BENCHFLAGS=-quick -write -cold); Go benchmarks alone: BENCH=regexp BENCHCOUNT=n BASE=older.txt
+ifeq ($(BENCH)$(BASE),)
+	$(GO) run ./testdata/bench $(BENCHFLAGS)
+else
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(BENCHCOUNT) ./... | tee bin/bench.txt
+	@grep -q '^Benchmark' bin/bench.txt || { echo 'no benchmark matches $(or $(BENCH),.)' >&2; exit 1; }
+	$(if $(BASE),$(TOOL) benchstat $(BASE) bin/bench.txt)
+endif
+
+# go test -list prints a package's targets, then its name.
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@targets=$$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { names[n++] = $$1 } \
+		/^ok/ { for (i = 0; i < n; i++) print $$2, names[i]; n = 0 }'); \
+	if [ -z "$$targets" ]; then echo 'no fuzz target found' >&2; exit 1; fi; \
+	while read -r pkg name; do \
+		echo "$$pkg $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
+	done <<<"$$targets"
+
+# The tests of a file with the build tag, by name, so that what ran is told and
+# the other tests of those packages do not run a second time.
+.PHONY: integration
+integration: ## tests against real servers: those with the build tag integration
+	@files=$$(git ls-files -co --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bintegration\b' || true); \
+	if [ -z "$$files" ]; then echo 'no test has the build tag integration: nothing to run' >&2; exit 1; fi; \
+	names=$$(grep -hoE '^func Test[A-Za-z0-9_]*' $$files | sed 's/^func //' | sort -u | paste -sd '|'); \
+	dirs=$$(dirname $$files | sort -u | sed 's|^|./|'); \
+	echo "$(GO) test -tags=integration -run '^($$names)\$$'" $$dirs; \
+	$(GO) test -tags=integration -count=1 -v -timeout 20m -run "^($$names)\$$" $$dirs
+
+.PHONY: mutants
+mutants: ## break each promise and see its test fail (MUTANT=name for one)
+	testdata/mutants/run.sh $(MUTANT)
