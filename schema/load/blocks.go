@@ -14,7 +14,8 @@ import (
 func (c *checker) mode(root *Node) *schema.Config {
 	cfg := &schema.Config{Dir: c.dir}
 	d := c.defs.get("Mode")
-	broken := len(c.problems) > 0 // a syntax error hides what follows it
+	// A syntax error hides what follows it; what stands twice hides nothing.
+	broken := slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Also == schema.Position{} })
 	for _, f := range root.Fields {
 		if d.field(f.Key) == nil {
 			c.unknown(f, d, keyText(f.Key))

@@ -199,7 +199,11 @@ func (c *checker) unknown(f *Node, d *def, path string) {
 
 func (c *checker) unknownAmong(f *Node, names []string, path string) {
 	c.hide(f)
-	c.reportKey(f, path, `"`+f.Key+`" is not a key here`, oneOf(f.Key, sorted(names)))
+	want := "mend the problems before it first"
+	if len(c.problems) < maxProblems { // later ones are only counted
+		want = oneOf(f.Key, sorted(names))
+	}
+	c.reportKey(f, path, `"`+f.Key+`" is not a key here`, want)
 }
 
 // explain says in our words what CUE rejects at a path below a node.

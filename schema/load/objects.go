@@ -105,11 +105,13 @@ func (c *checker) one(cfg *schema.Config, key schema.Key, n *Node, path string) 
 		}
 	}
 	known := without(fields)
+	known.Fields, known.index = nil, nil
 	for _, f := range fields.Fields {
 		if d.field(f.Key) == nil {
 			c.unknownAmong(f, names, join(path, f.Key))
-			known = without(known, f.Key)
+			continue
 		}
+		known.add(f)
 	}
 	c.directives(cfg, &extra, n, directives, path)
 	text := c.object(known, d, path)

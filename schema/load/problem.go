@@ -96,7 +96,7 @@ func (e *Errors) sort() {
 }
 
 // maxProblems is how many problems one run tells of.
-const maxProblems = 5000
+const maxProblems = 500
 
 // err is nil without problems; otherwise the problems, sorted.
 func (e Errors) err() error {

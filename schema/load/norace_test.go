@@ -1,0 +1,5 @@
+//go:build unix && !race
+
+package load_test
+
+const slowdown = 1
