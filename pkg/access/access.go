@@ -36,6 +36,9 @@ func (o Outside) Valid() bool { return o == Deny || o == Leave }
 type Subject struct {
 	// User is the name of an account whose password was checked, or "".
 	User string
+	// Robot is the name of a robot whose secret was checked, or "": "ci", or
+	// of a namespace "team-a/ci".
+	Robot string
 }
 
 // Anonymous is a client without credentials.
@@ -44,12 +47,16 @@ func Anonymous() Subject { return Subject{} }
 // User is a client that proved to be the named account.
 func User(name string) Subject { return Subject{User: name} }
 
+// Robot is a client that proved to be the named robot.
+func Robot(name string) Subject { return Subject{Robot: name} }
+
 // Rules are compiled access rules: immutable, safe for concurrent use.
 type Rules struct {
 	outside    Outside
 	people     map[string]person
 	namespaces map[string]*namespace
-	anonymous  bool // anonymous clients may pull somewhere
+	robots     map[string]schema.Grants // by name, then namespace
+	anonymous  bool                     // anonymous clients may pull somewhere
 }
 
 // person is what the rules know of an account beyond its own lines.
@@ -70,11 +77,11 @@ type groupGrant struct {
 	rights schema.Rights
 }
 
-// Compile takes the users, groups, namespaces and access rules of a state and
-// ignores its other kinds. A namespace without an access rule is open to admin
+// Compile takes the users, groups, robots, namespaces and access rules of a
+// state and ignores its other kinds. A namespace without an access rule is open to admin
 // users alone. An empty or unknown policy counts as [Deny].
 func Compile(st schema.State, outside Outside) *Rules {
-	r := &Rules{outside: outside, people: map[string]person{}, namespaces: map[string]*namespace{}}
+	r := &Rules{outside: outside, people: map[string]person{}, namespaces: map[string]*namespace{}, robots: map[string]schema.Grants{}}
 	groups := map[string]int32{}
 	number := func(name string) int32 {
 		n, ok := groups[name]
@@ -97,6 +104,8 @@ func Compile(st schema.State, outside Outside) *Rules {
 				p.groups = append(p.groups, g)
 				r.people[name] = p
 			}
+		case *schema.Robot:
+			r.robots[res.Key.Name] = spec.Access
 		case *schema.Namespace:
 			r.namespace(res.Key.Name)
 		case *schema.Access:
@@ -153,6 +162,8 @@ func (r *Rules) Rights(s Subject, repository string) schema.Rights {
 	switch {
 	case In(Reserved, repository):
 		return 0
+	case name != "" && s.Robot != "":
+		return ns.anonymous | r.robotRights(s.Robot, name)
 	case name == "" && r.outside == Leave && s.User != "":
 		return schema.Pull | schema.Push | schema.Delete
 	case name == "":
@@ -178,6 +189,15 @@ func (r *Rules) Rights(s Subject, repository string) schema.Rights {
 		}
 	}
 	return rights
+}
+
+// robotRights are what a robot's own line for the namespace gives it, and its
+// line for all of them. No other line is for robots.
+func (r *Rules) robotRights(robot, namespace string) schema.Rights {
+	grants := r.robots[robot]
+	one, _ := grants.Get(namespace)
+	all, _ := grants.Get("*")
+	return one.Effective() | all.Effective()
 }
 
 // Admin reports whether the subject is an admin user of the registry.
