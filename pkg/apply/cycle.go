@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -85,6 +86,13 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	})
 	draft.Notes = slices.Concat(draft.Notes, notes, unresolved)
 	draft.Notes = append(draft.Notes, c.remarks(draft, live)...)
+	if r, ok := c.Provider.(providers.Remarker); ok {
+		more, err := r.Remarks(ctx, desired, c.now())
+		if err != nil {
+			return Found{}, err
+		}
+		draft.Notes = append(draft.Notes, more...)
+	}
 	if draft, err = prepare(ctx, p, draft); err != nil {
 		return Found{}, err
 	}
@@ -104,6 +112,11 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		guarded = plan.WithImpact(guarded, known)
 	}
 	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval()}, nil
+}
+
+// now is the beginning of the run's day, in UTC.
+func (c Cycle) now() time.Time {
+	return time.Date(c.Today.Year, time.Month(c.Today.Month), c.Today.Day, 0, 0, 0, 0, time.UTC)
 }
 
 // scope is what must be read: the kinds the file declares, those of what

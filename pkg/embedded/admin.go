@@ -17,8 +17,11 @@ import (
 //	GET  info          Info
 //	GET  state         Live; ?kind=user&kind=group selects
 //	POST changes       {"changes":[Change]} -> {"results":[…]} in the same order
-//	POST check         {"user","password"} -> {"equal"}
+//	POST check         {"user","password"} or {"key","secret"} -> {"equal"}
+//	POST run           {"job","dry_run"} -> {"report","code","error"}; ends when the job does
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
+//	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
+//	POST run/retention RetentionOptions -> as run; with dry_run a preview
 const (
 	adminPath = "/ocisync/v1/"
 
@@ -51,8 +54,11 @@ type wireResult struct {
 }
 
 type checkRequest struct {
-	User     string `json:"user"`
-	Password string `json:"password"`
+	User     string `json:"user,omitempty"`
+	Password string `json:"password,omitempty"`
+	// Key names, instead of a user, an object whose secret is Secret.
+	Key    *schema.Key `json:"key,omitempty"`
+	Secret string      `json:"secret,omitempty"`
 }
 
 type checkResponse struct {
@@ -105,18 +111,27 @@ func (w wireResult) result() Result {
 	return Result{Key: w.Key, Err: e}
 }
 
-func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
+// admits answers requests of others than admin users and ocisync itself; it
+// reports whether the request may go on.
+func (r *Registry) admits(w http.ResponseWriter, q *http.Request) bool {
 	who, err := r.identify(q)
 	if !login(w, q, err) {
-		return
+		return false
 	}
 	if who.anonymous() {
 		challenge{}.SetHeaders(q, w)
 		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
-		return
+		return false
 	}
 	if !who.self && !r.store.now().rules.Admin(who.subject) {
 		ociError(w, http.StatusForbidden, "DENIED", who.String()+" is not an admin user")
+		return false
+	}
+	return true
+}
+
+func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
+	if !r.admits(w, q) {
 		return
 	}
 	switch what := q.Method + " " + strings.TrimPrefix(q.URL.Path, adminPath); what {
@@ -129,13 +144,21 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 	case "POST check":
 		r.serveCheck(w, q)
 	case "GET repositories":
+		steady := r.gate.steady()
 		list, err := repositories(q.Context(), r.content, q.URL.Query()["name"])
+		steady()
 		if err != nil {
 			r.logger.Error("listing repositories failed", "error", err)
 			ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
 			return
 		}
 		writeJSON(w, http.StatusOK, list)
+	case "GET usage":
+		r.serveUsage(w, q)
+	case "POST run/retention":
+		r.serveRetention(w, q)
+	case "POST run":
+		r.serveRun(w, q)
 	default:
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "the admin API has no "+what)
 	}
@@ -164,10 +187,13 @@ func (r *Registry) serveChanges(w http.ResponseWriter, q *http.Request) {
 		ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
 		return
 	}
+	r.hooks.refresh()
+	recordOf(q).changed(request.Changes, results)
 	var response changesResponse
 	for _, res := range results {
 		response.Results = append(response.Results, res.wire())
 	}
+	r.jobs.replan()
 	writeJSON(w, http.StatusOK, response)
 }
 
@@ -176,7 +202,18 @@ func (r *Registry) serveCheck(w http.ResponseWriter, q *http.Request) {
 	if !readJSON(w, q, maxCheckBytes, &request) {
 		return
 	}
-	equal, err := r.passwords.check(q.Context(), r.store.now().accounts[request.User], request.Password)
+	if request.Key != nil && request.Key.Kind == schema.KindRobot {
+		equal, err := r.passwords.check(q.Context(), r.store.now().newest(*request.Key), request.Secret, nil)
+		if login(w, q, err) {
+			writeJSON(w, http.StatusOK, checkResponse{equal})
+		}
+		return
+	}
+	if request.Key != nil {
+		writeJSON(w, http.StatusOK, checkResponse{r.store.now().doc.checkKeptSecret(*request.Key, request.Secret)})
+		return
+	}
+	equal, err := r.passwords.check(q.Context(), r.store.now().accounts[request.User], request.Password, nil)
 	if login(w, q, err) {
 		writeJSON(w, http.StatusOK, checkResponse{equal})
 	}

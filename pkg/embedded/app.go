@@ -66,13 +66,18 @@ func config(data string, purge bool) *configuration.Configuration {
 	c.Tags.MaxTags = pageSize
 	c.HTTP.RelativeURLs = true
 	c.Validation.Manifests.Indexes.Platforms = "none"
+	// layers that are kept elsewhere: clients fetch them, the registry does not
+	c.Validation.Manifests.URLs.Allow = []string{"^https?://"}
 	return c
+}
+
+func storageDriver(data string) storagedriver.StorageDriver {
+	return filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: 100})
 }
 
 // content opens the same storage without HTTP, for listings. It writes nothing.
 func content(ctx context.Context, data string) (distribution.Namespace, error) {
-	driver := filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: 100})
-	ns, err := storage.NewRegistry(ctx, driver)
+	ns, err := storage.NewRegistry(ctx, storageDriver(data))
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage in %s: %w", data, err)
 	}

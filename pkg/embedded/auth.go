@@ -27,9 +27,10 @@ var registerController = sync.OnceValue(func() error { //nolint:gochecknoglobals
 type identity struct {
 	subject access.Subject
 	self    bool
+	login   string // the name given, of an account
 }
 
-func (i identity) anonymous() bool { return !i.self && i.subject.User == "" }
+func (i identity) anonymous() bool { return !i.self && i.subject == access.Subject{} }
 
 func (i identity) String() string {
 	switch {
@@ -37,8 +38,21 @@ func (i identity) String() string {
 		return "ocisync"
 	case i.anonymous():
 		return "anonymous"
+	case i.subject.Robot != "":
+		return "robot " + i.subject.Robot
 	}
 	return "user " + i.subject.User
+}
+
+// account is the identity's name in the audit log.
+func (i identity) account() string {
+	switch {
+	case i.self:
+		return "ocisync"
+	case i.anonymous():
+		return "anonymous"
+	}
+	return i.login
 }
 
 // may asks the rules; ocisync itself reaches its own namespace and no other.
@@ -76,7 +90,11 @@ var (
 // identify checks the credentials of a request. errWrongLogin: they are wrong.
 func (r *Registry) identify(q *http.Request) (identity, error) {
 	if q.Context().Value(selfKey{}) != nil {
-		return identity{self: true}, nil
+		who := identity{self: true}
+		if rec := recordOf(q); rec != nil {
+			rec.who = who
+		}
+		return who, nil
 	}
 	if q.Header.Get("Authorization") == "" {
 		return identity{}, nil
@@ -85,15 +103,33 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 	if !ok {
 		return identity{}, errWrongLogin
 	}
-	right, err := r.passwords.check(q.Context(), r.store.now().accounts[name], password)
+	a, subject := r.store.now().login(name, r.store.clock())
+	from := clientOf(q)
+	right, err := r.passwords.check(q.Context(), a, password, func() error { return r.failures.peek(from) })
+	rec := recordOf(q)
+	if rec != nil && (err != nil || !right) {
+		if rec.claimed = "unknown"; a != nil { // else it could be anything, such as a password
+			rec.claimed = name
+		}
+	}
 	switch {
 	case err != nil:
+		r.limit(q, "login", err)
 		return identity{}, err
 	case !right:
+		r.failures.take(from) //nolint:errcheck // the next one is refused
 		r.logger.Warn("login refused", "address", q.RemoteAddr)
 		return identity{}, errWrongLogin
 	}
-	return identity{subject: access.User(name)}, nil
+	who := identity{subject: subject, login: name}
+	if rec != nil {
+		rec.who = who
+	}
+	if err := r.accounts.take(name); err != nil {
+		r.limit(q, "account", err)
+		return identity{}, err
+	}
+	return who, nil
 }
 
 // challenge is the error that makes Distribution answer 401.
@@ -202,9 +238,12 @@ func writeJSON[T any](w http.ResponseWriter, status int, v T) {
 // login answers for requests whose credentials are wrong, or cannot be
 // checked; it reports whether the request may go on.
 func login(w http.ResponseWriter, r *http.Request, err error) bool {
+	limited := (*limitedError)(nil)
 	switch {
 	case err == nil:
 		return true
+	case errors.As(err, &limited):
+		limited.answer(w)
 	case errors.Is(err, errWrongLogin):
 		challenge{}.SetHeaders(r, w)
 		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", err.Error())

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/distribution/reference"
@@ -39,6 +40,12 @@ type Change struct {
 	// PasswordHash is the user's new password, by [HashPassword]; "" keeps
 	// the one there is.
 	PasswordHash string `json:"password_hash,omitempty"`
+	// Secret is a webhook's new auth in the clear; "" keeps the one there is.
+	Secret string `json:"secret,omitempty"`
+	// Account is a robot's; nil keeps those there are.
+	Account *AccountChange `json:"account,omitempty"`
+
+	at time.Time // when the change is made
 }
 
 // Result says what became of one change.
@@ -49,7 +56,10 @@ type Result struct {
 
 // Kinds lists the kinds that the registry keeps.
 func Kinds() []schema.Kind {
-	return []schema.Kind{schema.KindSettings, schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess}
+	return []schema.Kind{
+		schema.KindSettings, schema.KindUser, schema.KindGroup, schema.KindGC, schema.KindAudit, schema.KindNamespace,
+		schema.KindAccess, schema.KindQuota, schema.KindRetention, schema.KindImmutable, schema.KindWebhook, schema.KindRobot,
+	}
 }
 
 // apply returns the document with the changes made, each whole or not at all,
@@ -63,6 +73,11 @@ func (d document) apply(changes []Change) (document, []Result) {
 	}
 	next := d
 	next.Passwords = maps.Clone(d.Passwords)
+	next.Secrets, next.values = map[string]string{}, map[string]string{}
+	maps.Copy(next.Secrets, d.Secrets)
+	maps.Copy(next.values, d.values)
+	next.Robots = map[string][]RobotAccount{}
+	maps.Copy(next.Robots, d.Robots)
 	next.Revision = d.Revision + 1
 	version := strconv.FormatUint(next.Revision, 10)
 
@@ -76,12 +91,19 @@ func (d document) apply(changes []Change) (document, []Result) {
 	for _, i := range order {
 		c := changes[i]
 		did, err := c.apply(objects, next.Passwords, version)
+		if err == nil && !c.Delete && (c.keepSecret(&next, version) || c.keepAccount(&next, c.at)) {
+			o := objects[c.Object.Key]
+			o.Version = version
+			objects[c.Object.Key], did = o, true
+		}
 		results[i] = Result{Key: c.Object.Key, Err: err}
 		changed = changed || did
 	}
 	if !changed {
 		return d, results
 	}
+	next.dropSecrets(objects)
+	next.dropAccounts(objects)
 	next.Objects = slices.Collect(maps.Values(objects))
 	slices.SortFunc(next.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
 	return next, results
@@ -110,11 +132,14 @@ func (c Change) apply(objects map[schema.Key]schema.Resource, passwords map[stri
 		case schema.KindUser:
 			delete(passwords, key.Name)
 		case schema.KindNamespace:
-			delete(objects, schema.Key{Kind: schema.KindAccess, Name: key.Name})
+			maps.DeleteFunc(objects, func(k schema.Key, _ schema.Resource) bool {
+				ns, ok := k.Namespace()
+				return ok && ns == key
+			})
 		}
 		return true, nil
 	}
-	if err := CheckObject(c.Object); err != nil {
+	if err := errors.Join(CheckObject(c.Object), c.checkSecret(), c.checkAccount()); err != nil {
 		return false, err
 	}
 	if c.PasswordHash != "" {
@@ -125,7 +150,7 @@ func (c Change) apply(objects map[schema.Key]schema.Resource, passwords map[stri
 			return false, fmt.Errorf("%s: %w", key, err)
 		}
 	}
-	if ns := (schema.Key{Kind: schema.KindNamespace, Name: key.Name}); key.Kind == schema.KindAccess {
+	if ns, ok := key.Namespace(); ok {
 		if _, ok := objects[ns]; !ok {
 			return false, fmt.Errorf("%s: %s: %w; make the namespace first", key, ns, ErrMissing)
 		}
@@ -159,6 +184,8 @@ func CheckObject(o schema.Resource) error {
 		switch {
 		case spec.Password != nil:
 			return invalid("the password is kept apart from the object")
+		case strings.HasPrefix(name, robotPrefix):
+			return invalid("names that begin with " + robotPrefix + " are those of robots")
 		case !accountName(name):
 			return invalid("a user name has 1 to 255 printable characters and no colon, slash or space")
 		}
@@ -177,10 +204,12 @@ func CheckObject(o schema.Resource) error {
 		}
 		return namespaceName(o.Key)
 	case *schema.Access:
-		if spec.Conditions != nil {
+		if spec.Conditions != nil { // authenticated_group is kept, and not needed
 			return unsupported("conditions")
 		}
 		return namespaceName(o.Key)
+	case *schema.Quota, *schema.Retention, *schema.Immutable:
+		return errors.Join(namespaceName(o.Key), checkPolicy(o))
 	case *schema.Settings:
 		for _, v := range spec.Values {
 			if v.Path != OutsidePath {
@@ -189,6 +218,20 @@ func CheckObject(o schema.Resource) error {
 		}
 		if v, ok := outsideOf(spec); name != "" || ok && !v.Valid() {
 			return invalid(OutsidePath + " is deny or leave")
+		}
+	case *schema.GC:
+		return checkGC(o.Key, spec)
+	case *schema.Webhook:
+		if err := checkWebhook(o.Key, spec); err != nil {
+			return err
+		}
+	case *schema.Robot:
+		if err := checkRobot(o.Key, spec); err != nil {
+			return err
+		}
+	case *schema.Audit:
+		if err := checkAudit(o.Key, spec); err != nil {
+			return err
 		}
 	default:
 		return fmt.Errorf("%s: %w", o.Key, ErrUnsupported)
@@ -234,12 +277,40 @@ func complete(spec schema.Spec) schema.Spec {
 		c := *s
 		orZero(&c.Description)
 		return &c
+	case *schema.Robot:
+		c := *s
+		c.Renew, c.Overlap = nil, nil // of who renews it, and not of the registry
+		c.Access = schema.NewGrants(s.Access...)
+		orZero(&c.Description)
+		if c.Expires == nil {
+			c.Expires = new(schema.Never)
+		}
+		if c.Enabled == nil {
+			c.Enabled = new(true)
+		}
+		return &c
+	case *schema.Webhook:
+		c := *s
+		c.Events = schema.NewSet(s.Events...)
+		orZero(&c.Description)
+		orZero(&c.Insecure)
+		if c.Format == nil {
+			c.Format = new(formatDefault)
+		}
+		if c.Enabled == nil {
+			c.Enabled = new(true)
+		}
+		return &c
 	case *schema.Access:
 		c := *s
 		orZero(&c.Anonymous)
 		orZero(&c.Authenticated)
 		c.Users, c.Groups = schema.NewGrants(s.Users...), schema.NewGrants(s.Groups...)
 		return &c
+	case *schema.Quota, *schema.Retention, *schema.Immutable:
+		return completePolicy(spec)
+	case *schema.GC:
+		return completeGC(s)
 	}
 	return spec
 }

@@ -115,7 +115,14 @@ func (c *Client) Change(ctx context.Context, changes []Change) ([]Result, error)
 // Check reports whether the password is the user's.
 func (c *Client) Check(ctx context.Context, user, password string) (bool, error) {
 	var response checkResponse
-	err := call(ctx, c, "POST", "check", nil, checkRequest{user, password}, &response)
+	err := call(ctx, c, "POST", "check", nil, checkRequest{User: user, Password: password}, &response)
+	return response.Equal, err
+}
+
+// CheckSecret reports whether the secret is the object's.
+func (c *Client) CheckSecret(ctx context.Context, key schema.Key, secret string) (bool, error) {
+	var response checkResponse
+	err := call(ctx, c, "POST", "check", nil, checkRequest{Key: &key, Secret: secret}, &response)
 	return response.Equal, err
 }
 
@@ -164,6 +171,11 @@ func answerTo(asked *http.Request, rt http.RoundTripper, sent *http.Request) (*h
 func call[In, Out any](ctx context.Context, c *Client, method, what string, query url.Values, in In, out *Out) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	return callFor(ctx, c, method, what, query, in, out)
+}
+
+// callFor waits for the answer as long as the context lets it.
+func callFor[In, Out any](ctx context.Context, c *Client, method, what string, query url.Values, in In, out *Out) error {
 	var body io.Reader
 	if method == http.MethodPost {
 		b, err := json.Marshal(in)

@@ -102,7 +102,16 @@ func (d *Directory) Check(ctx context.Context, user, password string) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return newPasswords().check(ctx, compile(doc, "", nil).accounts[user], password)
+	return newPasswords().check(ctx, compile(doc, "", nil).accounts[user], password, nil)
+}
+
+// CheckSecret reports whether the secret is the object's.
+func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret string) (bool, error) {
+	doc, err := loadDocument(d.data)
+	if err == nil && key.Kind == schema.KindRobot {
+		return newPasswords().check(ctx, compile(doc, "", nil).newest(key), secret, nil)
+	}
+	return err == nil && doc.checkKeptSecret(key, secret), err
 }
 
 // Repositories lists the repositories that are one of the names or lie below

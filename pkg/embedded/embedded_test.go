@@ -35,7 +35,14 @@ type served struct {
 // serve runs a registry on a free port until the test ends.
 func serve(t *testing.T, data string) *served {
 	t.Helper()
-	r, err := embedded.Open(t.Context(), embedded.Options{Data: data, Listen: "127.0.0.1:0", Command: "ocisync test"})
+	return serveWith(t, embedded.Options{Data: data})
+}
+
+func serveWith(t *testing.T, o embedded.Options) *served {
+	t.Helper()
+	o.Listen, o.Command = "127.0.0.1:0", "ocisync test"
+	data := o.Data
+	r, err := embedded.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

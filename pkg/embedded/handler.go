@@ -11,8 +11,7 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// ServeHTTP serves /v2/, /healthz and, to admin users, the admin API.
-func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+func (r *Registry) route(w http.ResponseWriter, q *http.Request) {
 	switch path := q.URL.Path; {
 	case path == "/healthz":
 		writeJSON(w, http.StatusOK, struct {
@@ -22,6 +21,8 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		r.serveCatalog(w, q)
 	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
 		r.serveContent(w, q)
+	case path == metricsPath:
+		r.serveMetrics(w, q)
 	case strings.HasPrefix(path, adminPath):
 		r.serveAdmin(w, q)
 	default:
@@ -34,11 +35,18 @@ func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request) {
 	if !login(w, q, err) {
 		return
 	}
-	v := &visit{who: who, rules: r.store.now().rules}
+	r.serveVisit(w, q, &visit{who: who, rules: r.store.now().rules})
+}
+
+// serveVisit answers in this order: what Distribution does not, the gate that
+// keeps collection and writers apart, the guard, Distribution.
+func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) {
 	failed := func(status int) {
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status)
 	}
-	r.app.ServeHTTP(&reply{ResponseWriter: w, visit: v, failed: failed}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))
+	r.routeContent(w, q, v, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		r.guard.serve(&reply{ResponseWriter: w, visit: v, failed: failed}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)), v, r.app)
+	}))
 }
 
 // serveCatalog lists the repositories that the client may pull. Pages and
@@ -70,6 +78,7 @@ func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
 	}
 	list, more := []string{}, false
 	if size > 0 {
+		release := r.gate.steady()
 		err = pages(q.Context(), r.content, q.URL.Query().Get("last"), func(name string) (bool, error) {
 			if !who.may(rules, schema.Pull, name) {
 				return true, nil
@@ -80,6 +89,7 @@ func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
 			list = append(list, name)
 			return true, nil
 		})
+		release()
 	}
 	if err != nil {
 		r.logger.Error("catalogue failed", "error", err)

@@ -68,8 +68,9 @@ func newPasswords() *passwords {
 }
 
 // check reports whether the password is the account's. A nil account takes as
-// long as one that exists. The error is the context's.
-func (p *passwords) check(ctx context.Context, a *account, password string) (bool, error) {
+// long as one that exists. gate, which may be nil, is asked before a password
+// is hashed, by few at a time. The error is the context's or the gate's.
+func (p *passwords) check(ctx context.Context, a *account, password string, gate func() error) (bool, error) {
 	m := hmac.New(sha256.New, p.key[:])
 	m.Write([]byte(password))
 	var mac [sha256.Size]byte
@@ -85,6 +86,11 @@ func (p *passwords) check(ctx context.Context, a *account, password string) (boo
 	}
 	if a.remembers(mac, p.now()) { // somebody else just proved it
 		return true, nil
+	}
+	if gate != nil {
+		if err := gate(); err != nil {
+			return false, err
+		}
 	}
 	hash := []byte(unknownsHash)
 	if a != nil && len(a.hash) > 0 {

@@ -19,7 +19,7 @@ func TestRightPasswordIsRememberedForFiveMinutes(t *testing.T) {
 	p.now = func() time.Time { return now }
 	check := func(a *account, password string) bool {
 		t.Helper()
-		ok, err := p.check(t.Context(), a, password)
+		ok, err := p.check(t.Context(), a, password, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestNobodyLogsInWithoutAPassword(t *testing.T) {
 	p := newPasswords()
 	for _, a := range []*account{nil, {}} {
 		for _, password := range []string{"", "x", strings.Repeat("x", maxPassword+1)} {
-			if ok, err := p.check(t.Context(), a, password); ok || err != nil {
+			if ok, err := p.check(t.Context(), a, password, nil); ok || err != nil {
 				t.Errorf("account %v with %q: %v, %v", a, password, ok, err)
 			}
 		}
@@ -72,10 +72,10 @@ func TestLongPasswordsAreRefusedAndNotCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, a := newPasswords(), &account{hash: hash}
-	if ok, _ := p.check(t.Context(), a, long+"y"); ok {
+	if ok, _ := p.check(t.Context(), a, long+"y", nil); ok {
 		t.Error("what follows the 72nd byte does not count")
 	}
-	if ok, _ := p.check(t.Context(), a, long); !ok {
+	if ok, _ := p.check(t.Context(), a, long, nil); !ok {
 		t.Error("72 bytes are refused")
 	}
 }
@@ -85,7 +85,7 @@ func TestWaitingForACheckEndsWithTheRequest(t *testing.T) {
 	p.slots = make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.check(ctx, nil, "x"); !errors.Is(err, context.Canceled) {
+	if _, err := p.check(ctx, nil, "x", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -9,7 +9,10 @@
 // A data directory holds images in the layout of a stock Distribution, so that
 // one copied from there works, and below ocisync/ what is ocisync's own:
 // state.json (accounts and rules; it, and no mode's file, is what the registry
-// does), lock and admin.sock.
+// does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
+// that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
+// jobs ran and run next), lock and admin.sock. Beside the manifests of a
+// repository, _referrers is ocisync's own too.
 package embedded
 
 import (
@@ -20,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,12 +43,15 @@ type Options struct {
 	// Listen is the TCP address to serve at, such as 127.0.0.1:5000. With ""
 	// the registry is reached by its admin socket and its Handler alone.
 	Listen string
-	// TLSCert and TLSKey are PEM files; both or neither.
+	// TLSCert and TLSKey are PEM files; both or neither. A pair put in their
+	// place while the registry runs is in force a second later.
 	TLSCert, TLSKey string
 	// URL is what clients call the registry, Version what ocisync is, Command
 	// what the holder of the lock is called ("": this program's name); all for
 	// messages only.
 	URL, Version, Command string
+	// Limits bound what one client may ask; nil is DefaultLimits.
+	Limits *Limits
 	// Outside is the policy while the state does not say; "" is deny.
 	Outside access.Outside
 	// Drain is how long requests in flight may take once Serve is told to
@@ -61,8 +68,18 @@ type Registry struct {
 	lock      *lock
 	store     *store
 	passwords *passwords
+	metrics   *metrics
+	audit     *audit
+	hooks     *webhooks
+	accounts  *limiter[string]
+	addresses *limiter[netip.Addr]
+	failures  *limiter[netip.Addr]
 	app       *handlers.App
 	content   distribution.Namespace
+	guard     *guard
+	tree      tree
+	gate      *gate
+	jobs      *scheduler
 	listener  net.Listener // nil without Options.Listen
 	socket    *socket
 	close     func() error
@@ -71,7 +88,7 @@ type Registry struct {
 // Open takes the data directory and the address, and serves nothing yet. On
 // error nothing is held. ErrHeld: another process has the directory.
 func Open(ctx context.Context, o Options) (_ *Registry, err error) {
-	r := &Registry{options: o, logger: o.Logger, passwords: newPasswords()}
+	r := &Registry{options: o, logger: o.Logger, passwords: newPasswords(), gate: newGate()}
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
@@ -107,7 +124,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	}()
 	// the address first: if it is taken, nothing is written
 	if o.Listen != "" {
-		if r.listener, err = listen(ctx, o); err != nil {
+		if r.listener, err = listen(ctx, o, r.logger); err != nil {
 			if _, held := dialSocket(ctx, data); held == nil {
 				return nil, heldError(data)
 			}
@@ -122,13 +139,33 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if r.store, err = openStore(data, o.Outside); err != nil {
 		return nil, err
 	}
+	limits := DefaultLimits()
+	if o.Limits != nil {
+		limits = *o.Limits
+	}
+	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
+	r.metrics = newMetrics(data)
+	undo = append(undo, r.metrics.storageBytes.close)
+	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })
+	undo = append(undo, r.audit.close)
+	deliveries, err := openQueue(data, r.logger)
+	if err != nil {
+		return nil, err
+	}
+	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL }, r.metrics)
 	if r.app, err = newApp(context.WithoutCancel(ctx), data, true); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.app.Shutdown)
+	r.tree = tree{storageDriver(data)}
+	r.jobs = newScheduler(data, r.logger, r.jobList)
 	if r.content, err = content(ctx, data); err != nil {
 		return nil, err
 	}
+	if r.guard, err = openGuard(ctx, data, r.store, r.logger); err != nil {
+		return nil, err
+	}
+	undo = append(undo, r.guard.close)
 	if r.socket, err = listenSocket(ctx, data); err != nil {
 		return nil, err
 	}
@@ -149,14 +186,14 @@ func closer(l net.Listener) func() error {
 	}
 }
 
-func listen(ctx context.Context, o Options) (net.Listener, error) {
+func listen(ctx context.Context, o Options, logger *slog.Logger) (net.Listener, error) {
 	var conf *tls.Config
 	if o.TLSCert != "" || o.TLSKey != "" {
-		cert, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+		cert, err := loadCertificate(o.TLSCert, o.TLSKey, logger)
 		if err != nil {
-			return nil, fmt.Errorf("the registry's certificate: %w; tls.cert and tls.key name PEM files that belong together", err)
+			return nil, err
 		}
-		conf = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+		conf = cert.config()
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
 	switch {
@@ -203,6 +240,12 @@ func (r *Registry) Serve(ctx context.Context) error {
 	if r.listener != nil {
 		all = append(all, pair{r.server(r), r.listener})
 	}
+	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
+	jobs, endJobs := context.WithCancel(ctx)
+	var scheduled sync.WaitGroup
+	scheduled.Go(func() { r.jobs.serve(jobs) })
+	defer scheduled.Wait()
+	defer endJobs()
 	failed := make(chan error, len(all))
 	for _, p := range all {
 		go func() { failed <- p.server.Serve(p.listener) }()

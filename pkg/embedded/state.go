@@ -40,11 +40,28 @@ type document struct {
 	Objects []schema.Resource `json:"objects"`
 	// Passwords holds a bcrypt hash by user name.
 	Passwords map[string]string `json:"passwords"`
+	// Secrets names, by the object's key, its entry in secrets.json.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	values  map[string]string // the entries, by name
+	// Robots holds the accounts of robots, by the object's key.
+	Robots map[string][]RobotAccount `json:"robots,omitempty"`
 }
 
 // loadDocument reads state.json and touches nothing. A data directory or file
 // that is not there is a new registry.
 func loadDocument(data string) (document, error) {
+	for again := 3; ; again-- { // who holds no lock may see one file new and the other old
+		doc, err := loadState(data)
+		if err == nil {
+			err = doc.loadSecrets(data)
+		}
+		if err == nil || again == 0 || !errors.Is(err, fs.ErrNotExist) {
+			return doc, err
+		}
+	}
+}
+
+func loadState(data string) (document, error) {
 	empty := document{Format: stateFormat, Passwords: map[string]string{}}
 	name := filepath.Join(data, ownDir, stateFile)
 	f, err := os.Open(name)
@@ -102,6 +119,13 @@ func parseDocument(b []byte) (document, error) {
 		}
 		if err := checkHash(doc.Passwords[user]); err != nil {
 			problems = append(problems, fmt.Errorf("user/%s: %w", user, err))
+		}
+	}
+	for _, robot := range slices.Sorted(maps.Keys(doc.Robots)) {
+		for _, a := range doc.Robots[robot] {
+			if err := checkHash(a.Hash); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", robot, err))
+			}
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -172,19 +196,37 @@ type snapshot struct {
 	doc      document
 	rules    *access.Rules
 	accounts map[string]*account
+	policies map[string]policy      // by namespace
+	names    string                 // of all namespaces, and never ""
+	audit    *schema.Audit          // nil where none is declared
+	hooks    map[string][]hook      // by namespace
+	robots   map[string]*robotLogin // by login name
 }
 
 // compile prepares a document. Accounts that did not change keep what they
 // remember; those that did forget it.
 func compile(doc document, fallback access.Outside, before *snapshot) *snapshot {
-	s := &snapshot{doc: doc, accounts: map[string]*account{}}
+	s := &snapshot{
+		doc: doc, accounts: map[string]*account{}, policies: policies(doc.Objects),
+		hooks: map[string][]hook{}, robots: map[string]*robotLogin{},
+	}
 	outside := fallback
+	s.names = "\n"
 	for _, o := range doc.Objects {
 		switch spec := o.Spec.(type) {
 		case *schema.Settings:
 			if v, ok := outsideOf(spec); ok {
 				outside = v
 			}
+		case *schema.Namespace:
+			s.names += o.Key.Name + "\n"
+		case *schema.Robot:
+			s.logins(o, spec, before)
+		case *schema.Webhook:
+			ns, _ := o.Key.Namespace()
+			s.hooks[ns.Name] = append(s.hooks[ns.Name], hook{o.Key.Name, spec, doc.values[doc.Secrets[o.Key.String()]]})
+		case *schema.Audit:
+			s.audit = spec
 		case *schema.User:
 			a := &account{version: o.Version, hash: []byte(doc.Passwords[o.Key.Name])}
 			if before != nil {
@@ -210,7 +252,16 @@ func (d document) live(kinds []schema.Kind) Live {
 		if _, ok := d.Passwords[o.Key.Name]; ok && o.Key.Kind == schema.KindUser {
 			o.Unread = []string{"password"}
 		}
+		if _, ok := d.Secrets[o.Key.String()]; ok {
+			o.Unread = []string{"auth"}
+		}
+		if len(d.Robots[o.Key.String()]) > 0 {
+			o.Unread = []string{"secret.value"}
+		}
 		l.Objects = append(l.Objects, o)
+	}
+	if len(kinds) == 0 || slices.Contains(kinds, schema.KindRobot) {
+		l.Robots = d.robots()
 	}
 	return l
 }
@@ -220,6 +271,8 @@ type Live struct {
 	Revision uint64 `json:"revision"`
 	// Objects is sorted by key. Users with a password list it as unread.
 	Objects []schema.Resource `json:"objects"`
+	// Robots are the accounts of the robots among them.
+	Robots []RobotStatus `json:"robots,omitempty"`
 }
 
 // outsideOf returns the policy that settings hold; "" with ok is one that is

@@ -3,6 +3,7 @@ package embedded
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
 )
@@ -12,7 +13,8 @@ import (
 type store struct {
 	data    string
 	outside access.Outside // where the state does not say
-	mu      sync.Mutex     // one writer
+	clock   func() time.Time
+	mu      sync.Mutex // one writer
 	current atomic.Pointer[snapshot]
 }
 
@@ -21,7 +23,7 @@ func openStore(data string, outside access.Outside) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{data: data, outside: outside}
+	s := &store{data: data, outside: outside, clock: time.Now}
 	s.current.Store(compile(doc, outside, nil))
 	return s, nil
 }
@@ -34,11 +36,15 @@ func (s *store) change(changes []Change) ([]Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.now()
+	now := s.clock().UTC()
+	for i := range changes {
+		changes[i].at = now
+	}
 	next, results := before.doc.apply(changes)
 	if next.Revision == before.doc.Revision {
 		return results, nil
 	}
-	if err := next.save(s.data); err != nil {
+	if err := next.replace(s.data, before.doc); err != nil {
 		return nil, err
 	}
 	s.current.Store(compile(next, s.outside, before))

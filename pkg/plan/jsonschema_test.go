@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -145,6 +146,12 @@ func (m schemaMaker) object(t reflect.Type) node {
 		if name == "-" {
 			continue
 		}
+		if f.Anonymous {
+			inner := m.object(f.Type)
+			maps.Copy(properties, inner["properties"].(node))
+			required = append(required, inner["required"].([]string)...)
+			continue
+		}
 		properties[name] = m.ref(f.Type)
 		if strings.Contains(options, "omit") {
 			continue
@@ -163,7 +170,7 @@ func (m schemaMaker) object(t reflect.Type) node {
 
 func schemas() map[string]node {
 	return map[string]node{
-		"plan.schema.json":               schemaFor("plan", "A plan of ocisync", reflect.TypeFor[Plan]()),
+		"plan.schema.json":               schemaFor("plan", "A plan of ocisync", reflect.TypeFor[Printed]()),
 		"../../schema/state.schema.json": schemaFor("state", "A state of ocisync: the objects of a registry", reflect.TypeFor[schema.State]()),
 	}
 }

@@ -53,6 +53,17 @@ type Counts struct {
 	Unchanged int `json:"unchanged"`
 }
 
+// Printed is a plan as programs read it: with its digest and its counts.
+// plan.schema.json describes it.
+type Printed struct {
+	Plan
+	Approval string `json:"approval,omitempty"`
+	Counts   Counts `json:"counts,omitzero"`
+}
+
+// Printed adds the digest and the counts.
+func (p Plan) Printed() Printed { return Printed{p, p.Approval(), p.Count()} }
+
 // Count counts.
 func (p Plan) Count() Counts {
 	n := Counts{Held: len(p.Held), Refused: len(p.Refusals), Unchanged: p.Unchanged}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/schema"
@@ -58,6 +59,14 @@ type Checker interface {
 	// Check compares the secret a desired field refers to with the live one.
 	// ErrUnsupported: this field cannot be compared.
 	Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (equal bool, err error)
+}
+
+// Remarker is what a provider offers that knows of its registry more than
+// objects show, such as accounts that soon expire.
+type Remarker interface {
+	// Remarks returns what a plan should say of the desired objects. It
+	// changes nothing.
+	Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error)
 }
 
 // Transporter is what a provider offers whose registry ocisync can reach as

@@ -158,10 +158,13 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return st, nil
 }
 
-// Check implements [providers.Checker] for the password of users. It sends
-// none in the clear to another host: that is ErrUnsupported.
+// Check implements [providers.Checker] for the password of users, the auth
+// of webhooks and the given secret of robots. It sends none in the clear to another host: that is
+// ErrUnsupported.
 func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
-	if key.Kind != schema.KindUser || field != "password" {
+	isUser := key.Kind == schema.KindUser && field == "password"
+	kept := key.Kind == schema.KindWebhook && field == "auth" || key.Kind == schema.KindRobot && field == "secret.value"
+	if !isUser && !kept {
 		return false, p.failure("", fmt.Errorf("%s: %s: comparing it: %w", key, field, providers.ErrUnsupported))
 	}
 	a, err := p.reach(ctx)
@@ -169,18 +172,29 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 		return false, err
 	}
 	defer a.Close()
-	if _, remote := a.(away); remote && p.url.Scheme == "http" && !loopback(p.url.Hostname()) {
+	if p.exposed(a) {
 		return false, p.failure("", fmt.Errorf("%s: %s: sending it without TLS to compare it: %w", key, field, providers.ErrUnsupported))
 	}
-	password, err := p.secrets.Resolve(ctx, ref)
+	secret, err := p.secrets.Resolve(ctx, ref)
 	if err != nil {
 		return false, fmt.Errorf("%s: %s: %w", key, field, err)
 	}
-	equal, err := a.Check(ctx, key.Name, password)
+	var equal bool
+	if isUser {
+		equal, err = a.Check(ctx, key.Name, secret)
+	} else {
+		equal, err = a.CheckSecret(ctx, key, secret)
+	}
 	if err != nil {
-		return false, p.failure("checking the password of "+key.String(), err)
+		return false, p.failure("checking the "+field+" of "+key.String(), err)
 	}
 	return equal, nil
+}
+
+// exposed reports whether what is sent can be read on the way.
+func (p *Provider) exposed(a admin) bool {
+	_, remote := a.(away)
+	return remote && p.url.Scheme == "http" && !loopback(p.url.Hostname())
 }
 
 func loopback(host string) bool {

@@ -226,7 +226,7 @@ func TestOutsideIsPartOfThePlan(t *testing.T) {
 func TestPrepareRefusesWhatTheRegistryHasNot(t *testing.T) {
 	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
 	changes := append(firstChanges(),
-		create(schema.KindQuota, "apps", &schema.Quota{}),
+		create(schema.KindWebhook, "apps/ci", &schema.Webhook{}),
 		create(schema.KindAccess, "apps", &schema.Access{Conditions: schema.NewSet("true")}),
 		create(schema.KindNamespace, "ocisync", &schema.Namespace{}),
 		plan.Change{Action: plan.Rename, Key: schema.Key{Kind: schema.KindNamespace, Name: "apps"}},

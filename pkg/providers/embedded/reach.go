@@ -18,10 +18,17 @@ import (
 type admin interface {
 	State(context.Context, []schema.Kind) (registry.Live, error)
 	Change(context.Context, []registry.Change) ([]registry.Result, error)
-	Check(ctx context.Context, user, password string) (bool, error)
+	checker
 	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	housekeeper
 	Transport(context.Context) (http.RoundTripper, func() error, error)
 	Close() error
+}
+
+// checker says whether a secret is the one the registry has.
+type checker interface {
+	Check(ctx context.Context, user, password string) (bool, error)
+	CheckSecret(ctx context.Context, key schema.Key, secret string) (bool, error)
 }
 
 // served is a registry that some process serves.

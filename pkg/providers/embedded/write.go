@@ -20,6 +20,10 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		return nil, err
 	}
 	table := p.Capabilities()
+	full, err := p.overQuota(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
 	verdicts := make([]providers.Verdict, len(changes))
 	for i, c := range changes {
 		v := providers.Verdict{Effect: plan.Live}
@@ -32,10 +36,17 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 				v.Refused = err.Error()
 			}
 		}
+		if note, ok := full[c.Key.Name]; ok && c.Key.Kind == schema.KindQuota {
+			v.Notes = append(v.Notes, note)
+		}
 		switch spec := after(c).(type) {
 		case *schema.User:
 			if c.Action == plan.Create && spec.Password == nil {
 				v.Notes = append(v.Notes, "has no password and cannot log in")
+			}
+		case *schema.Robot:
+			if c.Action == plan.Create && spec.Secret == nil {
+				v.Notes = append(v.Notes, "has no secret and cannot log in")
 			}
 		case nil:
 			if c.Action == plan.Delete && c.Key.Kind == schema.KindNamespace {
@@ -60,9 +71,18 @@ func object(c plan.Change) (schema.Resource, bool) {
 		return schema.Resource{}, false
 	}
 	spec := c.After.Spec
-	if u, ok := spec.(*schema.User); ok {
-		bare := *u
+	switch s := spec.(type) {
+	case *schema.User:
+		bare := *s
 		bare.Password = nil
+		spec = &bare
+	case *schema.Webhook:
+		bare := *s
+		bare.Auth = nil
+		spec = &bare
+	case *schema.Robot:
+		bare := *s
+		bare.Secret, bare.Renew, bare.Overlap = nil, nil, nil
 		spec = &bare
 	}
 	return schema.Resource{Key: c.Key, Spec: spec}, true
@@ -81,7 +101,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	work.SetLimit(runtime.GOMAXPROCS(0)) // hashing is slow on purpose
 	for i, c := range changes {
 		work.Go(func() error {
-			wire[i], failed[i] = p.change(ctx, c)
+			wire[i], failed[i] = p.change(ctx, a, c)
 			return nil
 		})
 	}
@@ -114,8 +134,8 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 }
 
 // change puts a change as the registry takes it, with the hash of the password
-// where one is to be written.
-func (p *Provider) change(ctx context.Context, c plan.Change) (registry.Change, error) {
+// or the secret where one is to be written. None is sent exposed.
+func (p *Provider) change(ctx context.Context, a admin, c plan.Change) (registry.Change, error) {
 	out := registry.Change{Object: schema.Resource{Key: c.Key}, Create: c.Action == plan.Create}
 	if c.Before != nil {
 		out.IfVersion = c.Before.Version
@@ -133,15 +153,34 @@ func (p *Provider) change(ctx context.Context, c plan.Change) (registry.Change, 
 		return out, p.failure("", fmt.Errorf("%s: the change does not say what the object shall be: %w", c.Key, providers.ErrInvalid))
 	}
 	out.Object = o
-	u, ok := c.After.Spec.(*schema.User)
-	if !ok || u.Password == nil || c.Action == plan.Update && !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "password" }) {
+	if s, ok := c.After.Spec.(*schema.Robot); ok {
+		var err error
+		out.Account, err = p.account(ctx, a, c, s)
+		return out, err
+	}
+	var field string
+	var ref *schema.SecretRef
+	switch s := c.After.Spec.(type) {
+	case *schema.User:
+		field, ref = "password", s.Password
+	case *schema.Webhook:
+		field, ref = "auth", s.Auth
+	}
+	if ref == nil || c.Action == plan.Update && !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == field }) {
 		return out, nil
 	}
-	password, err := p.secrets.Resolve(ctx, *u.Password)
-	if err != nil {
-		return out, fmt.Errorf("%s: password: %w", c.Key, err)
+	if p.exposed(a) && c.Key.Kind != schema.KindUser { // of a password only the hash is sent
+		return out, p.failure("", fmt.Errorf("%s: %s: it would be sent in the clear: %w; use https, or run apply on the registry's host", c.Key, field, providers.ErrUnsupported))
 	}
-	if out.PasswordHash, err = registry.HashPassword(password); err != nil {
+	secret, err := p.secrets.Resolve(ctx, *ref)
+	if err != nil {
+		return out, fmt.Errorf("%s: %s: %w", c.Key, field, err)
+	}
+	if c.Key.Kind != schema.KindUser {
+		out.Secret = secret
+		return out, nil
+	}
+	if out.PasswordHash, err = registry.HashPassword(secret); err != nil {
 		return out, p.failure("", fmt.Errorf("%s: password: %w", c.Key, kinded{err, providers.ErrInvalid}))
 	}
 	return out, nil

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,13 +21,13 @@ func TestWriteDoesWhatItCanAndNamesTheRest(t *testing.T) {
 		create(schema.KindNamespace, "Upper/Case", &schema.Namespace{}),
 		create(schema.KindNamespace, "ocisync/x", &schema.Namespace{}),
 		create(schema.KindAccess, "nowhere", &schema.Access{}),
-		create(schema.KindWebhook, "apps/ci", &schema.Webhook{}),
+		create(schema.KindLabel, "apps/ci", &schema.Label{}),
 		plan.Change{Action: plan.Delete, Key: schema.Key{Kind: schema.KindUser, Name: "never-was"}},
 	)
 	want := map[string]error{
 		"user/ok": nil, "user/never-was": nil, "user/bad:name": providers.ErrInvalid,
 		"namespace/Upper/Case": providers.ErrInvalid, "namespace/ocisync/x": providers.ErrInvalid,
-		"access/nowhere": providers.ErrNotFound, "webhook/apps/ci": providers.ErrUnsupported,
+		"access/nowhere": providers.ErrNotFound, "label/apps/ci": providers.ErrUnsupported,
 	}
 	for k, err := range got {
 		kind, known := want[k.String()]
@@ -85,5 +86,35 @@ func TestPasswordIsKeptUnlessTheChangeListsIt(t *testing.T) {
 	mustWrite(t, p, c)
 	if !is("ROOT") {
 		t.Error("an update of the password did not change it")
+	}
+}
+
+func TestAPlanNotesAQuotaBelowWhatIsUsed(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := newProvider(t, data, freeURL(t))
+	mustWrite(t, p, firstChanges()...)
+	hex := strings.Repeat("ab", 32)
+	root := filepath.Join(data, "docker/registry/v2")
+	for name, content := range map[string]string{
+		"blobs/sha256/ab/" + hex + "/data":                                   strings.Repeat(" ", 2048),
+		"repositories/apps/one/_manifests/revisions/sha256/" + hex + "/link": "sha256:" + hex,
+		"repositories/apps/two/_manifests/revisions/sha256/" + hex + "/link": "sha256:" + hex,
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for limit, noted := range map[schema.Size]bool{2047: true, 2048: false, schema.Unlimited: false} {
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{create(schema.KindQuota, "apps", &schema.Quota{Limit: &limit})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := verdicts[0]; v.Refused != "" || (len(v.Notes) > 0) != noted {
+			t.Errorf("limit %d: %+v", limit, v)
+		}
 	}
 }

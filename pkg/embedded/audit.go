@@ -1,0 +1,262 @@
+package embedded
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	auditBytes = 10 << 20 // of one file
+	auditFiles = 20       // kept beside the one that is written
+	// auditParts is how many files the records of the time to keep lie in.
+	auditParts = 10
+)
+
+// AuditLine is one line of the audit log: a request that writes, an object
+// that was changed, or a refusal. It holds no secret.
+type AuditLine struct {
+	Time    time.Time `json:"time"`
+	Account string    `json:"account"` // "anonymous", or "unknown" for a login with a name that no account has
+	Address string    `json:"address"` // "local" by the admin socket
+	// Action is pull, push, delete, list, login, put (an object), remove (an
+	// object), run (a job) or admin.
+	Action     string `json:"action"`
+	Repository string `json:"repository,omitempty"`
+	// Reference is a tag or digest, the key of an object, or a job.
+	Reference string `json:"reference,omitempty"`
+	Method    string `json:"method,omitempty"`
+	Status    int    `json:"status,omitempty"` // of HTTP
+	Result    string `json:"result"`           // ok, refused or failed
+}
+
+// audit appends to the log that the state names. What cannot be written is
+// counted and logged, and the request goes on.
+type audit struct {
+	logger   *slog.Logger
+	failed   func(lines int)
+	now      func() time.Time
+	maxBytes int64
+	maxFiles int
+
+	mu    sync.Mutex
+	path  string
+	file  *os.File // nil while none is open
+	size  int64
+	born  time.Time // of the file's first line
+	aired time.Time // when a failure was logged last
+}
+
+func newAudit(logger *slog.Logger, failed func(lines int)) *audit {
+	return &audit{logger: logger, failed: failed, now: time.Now, maxBytes: auditBytes, maxFiles: auditFiles}
+}
+
+// write appends the lines, if any, to the configuration's log. nil is none.
+func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
+	if len(lines) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	path := ""
+	if conf != nil && conf.Log != nil {
+		path = *conf.Log
+	}
+	if path != a.path {
+		a.shut()
+		a.path = path
+	}
+	if path == "" {
+		return
+	}
+	var keep time.Duration
+	if conf.Keep != nil && *conf.Keep > 0 {
+		keep = time.Duration(*conf.Keep) * time.Second
+	}
+	if err := a.append(lines, keep); err != nil {
+		a.shut()
+		a.failed(len(lines))
+		if now := a.now(); a.aired.IsZero() || now.Sub(a.aired) >= time.Minute {
+			a.aired = now
+			a.logger.Error("the audit log cannot be written", "log", path, "error", err)
+		}
+	}
+}
+
+func (a *audit) append(lines []AuditLine, keep time.Duration) error {
+	var b bytes.Buffer
+	for _, l := range lines {
+		one, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		b.Write(append(one, '\n'))
+	}
+	if a.file == nil {
+		if err := a.open(); err != nil {
+			return err
+		}
+	}
+	full := a.size > 0 && a.size+int64(b.Len()) > a.maxBytes
+	aged := a.size > 0 && keep > 0 && a.now().Sub(a.born) > keep/auditParts
+	if full || aged {
+		if err := a.rotate(keep); err != nil {
+			return fmt.Errorf("rotating it: %w", err)
+		}
+	}
+	if a.size == 0 {
+		a.born = lines[0].Time
+	}
+	n, err := a.file.Write(b.Bytes())
+	a.size += int64(n)
+	return err
+}
+
+// open opens the log or makes it. A file that is there must be an audit log:
+// whoever may name the file cannot make the registry write into another.
+func (a *audit) open() error {
+	f, err := os.OpenFile(a.path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	born, size, torn, err := inspect(f)
+	if err == nil && torn { // the line before could not be written whole
+		var n int
+		n, err = f.WriteString("\n")
+		size += int64(n)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	a.file, a.size, a.born = f, size, born
+	return nil
+}
+
+var errNoLog = errors.New("what is there is no audit log of ocisync; move it away, or name another file in audit.log")
+
+// inspect returns the time of the log's first line, its size, and whether its
+// last line is not whole.
+func inspect(f *os.File) (born time.Time, size int64, torn bool, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return born, 0, false, err
+	}
+	if !info.Mode().IsRegular() {
+		return born, 0, false, errNoLog
+	}
+	if info.Size() == 0 {
+		return born, 0, false, nil
+	}
+	first, err := bufio.NewReader(io.NewSectionReader(f, 0, 64<<10)).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return born, 0, false, err
+	}
+	var line AuditLine
+	dec := json.NewDecoder(bytes.NewReader(first))
+	dec.DisallowUnknownFields()
+	if dec.Decode(&line) != nil || line.Time.IsZero() || line.Result == "" {
+		return born, 0, false, errNoLog
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+		return born, 0, false, err
+	}
+	return line.Time, info.Size(), last[0] != '\n', nil
+}
+
+// rotate moves LOG to LOG.1, that to LOG.2 and so on, drops the last and what
+// is too old, and begins anew.
+func (a *audit) rotate(keep time.Duration) error {
+	root, err := os.OpenRoot(filepath.Dir(a.path))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := func(n int) string {
+		if n == 0 {
+			return filepath.Base(a.path)
+		}
+		return filepath.Base(a.path) + "." + strconv.Itoa(n)
+	}
+	for n := a.maxFiles; n >= 1; n-- {
+		info, err := root.Lstat(name(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := isLog(root, name(n)); err != nil {
+			return fmt.Errorf("%s: %w", name(n), err)
+		}
+		if n == a.maxFiles || keep > 0 && a.now().Sub(info.ModTime()) > keep {
+			err = root.Remove(name(n))
+		} else {
+			err = root.Rename(name(n), name(n+1))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := root.Rename(name(0), name(1)); err != nil {
+		return err
+	}
+	a.shut()
+	return a.open()
+}
+
+func isLog(root *os.Root, name string) error {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, _, err = inspect(f)
+	return err
+}
+
+func (a *audit) shut() {
+	if a.file == nil {
+		return
+	}
+	if err := a.file.Close(); err != nil {
+		a.logger.Error("closing the audit log failed", "log", a.path, "error", err)
+	}
+	a.file, a.size = nil, 0
+}
+
+func (a *audit) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shut()
+	return nil
+}
+
+// checkAudit refuses what the registry cannot keep of a declared audit log.
+func checkAudit(key schema.Key, spec *schema.Audit) error {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"schedule", spec.Schedule != nil}, {"zone", spec.Zone != nil}, {"events", spec.Events != nil}} {
+		if f.given {
+			return fmt.Errorf("%s: %s: %w", key, f.name, ErrUnsupported)
+		}
+	}
+	if l := spec.Log; key.Name != "" || l != nil && *l != "" && (!filepath.IsAbs(*l) || filepath.Clean(*l) != *l || len(*l) > 4096) {
+		return fmt.Errorf("%s: %w: log is the absolute path of a file", key, ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package embedded
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+func newTestAudit(t *testing.T) (a *audit, log string, failed *int, clock *time.Time) {
+	t.Helper()
+	failed, clock = new(int), new(time.Unix(1e9, 0))
+	a = newAudit(slog.New(slog.DiscardHandler), func(n int) { *failed += n })
+	a.now = func() time.Time { return *clock }
+	t.Cleanup(func() {
+		if err := a.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a, filepath.Join(t.TempDir(), "audit.log"), failed, clock
+}
+
+func auditLine(clock *time.Time, reference string) AuditLine {
+	return AuditLine{Time: clock.UTC(), Account: "dev", Address: "192.0.2.1:1", Action: "push", Repository: "a/b", Reference: reference, Result: "ok"}
+}
+
+func auditLog(path string, keep schema.Duration) *schema.Audit {
+	return &schema.Audit{Log: &path, Keep: &keep}
+}
+
+func readLines(t *testing.T, path string) (out []AuditLine) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(b) {
+		var l AuditLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatalf("%s: %q: %v", path, line, err)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func TestTheAuditLogRotatesBySizeAndIsBounded(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	a.maxBytes, a.maxFiles = 1000, 3
+	for range 100 {
+		*clock = clock.Add(time.Second)
+		a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+	}
+	files, err := filepath.Glob(log + "*")
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%d files (%v), want the log and 3: %v", len(files), err, files)
+	}
+	var last time.Time
+	for _, name := range []string{log + ".3", log + ".2", log + ".1", log} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > a.maxBytes || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %d bytes, mode %o", name, info.Size(), info.Mode().Perm())
+		}
+		for _, l := range readLines(t, name) {
+			if !last.IsZero() && l.Time.Sub(last) != time.Second {
+				t.Errorf("%s: a line of %s follows one of %s", name, l.Time, last)
+			}
+			last = l.Time
+		}
+	}
+	if !last.Equal(*clock) || *failed != 0 {
+		t.Errorf("the last line is of %s, want %s; %d failed", last, clock, *failed)
+	}
+}
+
+func TestTheAuditLogDropsWhatIsOlderThanKeep(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	const day = 24 * time.Hour
+	for range 40 {
+		*clock = clock.Add(day)
+		a.write(auditLog(log, schema.Duration(10*day/time.Second)), auditLine(clock, "t"))
+		for _, name := range []string{log, log + ".1"} { // files are as old as their lines
+			if _, err := os.Stat(name); err == nil {
+				lines := readLines(t, name)
+				if err := os.Chtimes(name, time.Time{}, lines[len(lines)-1].Time); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	files, err := filepath.Glob(log + "*")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, name := range files {
+		for _, l := range readLines(t, name) {
+			if age := clock.Sub(l.Time); age > 12*day {
+				t.Errorf("%s holds a line %s old", name, age)
+			}
+		}
+	}
+	if *failed != 0 {
+		t.Errorf("%d lines failed", *failed)
+	}
+}
+
+func TestTheAuditLogIsNeverWrittenIntoAnotherFile(t *testing.T) {
+	for what, content := range map[string]string{"text": "precious\n", "JSON": `{"format":1}` + "\n", "an open end": "x"} {
+		a, log, failed, clock := newTestAudit(t)
+		if err := os.WriteFile(log, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+		if b, _ := os.ReadFile(log); string(b) != content || *failed != 1 {
+			t.Errorf("%s: now %q, %d failed", what, b, *failed)
+		}
+	}
+	a, log, failed, clock := newTestAudit(t)
+	target := log + ".target"
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, log); err != nil {
+		t.Fatal(err)
+	}
+	a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+	if b, _ := os.ReadFile(target); len(b) != 0 || *failed != 1 {
+		t.Errorf("a link was followed: %q, %d failed", b, *failed)
+	}
+	a, log, failed, clock = newTestAudit(t)
+	a.maxBytes = 1
+	a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+	if err := os.WriteFile(log+".1", []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+	if b, _ := os.ReadFile(log + ".1"); string(b) != "precious" || *failed != 1 {
+		t.Errorf("rotation replaced another file: %q, %d failed", b, *failed)
+	}
+}
+
+func TestTheAuditLogGoesOnAfterATornLineAndARestart(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	a.write(auditLog(log, schema.Never), auditLine(clock, "before"))
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"time":"20`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.write(auditLog(log, schema.Never), auditLine(clock, "after"))
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(string(b), "\n"); len(lines) != 4 || !strings.Contains(lines[2], "after") || *failed != 0 {
+		t.Errorf("%q, %d failed", b, *failed)
+	}
+	other := log + "-elsewhere"
+	a.write(auditLog(other, schema.Never), auditLine(clock, "moved"))
+	if got := readLines(t, other); len(got) != 1 || got[0].Reference != "moved" {
+		t.Errorf("the other log holds %v", got)
+	}
+	a.write(nil, auditLine(clock, "none"))
+	if a.file != nil {
+		t.Error("a log that is not declared any more is still open")
+	}
+}

@@ -1,0 +1,379 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	// defaultDelay is how old content must be to go, where nothing is said.
+	defaultDelay = 2 * time.Hour
+	// shortestDelay is less than any push may take between a blob and the
+	// manifest that names it.
+	shortestDelay = time.Minute
+	// slice is how long a sweep keeps writers waiting at a time.
+	slice = 100 * time.Millisecond
+)
+
+// Collected says what a collection removed, or, in a dry run, would.
+type Collected struct {
+	DryRun bool `json:"dry_run,omitempty"`
+	// Blobs is how many contents went from the storage, manifests included,
+	// and Bytes their size.
+	Blobs int   `json:"blobs"`
+	Bytes int64 `json:"bytes"`
+	// Manifests is how many went from their repository, and Tags how many
+	// fallback tags of referrers whose subject is gone.
+	Manifests int `json:"manifests"`
+	Tags      int `json:"tags"`
+	// Repositories, sorted, are those that left the catalogue.
+	Repositories []string `json:"repositories"`
+}
+
+// collection is one run of garbage collection: it marks what stays, beside
+// pushes, and then sweeps what is left, a slice of time at a time, while
+// writers wait. Each slice begins by marking anew what writers changed since,
+// so that whatever is removed is garbage at that moment. What was once marked
+// stays until the next run.
+type collection struct {
+	collecting
+	tree tree
+	gate *gate
+	now  time.Time
+
+	marked   map[digest.Digest]struct{}
+	findings map[string]*finding
+	// what is left to do, in this order: no manifest outlives what it needs
+	referring []string // repositories with tags and manifests to go
+	linking   []string // repositories with links to go
+	blobs     []oldBlob
+	emptied   []string
+	result    Collected
+}
+
+type oldBlob struct {
+	digest digest.Digest
+	size   int64
+}
+
+// collecting says what goes.
+type collecting struct {
+	delay    time.Duration // the grace period: what is younger stays
+	untagged bool          // manifests without a tag go too
+	dry      bool          // nothing goes, it is only counted
+	after    func()        // called after the last slice, before writers go on; may be nil
+}
+
+func collectingBy(spec *schema.GC, dry bool) collecting {
+	c := collecting{delay: defaultDelay, dry: dry}
+	if spec != nil && spec.Delay != nil {
+		c.delay = spec.Delay.Std()
+	}
+	c.untagged = spec != nil && spec.Untagged != nil && *spec.Untagged
+	return c
+}
+
+// collect removes what no manifest needs and what the settings let go.
+func collect(ctx context.Context, t tree, g *gate, what collecting, now time.Time) (Collected, error) {
+	c := &collection{
+		collecting: what, tree: t, gate: g, now: now,
+		marked: map[digest.Digest]struct{}{}, findings: map[string]*finding{},
+		result: Collected{DryRun: what.dry, Repositories: []string{}},
+	}
+	g.begin(now, c.delay)
+	defer g.end()
+	err := c.mark(ctx)
+	if err == nil && c.dry {
+		c.tally()
+	} else if err == nil {
+		err = c.sweep(ctx)
+	}
+	slices.Sort(c.result.Repositories)
+	if err != nil {
+		return c.result, fmt.Errorf("collecting garbage: %w", err)
+	}
+	return c.result, nil
+}
+
+// young: what is from the future is young too; a clock was set back.
+func (c *collection) young(t time.Time) bool { return c.now.Sub(t) < c.delay }
+
+func (c *collection) mark(ctx context.Context) error {
+	repos, err := c.repositories(ctx)
+	if err != nil {
+		return err
+	}
+	for _, repo := range repos {
+		if err := c.find(ctx, repo); err != nil {
+			return err
+		}
+	}
+	c.blobs, err = c.old(ctx)
+	return err
+}
+
+func (c *collection) find(ctx context.Context, repo string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := c.scan(ctx, repo)
+	if err != nil {
+		return err
+	}
+	c.findings[repo] = f
+	if !f.none() {
+		c.referring, c.linking = append(c.referring, repo), append(c.linking, repo)
+	}
+	c.emptied = append(c.emptied, repo)
+	return nil
+}
+
+// renew marks again in the repositories that were changed.
+func (c *collection) renew(ctx context.Context) error {
+	for repo := range c.gate.changed() {
+		if _, err := reference.WithName(repo); err != nil { // a request that was refused
+			continue
+		}
+		if err := c.find(ctx, repo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repositories lists all there are, those without a manifest included.
+func (c *collection) repositories(ctx context.Context) ([]string, error) {
+	var out []string
+	todo := []string{c.tree.repositories()}
+	for len(todo) > 0 {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		names, err := c.tree.list(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		repo := false
+		for _, n := range names {
+			if strings.HasPrefix(n, "_") {
+				repo = true
+			} else {
+				todo = append(todo, path.Join(dir, n))
+			}
+		}
+		if repo {
+			out = append(out, strings.TrimPrefix(dir, c.tree.repositories()+"/"))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// old lists the blobs that are not young.
+func (c *collection) old(ctx context.Context) ([]oldBlob, error) {
+	algorithms, err := c.tree.list(ctx, c.tree.blobs())
+	if err != nil {
+		return nil, err
+	}
+	var out []oldBlob
+	for _, a := range algorithms {
+		prefixes, err := c.tree.list(ctx, path.Join(c.tree.blobs(), a))
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range prefixes {
+			names, err := c.tree.list(ctx, path.Join(c.tree.blobs(), a, p))
+			if err != nil {
+				return nil, err
+			}
+			for _, n := range names {
+				d := digest.NewDigestFromEncoded(digest.Algorithm(a), n)
+				if d.Validate() != nil {
+					continue
+				}
+				if _, stays := c.marked[d]; stays {
+					continue
+				}
+				f, ok, err := c.tree.stat(ctx, path.Join(c.tree.blob(d), "data"))
+				if err != nil {
+					return nil, err
+				}
+				if ok && !c.young(f.modified) {
+					out = append(out, oldBlob{d, f.size})
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// tally counts what a sweep would remove.
+func (c *collection) tally() {
+	for repo, f := range c.findings {
+		c.result.Tags += len(f.tags)
+		c.result.Manifests += len(f.manifests)
+		if f.empty && f.listed {
+			c.result.Repositories = append(c.result.Repositories, repo)
+		}
+	}
+	for _, b := range c.blobs {
+		if _, stays := c.marked[b.digest]; !stays {
+			c.result.Blobs++
+			c.result.Bytes += b.size
+		}
+	}
+}
+
+func (c *collection) sweep(ctx context.Context) error {
+	for {
+		// beside the writers, so that little is left to do while they wait
+		if err := c.renew(ctx); err != nil {
+			return err
+		}
+		more, err := c.sweepSlice(ctx)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (c *collection) sweepSlice(ctx context.Context) (more bool, err error) {
+	c.gate.close()
+	defer c.gate.open()
+	defer func() {
+		if !more && c.after != nil {
+			c.after()
+		}
+	}()
+	start := time.Now()
+	if err := c.renew(ctx); err != nil {
+		return false, err
+	}
+	renewed := time.Since(start) // as long again is for removing, so that a sweep ends
+	for end := time.Now().Add(max(slice, renewed)); time.Now().Before(end); {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		more, err := c.removeNext(ctx)
+		if err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// removeNext removes one thing; false when nothing is left.
+func (c *collection) removeNext(ctx context.Context) (bool, error) {
+	switch {
+	case len(c.referring) > 0:
+		repo := c.referring[0]
+		f := c.findings[repo]
+		switch {
+		case len(f.tags) > 0:
+			tag := f.tags[0]
+			f.tags = f.tags[1:]
+			c.result.Tags++
+			return true, c.tree.remove(ctx, c.tree.tag(repo, tag))
+		case len(f.manifests) > 0:
+			m := f.manifests[0]
+			if c.young(c.gate.lastSeen(repo, m.digest)) {
+				return true, c.find(ctx, repo)
+			}
+			f.manifests = f.manifests[1:]
+			c.result.Manifests++
+			return true, c.removeManifest(ctx, repo, m)
+		}
+		c.referring = c.referring[1:]
+	case len(c.linking) > 0:
+		repo := c.linking[0]
+		f := c.findings[repo]
+		switch {
+		case len(f.layers) > 0:
+			d := f.layers[0]
+			if c.young(c.gate.lastSeen(repo, d)) {
+				return true, c.find(ctx, repo)
+			}
+			f.layers = f.layers[1:]
+			return true, c.tree.remove(ctx, under(c.tree.layers(repo), d))
+		case len(f.stale) > 0:
+			dir := f.stale[0]
+			f.stale = f.stale[1:]
+			return true, c.tree.remove(ctx, dir)
+		}
+		c.linking = c.linking[1:]
+	case len(c.blobs) > 0:
+		b := c.blobs[0]
+		c.blobs = c.blobs[1:]
+		if _, stays := c.marked[b.digest]; stays {
+			return true, nil
+		}
+		c.result.Blobs++
+		c.result.Bytes += b.size
+		return true, c.tree.remove(ctx, c.tree.blob(b.digest))
+	case len(c.emptied) > 0:
+		repo := c.emptied[0]
+		c.emptied = c.emptied[1:]
+		return true, c.tidy(ctx, repo)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+func (c *collection) removeManifest(ctx context.Context, repo string, m doomed) error {
+	for _, tag := range m.tags {
+		if err := c.tree.remove(ctx, under(path.Join(c.tree.tag(repo, tag), "index"), m.digest)); err != nil {
+			return err
+		}
+	}
+	if m.subject != "" {
+		if err := c.tree.remove(ctx, under(under(c.tree.referrers(repo), m.subject), m.digest)); err != nil {
+			return err
+		}
+	}
+	return c.tree.remove(ctx, under(c.tree.revisions(repo), m.digest))
+}
+
+// tidy takes a repository without manifests and tags out of the catalogue, and
+// removes what then is left of its directories. An upload under way stays.
+func (c *collection) tidy(ctx context.Context, repo string) error {
+	t, f := c.tree, c.findings[repo]
+	if !f.empty {
+		return nil
+	}
+	if f.listed {
+		f.listed = false
+		c.result.Repositories = append(c.result.Repositories, repo)
+	}
+	gone := []string{t.manifests(repo), t.referrers(repo)}
+	layers, err := t.links(ctx, t.layers(repo))
+	if err != nil {
+		return err
+	}
+	if len(layers) == 0 {
+		gone = append(gone, t.layers(repo))
+	}
+	for _, dir := range gone {
+		if err := t.remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	for dir := t.uploads(repo); dir != t.repositories(); dir = path.Dir(dir) {
+		vacant, err := t.vacant(ctx, dir)
+		if err != nil || !vacant {
+			return err
+		}
+		if err := t.remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

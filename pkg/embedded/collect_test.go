@@ -1,0 +1,307 @@
+package embedded_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// filled runs fill on a registry that is served, and returns its data
+// directory when it is not any more and all in it is a day old.
+func filled(t *testing.T, fill func(t *testing.T, s *served)) string {
+	t.Helper()
+	data := filepath.Join(t.TempDir(), "data")
+	t.Run("fill", func(t *testing.T) {
+		s := serve(t, data)
+		s.change(t, putUser(t, "root", true))
+		fill(t, s)
+	})
+	yesterday := time.Now().Add(-24 * time.Hour)
+	if err := filepath.WalkDir(data, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chtimes(path, yesterday, yesterday))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func putGC(spec schema.GC) embedded.Change {
+	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindGC}, Spec: &spec}}
+}
+
+// collected collects in a directory that nobody serves, first as a dry run,
+// which must foretell the same and touch nothing.
+func collected(t *testing.T, data string, spec schema.GC) embedded.Collected {
+	t.Helper()
+	d, err := embedded.OpenDirectory(data, "ocisync test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := d.Change(t.Context(), []embedded.Change{putGC(spec)})
+	if err != nil || results[0].Err != nil {
+		t.Fatal(err, results)
+	}
+	before := tree(t, data)
+	dry, err := d.Run(t.Context(), embedded.JobGC, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, tree(t, data)); diff != "" {
+		t.Errorf("a dry run changes files:\n%s", diff)
+	}
+	report, err := d.Run(t.Context(), embedded.JobGC, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *report.GC
+	want.DryRun = true
+	if diff := cmp.Diff(want, *dry.GC); diff != "" {
+		t.Errorf("a dry run foretells something else (-did +foretold):\n%s", diff)
+	}
+	return *report.GC
+}
+
+func tree(t *testing.T, data string) map[string]time.Time {
+	t.Helper()
+	files := map[string]time.Time{}
+	if err := filepath.WalkDir(data, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := e.Info()
+		files[path] = fi.ModTime()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// has reports which manifests are pulled by digest, each with all it is made of.
+func has(t *testing.T, data, repo string, digests map[string]digest.Digest) map[string]bool {
+	t.Helper()
+	got := map[string]bool{}
+	t.Run("pull", func(t *testing.T) {
+		s := serve(t, data)
+		for name, d := range digests {
+			resp, b := s.request(t, "GET", "root", "/v2/"+repo+"/manifests/"+d.String(), "", nil)
+			got[name] = resp.StatusCode == http.StatusOK
+			if !got[name] {
+				continue
+			}
+			var m imagespec.Manifest
+			if err := json.Unmarshal(b, &m); err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range append(m.Layers, m.Config) {
+				if l.Digest == "" {
+					continue
+				}
+				if resp, _ := s.request(t, "GET", "root", "/v2/"+repo+"/blobs/"+l.Digest.String(), "", nil); resp.StatusCode != http.StatusOK {
+					t.Errorf("%s: blob %s: %d", name, l.Digest, resp.StatusCode)
+				}
+			}
+		}
+	})
+	return got
+}
+
+func TestAnEmptyStoreIsNothingToCollect(t *testing.T) {
+	data := filled(t, func(*testing.T, *served) {})
+	if got := collected(t, data, schema.GC{}); got.Blobs+got.Manifests+len(got.Repositories) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestCollectionRemovesWhatNothingNeeds(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		for _, repo := range []string{"a/x", "a/x/y", "b"} {
+			s.upload(t, "root", repo, []byte("{}"))
+		}
+		s.upload(t, "root", "b", []byte("never named"))
+		s.upload(t, "root", "c", []byte("never named either"))
+		digests["tagged"], _ = s.put(t, "root", "a/x", "1", imagespec.MediaTypeImageManifest, artifact("", "tagged", ""))
+		digests["untagged"], _ = s.put(t, "root", "a/x", "", imagespec.MediaTypeImageManifest, artifact("", "untagged", ""))
+		for _, repo := range []string{"a/x", "a/x/y", "b"} {
+			digests["deleted"], _ = s.put(t, "root", repo, "2", imagespec.MediaTypeImageManifest, artifact("", "deleted", ""))
+			s.request(t, "DELETE", "root", "/v2/"+repo+"/manifests/"+digests["deleted"].String(), "", nil)
+		}
+	})
+	got := collected(t, data, schema.GC{})
+	want := embedded.Collected{Blobs: 3, Bytes: got.Bytes, Repositories: []string{"a/x/y", "b"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]bool{"tagged": true, "untagged": true, "deleted": false}, has(t, data, "a/x", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, repo := range []string{"a/x/y", "b", "c"} {
+		if _, err := os.Stat(filepath.Join(data, "docker/registry/v2/repositories", repo)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", repo, err)
+		}
+	}
+	if got := collected(t, data, schema.GC{}); got.Blobs+got.Manifests+len(got.Repositories) != 0 {
+		t.Errorf("a second collection: %+v", got)
+	}
+}
+
+func TestYoungContentIsNotCollected(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := serve(t, data)
+	s.change(t, putUser(t, "root", true))
+	s.upload(t, "root", "a", []byte("its manifest is still to come"))
+	report, err := s.Run(t.Context(), embedded.JobGC, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&embedded.Collected{Repositories: []string{}}, report.GC); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A client that is told that a blob is there does not send it again, however
+// old it is.
+func TestWhatAClientWasToldToBeThereIsNotCollected(t *testing.T) {
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		s.upload(t, "root", "a", []byte("nobody asks for it"))
+	})
+	s := serve(t, data)
+	d := digest.FromString("{}").String()
+	if resp, _ := s.request(t, "HEAD", "root", "/v2/a/blobs/"+d, "", nil); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	report, err := s.Run(t.Context(), embedded.JobGC, false)
+	if err != nil || report.GC.Blobs != 1 {
+		t.Fatalf("%+v, %v: want one blob removed", report.GC, err)
+	}
+	s.put(t, "root", "a", "1", imagespec.MediaTypeImageManifest, artifact("", "pushed without its blobs", ""))
+}
+
+func TestUntaggedKeepsWhatLivingManifestsNeed(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		put := func(name, tag string, subject digest.Digest) digest.Digest {
+			digests[name], _ = s.put(t, "root", "a", tag, imagespec.MediaTypeImageManifest, artifact("", name, subject))
+			return digests[name]
+		}
+		child := put("child", "", "")
+		put("child's signature", "", child)
+		index, _ := s.put(t, "root", "a", "1", imagespec.MediaTypeImageIndex, list(described("", child)))
+		sbom := put("index's sbom", "", index)
+		put("sbom's signature", "", sbom)
+		lone := put("untagged", "", "")
+		put("untagged's signature", "", lone)
+	})
+	got := collected(t, data, schema.GC{Untagged: new(true)})
+	if got.Manifests != 2 || got.Blobs != 2 {
+		t.Errorf("%+v", got)
+	}
+	want := map[string]bool{
+		"child": true, "child's signature": true, "index's sbom": true, "sbom's signature": true,
+		"untagged": false, "untagged's signature": false,
+	}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestReferrersGoWithTheirSubject(t *testing.T) {
+	digests, tags := map[string]digest.Digest{}, map[string]string{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		for _, name := range []string{"gone", "kept"} {
+			subject, _ := s.put(t, "root", "a", name, imagespec.MediaTypeImageManifest, artifact("", name, ""))
+			digests[name] = subject
+			tags[name] = strings.Replace(subject.String(), ":", "-", 1)
+			one, _ := s.put(t, "root", "a", "", imagespec.MediaTypeImageManifest, artifact("signature", "one", subject))
+			two, _ := s.put(t, "root", "a", "", imagespec.MediaTypeImageManifest, artifact("signature", "two", subject))
+			digests[name+", signature one"], digests[name+", signature two"] = one, two
+			// the tag moves, as it does with clients that know no referrers API
+			digests[name+", first list"], _ = s.put(t, "root", "a", tags[name], imagespec.MediaTypeImageIndex, list(described("signature", one)))
+			digests[name+", list"], _ = s.put(t, "root", "a", tags[name], imagespec.MediaTypeImageIndex, list(described("signature", one), described("signature", two)))
+		}
+		tagged, _ := s.put(t, "root", "a", "sbom", imagespec.MediaTypeImageManifest, artifact("sbom", "has a tag", digests["gone"]))
+		digests["tagged by hand"] = tagged
+		s.request(t, "DELETE", "root", "/v2/a/manifests/"+digests["gone"].String(), "", nil)
+	})
+	got := collected(t, data, schema.GC{})
+	if got.Tags != 1 || got.Manifests != 4 {
+		t.Errorf("%+v", got)
+	}
+	want := map[string]bool{}
+	for name := range digests {
+		want[name] = !strings.HasPrefix(name, "gone")
+	}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	t.Run("tags", func(t *testing.T) {
+		s := serve(t, data)
+		var answer struct{ Tags []string }
+		_, b := s.request(t, "GET", "root", "/v2/a/tags/list", "", nil)
+		if err := json.Unmarshal(b, &answer); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"kept", "sbom", tags["kept"]}, answer.Tags); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What cannot be read may need anything.
+func TestAManifestOfAnUnknownFormatKeepsItsRepository(t *testing.T) {
+	var odd digest.Digest
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		s.upload(t, "root", "a", []byte("needed, who knows"))
+		odd, _ = s.put(t, "root", "a", "1", imagespec.MediaTypeImageManifest, artifact("", "1", ""))
+	})
+	name := filepath.Join(data, "docker/registry/v2/blobs/sha256", odd.Encoded()[:2], odd.Encoded(), "data")
+	if err := os.WriteFile(name, []byte(`{"schemaVersion":9}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := collected(t, data, schema.GC{Untagged: new(true)}); got.Blobs+got.Manifests != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestCollectionIsRefusedWhatItCannotDo(t *testing.T) {
+	for _, spec := range []schema.GC{
+		{Workers: new(2)}, {Delay: new(schema.Duration(59))}, {Schedule: new("sometimes")}, {Zone: new("Europe/Nowhere")},
+	} {
+		if err := embedded.CheckObject(putGC(spec).Object); err == nil {
+			t.Errorf("%+v is taken", spec)
+		}
+	}
+	for _, spec := range []schema.GC{{}, {Schedule: new("@every 1h")}, {Schedule: new("0 3 * * *"), Zone: new("Europe/Madrid"), Delay: new(schema.Duration(60))}} {
+		if err := embedded.CheckObject(putGC(spec).Object); err != nil {
+			t.Error(err)
+		}
+	}
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	if _, err := s.Run(context.Background(), "polish", false); !errors.Is(err, embedded.ErrUnsupported) {
+		t.Errorf("an unknown job: %v", err)
+	}
+}

@@ -1,0 +1,316 @@
+package embedded_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func putAudit(log string) embedded.Change {
+	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindAudit}, Spec: &schema.Audit{Log: &log}}}
+}
+
+// status is that of the answer to one request.
+func (s *served) status(t *testing.T, method, user, path string) int {
+	t.Helper()
+	return s.do(t, method, user, path).StatusCode
+}
+
+// audited reads the log as "account action repository reference result".
+func audited(t *testing.T, log string) (lines []string) {
+	t.Helper()
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(b) {
+		var l embedded.AuditLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatal(err)
+		}
+		if l.Time.IsZero() || l.Address == "" {
+			t.Errorf("without time or address: %s", line)
+		}
+		lines = append(lines, fmt.Sprintf("%s %s %s %s %d %s", l.Account, l.Action, l.Repository, l.Reference, l.Status, l.Result))
+	}
+	return lines
+}
+
+func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	log := filepath.Join(t.TempDir(), "audit.log")
+	s := serve(t, data)
+	s.change(t, putAudit(log))
+	s.change(t, putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"),
+		putAccess("team", schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull})}))
+	im := image(t)
+	if err := remote.Write(s.ref(t, "team/app:1"), im, s.as("root")...); err != nil {
+		t.Fatal(err)
+	}
+	before := len(audited(t, log))
+	digest, err := im.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.status(t, "GET", "", "/v2/")                               // how a client learns to log in
+	s.status(t, "GET", "dev", "/v2/team/app/tags/list")          // allowed to read
+	s.status(t, "DELETE", "dev", "/v2/team/app/manifests/1")     // not allowed
+	s.status(t, "GET", "", "/v2/team/app/manifests/1")           // nor is this
+	s.status(t, "GET", "my-secret-typed-as-a-name", "/v2/")      // no such account
+	s.status(t, "GET", "dev", "/ocisync/v1/state")               // no admin
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/none") // fails
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/"+digest.String())
+	s.change(t, embedded.Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}}})
+	lines := audited(t, log)
+	want := []string{
+		"dev delete team/app 1 403 refused",
+		"anonymous pull team/app 1 401 refused",
+		"unknown login   401 refused",
+		"dev admin   403 refused",
+		"root delete team/app none 404 failed",
+		"root delete team/app " + digest.String() + " 202 ok",
+		"ocisync remove  user/dev 200 ok",
+	}
+	if d := cmp.Diff(want, lines[before:]); d != "" {
+		t.Error(d)
+	}
+	for _, want := range []string{"ocisync put  audit 200 ok", "ocisync put  user/dev 200 ok", "root push team/app 1 201 ok"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %q in\n%s", want, strings.Join(lines, "\n"))
+		}
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"pw-", "$2a$", "my-secret", "Basic "} {
+		if bytes.Contains(b, []byte(secret)) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+	s.change(t, embedded.Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindAudit}}})
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/1")
+	if end := audited(t, log); end[len(end)-1] != "ocisync remove  audit 200 ok" {
+		t.Errorf("the log ends with %q", end[len(end)-1])
+	}
+}
+
+// metrics reads /metrics as a map from name and labels to value.
+func metrics(t *testing.T, resp *http.Response) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+func TestMetricsCountWhatHappensAndAreForAdminsAlone(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"), putAudit("/nonexistent/audit.log"))
+	if err := remote.Write(s.ref(t, "team/app:1"), image(t), s.as("root")...); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := remote.Image(s.ref(t, "team/app:1"), s.as("root")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.status(t, "GET", "", "/metrics"); got != 401 {
+		t.Errorf("anonymous: status %d, want 401", got)
+	}
+	if got := s.status(t, "GET", "dev", "/metrics"); got != 403 {
+		t.Errorf("no admin: status %d, want 403", got)
+	}
+	got := metrics(t, s.do(t, "GET", "root", "/metrics"))
+	for name, want := range map[string]string{
+		`ocisync_pushes_total{namespace="team"}`:              "1",
+		`ocisync_pulls_total{namespace="team"}`:               "2",
+		`ocisync_requests_total{class="4xx",method="DELETE"}`: "",
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %q, want %q", name, got[name], want)
+		}
+	}
+	for _, name := range []string{
+		"ocisync_storage_bytes", "ocisync_received_bytes_total", "ocisync_sent_bytes_total", "ocisync_audit_errors_total",
+		`ocisync_requests_total{class="2xx",method="PUT"}`, "go_goroutines",
+	} {
+		if got[name] == "" || got[name] == "0" {
+			t.Errorf("%s is %q", name, got[name])
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Transport().RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if by := metrics(t, resp); by["ocisync_storage_bytes"] == "" {
+		t.Error("the admin socket gives no metrics")
+	}
+}
+
+func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
+	open := embedded.Limit{PerSecond: 1e6, Burst: 1e6}
+	log := filepath.Join(t.TempDir(), "audit.log")
+	few := embedded.Limit{PerSecond: 0.001, Burst: 3}
+	tests := map[string]struct {
+		limits embedded.Limits
+		user   string
+		counts string
+	}{
+		"account":  {embedded.Limits{Account: few, Address: open, Failures: open}, "dev", "account"},
+		"address":  {embedded.Limits{Account: open, Address: few, Failures: open}, "", "address"},
+		"failures": {embedded.Limits{Account: open, Address: open, Failures: few}, "stranger", "login"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &tt.limits})
+			s.change(t, putUser(t, "dev", false), putAudit(log))
+			for i := range 3 {
+				if got := s.status(t, "GET", tt.user, "/v2/"); got == 429 {
+					t.Fatalf("request %d is refused", i)
+				}
+			}
+			for range 4 {
+				resp := s.do(t, "GET", tt.user, "/v2/")
+				if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || ociCode(t, resp) != "TOOMANYREQUESTS" {
+					t.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+				}
+			}
+			if got := s.status(t, "GET", "", "/healthz"); got != 200 {
+				t.Errorf("/healthz: status %d", got)
+			}
+			n := 0
+			for _, l := range audited(t, log) {
+				if strings.HasSuffix(l, "429 refused") {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("a row of refusals stands in the audit log %d times, want once", n)
+			}
+			if err := os.Remove(log); err != nil {
+				t.Fatal(err)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/metrics", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Transport().RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if got := metrics(t, resp)[`ocisync_limited_total{by="`+tt.counts+`"}`]; got != "4" {
+				t.Errorf("limited by %s: %q, want 4", tt.counts, got)
+			}
+		})
+	}
+}
+
+func TestAPasswordJustProvedPassesWhereOthersGuess(t *testing.T) {
+	limits := embedded.DefaultLimits()
+	limits.Failures = embedded.Limit{PerSecond: 0.001, Burst: 2}
+	s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &limits})
+	s.change(t, putUser(t, "dev", false), putUser(t, "late", false))
+	for user, want := range map[string]int{"dev": 200} {
+		if got := s.status(t, "GET", user, "/v2/"); got != want {
+			t.Fatalf("%s: %d", user, got)
+		}
+	}
+	for range 3 {
+		s.status(t, "GET", "stranger", "/v2/")
+	}
+	for user, want := range map[string]int{"dev": 200, "late": 429} {
+		if got := s.status(t, "GET", user, "/v2/"); got != want {
+			t.Errorf("%s: status %d, want %d", user, got, want)
+		}
+	}
+}
+
+func TestAnUploadInFlightIsFinishedBeforeTheRegistryStops(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	r, err := embedded.Open(t.Context(), embedded.Options{Data: data, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- r.Serve(ctx) }()
+	c, err := embedded.Dial(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := &served{Registry: r, Client: c, http: &http.Client{Transport: &http.Transport{}}}
+	defer s.http.CloseIdleConnections()
+	s.change(t, putUser(t, "root", true))
+	location := s.do(t, "POST", "root", "/v2/team/app/blobs/uploads/").Header.Get("Location")
+	in, out := io.Pipe()
+	defer in.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "http://"+r.Addr()+location, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("root", "pw-root")
+	req.Header.Set("Content-Type", "application/octet-stream")
+	answer := make(chan string, 1)
+	go func() {
+		resp, err := s.http.Do(req)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		answer <- resp.Status
+	}()
+	if _, err := out.Write(make([]byte, 16<<20)); err != nil { // more than lies in buffers: the server reads
+		t.Fatal(err)
+	}
+	stop()
+	time.Sleep(100 * time.Millisecond)
+	select {
+	case err := <-done:
+		t.Fatalf("stopped with an upload in flight: %v", err)
+	case got := <-answer:
+		t.Fatalf("answered in the middle: %s", got)
+	default:
+	}
+	if _, err := out.Write([]byte("the end")); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got != "202 Accepted" {
+		t.Errorf("the upload was answered %s", got)
+	}
+	if err := errors.Join(<-done, r.Close()); err != nil {
+		t.Error(err)
+	}
+}

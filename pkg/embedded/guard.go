@@ -1,0 +1,399 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// maxManifestBytes is what Distribution takes as a manifest, in bytes.
+const maxManifestBytes = 4 << 20
+
+// guard stands before Distribution: it refuses what a quota or an immutable tag
+// forbids, and writes down who pushed and when what was pulled. A refusal is
+// 403 with code DENIED, which Docker, containerd, crane and skopeo take as
+// final and print with its message; 413 says the same to none of them.
+type guard struct {
+	shelf   *shelf
+	ledgers *ledgers
+	times   *times
+	store   *store
+	locks   *tagLocks
+	now     func() time.Time
+}
+
+// openGuard starts to keep times. The caller holds the directory's lock.
+func openGuard(ctx context.Context, data string, st *store, logger *slog.Logger) (*guard, error) {
+	ctx = context.WithoutCancel(ctx)
+	s, err := openShelf(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	g := &guard{
+		shelf: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
+		ledgers: &ledgers{shelf: s, all: map[string]*ledger{}},
+	}
+	return g, openTimes(ctx, g.times, s)
+}
+
+func (g *guard) close() error { return g.times.close(context.Background(), g.shelf) }
+
+// contentTarget is what a request of the distribution API is about.
+type contentTarget struct {
+	repository string
+	manifest   string // tag or digest
+	upload     string // id, where one is under way
+	starts     bool   // an upload
+	blob       string // digest
+}
+
+// parseContentTarget reads a path below /v2/, by the same rules as Distribution's
+// router; ok is false for one of another kind.
+func parseContentTarget(path string) (t contentTarget, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(path, "/v2/"), "/")
+	n := len(parts)
+	for i, part := range parts {
+		if part == "." || part == ".." || part == "" && i < n-1 {
+			return contentTarget{}, false // answered with a redirect to the clean path
+		}
+	}
+	name := func(tail int) string { return strings.Join(parts[:n-tail], "/") }
+	switch {
+	case n >= 3 && parts[n-2] == "manifests":
+		t = contentTarget{repository: name(2), manifest: parts[n-1]}
+	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
+		t = contentTarget{repository: name(3), upload: parts[n-1], starts: parts[n-1] == ""}
+	case n >= 3 && parts[n-2] == "blobs":
+		t = contentTarget{repository: name(2), blob: parts[n-1]}
+	}
+	return t, t.repository != ""
+}
+
+// serve answers a request whose login was checked. Whether it is allowed at
+// all is for next to say: where the visitor lacks the right, nothing is looked
+// at here.
+func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next http.Handler) {
+	t, ok := parseContentTarget(q.URL.Path)
+	if !ok || access.In(access.Reserved, t.repository) || t.blob != "" && q.Method != http.MethodDelete {
+		next.ServeHTTP(w, q)
+		return
+	}
+	p := &passage{guard: g, next: next, w: &answer{ResponseWriter: w}, q: q, who: v.who, contentTarget: t, at: g.store.now()}
+	p.namespace, p.policy = p.at.policyOf(t.repository)
+	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
+	switch {
+	case t.manifest != "" && q.Method == http.MethodGet:
+		p.pull()
+	case t.manifest != "" && q.Method == http.MethodPut && may(schema.Pull|schema.Push):
+		p.putManifest()
+	case t.manifest != "" && q.Method == http.MethodDelete && may(schema.Delete):
+		p.deleteManifest()
+	case t.blob != "" && may(schema.Delete):
+		p.deleteBlob()
+	case t.starts && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
+		p.mount(v.rules)
+	case t.upload != "" && q.Method == http.MethodPatch && may(schema.Pull|schema.Push):
+		p.patch()
+	case t.upload != "" && q.Method == http.MethodPut && may(schema.Pull|schema.Push):
+		p.commit()
+	default:
+		p.pass()
+	}
+}
+
+// passage is one request on its way past the guard.
+type passage struct {
+	*guard
+	contentTarget
+	next      http.Handler
+	w         *answer
+	q         *http.Request
+	who       identity
+	at        *snapshot
+	namespace string
+	policy    policy
+}
+
+func (p *passage) pass() { p.next.ServeHTTP(p.w, p.q) }
+
+// answer notes the status, and replaces a failure by the refusal that is its
+// cause.
+type answer struct {
+	http.ResponseWriter
+	status  int
+	refusal func() error // may be nil, and return nil
+	refused bool
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 || a.refused {
+		return
+	}
+	if status >= http.StatusBadRequest && a.refusal != nil {
+		if err := a.refusal(); err != nil {
+			a.refuse(err)
+			return
+		}
+	}
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 && !a.refused {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.refused {
+		return len(b), nil
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// refuse answers with the reason, 403 and DENIED, or 500 for a failure.
+func (a *answer) refuse(err error) {
+	a.refused = true
+	a.status = http.StatusForbidden
+	var quota *quotaError
+	var fixed fixedError
+	type entry struct {
+		Code    string     `json:"code"`
+		Message string     `json:"message"`
+		Detail  *refusalOf `json:"detail,omitempty"`
+	}
+	e := entry{Code: "DENIED", Message: err.Error()}
+	switch {
+	case errors.As(err, &quota):
+		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Needs: quota.needs}
+	case errors.As(err, &fixed):
+		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
+	default:
+		a.status = http.StatusInternalServerError
+		e = entry{Code: "UNKNOWN", Message: "the registry could not look at its storage"}
+	}
+	writeJSON(a.ResponseWriter, a.status, struct {
+		Errors []entry `json:"errors"`
+	}{[]entry{e}})
+}
+
+// refusalOf is the detail of a refusal; sizes are bytes.
+type refusalOf struct {
+	Reason    string `json:"reason"`
+	Namespace string `json:"namespace,omitempty"`
+	Limit     int64  `json:"limit,omitempty"`
+	Used      int64  `json:"used,omitempty"`
+	Waiting   int64  `json:"waiting,omitempty"`
+	Needs     int64  `json:"needs,omitempty"`
+	Tag       string `json:"tag,omitempty"`
+}
+
+// ledger returns the namespace's ledger, nil where no quota holds, and the
+// function to call when the request is over.
+func (p *passage) ledger() (l *ledger, over func()) {
+	if p.policy.limited {
+		l = p.ledgers.of(p.namespace, true)
+	}
+	return l, func() {
+		now := p.store.now()
+		switch other := p.ledgers.of(now.rules.Namespace(p.repository), false); {
+		case now.names != p.at.names:
+			p.ledgers.forget() // it may belong to another namespace now
+		case l == nil && other != nil:
+			other.forget() // a quota was set meanwhile
+		}
+	}
+}
+
+// putManifest checks that the tag may be moved and that there is room.
+func (p *passage) putManifest() {
+	body, err := io.ReadAll(io.LimitReader(p.q.Body, maxManifestBytes+1))
+	p.q.Body = &rest{io.MultiReader(bytes.NewReader(body), failingReader{p.q.Body, err}), p.q.Body}
+	if err != nil || len(body) > maxManifestBytes {
+		p.pass() // refuses it
+		return
+	}
+	d := digest.FromBytes(body)
+	tag := p.manifest
+	if strings.Contains(tag, ":") {
+		tag = ""
+	}
+	defer p.locks.push(p.repository, tag)()
+	ctx := context.WithoutCancel(p.q.Context())
+	if tag != "" {
+		if err := p.mayMove(ctx, tag, d); err != nil {
+			p.w.refuse(err)
+			return
+		}
+	}
+	l, over := p.ledger()
+	defer over()
+	if l != nil {
+		items, err := p.beginManifest(ctx, l, d, body)
+		if err != nil {
+			p.w.refuse(err)
+			return
+		}
+		defer func() { l.endManifest(p.repository, items, p.w.status == http.StatusCreated) }()
+	}
+	p.pass()
+	if tag != "" && p.w.status == http.StatusCreated {
+		p.times.pushed(p.repository, tag, d, p.who.String(), p.now())
+	}
+}
+
+func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest, body []byte) ([]item, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx, p.shelf, p.at); err != nil {
+		return nil, err
+	}
+	refs := referencesOf(body)
+	for _, r := range refs.blobs {
+		if l.blobs[r] != nil {
+			continue
+		}
+		if _, ok, err := p.shelf.linked(ctx, p.repository, layerLinks, r); err != nil {
+			return nil, err
+		} else if !ok {
+			continue // of another registry by its URL, or the push will fail
+		}
+		if n, ok, err := p.shelf.size(ctx, r); err != nil {
+			return nil, err
+		} else if ok {
+			l.link(p.repository, r, n)
+		}
+	}
+	items := l.items(d, int64(len(body)), refs)
+	return items, l.beginManifest(p.policy.limit, items)
+}
+
+// deleteManifest removes a tag, or a manifest with all its tags.
+func (p *passage) deleteManifest() {
+	defer p.locks.remove(p.repository)()
+	ctx := context.WithoutCancel(p.q.Context())
+	d, err := digest.Parse(p.manifest)
+	if err != nil {
+		if err := p.mayMove(ctx, p.manifest, ""); err != nil {
+			p.w.refuse(err)
+			return
+		}
+		p.pass()
+		if p.w.status == http.StatusAccepted {
+			p.times.removed(p.repository, p.manifest)
+		}
+		return
+	}
+	if err := p.mayRemove(ctx, d); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	l, over := p.ledger()
+	defer over()
+	p.pass()
+	if p.w.status != http.StatusAccepted {
+		return
+	}
+	p.times.removedDigest(p.repository, d)
+	if l != nil {
+		l.dropManifest(p.repository, d)
+	}
+}
+
+// deleteBlob unlinks a blob. Manifests may still name it, so the namespace is
+// counted anew.
+func (p *passage) deleteBlob() {
+	defer p.locks.remove(p.repository)()
+	d, err := digest.Parse(p.blob)
+	if err == nil {
+		if err := p.mayRemove(context.WithoutCancel(p.q.Context()), d); err != nil {
+			p.w.refuse(err)
+			return
+		}
+	}
+	p.pass()
+	if l := p.ledgers.of(p.namespace, false); l != nil {
+		l.forget()
+	}
+}
+
+// pull writes down that a manifest was pulled, by tag or by digest.
+func (p *passage) pull() {
+	p.pass()
+	if p.w.status != http.StatusOK && p.w.status != http.StatusNotModified {
+		return
+	}
+	p.times.pulled(p.repository, p.manifest, p.now())
+}
+
+// rest is a body of which the beginning was read already.
+type rest struct {
+	io.Reader
+	io.Closer
+}
+
+// failingReader repeats the error at which reading a body ended, or reads on.
+type failingReader struct {
+	io.Reader
+	err error
+}
+
+func (f failingReader) Read(b []byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return f.Reader.Read(b)
+}
+
+// fixedError says that a tag is immutable.
+type fixedError struct{ tag, rule, doing string }
+
+func (e fixedError) Error() string {
+	return fmt.Sprintf("tag %s is %s: it cannot be %s; use another tag", e.tag, e.rule, e.doing)
+}
+
+// tagLocks keep pushes and removals of one repository apart: pushes of
+// different tags go on beside each other, a removal is alone.
+type tagLocks struct {
+	seed  maphash.Seed
+	repos [256]sync.RWMutex
+	tags  [256]sync.Mutex
+}
+
+func newTagLocks() *tagLocks { return &tagLocks{seed: maphash.MakeSeed()} }
+
+func (l *tagLocks) push(repository, tag string) (unlock func()) {
+	r := &l.repos[maphash.String(l.seed, repository)%256]
+	r.RLock()
+	if tag == "" {
+		return r.RUnlock
+	}
+	t := &l.tags[maphash.String(l.seed, repository+":"+tag)%256]
+	t.Lock()
+	return func() {
+		t.Unlock()
+		r.RUnlock()
+	}
+}
+
+func (l *tagLocks) remove(repository string) (unlock func()) {
+	r := &l.repos[maphash.String(l.seed, repository)%256]
+	r.Lock()
+	return r.Unlock
+}

@@ -1,0 +1,79 @@
+package embedded
+
+import (
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// mayMove refuses to make an immutable tag name another digest, or none.
+func (p *passage) mayMove(ctx context.Context, tag string, to digest.Digest) error {
+	rule := p.policy.immutable(below(p.namespace, p.repository), tag)
+	if rule == "" {
+		return nil
+	}
+	is, _, err := p.shelf.tag(ctx, p.repository, tag)
+	switch {
+	case err != nil:
+		return err
+	case is == "" || is == to:
+		return nil
+	case to == "":
+		return fixedError{tag, rule, "deleted"}
+	}
+	return fixedError{tag, rule, "made to name another digest"}
+}
+
+// mayRemove refuses to remove what an immutable tag of the repository names,
+// or what the content of one consists of.
+func (p *passage) mayRemove(ctx context.Context, d digest.Digest) error {
+	if len(p.policy.fixed) == 0 {
+		return nil
+	}
+	tags, err := p.shelf.tags(ctx, p.repository)
+	if err != nil {
+		return err
+	}
+	seen := map[digest.Digest]bool{}
+	for _, tag := range tags {
+		rule := p.policy.immutable(below(p.namespace, p.repository), tag)
+		if rule == "" {
+			continue
+		}
+		is, _, err := p.shelf.tag(ctx, p.repository, tag)
+		if err != nil {
+			return err
+		}
+		part, err := p.shelf.consistsOf(ctx, is, d, seen)
+		if err != nil {
+			return err
+		}
+		if part {
+			return fixedError{tag, rule, "deleted, nor what it consists of"}
+		}
+	}
+	return nil
+}
+
+// consistsOf reports whether a digest is the manifest, or one that it names or
+// whose children do. What was seen is not looked at again.
+func (s *shelf) consistsOf(ctx context.Context, manifest, d digest.Digest, seen map[digest.Digest]bool) (bool, error) {
+	if manifest == d || manifest == "" || seen[manifest] {
+		return manifest == d, nil
+	}
+	seen[manifest] = true
+	refs, err := s.manifest(ctx, manifest)
+	if err != nil {
+		return false, err
+	}
+	if slices.Contains(refs.blobs, d) {
+		return true, nil
+	}
+	for _, c := range refs.children {
+		if part, err := s.consistsOf(ctx, c, d, seen); part || err != nil {
+			return part, err
+		}
+	}
+	return false, nil
+}

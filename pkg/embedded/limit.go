@@ -1,0 +1,157 @@
+package embedded
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limit is how many requests a second are let through for ever, and how many
+// at once before that.
+type Limit struct {
+	PerSecond float64
+	Burst     int
+}
+
+// Limits bound what one client may ask of the registry.
+type Limits struct {
+	// Account is for all requests of one account, Address for all of one
+	// address (of an IPv6 /64), whoever sends them.
+	Account, Address Limit
+	// Failures is for wrong logins of one address. An address that has used
+	// them up gets no password checked but those that were right in the last
+	// minutes.
+	Failures Limit
+}
+
+// DefaultLimits let a busy cluster through and stop loops without a pause.
+func DefaultLimits() Limits {
+	return Limits{
+		Account:  Limit{PerSecond: 5000, Burst: 20000},
+		Address:  Limit{PerSecond: 5000, Burst: 20000},
+		Failures: Limit{PerSecond: 0.5, Burst: 30},
+	}
+}
+
+// maxBuckets bounds what a limiter remembers.
+const maxBuckets = 16 << 10
+
+// limiter holds one bucket for each key. A key that was forgotten starts with
+// a full one.
+type limiter[K comparable] struct {
+	limit Limit
+	now   func() time.Time
+
+	mu      sync.Mutex
+	buckets map[K]*bucket
+}
+
+type bucket struct {
+	tokens  *rate.Limiter
+	refused bool // the last one was
+}
+
+func newLimiter[K comparable](l Limit) *limiter[K] {
+	return &limiter[K]{limit: l, now: time.Now, buckets: map[K]*bucket{}}
+}
+
+// take takes one of the key's tokens, or returns limitedError.
+func (l *limiter[K]) take(key K) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	b := l.bucket(key, now)
+	if b.tokens.AllowN(now, 1) {
+		b.refused = false
+		return nil
+	}
+	return l.refuse(b, now)
+}
+
+// peek takes nothing.
+func (l *limiter[K]) peek(key K) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	b, ok := l.buckets[key]
+	if !ok {
+		return nil
+	}
+	if b.tokens.TokensAt(now) >= 1 {
+		b.refused = false
+		return nil
+	}
+	return l.refuse(b, now)
+}
+
+func (l *limiter[K]) refuse(b *bucket, now time.Time) error {
+	missing := 1 - b.tokens.TokensAt(now)
+	e := &limitedError{wait: time.Duration(missing / l.limit.PerSecond * float64(time.Second)), first: !b.refused}
+	b.refused = true
+	return e
+}
+
+func (l *limiter[K]) bucket(key K, now time.Time) *bucket {
+	b, ok := l.buckets[key]
+	if !ok {
+		if len(l.buckets) >= maxBuckets {
+			l.forget(now)
+		}
+		b = &bucket{tokens: rate.NewLimiter(rate.Limit(l.limit.PerSecond), l.limit.Burst)}
+		l.buckets[key] = b
+	}
+	return b
+}
+
+// forget drops the keys whose buckets are full again, and, if these are too
+// few, some others.
+func (l *limiter[K]) forget(now time.Time) {
+	for k, b := range l.buckets {
+		if b.tokens.TokensAt(now) >= float64(l.limit.Burst) {
+			delete(l.buckets, k)
+		}
+	}
+	for k := range l.buckets {
+		if len(l.buckets) <= maxBuckets*3/4 {
+			return
+		}
+		delete(l.buckets, k)
+	}
+}
+
+// limitedError is the refusal of a client that asks too much.
+type limitedError struct {
+	wait  time.Duration
+	first bool // the one before was let through
+}
+
+func (e *limitedError) Error() string {
+	return fmt.Sprintf("too many requests; wait %s", e.wait.Round(time.Millisecond))
+}
+
+// answer is 429 with the seconds to wait, whole ones as RFC 9110 has them.
+func (e *limitedError) answer(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.wait.Seconds())))))
+	ociError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", e.Error())
+}
+
+// clientOf is the address a request comes from, as limits count it.
+func clientOf(q *http.Request) netip.Addr {
+	from, err := netip.ParseAddrPort(q.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := from.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}

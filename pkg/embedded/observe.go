@@ -1,0 +1,316 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// stall is how long a client may send or take nothing in the middle of a body;
+// how long the whole takes is up to it.
+const stall = 5 * time.Minute
+
+// target is what a request is about, by its path alone.
+type target struct {
+	of         string // manifest, blob, upload, tags, referrers, catalog, base, admin, metrics or ""
+	repository string
+	reference  string // tag or digest
+}
+
+func targetOf(path string) target {
+	rest, content := strings.CutPrefix(path, "/v2/")
+	switch {
+	case path == "/v2" || path == "/v2/":
+		return target{of: "base"}
+	case path == "/v2/_catalog":
+		return target{of: "catalog"}
+	case path == metricsPath:
+		return target{of: "metrics"}
+	case strings.HasPrefix(path, adminPath):
+		return target{of: "admin"}
+	case !content:
+		return target{}
+	}
+	if name, ok := strings.CutSuffix(rest, "/tags/list"); ok {
+		return target{of: "tags", repository: name}
+	}
+	for _, p := range []struct{ between, of string }{
+		{"/manifests/", "manifest"}, {"/referrers/", "referrers"}, {"/blobs/uploads/", "upload"}, {"/blobs/", "blob"},
+	} {
+		i := strings.LastIndex(rest, p.between)
+		if i < 0 {
+			continue
+		}
+		reference := rest[i+len(p.between):]
+		if strings.Contains(reference, "/") {
+			continue
+		}
+		if p.of == "upload" { // an upload's name is no reference
+			reference = ""
+		}
+		return target{p.of, rest[:i], reference}
+	}
+	return target{}
+}
+
+// action names what a request does, as the audit log does.
+func (t target) action(method string) string {
+	switch {
+	case t.of == "admin" || t.of == "metrics":
+		return "admin"
+	case t.of == "base":
+		return "login"
+	case t.repository == "":
+		return "list"
+	case t.of == "upload":
+		return "push"
+	case method == http.MethodGet || method == http.MethodHead:
+		return "pull"
+	case method == http.MethodDelete:
+		return "delete"
+	}
+	return "push"
+}
+
+// record is what is noted of one request while it is answered.
+type record struct {
+	target  target
+	who     identity
+	claimed string        // of a login that was refused: an account that exists, or "unknown"
+	limited *limitedError // nil while within the limits
+	objects []AuditLine   // objects that were changed, with key, action and result
+	state   *snapshot     // in force when the request came
+
+	status         int
+	received, sent int64
+}
+
+type recordKey struct{}
+
+// recordOf is nil for requests that do not come through [Registry.ServeHTTP].
+func recordOf(q *http.Request) *record {
+	rec, _ := q.Context().Value(recordKey{}).(*record)
+	return rec
+}
+
+// ServeHTTP serves /v2/, /healthz, /metrics and, to admin users, the admin
+// API. What goes through is limited, counted and recorded here.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	rec := &record{target: targetOf(q.URL.Path), state: r.store.now()}
+	q = q.WithContext(context.WithValue(q.Context(), recordKey{}, rec))
+	out := &observed{ResponseWriter: w, record: rec, control: http.NewResponseController(w)}
+	if q.Body != nil && q.Body != http.NoBody {
+		q.Body = &countedBody{ReadCloser: q.Body, record: rec, control: out.control}
+	}
+	done := false
+	defer func() {
+		if !done { // the handler panicked; the server cuts the connection
+			rec.status = http.StatusInternalServerError
+		}
+		r.finish(rec, q, out.Header())
+	}()
+	if err := r.admit(q); err != nil {
+		login(out, q, err)
+	} else {
+		r.route(out, q)
+	}
+	done = true
+}
+
+// admit holds an address to its limit.
+func (r *Registry) admit(q *http.Request) error {
+	if q.Context().Value(selfKey{}) != nil || q.URL.Path == "/healthz" {
+		return nil
+	}
+	err := r.addresses.take(clientOf(q))
+	r.limit(q, "address", err)
+	return err
+}
+
+// limit notes a refusal by a limit.
+func (r *Registry) limit(q *http.Request, by string, err error) {
+	if e := (*limitedError)(nil); errors.As(err, &e) {
+		r.metrics.limited.WithLabelValues(by).Inc()
+		if rec := recordOf(q); rec != nil {
+			rec.limited = e
+		}
+	}
+}
+
+// finish notes a request that was answered. The answer to one that writes is
+// still in the server's hands, so that what is noted here is noted before the
+// client can know.
+func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	r.metrics.answered(q.Method, rec.status, rec.received, rec.sent)
+	if rec.target.of == "manifest" {
+		namespace := func() string { return rec.state.rules.Namespace(rec.target.repository) }
+		switch {
+		case q.Method == http.MethodPut && rec.status == http.StatusCreated:
+			r.metrics.pushes.WithLabelValues(namespace()).Inc()
+		case q.Method == http.MethodGet && rec.status == http.StatusOK:
+			r.metrics.pulls.WithLabelValues(namespace()).Inc()
+		}
+	}
+	if base := r.hooks.base; len(rec.state.hooks) > 0 {
+		if e, ok := eventOf(rec, q, answer, base()); ok {
+			r.hooks.tell(e)
+		}
+	}
+	lines, now := rec.lines(q, r.audit.now()), r.store.now().audit
+	if len(rec.objects) > 0 && rec.state.audit != now { // the end of a log stands in it too
+		r.audit.write(rec.state.audit, lines...)
+	}
+	r.audit.write(now, lines...)
+}
+
+// lines are the audit log's of a request; none of one that only reads and is
+// not refused.
+func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
+	refused := rec.status == http.StatusUnauthorized || rec.status == http.StatusForbidden || rec.status == http.StatusTooManyRequests
+	writes := q.Method != http.MethodGet && q.Method != http.MethodHead && rec.target.repository != ""
+	switch {
+	case !refused && !writes && len(rec.objects) == 0:
+		return nil
+	case rec.limited != nil && !rec.limited.first: // one line for a row of them
+		return nil
+	case rec.status == http.StatusUnauthorized && q.Header.Get("Authorization") == "" && rec.target.repository == "":
+		return nil // how every client learns that it must log in
+	}
+	line := AuditLine{
+		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
+		Action: rec.target.action(q.Method), Repository: clip(rec.target.repository), Reference: clip(rec.target.reference),
+		Method: q.Method, Status: rec.status, Result: "ok",
+	}
+	if q.Context().Value(selfKey{}) == nil {
+		line.Address = q.RemoteAddr
+	}
+	switch {
+	case refused:
+		line.Result = "refused"
+	case rec.status >= http.StatusBadRequest:
+		line.Result = "failed"
+	}
+	if len(rec.objects) == 0 {
+		return []AuditLine{line}
+	}
+	lines := make([]AuditLine, len(rec.objects))
+	for i, o := range rec.objects {
+		lines[i] = line
+		lines[i].Action, lines[i].Reference, lines[i].Result = o.Action, clip(o.Reference), o.Result
+	}
+	return lines
+}
+
+func (rec *record) account() string {
+	if rec.claimed != "" {
+		return rec.claimed
+	}
+	return rec.who.account()
+}
+
+// changed notes the objects that a request changed, one by one.
+func (rec *record) changed(changes []Change, results []Result) {
+	if rec == nil {
+		return
+	}
+	for i, res := range results {
+		o := AuditLine{Action: "put", Reference: res.Key.String(), Result: "ok"}
+		if changes[i].Delete {
+			o.Action = "remove"
+		}
+		if res.Err != nil {
+			o.Result = "failed"
+		}
+		rec.objects = append(rec.objects, o)
+	}
+}
+
+// ran notes a job that a request ordered.
+func (rec *record) ran(job string, err error) {
+	if rec == nil {
+		return
+	}
+	line := AuditLine{Action: "run", Reference: job, Result: "ok"}
+	if err != nil {
+		line.Result = "failed"
+	}
+	rec.objects = append(rec.objects, line)
+}
+
+// clip bounds what a client may have written into the log.
+func clip(s string) string {
+	const most = 512
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// observed notes status and size of an answer, and gives up on a client that
+// does not take it.
+type observed struct {
+	http.ResponseWriter
+	record  *record
+	control *http.ResponseController
+	until   time.Time
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *observed) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *observed) WriteHeader(status int) {
+	if w.record.status == 0 && status >= http.StatusOK {
+		w.record.status = status
+	}
+	w.extend()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *observed) Write(b []byte) (int, error) {
+	if w.record.status == 0 {
+		w.record.status = http.StatusOK
+	}
+	w.extend()
+	n, err := w.ResponseWriter.Write(b)
+	w.record.sent += int64(n)
+	return n, err
+}
+
+func (w *observed) extend() {
+	if now := time.Now(); now.Add(stall / 2).After(w.until) {
+		w.until = now.Add(stall)
+		w.control.SetWriteDeadline(w.until) //nolint:errcheck // a connection in memory may have none
+	}
+}
+
+// countedBody counts what is read of a request, and gives up on a client that
+// stops sending.
+type countedBody struct {
+	io.ReadCloser
+	record  *record
+	control *http.ResponseController
+	until   time.Time
+}
+
+// Read implements [io.Reader].
+func (b *countedBody) Read(p []byte) (int, error) {
+	if now := time.Now(); now.Add(stall / 2).After(b.until) {
+		b.until = now.Add(stall)
+		b.control.SetReadDeadline(b.until) //nolint:errcheck // a connection in memory may have none
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.record.received += int64(n)
+	if err != nil { // what the handler does next may take its time
+		b.until = time.Time{}
+		b.control.SetReadDeadline(b.until) //nolint:errcheck // as above
+	}
+	return n, err
+}

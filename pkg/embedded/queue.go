@@ -1,0 +1,175 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+const (
+	queueDir    = "webhooks" // below ownDir
+	queueLength = 1000       // of one webhook
+	maxDelivery = 1 << 20    // bytes of one file
+)
+
+// delivery is what one webhook is to be told, as it lies on disk. It holds no
+// secret and no address: these are the webhook's when it is sent.
+type delivery struct {
+	Hook string `json:"hook"` // its name: NAMESPACE/WEBHOOK
+	// ID is the delivery's own, the same for each attempt.
+	ID   string `json:"id"`
+	Type string `json:"type"` // of the body
+	Body string `json:"body"`
+}
+
+// queue holds deliveries on disk, one file each, in order for each webhook.
+// What was added is durable. Safe for concurrent use.
+type queue struct {
+	dir    string
+	limit  int
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	last  uint64
+	files map[string][]string // by webhook, oldest first
+}
+
+// openQueue reads what lies on disk. What cannot be read is dropped and logged.
+func openQueue(data string, logger *slog.Logger) (*queue, error) {
+	q := &queue{dir: filepath.Join(data, ownDir, queueDir), limit: queueLength, logger: logger, files: map[string][]string{}}
+	if err := os.MkdirAll(q.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of webhook deliveries: %w; %s", err, remedy(err, data))
+	}
+	entries, err := os.ReadDir(q.dir) // sorted: names begin with a number of fixed width
+	if err != nil {
+		return nil, fmt.Errorf("reading the webhook deliveries: %w; %s", err, remedy(err, data))
+	}
+	for _, e := range entries {
+		d, err := q.read(e.Name())
+		var n uint64
+		if err == nil {
+			_, err = fmt.Sscanf(e.Name(), "%020d.json", &n)
+		}
+		if err != nil {
+			if !strings.HasSuffix(e.Name(), ".new") { // one that was being written when the process died
+				logger.Error("a webhook delivery is lost", "file", e.Name(), "error", err)
+			}
+			q.remove(e.Name())
+			continue
+		}
+		q.last = max(q.last, n)
+		q.files[d.Hook] = append(q.files[d.Hook], e.Name())
+	}
+	return q, nil
+}
+
+// add appends a delivery; dropped is how many old ones had to go for it.
+func (q *queue) add(d delivery) (dropped int, err error) {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return 0, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last++
+	name := fmt.Sprintf("%020d.json", q.last)
+	if err := writeFile(q.dir, name, b); err != nil {
+		return 0, err
+	}
+	files := append(q.files[d.Hook], name)
+	for ; len(files) > q.limit; files = files[1:] {
+		q.remove(files[0])
+		dropped++
+	}
+	q.files[d.Hook] = files
+	return dropped, nil
+}
+
+// first is the webhook's oldest delivery; ok is false where there is none.
+func (q *queue) first(hook string) (d delivery, name string, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for files := q.files[hook]; len(files) > 0; files = q.files[hook] {
+		d, err := q.read(files[0])
+		if err == nil {
+			return d, files[0], true
+		}
+		q.logger.Error("a webhook delivery is lost", "webhook", hook, "error", err)
+		q.drop(hook, files[0])
+	}
+	return delivery{}, "", false
+}
+
+// done takes a delivery away.
+func (q *queue) done(hook, name string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.drop(hook, name)
+}
+
+func (q *queue) drop(hook, name string) {
+	q.remove(name)
+	files := q.files[hook]
+	for i, f := range files {
+		if f == name {
+			files = append(files[:i:i], files[i+1:]...)
+			break
+		}
+	}
+	if q.files[hook] = files; len(files) == 0 {
+		delete(q.files, hook)
+	}
+}
+
+// clear forgets a webhook.
+func (q *queue) clear(hook string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, name := range q.files[hook] {
+		q.remove(name)
+	}
+	delete(q.files, hook)
+}
+
+// waiting lists the webhooks with deliveries, and their number.
+func (q *queue) waiting() map[string]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := map[string]int{}
+	for hook, files := range q.files {
+		n[hook] = len(files)
+	}
+	return n
+}
+
+func (q *queue) read(name string) (d delivery, err error) {
+	f, err := os.Open(filepath.Join(q.dir, name))
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxDelivery+1))
+	if err == nil && len(b) > maxDelivery {
+		err = errors.New("the file is too large")
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &d)
+	}
+	if err == nil && (d.Hook == "" || d.ID == "") {
+		err = errors.New("the file is no delivery")
+	}
+	return d, err
+}
+
+func (q *queue) remove(name string) {
+	if err := os.Remove(filepath.Join(q.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		q.logger.Error("a webhook delivery cannot be removed", "file", name, "error", err)
+	}
+}

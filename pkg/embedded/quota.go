@@ -1,0 +1,355 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// The quota of a namespace limits the bytes of its manifests and of the blobs
+// they name, each digest once, however many repositories and tags have it.
+// Whether a push fits is decided when its manifest comes, all at once, so that
+// of two pushes that together do not fit one always does. Blobs come before
+// their manifest: those that no manifest names yet are counted apart, as
+// waiting, and with what is used they may take twice the limit, enough for two
+// pushes at once and not more.
+
+// quotaError says that something does not fit.
+type quotaError struct {
+	namespace   string
+	limit, used int64
+	waiting     int64 // the blobs that wait, where they are the reason
+	needs       int64
+}
+
+func (e *quotaError) Error() string {
+	size := func(n int64) string { return fmt.Sprintf("%d bytes (%s)", n, schema.Size(n).Human()) }
+	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.namespace, size(e.limit), e.needs, e.used)
+	if e.waiting > 0 {
+		return fmt.Sprintf("%s, and %d wait for a manifest or for the next collection", text, e.waiting)
+	}
+	return text + "; delete what is not needed, or raise the quota"
+}
+
+// ledgers holds a ledger for each namespace with a quota that was asked for.
+type ledgers struct {
+	shelf *shelf
+	mu    sync.Mutex
+	all   map[string]*ledger
+}
+
+// of returns the namespace's ledger, counted, or nil with make false where
+// nobody asked for it yet.
+func (s *ledgers) of(namespace string, create bool) *ledger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.all[namespace]
+	if l == nil && create {
+		l = newLedger(namespace)
+		s.all[namespace] = l
+	}
+	return l
+}
+
+// forget makes every ledger count anew when it is needed next. Call it after
+// content changed by another way than past the guard.
+func (s *ledgers) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.all {
+		l.forget()
+	}
+}
+
+// ledger counts the content of one namespace. It is counted from the storage
+// when it is needed first, under its lock: what is stored meanwhile is entered
+// after, and entering twice changes nothing.
+type ledger struct {
+	namespace string
+	mu        sync.Mutex
+	counted   string // what namespaces there were; "" before counting
+	blobs     map[digest.Digest]*blobCount
+	repos     map[string]*holding
+	used      int64
+	waiting   int64
+}
+
+// blobCount is what a namespace does with one digest.
+type blobCount struct {
+	size    int64
+	named   int // manifests stored that name it, or are it
+	linked  int // repositories that link to it
+	naming  int // pushes of such manifests under way
+	linking int // uploads of it under way
+}
+
+// holding is what one repository of the namespace has.
+type holding struct {
+	links     map[digest.Digest]bool
+	manifests map[digest.Digest][]digest.Digest // and what each counts
+}
+
+func newLedger(namespace string) *ledger {
+	return &ledger{namespace: namespace, blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}}
+}
+
+func (l *ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counted = ""
+}
+
+// ready counts the namespace unless that was done for the same namespaces.
+// The caller holds the lock.
+func (l *ledger) ready(ctx context.Context, s *shelf, now *snapshot) error {
+	if l.counted == now.names {
+		return nil
+	}
+	l.counted = ""
+	fresh := newLedger(l.namespace)
+	if err := fresh.count(ctx, s, now); err != nil {
+		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
+	}
+	for d, b := range l.blobs { // pushes under way stay
+		if b.naming+b.linking > 0 {
+			fresh.update(d, b.size, func(n *blobCount) { n.naming, n.linking = b.naming, b.linking })
+		}
+	}
+	l.blobs, l.repos, l.used, l.waiting = fresh.blobs, fresh.repos, fresh.used, fresh.waiting
+	l.counted = now.names
+	return nil
+}
+
+func (l *ledger) count(ctx context.Context, s *shelf, now *snapshot) error {
+	names, err := s.repositories(ctx, l.namespace)
+	if err != nil {
+		return err
+	}
+	manifests := map[string][]digest.Digest{}
+	for _, name := range names {
+		if !belongs(now.rules, l.namespace, name) {
+			continue
+		}
+		links, err := s.links(ctx, name, layerLinks)
+		if err != nil {
+			return err
+		}
+		for _, d := range links {
+			if n, ok, err := l.sizeOf(ctx, s, d); err != nil {
+				return err
+			} else if ok {
+				l.link(name, d, n)
+			}
+		}
+		if manifests[name], err = s.links(ctx, name, manifestLinks); err != nil {
+			return err
+		}
+	}
+	for name, list := range manifests {
+		for _, d := range list {
+			n, ok, err := l.sizeOf(ctx, s, d)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			refs, err := s.manifest(ctx, d)
+			if err != nil {
+				return err
+			}
+			l.manifest(name, d, l.items(d, n, refs))
+		}
+	}
+	return nil
+}
+
+func (l *ledger) sizeOf(ctx context.Context, s *shelf, d digest.Digest) (int64, bool, error) {
+	if b := l.blobs[d]; b != nil {
+		return b.size, true, nil
+	}
+	return s.size(ctx, d)
+}
+
+// item is what a manifest counts.
+type item struct {
+	digest digest.Digest
+	size   int64
+}
+
+// items is what a manifest counts: itself and the blobs it names as far as the
+// namespace has them.
+func (l *ledger) items(d digest.Digest, size int64, refs references) []item {
+	out := []item{{d, size}}
+	for _, r := range refs.blobs {
+		if b := l.blobs[r]; b != nil && r != d {
+			out = append(out, item{r, b.size})
+		}
+	}
+	return out
+}
+
+// update changes what is known of a digest and keeps the sums right.
+func (l *ledger) update(d digest.Digest, size int64, change func(*blobCount)) {
+	b := l.blobs[d]
+	if b == nil {
+		b = &blobCount{size: size}
+		l.blobs[d] = b
+	}
+	l.add(b, -1)
+	change(b)
+	l.add(b, 1)
+	if *b == (blobCount{size: b.size}) {
+		delete(l.blobs, d)
+	}
+}
+
+func (l *ledger) add(b *blobCount, sign int64) {
+	switch {
+	case b.named+b.naming > 0:
+		l.used += sign * b.size
+	case b.linked+b.linking > 0:
+		l.waiting += sign * b.size
+	}
+}
+
+func (l *ledger) repo(name string) *holding {
+	h := l.repos[name]
+	if h == nil {
+		h = &holding{map[digest.Digest]bool{}, map[digest.Digest][]digest.Digest{}}
+		l.repos[name] = h
+	}
+	return h
+}
+
+func (l *ledger) link(repository string, d digest.Digest, size int64) {
+	if h := l.repo(repository); !h.links[d] {
+		h.links[d] = true
+		l.update(d, size, func(b *blobCount) { b.linked++ })
+	}
+}
+
+func (l *ledger) manifest(repository string, d digest.Digest, items []item) {
+	h := l.repo(repository)
+	if _, ok := h.manifests[d]; ok {
+		return
+	}
+	list := make([]digest.Digest, 0, len(items))
+	for _, i := range items {
+		l.update(i.digest, i.size, func(b *blobCount) { b.named++ })
+		list = append(list, i.digest)
+	}
+	h.manifests[d] = list
+}
+
+// dropManifest enters that a repository has a manifest no more.
+func (l *ledger) dropManifest(repository string, d digest.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.repo(repository)
+	for _, i := range h.manifests[d] {
+		l.update(i, 0, func(b *blobCount) { b.named-- })
+	}
+	delete(h.manifests, d)
+}
+
+// beginBlob makes room for a blob; *quotaError: there is none. It must be
+// followed by endBlob with the same digest.
+func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
+	if b := l.blobs[d]; b == nil {
+		if size > limit-l.used {
+			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: size}
+		}
+		if l.used+l.waiting+size-limit > limit {
+			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: size}
+		}
+	}
+	l.update(d, size, func(b *blobCount) { b.linking++ })
+	return nil
+}
+
+// endBlob enters what became of it: stored is what the repository now links
+// to, "" for nothing.
+func (l *ledger) endBlob(repository string, begun, stored digest.Digest, size int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stored != "" && l.counted != "" {
+		l.link(repository, stored, size)
+	}
+	l.update(begun, 0, func(b *blobCount) {
+		b.linking--
+		if stored == begun { // how much came is known only now
+			b.size = size
+		}
+	})
+}
+
+// beginManifest makes room for what a manifest counts; *quotaError: there is
+// none. What adds nothing fits always.
+func (l *ledger) beginManifest(limit int64, items []item) error {
+	var more int64
+	for _, i := range items {
+		if b := l.blobs[i.digest]; b == nil || b.named+b.naming == 0 {
+			more += i.size
+		}
+	}
+	if more > 0 && more > limit-l.used {
+		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: more}
+	}
+	for _, i := range items {
+		l.update(i.digest, i.size, func(b *blobCount) { b.naming++ })
+	}
+	return nil
+}
+
+// endManifest enters whether the manifest was stored.
+func (l *ledger) endManifest(repository string, items []item, stored bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stored && l.counted != "" {
+		l.manifest(repository, items[0].digest, items)
+	}
+	for _, i := range items {
+		l.update(i.digest, 0, func(b *blobCount) { b.naming-- })
+	}
+}
+
+// room returns how large an upload may be whose digest is not known yet: what
+// is left or, since it may be a blob that the namespace has, the largest such.
+// With exact only a blob of that very size counts.
+func (l *ledger) room(limit, exact int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := max(limit-l.used, 0)
+	if exact >= 0 && exact <= left {
+		return left
+	}
+	for _, b := range l.blobs {
+		if b.size > left && (exact < 0 || b.size == exact) {
+			left = b.size
+		}
+	}
+	return left
+}
+
+// usage counts a namespace, which need not exist.
+func (s *ledgers) usage(ctx context.Context, now *snapshot, namespace string) (Usage, error) {
+	p := now.policies[namespace]
+	u := Usage{Namespace: namespace, Limit: schema.Unlimited}
+	l := newLedger(namespace)
+	if p.limited {
+		u.Limit = schema.Size(p.limit)
+		l = s.of(namespace, true)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx, s.shelf, now); err != nil {
+		return u, err
+	}
+	u.Used, u.Waiting = schema.Size(l.used), schema.Size(l.waiting)
+	return u, nil
+}

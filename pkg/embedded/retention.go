@@ -1,0 +1,416 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/retention"
+)
+
+const (
+	// untaggedGrace is how old a manifest without a tag must be to go: the
+	// index or tag that names it may still be on its way.
+	untaggedGrace = time.Hour
+	// maxKept bounds the kept tags that a report lists.
+	maxKept = 100_000
+	// batchSize is how many tags are removed while pushes to their repository
+	// wait.
+	batchSize = 200
+)
+
+// RetentionOptions say what a retention run does.
+type RetentionOptions struct {
+	// DryRun removes nothing.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Now is the time to judge by; zero is the clock's.
+	Now time.Time `json:"now,omitzero"`
+	// Namespaces limits the run to some; nil means all that have rules.
+	Namespaces []string `json:"namespaces,omitempty"`
+}
+
+// RetentionReport is what a retention run found and did.
+type RetentionReport struct {
+	DryRun bool      `json:"dry_run"`
+	Now    time.Time `json:"now"`
+	// Tags is sorted by repository and tag; of those kept at most 100,000.
+	Tags []TagReport `json:"tags"`
+	// Untagged lists the manifests without a tag that go, where the
+	// namespace says so.
+	Untagged []ManifestReport `json:"untagged,omitempty"`
+	Kept     int              `json:"kept"`
+	Gone     int              `json:"gone"`
+	// Failed is how many of Gone could not be removed.
+	Failed int `json:"failed,omitempty"`
+}
+
+// TagReport says what becomes of a tag, and why.
+type TagReport struct {
+	Namespace  string        `json:"namespace"`
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag"`
+	Digest     digest.Digest `json:"digest"`
+	Pushed     time.Time     `json:"pushed"`
+	PushedBy   string        `json:"pushed_by,omitempty"`
+	Pulled     time.Time     `json:"pulled,omitzero"`
+	Kept       bool          `json:"kept"`
+	Why        string        `json:"why"`
+	Error      string        `json:"error,omitempty"`
+}
+
+// ManifestReport names a manifest that goes because it has no tag.
+type ManifestReport struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+	Error      string        `json:"error,omitempty"`
+}
+
+func (r RetentionReport) failure() error {
+	if r.Failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("retention could not remove %d of %d; the next run tries again", r.Failed, r.Gone+len(r.Untagged))
+}
+
+// JobRetention is the name of the job that removes tags by the rules of all
+// namespaces.
+const JobRetention = "retention"
+
+// Retention judges the tags of the namespaces with retention rules and removes
+// those that no rule keeps; their content goes with the next collection.
+// Pushes go on meanwhile, and wait only while tags of their own repository are
+// removed.
+// Failures of single tags are in the report. It waits for the job that is
+// running, a dry run does not.
+func (r *Registry) Retention(ctx context.Context, o RetentionOptions) (RetentionReport, error) {
+	if !o.DryRun {
+		if !r.jobs.take(ctx) {
+			return RetentionReport{}, ctx.Err()
+		}
+		defer r.jobs.give()
+	}
+	return r.retain(ctx, o)
+}
+
+// retainJob is retention in some namespaces, nil for all, as a job.
+func (r *Registry) retainJob(namespaces []string) func(context.Context, bool) (Report, error) {
+	return func(ctx context.Context, dry bool) (Report, error) {
+		report, err := r.retain(ctx, RetentionOptions{DryRun: dry, Namespaces: namespaces})
+		return Report{Job: JobRetention, Retention: &report}, errors.Join(err, report.failure())
+	}
+}
+
+// retain runs beside pushes; the caller sees to it that no other job does.
+func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionReport, error) {
+	// past the gate first, as every writer
+	lock := func(repository string) (unlock func()) {
+		p := r.gate.pass(repository)
+		p.enter()
+		release := r.guard.locks.remove(repository)
+		return func() {
+			release()
+			p.leave()
+		}
+	}
+	j := &retentionJob{shelf: r.guard.shelf, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock}
+	report, err := j.run(ctx, o)
+	if !o.DryRun && len(report.Untagged) > 0 {
+		r.guard.ledgers.forget()
+	}
+	return report, err
+}
+
+// Retention is [Registry.Retention] for a directory that nobody serves. A dry
+// run takes no lock and touches nothing.
+func (d *Directory) Retention(ctx context.Context, o RetentionOptions) (_ RetentionReport, err error) {
+	if !o.DryRun {
+		release, err := d.lock(ctx)
+		if err != nil {
+			return RetentionReport{}, err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+	}
+	return d.retain(ctx, o)
+}
+
+func (d *Directory) retainJob(ctx context.Context, dry bool) (Report, error) {
+	report, err := d.retain(ctx, RetentionOptions{DryRun: dry})
+	return Report{Job: JobRetention, Retention: &report}, errors.Join(err, report.failure())
+}
+
+// retain has the directory for itself, or only looks.
+func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionReport, error) {
+	doc, err := loadDocument(d.data)
+	if err != nil {
+		return RetentionReport{}, err
+	}
+	s, err := openShelf(ctx, d.data)
+	if err != nil {
+		return RetentionReport{}, err
+	}
+	logger := slog.New(slog.DiscardHandler)
+	t := newTimes(d.data, logger)
+	if err := loadTimes(t); err != nil {
+		return RetentionReport{}, err
+	}
+	now := compile(doc, "", nil)
+	j := &retentionJob{
+		shelf: s, times: t, logger: logger,
+		state: func() *snapshot { return now },
+		lock:  func(string) func() { return func() {} },
+	}
+	report, err := j.run(ctx, o)
+	if !o.DryRun {
+		err = errors.Join(err, t.flush(ctx, s))
+	}
+	return report, err
+}
+
+// retentionJob is one run.
+type retentionJob struct {
+	shelf  *shelf
+	times  *times
+	state  func() *snapshot
+	logger *slog.Logger
+	lock   func(repository string) (unlock func())
+	dry    bool
+	now    time.Time
+	report RetentionReport
+}
+
+func (j *retentionJob) run(ctx context.Context, o RetentionOptions) (RetentionReport, error) {
+	j.dry, j.now = o.DryRun, o.Now
+	if j.now.IsZero() {
+		j.now = time.Now()
+	}
+	j.report = RetentionReport{DryRun: o.DryRun, Now: j.now.UTC(), Tags: []TagReport{}}
+	at := j.state()
+	for _, n := range o.Namespaces {
+		if !at.policies[n].retained {
+			return j.report, fmt.Errorf("namespace %s: %w: it has no retention rules", n, ErrMissing)
+		}
+	}
+	for _, n := range sortedNames(at.policies) {
+		if !at.policies[n].retained || len(o.Namespaces) > 0 && !slices.Contains(o.Namespaces, n) {
+			continue
+		}
+		names, err := j.shelf.repositories(ctx, n)
+		if err != nil {
+			return j.report, fmt.Errorf("listing the repositories of namespace %s: %w", n, err)
+		}
+		for _, name := range names {
+			if !belongs(at.rules, n, name) {
+				continue
+			}
+			if err := j.repository(ctx, n, name); err != nil {
+				return j.report, fmt.Errorf("repository %s: %w", name, err)
+			}
+		}
+	}
+	return j.report, nil
+}
+
+// repository judges one repository and removes what goes.
+func (j *retentionJob) repository(ctx context.Context, namespace, name string) error {
+	var rows []TagReport
+	failed := map[string]bool{}
+	var p policy
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var found []TagReport
+		var err error
+		if p, found, more, err = j.batch(ctx, namespace, name, failed); err != nil {
+			return err
+		}
+		for _, t := range found {
+			if !more || !t.Kept {
+				rows = append(rows, t)
+			}
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b TagReport) int { return strings.Compare(a.Tag, b.Tag) })
+	var stay []digest.Digest
+	for _, t := range rows {
+		if t.Kept {
+			j.report.Kept++
+			stay = append(stay, t.Digest)
+			if j.report.Kept > maxKept {
+				continue
+			}
+		} else {
+			j.report.Gone++
+		}
+		j.report.Tags = append(j.report.Tags, t)
+	}
+	if !p.untagged {
+		return nil
+	}
+	return j.untagged(ctx, name, stay)
+}
+
+// batch judges a repository by the rules of this moment and removes a number
+// of the tags that go, while nobody pushes to it or deletes from it: each
+// removal is right when it is made. It returns the tags that went and those
+// that stay; more says that there are others to remove.
+func (j *retentionJob) batch(ctx context.Context, namespace, name string, failed map[string]bool) (p policy, found []TagReport, more bool, err error) {
+	if !j.dry {
+		defer j.lock(name)()
+	}
+	at := j.state()
+	if p = at.policies[namespace]; !p.retained || !belongs(at.rules, namespace, name) {
+		return policy{}, nil, false, nil // changed while the run was under way
+	}
+	all, err := j.judge(ctx, namespace, name, p)
+	if err != nil || j.dry {
+		return p, all, false, err
+	}
+	removed := 0
+	for _, t := range all {
+		switch {
+		case t.Kept:
+		case failed[t.Tag]:
+			continue // it stands in the report already
+		case removed == batchSize:
+			more = true
+			continue
+		default:
+			removed++
+			j.remove(ctx, &t)
+			failed[t.Tag] = t.Error != ""
+		}
+		found = append(found, t)
+	}
+	return p, found, more, nil
+}
+
+func (j *retentionJob) remove(ctx context.Context, t *TagReport) {
+	if err := j.shelf.untag(ctx, t.Repository, t.Tag); err != nil {
+		t.Error = err.Error()
+		j.report.Failed++
+		j.logger.Error("retention could not remove a tag", "repository", t.Repository, "tag", t.Tag, "error", err)
+		return
+	}
+	j.times.removed(t.Repository, t.Tag)
+	j.logger.Info("retention removed a tag", "repository", t.Repository, "tag", t.Tag, "digest", t.Digest, "why", t.Why)
+}
+
+func (j *retentionJob) judge(ctx context.Context, namespace, name string, p policy) ([]TagReport, error) {
+	list, err := j.shelf.tags(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var found []TagReport
+	var tags []retention.Tag
+	for _, tag := range list {
+		d, linked, err := j.shelf.tag(ctx, name, tag)
+		if err != nil {
+			return nil, err
+		}
+		if d == "" {
+			continue // deleted meanwhile
+		}
+		s := j.times.of(name, tag, d, linked)
+		found = append(found, TagReport{
+			Namespace: namespace, Repository: name, Tag: tag, Digest: d,
+			Pushed: s.pushed.UTC(), PushedBy: s.by, Pulled: s.pulled.UTC(),
+		})
+		tags = append(tags, retention.Tag{Name: tag, Pushed: s.pushed, Pulled: s.pulled, Fixed: p.immutable(below(namespace, name), tag)})
+	}
+	for i, v := range retention.Judge(p.keep, below(namespace, name), tags, j.now) {
+		found[i].Kept, found[i].Why = v.Kept, v.Why
+	}
+	return found, nil
+}
+
+// untagged removes the manifests of a repository that no tag reaches. In a dry
+// run the tags that would go count as gone.
+func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.Digest) error {
+	loose, err := j.loose(ctx, name, stay)
+	if err != nil || len(loose) == 0 {
+		return err
+	}
+	if !j.dry {
+		defer j.lock(name)()
+		if stay, err = j.tagged(ctx, name); err != nil {
+			return err
+		}
+		if loose, err = j.loose(ctx, name, stay); err != nil {
+			return err
+		}
+	}
+	for _, d := range loose {
+		m := ManifestReport{Repository: name, Digest: d}
+		if !j.dry {
+			if err := j.shelf.unlinkManifest(ctx, name, d); err != nil {
+				m.Error = err.Error()
+				j.report.Failed++
+			}
+			j.times.removed(name, d.String())
+		}
+		j.report.Untagged = append(j.report.Untagged, m)
+	}
+	return nil
+}
+
+func (j *retentionJob) tagged(ctx context.Context, name string) ([]digest.Digest, error) {
+	tags, err := j.shelf.tags(ctx, name)
+	var out []digest.Digest
+	for _, tag := range tags {
+		d, _, err := j.shelf.tag(ctx, name, tag)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, err
+}
+
+// loose lists the manifests, older than the grace period, that neither the
+// given ones, nor what they are made of, nor what refers to those, contain.
+func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Digest) ([]digest.Digest, error) {
+	all, err := j.shelf.links(ctx, name, manifestLinks)
+	if err != nil {
+		return nil, err
+	}
+	refs := map[digest.Digest]references{}
+	referrers := map[digest.Digest][]digest.Digest{}
+	for _, d := range all {
+		r, err := j.shelf.manifest(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		refs[d] = r
+		if r.subject != "" {
+			referrers[r.subject] = append(referrers[r.subject], d)
+		}
+	}
+	reached := map[digest.Digest]bool{}
+	for next := slices.Clone(stay); len(next) > 0; {
+		d := next[len(next)-1]
+		next = next[:len(next)-1]
+		if reached[d] {
+			continue
+		}
+		reached[d] = true
+		next = append(append(next, refs[d].children...), referrers[d]...)
+	}
+	var out []digest.Digest
+	for _, d := range all {
+		at, there, err := j.shelf.linked(ctx, name, manifestLinks, d)
+		if err != nil {
+			return nil, err
+		}
+		if there && !reached[d] && j.now.Sub(at) > untaggedGrace {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,226 @@
+package embedded
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// robotPrefix begins the login names of robots, and of nobody else.
+const robotPrefix = "robot$"
+
+// RobotLogins returns the two login names between which a robot alternates:
+// "robot$ci" and "robot$ci.2", or of a namespace "robot$team-a+ci" and so on.
+func RobotLogins(robot schema.Key) [2]string {
+	name := robot.Name
+	if ns, ok := robot.Namespace(); ok {
+		name = ns.Name + "+" + strings.TrimPrefix(name, ns.Name+"/")
+	}
+	return [2]string{robotPrefix + name, robotPrefix + name + ".2"}
+}
+
+// RobotAccount is one of a robot's accounts, at most two.
+type RobotAccount struct {
+	Login string    `json:"login"`
+	Made  time.Time `json:"made"`
+	// Delivered says that the secret is known to be where it belongs.
+	Delivered bool `json:"delivered"`
+	// Ends is when the account stops working because another took its place;
+	// zero while it is the robot's newest.
+	Ends time.Time `json:"ends,omitzero"`
+	Hash string    `json:"hash,omitempty"` // of the secret, by HashPassword; never told
+}
+
+// Expires is when the account of a robot with this specification expires; zero
+// for never.
+func (a RobotAccount) Expires(spec *schema.Robot) time.Time {
+	if e := value(spec.Expires); e > 0 {
+		return a.Made.Add(time.Duration(e) * time.Second)
+	}
+	return time.Time{}
+}
+
+// works reports whether one can log in with the account.
+func (a RobotAccount) works(spec *schema.Robot, now time.Time) bool {
+	before := func(end time.Time) bool { return end.IsZero() || now.Before(end) }
+	return (spec.Enabled == nil || *spec.Enabled) && before(a.Ends) && before(a.Expires(spec))
+}
+
+// AccountChange makes or acknowledges an account of a robot.
+type AccountChange struct {
+	Login string `json:"login"` // one of RobotLogins
+	// Hash is the new secret's, by HashPassword; "" keeps what there is.
+	Hash string `json:"hash,omitempty"`
+	// Delivered says that the secret is where it belongs: the robot's other
+	// account works for Overlap more seconds and no longer.
+	Delivered bool            `json:"delivered,omitempty"`
+	Overlap   schema.Duration `json:"overlap,omitempty"`
+}
+
+// RobotStatus is what is known of a robot's accounts.
+type RobotStatus struct {
+	Key      schema.Key     `json:"key"`
+	Accounts []RobotAccount `json:"accounts"`
+}
+
+// checkAccount refuses an account that the change's object cannot have.
+func (c Change) checkAccount() error {
+	a, key := c.Account, c.Object.Key
+	if a == nil {
+		return nil
+	}
+	logins := RobotLogins(key)
+	switch {
+	case key.Kind != schema.KindRobot || c.Delete:
+		return fmt.Errorf("%s: %w: only robots have accounts", key, ErrInvalid)
+	case !slices.Contains(logins[:], a.Login):
+		return fmt.Errorf("%s: %w: its accounts are %s and %s", key, ErrInvalid, logins[0], logins[1])
+	case a.Overlap < 0:
+		return fmt.Errorf("%s: %w: an overlap ends", key, ErrInvalid)
+	case a.Hash != "":
+		return checkHash(a.Hash)
+	}
+	return nil
+}
+
+// keepAccount puts the change's account into the document; did tells whether
+// anything is other than before. Accounts that have ended go.
+func (c Change) keepAccount(next *document, now time.Time) (did bool) {
+	if c.Account == nil {
+		return false
+	}
+	name := c.Object.Key.String()
+	accounts := slices.DeleteFunc(slices.Clone(next.Robots[name]), func(a RobotAccount) bool {
+		return !a.Ends.IsZero() && !now.Before(a.Ends)
+	})
+	i := slices.IndexFunc(accounts, func(a RobotAccount) bool { return a.Login == c.Account.Login })
+	switch {
+	case c.Account.Hash != "" && i < 0:
+		i = len(accounts)
+		accounts = append(accounts, RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash})
+	case c.Account.Hash != "":
+		accounts[i] = RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash}
+	case i < 0:
+		return false
+	}
+	if c.Account.Delivered {
+		accounts[i].Delivered = true
+		end := now.Add(time.Duration(c.Account.Overlap) * time.Second)
+		for j := range accounts {
+			if j != i && (accounts[j].Ends.IsZero() || end.Before(accounts[j].Ends)) {
+				accounts[j].Ends = end
+			}
+		}
+	}
+	slices.SortFunc(accounts, func(a, b RobotAccount) int { return strings.Compare(a.Login, b.Login) })
+	next.Robots[name] = accounts
+	return true
+}
+
+// dropAccounts forgets the accounts of robots that are gone.
+func (d *document) dropAccounts(objects map[schema.Key]schema.Resource) {
+	maps.DeleteFunc(d.Robots, func(name string, _ []RobotAccount) bool {
+		key, err := schema.ParseKey(name)
+		_, ok := objects[key]
+		return err != nil || !ok
+	})
+}
+
+// robots are the statuses without what is secret, sorted by key.
+func (d document) robots() []RobotStatus {
+	var out []RobotStatus
+	for _, o := range d.Objects {
+		if o.Key.Kind != schema.KindRobot {
+			continue
+		}
+		s := RobotStatus{Key: o.Key, Accounts: slices.Clone(d.Robots[o.Key.String()])}
+		for i := range s.Accounts {
+			s.Accounts[i].Hash = ""
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// robotLogin is an account of a robot as a login sees it.
+type robotLogin struct {
+	account
+	robot string
+	spec  *schema.Robot
+	about RobotAccount
+}
+
+// logins prepares a robot's accounts. Those that did not change keep what they
+// remember.
+func (s *snapshot) logins(o schema.Resource, spec *schema.Robot, before *snapshot) {
+	for _, a := range s.doc.Robots[o.Key.String()] {
+		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash)}, robot: o.Key.Name, spec: spec, about: a}
+		if before != nil {
+			if b := before.robots[a.Login]; b != nil && b.version == l.version && bytes.Equal(b.hash, l.hash) {
+				l.seen.Store(b.seen.Load())
+			}
+		}
+		s.robots[a.Login] = l
+	}
+}
+
+// login finds an account that can be logged in with, and whose it is.
+func (s *snapshot) login(name string, now time.Time) (*account, access.Subject) {
+	if !strings.HasPrefix(name, robotPrefix) {
+		return s.accounts[name], access.User(name)
+	}
+	l := s.robots[name]
+	if l == nil || !l.about.works(l.spec, now) {
+		return nil, access.Subject{}
+	}
+	return &l.account, access.Robot(l.robot)
+}
+
+// newest is, for a comparison of secrets, a robot's account; nil without one.
+func (s *snapshot) newest(robot schema.Key) *account {
+	var newest *robotLogin
+	for _, a := range s.doc.Robots[robot.String()] {
+		if l := s.robots[a.Login]; l != nil && a.Ends.IsZero() && (newest == nil || a.Made.After(newest.about.Made)) {
+			newest = l
+		}
+	}
+	if newest == nil {
+		return nil
+	}
+	return &newest.account
+}
+
+// checkRobot refuses what the registry cannot keep of a robot.
+func checkRobot(key schema.Key, spec *schema.Robot) error {
+	invalid := func(why string) error { return fmt.Errorf("%s: %w: %s", key, ErrInvalid, why) }
+	ns, of := key.Namespace()
+	name := key.Name
+	if of {
+		if err := namespaceName(ns); err != nil {
+			return err
+		}
+		name = strings.TrimPrefix(name, ns.Name+"/")
+	}
+	switch {
+	case !accountName(name) || strings.Contains(name, "+"):
+		return invalid("a robot's name has 1 to 255 printable characters and no colon, slash, plus or space")
+	case strings.HasSuffix(name, ".2"):
+		return invalid("names that end in .2 are those of second accounts")
+	case spec.Secret != nil:
+		return invalid("the secret is kept apart from the object")
+	case spec.Permissions != nil:
+		return fmt.Errorf("%s: permissions: %w", key, ErrUnsupported)
+	}
+	for _, g := range spec.Access {
+		if of && g.Name != ns.Name {
+			return invalid("a robot of a namespace has rights in that namespace alone, and not in " + g.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// finding is what is to go from one repository.
+type finding struct {
+	tags      []string // fallback tags without their subject
+	manifests []doomed
+	layers    []digest.Digest // links of blobs
+	stale     []string        // notes of referrers that are gone
+	empty     bool            // no manifest and no tag is left then
+	listed    bool            // the catalogue has it
+}
+
+// doomed is a manifest to go.
+type doomed struct {
+	digest, subject digest.Digest
+	tags            []string // that once were it
+}
+
+func (f *finding) none() bool {
+	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale) == 0
+}
+
+// node is a manifest of a repository.
+type node struct {
+	made     time.Time
+	target   digest.Digest
+	subject  digest.Digest
+	children []digest.Digest
+	blobs    []digest.Digest
+	index    bool
+}
+
+// fallback is a tag by which older clients list the referrers of a subject.
+type fallback struct {
+	subject, current digest.Digest
+	young            bool
+}
+
+// scanner looks through one repository.
+type scanner struct {
+	c         *collection
+	repo      string
+	nodes     map[digest.Digest]*node
+	history   map[digest.Digest][]string // the tags that once were a manifest
+	tagged    map[digest.Digest]bool     // by an ordinary tag
+	fallbacks map[string]fallback
+	lists     map[digest.Digest][]digest.Digest // subject to the lists under its fallback tag
+	about     map[digest.Digest][]digest.Digest // subject to manifests
+	listed    map[digest.Digest]bool            // is or was such a list
+	tags      int
+	unknown   bool // a manifest is of no known format: what it needs cannot be told
+	living    map[digest.Digest]bool
+	uses      map[digest.Digest]bool
+}
+
+// scan finds what is to go from a repository, and marks what stays. What it
+// finds depends on that repository alone.
+func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
+	s := &scanner{
+		c: c, repo: repo,
+		nodes: map[digest.Digest]*node{}, history: map[digest.Digest][]string{}, tagged: map[digest.Digest]bool{},
+		fallbacks: map[string]fallback{}, lists: map[digest.Digest][]digest.Digest{}, about: map[digest.Digest][]digest.Digest{},
+		listed: map[digest.Digest]bool{}, living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
+	}
+	if err := s.readManifests(ctx); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	if err := s.readTags(ctx); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	s.live()
+	f := s.judge()
+	_, listed, err := c.tree.stat(ctx, c.tree.manifests(repo))
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	f.listed = listed
+	if err := s.judgeLayers(ctx, f); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	if err := s.judgeNotes(ctx, f); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	return f, nil
+}
+
+// young reports whether content was put, or said to be there, too short a
+// while ago for its push to be over.
+func (s *scanner) young(d digest.Digest, made time.Time) bool {
+	return s.c.young(made) || s.c.young(s.c.gate.lastSeen(s.repo, d))
+}
+
+func (s *scanner) readManifests(ctx context.Context) error {
+	t := s.c.tree
+	links, err := t.links(ctx, t.revisions(s.repo))
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		n := &node{made: l.made, target: l.target}
+		s.nodes[l.name] = n
+		b, ok, err := t.content(ctx, l.target, maxManifest)
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", l.name, err)
+		}
+		if !ok { // lost: it needs nothing
+			continue
+		}
+		m, known := parseManifest(b)
+		if !known {
+			s.unknown = true
+			continue
+		}
+		n.subject, n.index, n.blobs = m.subject(), m.index(), m.contents()
+		for _, child := range m.Manifests {
+			n.children = append(n.children, child.Digest)
+		}
+		if n.subject != "" {
+			s.about[n.subject] = append(s.about[n.subject], l.name)
+		}
+	}
+	return nil
+}
+
+func (s *scanner) readTags(ctx context.Context) error {
+	t := s.c.tree
+	names, err := t.list(ctx, t.tags(s.repo))
+	if err != nil {
+		return err
+	}
+	s.tags = len(names)
+	for _, name := range names {
+		at := path.Join(t.tag(s.repo, name), "current", "link")
+		current, _, err := t.follow(ctx, at)
+		if err != nil {
+			return fmt.Errorf("tag %s: %w", name, err)
+		}
+		former, err := t.digests(ctx, path.Join(t.tag(s.repo, name), "index"))
+		if err != nil {
+			return fmt.Errorf("tag %s: %w", name, err)
+		}
+		for _, d := range former {
+			s.history[d] = append(s.history[d], name)
+		}
+		subject := fallbackSubject(name)
+		if n := s.nodes[current]; subject == "" || n != nil && !n.index {
+			s.tagged[current] = true
+			continue
+		}
+		f, ok, err := t.stat(ctx, at)
+		if err != nil {
+			return fmt.Errorf("tag %s: %w", name, err)
+		}
+		s.fallbacks[name] = fallback{subject, current, !ok || s.c.young(f.modified)}
+		s.lists[subject] = append(s.lists[subject], current)
+		s.listed[current] = true
+		for _, d := range former {
+			if n := s.nodes[d]; n == nil || !n.index {
+				continue
+			}
+			s.listed[d] = true
+			if !s.c.untagged {
+				s.lists[subject] = append(s.lists[subject], d)
+			}
+		}
+	}
+	return nil
+}
+
+// live finds the manifests that stay: the tagged, the young, and, unless the
+// untagged go too, those about nothing; and whatever these list, and whatever
+// is about these.
+func (s *scanner) live() {
+	var todo []digest.Digest
+	add := func(d digest.Digest) {
+		if s.nodes[d] != nil && !s.living[d] {
+			s.living[d] = true
+			todo = append(todo, d)
+		}
+	}
+	for d, n := range s.nodes {
+		stays := n.subject == "" && !s.listed[d] && !s.c.untagged
+		if stays || s.unknown || s.tagged[d] || s.young(d, n.made) {
+			add(d)
+		}
+	}
+	for _, f := range s.fallbacks {
+		if f.young {
+			add(f.current)
+		}
+	}
+	for len(todo) > 0 {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, list := range [][]digest.Digest{s.nodes[d].children, s.about[d], s.lists[d]} {
+			for _, other := range list {
+				add(other)
+			}
+		}
+	}
+}
+
+// judge says which manifests and tags go, and gathers what the others need.
+func (s *scanner) judge() *finding {
+	f := &finding{}
+	for name, b := range s.fallbacks {
+		if !b.young && !s.living[b.subject] && !s.living[b.current] {
+			f.tags = append(f.tags, name)
+		}
+	}
+	for d, n := range s.nodes {
+		if !s.living[d] {
+			f.manifests = append(f.manifests, doomed{d, n.subject, s.history[d]})
+			continue
+		}
+		s.uses[d], s.uses[n.target] = true, true
+		for _, list := range [][]digest.Digest{n.children, n.blobs} {
+			for _, b := range list {
+				s.uses[b] = true
+			}
+		}
+	}
+	f.empty = len(s.living) == 0 && s.tags == len(f.tags)
+	return f
+}
+
+func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
+	t := s.c.tree
+	links, err := t.links(ctx, t.layers(s.repo))
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if s.unknown || s.uses[l.name] || s.uses[l.target] || s.young(l.name, l.made) || s.young(l.target, l.made) {
+			s.uses[l.target] = true
+			continue
+		}
+		f.layers = append(f.layers, l.name)
+	}
+	for d := range s.uses {
+		s.c.marked[d] = struct{}{}
+	}
+	return nil
+}
+
+func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
+	t := s.c.tree
+	subjects, err := t.digests(ctx, t.referrers(s.repo))
+	if err != nil {
+		return err
+	}
+	for _, subject := range subjects {
+		noted, err := t.digests(ctx, under(t.referrers(s.repo), subject))
+		if err != nil {
+			return err
+		}
+		stale := 0
+		for _, d := range noted {
+			if s.nodes[d] == nil {
+				stale++
+				f.stale = append(f.stale, under(under(t.referrers(s.repo), subject), d))
+			}
+		}
+		if stale == len(noted) {
+			f.stale = append(f.stale, under(t.referrers(s.repo), subject))
+		}
+	}
+	return nil
+}

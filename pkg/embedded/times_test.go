@@ -1,0 +1,104 @@
+package embedded
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// timesOf opens the times of a data directory without the writer behind.
+func timesOf(t *testing.T, data string) (*times, *shelf) {
+	t.Helper()
+	s, err := openShelf(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tt := newTimes(data, slog.New(slog.DiscardHandler))
+	if err := loadTimes(tt); err != nil {
+		t.Fatal(err)
+	}
+	return tt, s
+}
+
+func writeAll(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTimesFileIsWrittenAnewBeforeItGrowsLong(t *testing.T) {
+	data := t.TempDir()
+	d := digest.FromString("x")
+	writeAll(t, filepath.Join(data, storageRoot, "repositories/a/_manifests/tags/there/current/link"), d.String())
+	var lines strings.Builder
+	for i := range slackLines + 10 {
+		fmt.Fprintf(&lines, `{"r":"a","t":"there","d":%q,"p":%d}`+"\n", d, i+1)
+	}
+	lines.WriteString(`{"r":"a","t":"gone","d":"` + d.String() + `","p":1}` + "\n" + strings.Repeat("z", 2*maxTimesLine) + "\nno line\n")
+	file := filepath.Join(data, ownDir, timesFile)
+	writeAll(t, file, lines.String())
+
+	tt, s := timesOf(t, data)
+	if err := tt.flush(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(`{"r":"a","t":"there","d":%q,"p":%d}`+"\n", d, slackLines+10); string(b) != want {
+		t.Errorf("the file has %d bytes, want the one line %q", len(b), want)
+	}
+}
+
+func TestWhatACrashTearsOffTakesNothingElseWithIt(t *testing.T) {
+	data := t.TempDir()
+	d := digest.FromString("x")
+	at := time.Unix(1000, 5)
+	file := filepath.Join(data, ownDir, timesFile)
+	writeAll(t, file, fmt.Sprintf(`{"r":"a","t":"1","d":%q,"p":%d,"by":"user dev"}`+"\n"+`{"r":"a","t":"2","d":"sha`, d, at.UnixNano()))
+	tt, s := timesOf(t, data)
+	tt.pushed("a", "3", d, "user dev", at)
+	if err := tt.flush(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := timesOf(t, data)
+	link := time.Unix(7, 0)
+	for tag, want := range map[string]time.Time{"1": at, "2": link, "3": at} {
+		if got := again.of("a", tag, d, link); !got.pushed.Equal(want) {
+			t.Errorf("tag %s was pushed at %v, want %v", tag, got.pushed, want)
+		}
+	}
+	if got := again.of("a", "1", digest.FromString("moved behind our back"), link); !got.pushed.Equal(link) || got.by != "" {
+		t.Errorf("a tag that names something else has the old push: %+v", got)
+	}
+}
+
+func TestTimesThatCannotBeWrittenAreKeptForLater(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	tt, s := timesOf(t, data)
+	tt.pulled("a", "1", time.Unix(9, 0))
+	if err := tt.flush(t.Context(), s); err == nil {
+		t.Fatal("written to a directory that is not there")
+	}
+	if err := os.MkdirAll(filepath.Join(data, ownDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := tt.flush(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := timesOf(t, data)
+	if got := again.of("a", "1", "", time.Time{}); !got.pulled.Equal(time.Unix(9, 0)) {
+		t.Errorf("pulled at %v", got.pulled)
+	}
+}

@@ -1,0 +1,82 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// age makes all that is stored a day old.
+func age(t *testing.T, data string) {
+	t.Helper()
+	yesterday := time.Now().Add(-24 * time.Hour)
+	if err := filepath.WalkDir(filepath.Join(data, "docker"), func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chtimes(path, yesterday, yesterday))
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCollectionGivesTheRoomOfBlobsThatWaitBack(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := quota(t, data, 100<<10)
+	for i := range 3 { // 180 KiB of twice 100 that used and waiting may be
+		if got := s.uploadInParts(t, "team/app", slices.Repeat([]byte{byte(i)}, 60<<10), false); got != 201 {
+			t.Fatalf("blob %d: %d", i, got)
+		}
+	}
+	im := imageOf(t, 60<<10, 1)
+	if err := s.push(t, "team/app:1", im); denied(err) == nil {
+		t.Fatalf("there is room before the collection: %v", err)
+	}
+	age(t, data)
+	report, err := s.Run(t.Context(), embedded.JobGC, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.GC.Blobs != 3 {
+		t.Errorf("%d blobs collected, want 3", report.GC.Blobs)
+	}
+	if u := s.usage(t); u.Waiting != 0 {
+		t.Errorf("%d bytes wait after the collection", u.Waiting)
+	}
+	s.mustPush(t, "team/app:1", im)
+}
+
+func TestRetentionRunsByTheScheduleOfItsNamespace(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := quota(t, data, schema.Unlimited)
+	s.mustPush(t, "team/app:old", imageOf(t, 100, 1))
+	age(t, data)
+	often := "@every 1s"
+	s.change(t, keepTags(schema.Retention{Keep: []schema.KeepRule{{PushedWithin: 1}}, Schedule: &often}))
+	for start := time.Now(); s.asDev(t, "GET", "/v2/team/app/manifests/old") != 404; time.Sleep(50 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("the tag is still there")
+		}
+	}
+	var jobs map[string]struct {
+		Schedule string    `json:"schedule"`
+		Next     time.Time `json:"next"`
+	}
+	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(data, "ocisync", "jobs.json"))
+		if err == nil && json.Unmarshal(b, &jobs) == nil && jobs["retention/team"].Schedule == often {
+			break
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("jobs.json: %s %v", b, err)
+		}
+	}
+	if j := jobs["retention"]; j.Schedule != "" || !j.Next.IsZero() {
+		t.Errorf("retention of all namespaces has a schedule: %+v", j)
+	}
+}

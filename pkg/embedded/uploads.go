@@ -1,0 +1,219 @@
+package embedded
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// What a refused client may still send before it is cut off: most read an
+// answer only after they have sent all.
+const (
+	maxDrain  = 16 << 20
+	drainTime = 10 * time.Second
+)
+
+// mount counts a blob that comes from another repository. Where the visitor
+// may not pull it there, or it is not there, an upload starts, or none does.
+func (p *passage) mount(rules *access.Rules) {
+	d, err := digest.Parse(p.q.FormValue("mount"))
+	from := p.q.FormValue("from")
+	l, over := p.ledger()
+	defer over()
+	if err != nil || l == nil || !p.who.may(rules, schema.Pull, from) {
+		p.pass()
+		return
+	}
+	ctx := context.WithoutCancel(p.q.Context())
+	size, there, err := p.mountable(ctx, from, d)
+	switch {
+	case err != nil:
+		p.w.refuse(err)
+		return
+	case !there:
+		p.pass()
+		return
+	}
+	if err := p.beginBlob(ctx, l, d, size); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	p.pass()
+	var stored digest.Digest
+	if p.w.status == http.StatusCreated {
+		stored = d
+	}
+	l.endBlob(p.repository, d, stored, size)
+}
+
+func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (int64, bool, error) {
+	if _, ok, err := p.shelf.linked(ctx, from, layerLinks, d); err != nil || !ok {
+		return 0, false, err
+	}
+	return p.shelf.size(ctx, d)
+}
+
+func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, size int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx, p.shelf, p.at); err != nil {
+		return err
+	}
+	return l.beginBlob(p.policy.limit, d, size)
+}
+
+// patch lets no more of a blob in than there can be room for; whether there is
+// is known when the blob's digest is.
+func (p *passage) patch() {
+	l, over := p.ledger()
+	defer over()
+	if l == nil {
+		p.pass()
+		return
+	}
+	if came, ok := p.arrived(l); ok {
+		p.bound(l, came)
+	}
+}
+
+// arrived returns how much of the upload there is.
+func (p *passage) arrived(l *ledger) (int64, bool) {
+	ctx := context.WithoutCancel(p.q.Context())
+	came, err := p.shelf.uploaded(ctx, p.repository, p.upload)
+	if err == nil {
+		l.mu.Lock()
+		err = l.ready(ctx, p.shelf, p.at)
+		l.mu.Unlock()
+	}
+	if err != nil {
+		p.w.refuse(err)
+	}
+	return came, err == nil
+}
+
+// bound passes the request on with a body that ends with an error where it
+// would grow beyond what there can be room for.
+func (p *passage) bound(l *ledger, came int64) {
+	full := func(needs int64) *quotaError {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return &quotaError{namespace: l.namespace, limit: p.policy.limit, used: l.used, needs: needs}
+	}
+	body := p.q.Body
+	if n := p.q.ContentLength; n >= 0 {
+		if total := came + n; total > l.room(p.policy.limit, total) && !p.continues(l, came, total) {
+			p.w.Header().Set("Connection", "close")
+			p.drain(body)
+			p.abandon()
+			p.w.refuse(full(total))
+			return
+		}
+	}
+	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0)}
+	b.more = func() int64 { return l.room(p.policy.limit, -1) }
+	p.q.Body = b
+	p.w.refusal = func() error {
+		if !b.over {
+			return nil
+		}
+		p.drain(body)
+		return full(b.came)
+	}
+	p.pass()
+	if b.over {
+		p.abandon()
+	}
+}
+
+// abandon removes an upload that was refused. What stays behind is purged
+// after a week.
+func (p *passage) abandon() {
+	p.shelf.dropUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload) //nolint:errcheck // purged later
+}
+
+// continues reports whether a part of an upload may be part of a blob that the
+// namespace has: one that came whole would have its size.
+func (p *passage) continues(l *ledger, came, total int64) bool {
+	partly := came > 0 || p.q.Header.Get("Content-Range") != ""
+	return partly && total <= l.room(p.policy.limit, -1)
+}
+
+// drain reads on for a while, so that the client gets to read the answer.
+func (p *passage) drain(body io.Reader) {
+	if p.q.Header.Get("Expect") != "" {
+		return // it waits for the answer, and sends nothing
+	}
+	done := make(chan struct{})
+	enough := time.AfterFunc(drainTime, func() { // whatever deadline reading sets itself
+		defer close(done)
+		http.NewResponseController(p.w).SetReadDeadline(p.now()) //nolint:errcheck // then it is only the size that bounds
+	})
+	io.CopyN(io.Discard, body, maxDrain) //nolint:errcheck // the client is refused anyway
+	if !enough.Stop() {
+		<-done
+	}
+}
+
+// bounded is a body that fails once an upload is larger than there is room.
+type bounded struct {
+	io.ReadCloser
+	came, room int64
+	more       func() int64 // the room where it may be a blob that is there
+	asked      bool
+	over       bool
+}
+
+// Read implements [io.Reader].
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.came += int64(n)
+	if b.came > b.room && !b.asked {
+		b.asked, b.room = true, b.more()
+	}
+	if b.came > b.room {
+		b.over = true
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// commit makes room for a blob whose digest is known now.
+func (p *passage) commit() {
+	d, err := digest.Parse(p.q.FormValue("digest"))
+	l, over := p.ledger()
+	defer over()
+	if err != nil || l == nil {
+		p.pass()
+		return
+	}
+	came, ok := p.arrived(l)
+	if !ok {
+		return
+	}
+	ctx := context.WithoutCancel(p.q.Context())
+	size := came + max(p.q.ContentLength, 0)
+	if err := p.beginBlob(ctx, l, d, size); err != nil {
+		p.drain(p.q.Body)
+		p.abandon()
+		p.w.refuse(err)
+		return
+	}
+	p.bound(l, came)
+	var stored digest.Digest
+	if p.w.status == http.StatusCreated {
+		stored = d
+		if is, err := digest.Parse(p.w.Header().Get("Docker-Content-Digest")); err == nil {
+			stored = is // of another algorithm than the client's
+		}
+		if n, ok, err := p.shelf.size(ctx, stored); err == nil && ok {
+			size = n
+		}
+	}
+	l.endBlob(p.repository, d, stored, size)
+}

@@ -1,0 +1,308 @@
+package embedded
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// The headers of a delivery. A receiver that got one already knows it by its
+// identifier. The signature is "sha256=" and the HMAC-SHA256, in hexadecimal,
+// of the body with the webhook's auth as the key. The value of auth is the
+// Authorization header too, but only by TLS or to this host.
+const (
+	DeliveryHeader  = "X-Ocisync-Delivery"
+	SignatureHeader = "X-Ocisync-Signature-256"
+)
+
+const (
+	deliveryTimeout = 15 * time.Second
+	maxBackoff      = 5 * time.Minute
+)
+
+// hook is a webhook as the state has it.
+type hook struct {
+	name   string // NAMESPACE/WEBHOOK
+	spec   *schema.Webhook
+	secret string // "" without auth
+}
+
+// webhooks tells other services what happens, each at its own pace and in
+// order, again and again until it accepts. No request waits for them.
+type webhooks struct {
+	logger  *slog.Logger
+	state   func() *snapshot
+	base    func() string // the registry's URL
+	queue   *queue
+	backoff func(failures int) time.Duration
+	checked *http.Client
+	trusted *http.Client // for receivers whose certificate goes unchecked
+
+	delivered, failed, dropped prometheus.Counter
+
+	mu      sync.Mutex
+	ctx     context.Context          //nolint:containedctx // of the time between start and stop; nil outside it
+	workers map[string]chan struct{} // by webhook; a signal cuts a pause short
+	running sync.WaitGroup
+}
+
+func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base func() string, m *metrics) *webhooks {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Subsystem: "webhook", Name: name, Help: help})
+	}
+	h := &webhooks{
+		logger: logger, state: state, base: base, queue: q, backoff: backoff,
+		checked: hookClient(false), trusted: hookClient(true),
+		delivered: counter("delivered_total", "Deliveries that webhooks accepted."),
+		failed:    counter("failed_total", "Attempts at a delivery that failed."),
+		dropped:   counter("dropped_total", "Deliveries given up because a webhook had too many waiting."),
+		workers:   map[string]chan struct{}{},
+	}
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ocisync", Subsystem: "webhook", Name: "queue", Help: "Deliveries waiting, of all webhooks.",
+	}, func() float64 {
+		n := 0
+		for _, more := range q.waiting() {
+			n += more
+		}
+		return float64(n)
+	})
+	m.registered.MustRegister(h.delivered, h.failed, h.dropped, waiting)
+	return h
+}
+
+func hookClient(insecure bool) *http.Client {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: 10 * time.Second,
+		IdleConnTimeout:       30 * time.Second,
+		MaxIdleConnsPerHost:   1,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}, //nolint:gosec // where the mode says so
+	}
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// backoff doubles from a second, give or take a fifth.
+func backoff(failures int) time.Duration {
+	d := min(maxBackoff, time.Second<<min(failures-1, 20))
+	fifth := int64(d / 5)
+	n, err := rand.Int(rand.Reader, big.NewInt(2*fifth))
+	if err != nil {
+		return d
+	}
+	return d + time.Duration(n.Int64()-fifth)
+}
+
+// start begins to deliver what is waiting, until stop.
+func (h *webhooks) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	h.mu.Lock()
+	h.ctx = ctx
+	h.mu.Unlock()
+	h.refresh()
+	return func() {
+		h.mu.Lock()
+		h.ctx = nil
+		h.mu.Unlock()
+		cancel()
+		h.running.Wait()
+		h.checked.CloseIdleConnections()
+		h.trusted.CloseIdleConnections()
+	}
+}
+
+// tell queues the event for the webhooks that want it.
+func (h *webhooks) tell(e event) {
+	for _, w := range h.state().hooks[e.namespace] {
+		if !wants(w.spec, e) {
+			continue
+		}
+		contentType, body, err := e.encode(w.spec, h.base())
+		if err != nil {
+			h.logger.Error("an event cannot be written for a webhook", "webhook", w.name, "error", err)
+			continue
+		}
+		dropped, err := h.queue.add(delivery{Hook: w.name, ID: rand.Text(), Type: contentType, Body: body})
+		if err != nil {
+			h.dropped.Inc()
+			h.logger.Error("a webhook delivery is lost: it cannot be queued", "webhook", w.name, "error", err)
+			continue
+		}
+		if dropped > 0 {
+			h.dropped.Add(float64(dropped))
+			h.logger.Warn("a webhook has too many deliveries waiting; the oldest was dropped", "webhook", w.name, "limit", h.queue.limit)
+		}
+		h.wake(w.name, false)
+	}
+}
+
+// refresh takes changed webhooks into account at once.
+func (h *webhooks) refresh() {
+	for name := range h.queue.waiting() {
+		h.wake(name, true)
+	}
+}
+
+// wake sees to it that a webhook has a worker; at once ends its pause.
+func (h *webhooks) wake(name string, atOnce bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx == nil {
+		return
+	}
+	signal, ok := h.workers[name]
+	if !ok {
+		signal = make(chan struct{}, 1)
+		h.workers[name] = signal
+		ctx := h.ctx
+		h.running.Go(func() { h.work(ctx, name, signal) })
+	} else if atOnce {
+		select {
+		case signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// work delivers until nothing is left, the webhook is disabled, or the context
+// is done.
+func (h *webhooks) work(ctx context.Context, name string, signal <-chan struct{}) {
+	failures := 0
+	for {
+		w, ok := h.state().hook(name)
+		if !ok {
+			h.queue.clear(name)
+		}
+		enabled := ok && (w.spec.Enabled == nil || *w.spec.Enabled)
+		d, file, more := h.queue.first(name)
+		if !more || !enabled || ctx.Err() != nil {
+			if h.leave(ctx, name, !enabled) {
+				return
+			}
+			continue
+		}
+		err := h.send(ctx, w, d)
+		if err == nil {
+			h.queue.done(name, file)
+			h.delivered.Inc()
+			failures = 0
+			continue
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		failures++
+		h.failed.Inc()
+		pause := h.backoff(failures)
+		if failures == 1 || pause >= time.Minute {
+			h.logger.Warn("a webhook does not accept a delivery", "webhook", name, "error", err, "failures", failures, "again", pause.Round(time.Second))
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-signal:
+			failures = 0
+		case <-ctx.Done():
+		}
+		wait.Stop()
+	}
+}
+
+// leave ends a worker, unless something came in between that no other would
+// look after.
+func (h *webhooks) leave(ctx context.Context, name string, idle bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.workers[name]:
+		if ctx.Err() == nil {
+			return false
+		}
+	default:
+	}
+	if ctx.Err() == nil && !idle && h.queue.waiting()[name] > 0 {
+		return false
+	}
+	delete(h.workers, name)
+	return true
+}
+
+// send makes one attempt. Any answer but 2xx is a failure; redirects are not
+// followed, wherever they lead.
+func (h *webhooks) send(ctx context.Context, w hook, d delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, value(w.spec.URL), strings.NewReader(d.Body))
+	if err != nil {
+		return errors.New("url is not the address of a web server")
+	}
+	req.Header.Set("Content-Type", d.Type)
+	req.Header.Set("User-Agent", "ocisync")
+	req.Header.Set(DeliveryHeader, d.ID)
+	if w.secret != "" {
+		m := hmac.New(sha256.New, []byte(w.secret))
+		io.WriteString(m, d.Body) //nolint:errcheck // a hash takes everything
+		req.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(m.Sum(nil)))
+		if req.URL.Scheme == "https" || local(req.URL.Hostname()) {
+			req.Header.Set("Authorization", w.secret)
+		}
+	}
+	client := h.checked
+	if value(w.spec.Insecure) {
+		client = h.trusted
+	}
+	resp, err := client.Do(req)
+	if inner := (*url.Error)(nil); errors.As(err, &inner) {
+		err = inner.Err // without the address, which may hold a token
+	}
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.CopyN(io.Discard, resp.Body, 64<<10); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if resp.StatusCode/100 == 3 {
+		return fmt.Errorf("it answers %d, and redirects are not followed; write the address it moved to", resp.StatusCode)
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("it answers %d", resp.StatusCode)
+	}
+	return nil
+}
+
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// hook finds a webhook by its name.
+func (s *snapshot) hook(name string) (hook, bool) {
+	ns, _ := schema.Key{Kind: schema.KindWebhook, Name: name}.Namespace()
+	for _, w := range s.hooks[ns.Name] {
+		if w.name == name {
+			return w, true
+		}
+	}
+	return hook{}, false
+}

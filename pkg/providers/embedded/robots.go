@@ -1,0 +1,247 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+
+	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	// defaultOverlap is how long the old account of a robot works beside the
+	// new one where the mode does not say.
+	defaultOverlap = schema.Duration(3600)
+	// defaultNotice is how long before its end an account is spoken of where
+	// the mode does not say when it is renewed.
+	defaultNotice = schema.Duration(14 * 86400)
+)
+
+// Deliverer takes the secret that was made for a robot to where the mode says.
+// It is satisfied by secret.Resolver.
+type Deliverer interface {
+	// Deliver returns once the secret is there.
+	Deliver(ctx context.Context, d schema.Delivery, user, secret, registryHost string) error
+}
+
+// delivery is where a robot's secret goes; nil where the mode gives the secret.
+func delivery(spec *schema.Robot) *schema.Delivery {
+	if spec.Secret == nil {
+		return nil
+	}
+	return spec.Secret.Deliver
+}
+
+// account makes the first account of a robot, or, with a given secret that
+// changed, another in its place. A secret that was made is delivered first:
+// whoever is told of the robot then finds it. One that is in use is left alone.
+func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *schema.Robot) (*registry.AccountChange, error) {
+	made := c.Action != plan.Update
+	changed := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "secret.value" })
+	if spec.Secret == nil || !made && !changed {
+		return nil, nil
+	}
+	login := registry.RobotLogins(c.Key)[0]
+	if ref := spec.Secret.Value; ref != nil {
+		secret, err := p.secrets.Resolve(ctx, *ref)
+		if err != nil {
+			return nil, fmt.Errorf("%s: secret.value: %w", c.Key, err)
+		}
+		hash, err := registry.HashPassword(secret)
+		if err != nil {
+			return nil, p.failure("", fmt.Errorf("%s: secret.value: %w", c.Key, kinded{err, providers.ErrInvalid}))
+		}
+		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true}, nil
+	}
+	if to := delivery(spec); to != nil && made {
+		live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
+		if err != nil {
+			return nil, p.failure("reading robots", err)
+		}
+		if slices.ContainsFunc(live.Robots, func(r registry.RobotStatus) bool { return r.Key == c.Key && len(r.Accounts) > 0 }) {
+			return nil, nil
+		}
+		secret := rand.Text() + rand.Text()
+		if err := p.deliver(ctx, c.Key, *to, login, secret); err != nil {
+			return nil, err
+		}
+		hash, err := registry.HashPassword(secret)
+		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true}, err
+	}
+	return nil, nil
+}
+
+func (p *Provider) deliver(ctx context.Context, key schema.Key, to schema.Delivery, login, secret string) error {
+	d, ok := p.secrets.(Deliverer)
+	if !ok {
+		return p.failure("", fmt.Errorf("%s: secret.deliver: this command delivers no secrets: %w", key, providers.ErrUnsupported))
+	}
+	if err := d.Deliver(ctx, to, login, secret, p.url.Host); err != nil {
+		return fmt.Errorf("%s: secret.deliver: %w", key, err)
+	}
+	return nil
+}
+
+// Remarks implements [providers.Remarker]: robots of the desired state whose
+// account has expired or soon will.
+func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+	if !slices.Contains(desired.Kinds(), schema.KindRobot) {
+		return nil, nil
+	}
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
+	if err != nil {
+		return nil, p.failure("reading robots", err)
+	}
+	var notes []plan.Note
+	for _, r := range live.Robots {
+		want, have := robotOf(desired.Resources, r.Key), robotOf(live.Objects, r.Key)
+		current, ok := newest(r)
+		if want == nil || have == nil || !ok {
+			continue
+		}
+		end := current.Expires(have)
+		how := "apply a new secret.value before"
+		if delivery(want) != nil {
+			how = "`ocisync run robots` renews it"
+		}
+		switch {
+		case end.IsZero() || now.Before(end.Add(-seconds(notice(want)))):
+		case now.Before(end):
+			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expires on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+		default:
+			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+		}
+	}
+	return notes, nil
+}
+
+func notice(want *schema.Robot) schema.Duration {
+	if want.Renew != nil {
+		return *want.Renew
+	}
+	return defaultNotice
+}
+
+func seconds(d schema.Duration) time.Duration { return time.Duration(max(0, d)) * time.Second }
+
+func robotOf(list []schema.Resource, key schema.Key) *schema.Robot {
+	i := slices.IndexFunc(list, func(r schema.Resource) bool { return r.Key == key })
+	if i < 0 {
+		return nil
+	}
+	spec, _ := list[i].Spec.(*schema.Robot)
+	return spec
+}
+
+// newest is the account that no other has taken the place of and whose secret
+// was delivered.
+func newest(r registry.RobotStatus) (registry.RobotAccount, bool) {
+	i := slices.IndexFunc(r.Accounts, func(a registry.RobotAccount) bool { return a.Delivered && a.Ends.IsZero() })
+	if i < 0 {
+		return registry.RobotAccount{}, false
+	}
+	return r.Accounts[i], true
+}
+
+// Renew implements [providers.Renewer], the job `robots`: it renews, of the desired robots whose secret
+// is delivered, those that expire within renew, and finishes what a run that
+// was cut short began. A new account is made, then delivered, then
+// acknowledged; from then on the old one works for overlap. Run again, it
+// delivers a secret again that was not acknowledged, and never leaves more than
+// the two accounts. Due is asked about now.
+func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
+	if err != nil {
+		return nil, p.failure("reading robots", err)
+	}
+	var out []providers.Renewal
+	for _, r := range live.Robots {
+		want := robotOf(desired.Resources, r.Key)
+		if want == nil || delivery(want) == nil {
+			continue
+		}
+		i := slices.IndexFunc(live.Objects, func(o schema.Resource) bool { return o.Key == r.Key })
+		if i < 0 {
+			continue
+		}
+		run := providers.Renewal{Key: r.Key, Login: due(r, robotOf(live.Objects, r.Key), want, now)}
+		if run.Login != "" {
+			run.Err = p.renew(ctx, a, live.Objects[i], want, run.Login)
+		}
+		out = append(out, run)
+	}
+	return out, nil
+}
+
+// due names the account to make, or "".
+func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) string {
+	logins := registry.RobotLogins(r.Key)
+	for _, a := range r.Accounts {
+		if !a.Delivered { // nobody may know its secret
+			return a.Login
+		}
+	}
+	current, ok := newest(r)
+	if !ok {
+		return logins[0]
+	}
+	end := current.Expires(have)
+	if end.IsZero() || now.Before(end.Add(-seconds(notice(want)))) {
+		return ""
+	}
+	other := logins[0]
+	if current.Login == other {
+		other = logins[1]
+	}
+	for _, a := range r.Accounts { // still in use beside the current one
+		if a.Login == other && now.Before(a.Ends) && now.Before(end) {
+			return ""
+		}
+	}
+	return other
+}
+
+func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error {
+	secret := rand.Text() + rand.Text()
+	hash, err := registry.HashPassword(secret)
+	if err != nil {
+		return err
+	}
+	live.Unread = nil
+	change := func(c registry.AccountChange) error {
+		results, err := a.Change(context.WithoutCancel(ctx), []registry.Change{{Object: live, Account: &c}})
+		if err == nil {
+			err = results[0].Err
+		}
+		if err != nil {
+			return p.failure("renewing "+live.Key.String(), err)
+		}
+		return nil
+	}
+	if err := change(registry.AccountChange{Login: login, Hash: hash}); err != nil {
+		return err
+	}
+	if err := p.deliver(ctx, live.Key, *delivery(want), login, secret); err != nil {
+		return err
+	}
+	overlap := defaultOverlap
+	if want.Overlap != nil {
+		overlap = max(0, *want.Overlap)
+	}
+	return change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap})
+}

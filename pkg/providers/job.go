@@ -1,0 +1,79 @@
+package providers
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Runner is a provider whose registry has jobs that can be run now.
+type Runner interface {
+	// Jobs lists them, sorted.
+	Jobs() []string
+	// Run runs one and waits for its end; what is reported beside an error was
+	// done before it. A dry run says what the job would do, and writes nothing.
+	// ErrUnsupported: there is no such job.
+	Run(ctx context.Context, job string, dry bool) (JobReport, error)
+}
+
+// JobReport says what a job did; of its parts those of the job are set.
+type JobReport struct {
+	Job       string     `json:"job"`
+	DryRun    bool       `json:"dry_run"`
+	Collected *Collected `json:"collected,omitempty"`
+	Retained  *Retained  `json:"retained,omitempty"`
+}
+
+// Retained is what retention kept and removed.
+type Retained struct {
+	Kept int    `json:"kept"` // tags
+	Gone []Gone `json:"gone"`
+}
+
+// Gone is a tag, or a manifest without one, that retention removes.
+type Gone struct {
+	Name  string `json:"name"` // REPOSITORY:TAG or REPOSITORY@DIGEST
+	Why   string `json:"why"`
+	Error string `json:"error,omitempty"` // why it is still there
+}
+
+// Failed is how many could not be removed.
+func (r Retained) Failed() int {
+	n := 0
+	for _, g := range r.Gone {
+		if g.Error != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// Collected is what garbage collection removed.
+type Collected struct {
+	// Blobs is how many contents went, manifests included, and Bytes their size.
+	Blobs int   `json:"blobs"`
+	Bytes int64 `json:"bytes"`
+	// Manifests went from their repositories, and Tags are fallback tags of
+	// referrers whose subject is gone.
+	Manifests int `json:"manifests"`
+	Tags      int `json:"tags"`
+	// Repositories, sorted, left the catalogue.
+	Repositories []string `json:"repositories"`
+}
+
+// Renewer is what a provider offers that renews robots: it delivers secrets,
+// and so runs where they can be delivered.
+type Renewer interface {
+	// Renew renews, of the desired robots whose secret is delivered, those that
+	// are due at an instant, and finishes what a run that was cut short began.
+	// The error is for all of them; each has one of its own.
+	Renew(ctx context.Context, desired schema.State, at time.Time) ([]Renewal, error)
+}
+
+// Renewal is what became of one robot.
+type Renewal struct {
+	Key   schema.Key
+	Login string // of the account that was made, or "" if none was due
+	Err   error
+}
