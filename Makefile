@@ -76,7 +76,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	if [ -z "$$targets" ]; then echo 'no fuzz target found' >&2; exit 1; fi; \
 	while read -r pkg name; do \
 		echo "$$pkg $$name"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$pkg" </dev/null; \
 	done <<<"$$targets"
 
 # The tests of a file with the build tag, by name, so that what ran is told and

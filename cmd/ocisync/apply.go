@@ -50,11 +50,11 @@ by its digest with --approve.
 
 // applyResult is what apply prints with --output json.
 type applyResult struct {
-	Plan    planResult  `json:"plan"`
-	Lines   []applyLine `json:"changes"`
-	Proved  bool        `json:"proved"`
-	Run     string      `json:"run,omitempty"`
-	Message string      `json:"message"`
+	Plan    plan.Printed `json:"plan"`
+	Lines   []applyLine  `json:"changes"`
+	Proved  bool         `json:"proved"`
+	Run     string       `json:"run,omitempty"`
+	Message string       `json:"message"`
 }
 
 type applyLine struct {
@@ -226,7 +226,7 @@ func (a *applyOptions) finish(end ended, err error) error {
 		end.message = err.Error()
 	}
 	if a.json() {
-		r := applyResult{Plan: resultOf(end.plan), Lines: []applyLine{}, Proved: end.proved, Run: end.run, Message: end.message}
+		r := applyResult{Plan: end.plan.Printed(), Lines: []applyLine{}, Proved: end.proved, Run: end.run, Message: end.message}
 		for _, l := range end.report.Lines {
 			line := applyLine{Action: l.Action, Key: l.Key.String(), Outcome: l.Outcome}
 			line.Error = why(l)

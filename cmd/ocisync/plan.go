@@ -134,20 +134,10 @@ func readState(path string) (schema.State, error) {
 	return s, s.Sort()
 }
 
-// planResult is a plan as --format json prints it: the plan itself, its digest
-// and its counts. pkg/plan/plan.schema.json describes the plan.
-type planResult struct {
-	plan.Plan
-	Approval string      `json:"approval"`
-	Counts   plan.Counts `json:"counts"`
-}
-
-func resultOf(p plan.Plan) planResult { return planResult{p, p.Approval(), p.Count()} }
-
 func (p *planOptions) show(pl plan.Plan) error {
 	switch p.format {
 	case "json":
-		return writeJSON(p.out, resultOf(pl))
+		return writeJSON(p.out, pl.Printed())
 	case "markdown":
 		return pl.Markdown(p.out)
 	}

@@ -265,7 +265,7 @@ func (d *demo) drift() error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("changing the rule: %s", resp.Status)
 	}
-	d.tell("$ curl -u provisioning:... -d '{\"changes\":[...]}' http://%s/ocisync/v1/changes\n", d.addr)
+	d.tell("$ curl -u provisioning:... -H 'Content-Type: application/json' -d '{\"changes\":[...]}' http://%s/ocisync/v1/changes\n", d.addr)
 	if err := d.show(2, "drifted", "ocisync", "plan", "--mode", "local", "--detailed-exitcode"); err != nil {
 		return err
 	}

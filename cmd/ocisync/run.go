@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/all"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func newRun(o *options) *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use:     "run JOB",
+		GroupID: "run",
+		Short:   "Run a job of the registry now",
+		Long: `Run does now what the registry else does by schedule, and prints what was done.
+It works on a registry that is served, beside pushes, and on one that is not.
+
+Jobs of the embedded registry:
+  gc         remove content that no manifest needs, as [gc] of the mode was applied
+  retention  remove the tags that no rule keeps, as the retention of namespaces
+             was applied; ocisync retention preview tells of every tag why
+  robots     renew the robots that are due and deliver their new secrets; it has
+             no dry run, because the plan says days ahead which are due
+` + exitHelp,
+		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run",
+		ValidArgs: append(embedded.Jobs(), robotsJob),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name one job, such as: ocisync run gc; ocisync run --help lists them")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return o.runJob(c.Context(), args[0], dry) },
+	}
+	o.modeFlags(cmd)
+	o.outputFlag(cmd)
+	o.verboseFlag(cmd, "log what is done")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+const robotsJob = "robots"
+
+// renewal is a providers.Renewal as --output json prints it.
+type renewal struct {
+	Robot string `json:"robot"`
+	Login string `json:"login,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// renewRobots runs the job that needs the mode, since what is declared says
+// where secrets go.
+func (o *options) renewRobots(ctx context.Context, cfg *schema.Config, host *schema.Host, p providers.Provider) (err error) {
+	r, ok := p.(providers.Renewer)
+	if !ok {
+		return codedError{exitRefused, fmt.Errorf("%s: this version renews no robots of a registry of type %s", cfg.Registry.URL, cfg.Registry.Type)}
+	}
+	machine, err := state.NewMachine(*host, o.getenv)
+	if err != nil {
+		return err
+	}
+	registry := plan.Registry{Type: cfg.Registry.Type, URL: cfg.Registry.URL}
+	lock, err := state.Acquire(ctx, machine.Locks(), registry, o.holder("run robots", cfg.Mode), 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	list, err := r.Renew(ctx, cfg.Desired, time.Now())
+	if err != nil {
+		return err
+	}
+	results, made := []renewal{}, 0
+	var failed []error
+	for _, x := range list {
+		one := renewal{Robot: x.Key.String(), Login: x.Login}
+		switch {
+		case x.Err != nil:
+			one.Error = x.Err.Error()
+			failed = append(failed, fmt.Errorf("%s: %w", x.Key, x.Err))
+		case x.Login != "":
+			made++
+		}
+		results = append(results, one)
+	}
+	if o.json() {
+		err = writeJSON(o.out, results)
+	} else {
+		_, err = fmt.Fprintf(o.out, "robots: %d renewed, %d not due\n", made, len(list)-made-len(failed))
+	}
+	if len(failed) > 0 {
+		code := exitFailed
+		if made > 0 {
+			code = exitPartly
+		}
+		return codedError{code, errors.Join(failed...)}
+	}
+	return err
+}
+
+func (o *options) runJob(ctx context.Context, job string, dry bool) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	host, err := o.host()
+	if err != nil {
+		return err
+	}
+	p, err := all.Open(cfg.Registry, all.Deps{Secrets: secret.New(*host, o.getenv, cfg.Dir), Policy: cfg.Policy, Logger: o.logger()})
+	if err != nil {
+		return err
+	}
+	if job == robotsJob {
+		if dry {
+			return errors.New("the job robots has no dry run; ocisync plan says which robots are due")
+		}
+		return o.renewRobots(ctx, cfg, host, p)
+	}
+	runner, ok := p.(providers.Runner)
+	if !ok {
+		return codedError{exitRefused, fmt.Errorf("%s: this version runs no jobs of a registry of type %s", cfg.Registry.URL, cfg.Registry.Type)}
+	}
+	report, err := runner.Run(ctx, job, dry)
+	if errors.Is(err, providers.ErrUnsupported) {
+		return codedError{exitRefused, fmt.Errorf("%s: there is no job %s; there is %s", cfg.Registry.URL, job, strings.Join(append(runner.Jobs(), robotsJob), ", "))}
+	}
+	if err != nil {
+		return err
+	}
+	if o.json() {
+		return writeJSON(o.out, report)
+	}
+	_, err = fmt.Fprint(o.out, jobText(report))
+	return err
+}
+
+func jobText(r providers.JobReport) string {
+	if r.Retained != nil {
+		return retainedText(r)
+	}
+	c := r.Collected
+	if c == nil {
+		return r.Job + ": done\n"
+	}
+	did := "removed"
+	if r.DryRun {
+		did = "would remove"
+	}
+	if c.Blobs == 0 && c.Manifests == 0 && c.Tags == 0 && len(c.Repositories) == 0 {
+		return r.Job + ": nothing to remove\n"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s %s (%s), %s", r.Job, did, count(c.Blobs, "blob"), schema.Size(c.Bytes).Human(), count(c.Manifests, "manifest"))
+	if c.Tags > 0 {
+		fmt.Fprintf(&b, ", %s of referrers without a subject", count(c.Tags, "fallback tag"))
+	}
+	b.WriteByte('\n')
+	for _, name := range c.Repositories {
+		fmt.Fprintf(&b, "  %s %s: it is empty\n", did, name)
+	}
+	return b.String()
+}
+
+func retainedText(r providers.JobReport) string {
+	did := "removed"
+	if r.DryRun {
+		did = "would remove"
+	}
+	if len(r.Retained.Gone) == 0 {
+		return fmt.Sprintf("%s: nothing to remove; %s kept\n", r.Job, count(r.Retained.Kept, "tag"))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s %d, kept %s\n", r.Job, did, len(r.Retained.Gone)-r.Retained.Failed(), count(r.Retained.Kept, "tag"))
+	for _, g := range r.Retained.Gone {
+		if g.Error != "" {
+			fmt.Fprintf(&b, "  failed %s: %s\n", g.Name, g.Error)
+			continue
+		}
+		fmt.Fprintf(&b, "  %s %s: %s\n", did, g.Name, g.Why)
+	}
+	return b.String()
+}
