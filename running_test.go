@@ -253,6 +253,9 @@ func TestAPullRequestMakesAPlanRunOpenAndSendNothing(t *testing.T) {
 			if !strings.Contains(out+bad, tc.says) {
 				t.Errorf("plan does not say %q:\n%s%s", tc.says, out, bad)
 			}
+			if strings.Contains(out+bad, "age identity file") { // what was tried and failed is told of
+				t.Errorf("plan tried to decrypt:\n%s%s", out, bad)
+			}
 			for _, secret := range []string{"canary", "nobody may read", "long password"} {
 				if strings.Contains(out+bad, secret) {
 					t.Errorf("plan tells a secret:\n%s%s", out, bad)
