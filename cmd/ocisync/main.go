@@ -9,13 +9,22 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
+
+// usualGC is Go's own garbage collection target, in percent.
+const usualGC = 100
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	if os.Getenv("GOGC") == "" {
+		// A verb lives for a moment: collecting half as often spares a fifth of
+		// its CPU, for a few MiB. up, which stays, goes back to Go's own pace.
+		debug.SetGCPercent(2 * usualGC)
+	}
 	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.LookupEnv}))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,9 @@ func (o *options) up(ctx context.Context) (err error) {
 	}
 	if t := cfg.Registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		opts.TLSCert, opts.TLSKey = *t.Cert, *t.Key
+	}
+	if v := o.env("GOGC"); v == "" {
+		debug.SetGCPercent(usualGC)
 	}
 	r, err := embedded.Open(ctx, opts)
 	if err != nil {
