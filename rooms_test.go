@@ -69,10 +69,11 @@ func rooms() map[string]room {
 		"pkg/access":    {may: []string{"schema"}, modules: globs, not: pure()},
 		"pkg/plan":      {may: []string{"schema"}, modules: append(globs, "github.com/sergi/go-diff"), not: pure()},
 
-		"pkg/state":    {may: []string{"schema", "pkg/plan"}},
-		"pkg/secret":   {may: []string{"schema"}},
-		"pkg/token":    {may: []string{"schema", "pkg/access", "pkg/secret"}},
-		"pkg/embedded": {may: []string{"schema", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token"}},
+		"pkg/state":            {may: []string{"schema", "pkg/plan"}},
+		"pkg/secret":           {may: []string{"schema"}},
+		"pkg/token":            {may: []string{"schema", "pkg/access", "pkg/secret"}},
+		"pkg/embedded/storage": {},
+		"pkg/embedded":         {may: []string{"schema", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"}},
 
 		"pkg/providers": {
 			may:   []string{"schema", "pkg/plan"},
@@ -110,7 +111,7 @@ func confined() map[string][]string {
 		"cuelang.org/go":                        {"schema/load", "schema/policy"},
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
-		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/providers/oci"}, // oci: in tests
+		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},
 		"github.com/stretchr/testify":           {},

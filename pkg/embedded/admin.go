@@ -145,7 +145,7 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		r.serveCheck(w, q)
 	case "GET repositories":
 		steady := r.gate.steady()
-		list, err := repositories(q.Context(), r.content, q.URL.Query()["name"])
+		list, err := repositories(q.Context(), r.storage, q.URL.Query()["name"])
 		steady()
 		if err != nil {
 			r.logger.Error("listing repositories failed", "error", err)

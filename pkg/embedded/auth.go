@@ -65,9 +65,11 @@ func (i identity) may(rules *access.Rules, want schema.Rights, repository string
 
 // visit is one request's dealings with the authorizer.
 type visit struct {
+	target
 	who    identity
 	rules  *access.Rules
 	denied string // what a known subject may not do
+	pushed *pushed
 }
 
 type visitKey struct{}

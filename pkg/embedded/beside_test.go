@@ -21,6 +21,7 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -49,7 +50,7 @@ func (p *pusher) do(method, path, media string, body []byte) *http.Response {
 	q.Header.Set("Content-Type", media)
 	q.Header.Set("Accept", imagespec.MediaTypeImageManifest)
 	w := httptest.NewRecorder()
-	v := &visit{who: identity{subject: access.User("root")}, rules: p.r.store.now().rules}
+	v := &visit{target: targetOf(q.URL.Path), who: identity{subject: access.User("root")}, rules: p.r.store.now().rules}
 	p.r.serveVisit(w, q, v)
 	return w.Result()
 }
@@ -139,8 +140,7 @@ func (p *pusher) pull() (n int) {
 	for repo, all := range p.there {
 		for d, body := range all {
 			get("/v2/"+repo+"/manifests/"+d.String(), d)
-			m, _ := parseManifest(body)
-			for _, b := range m.contents() {
+			for _, b := range storage.ParseManifest(body).Contents() {
 				get("/v2/"+repo+"/blobs/"+b.String(), b)
 			}
 		}
@@ -172,7 +172,10 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	if _, err := r.store.change([]Change{{Object: root}}); err != nil {
 		t.Fatal(err)
 	}
-	slow := tree{slowDriver{r.tree.driver}}
+	slow, err := storage.New(t.Context(), slowDriver{r.storage.Driver()})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	var writers, collector sync.WaitGroup
 	done := make(chan struct{})

@@ -3,14 +3,13 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -46,9 +45,9 @@ type Collected struct {
 // stays until the next run.
 type collection struct {
 	collecting
-	tree tree
-	gate *gate
-	now  time.Time
+	storage *storage.Storage
+	gate    *gate
+	now     time.Time
 
 	marked   map[digest.Digest]struct{}
 	findings map[string]*finding
@@ -83,9 +82,9 @@ func collectingBy(spec *schema.GC, dry bool) collecting {
 }
 
 // collect removes what no manifest needs and what the settings let go.
-func collect(ctx context.Context, t tree, g *gate, what collecting, now time.Time) (Collected, error) {
+func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, now time.Time) (Collected, error) {
 	c := &collection{
-		collecting: what, tree: t, gate: g, now: now,
+		collecting: what, storage: s, gate: g, now: now,
 		marked: map[digest.Digest]struct{}{}, findings: map[string]*finding{},
 		result: Collected{DryRun: what.dry, Repositories: []string{}},
 	}
@@ -108,7 +107,7 @@ func collect(ctx context.Context, t tree, g *gate, what collecting, now time.Tim
 func (c *collection) young(t time.Time) bool { return c.now.Sub(t) < c.delay }
 
 func (c *collection) mark(ctx context.Context) error {
-	repos, err := c.repositories(ctx)
+	repos, err := c.storage.Repositories(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -150,69 +149,20 @@ func (c *collection) renew(ctx context.Context) error {
 	return nil
 }
 
-// repositories lists all there are, those without a manifest included.
-func (c *collection) repositories(ctx context.Context) ([]string, error) {
-	var out []string
-	todo := []string{c.tree.repositories()}
-	for len(todo) > 0 {
-		dir := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		names, err := c.tree.list(ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		repo := false
-		for _, n := range names {
-			if strings.HasPrefix(n, "_") {
-				repo = true
-			} else {
-				todo = append(todo, path.Join(dir, n))
-			}
-		}
-		if repo {
-			out = append(out, strings.TrimPrefix(dir, c.tree.repositories()+"/"))
-		}
-	}
-	slices.Sort(out)
-	return out, nil
-}
-
 // old lists the blobs that are not young.
 func (c *collection) old(ctx context.Context) ([]oldBlob, error) {
-	algorithms, err := c.tree.list(ctx, c.tree.blobs())
-	if err != nil {
-		return nil, err
-	}
 	var out []oldBlob
-	for _, a := range algorithms {
-		prefixes, err := c.tree.list(ctx, path.Join(c.tree.blobs(), a))
-		if err != nil {
-			return nil, err
+	err := c.storage.Blobs(ctx, func(d digest.Digest) error {
+		if _, stays := c.marked[d]; stays {
+			return nil
 		}
-		for _, p := range prefixes {
-			names, err := c.tree.list(ctx, path.Join(c.tree.blobs(), a, p))
-			if err != nil {
-				return nil, err
-			}
-			for _, n := range names {
-				d := digest.NewDigestFromEncoded(digest.Algorithm(a), n)
-				if d.Validate() != nil {
-					continue
-				}
-				if _, stays := c.marked[d]; stays {
-					continue
-				}
-				f, ok, err := c.tree.stat(ctx, path.Join(c.tree.blob(d), "data"))
-				if err != nil {
-					return nil, err
-				}
-				if ok && !c.young(f.modified) {
-					out = append(out, oldBlob{d, f.size})
-				}
-			}
+		b, ok, err := c.storage.Blob(ctx, d)
+		if err == nil && ok && !c.young(b.Made) {
+			out = append(out, oldBlob{d, b.Size})
 		}
-	}
-	return out, nil
+		return err
+	})
+	return out, err
 }
 
 // tally counts what a sweep would remove.
@@ -281,7 +231,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			tag := f.tags[0]
 			f.tags = f.tags[1:]
 			c.result.Tags++
-			return true, c.tree.remove(ctx, c.tree.tag(repo, tag))
+			return true, c.storage.RemoveTag(ctx, repo, tag)
 		case len(f.manifests) > 0:
 			m := f.manifests[0]
 			if c.young(c.gate.lastSeen(repo, m.digest)) {
@@ -302,11 +252,11 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 				return true, c.find(ctx, repo)
 			}
 			f.layers = f.layers[1:]
-			return true, c.tree.remove(ctx, under(c.tree.layers(repo), d))
+			return true, c.storage.RemoveLayer(ctx, repo, d)
 		case len(f.stale) > 0:
-			dir := f.stale[0]
+			n := f.stale[0]
 			f.stale = f.stale[1:]
-			return true, c.tree.remove(ctx, dir)
+			return true, c.storage.RemoveReferrer(ctx, repo, n.subject, n.digest)
 		}
 		c.linking = c.linking[1:]
 	case len(c.blobs) > 0:
@@ -317,7 +267,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		}
 		c.result.Blobs++
 		c.result.Bytes += b.size
-		return true, c.tree.remove(ctx, c.tree.blob(b.digest))
+		return true, c.storage.RemoveBlob(ctx, b.digest)
 	case len(c.emptied) > 0:
 		repo := c.emptied[0]
 		c.emptied = c.emptied[1:]
@@ -330,22 +280,21 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 
 func (c *collection) removeManifest(ctx context.Context, repo string, m doomed) error {
 	for _, tag := range m.tags {
-		if err := c.tree.remove(ctx, under(path.Join(c.tree.tag(repo, tag), "index"), m.digest)); err != nil {
+		if err := c.storage.RemoveFromTagHistory(ctx, repo, tag, m.digest); err != nil {
 			return err
 		}
 	}
 	if m.subject != "" {
-		if err := c.tree.remove(ctx, under(under(c.tree.referrers(repo), m.subject), m.digest)); err != nil {
+		if err := c.storage.RemoveReferrer(ctx, repo, m.subject, m.digest); err != nil {
 			return err
 		}
 	}
-	return c.tree.remove(ctx, under(c.tree.revisions(repo), m.digest))
+	return c.storage.RemoveManifest(ctx, repo, m.digest)
 }
 
-// tidy takes a repository without manifests and tags out of the catalogue, and
-// removes what then is left of its directories. An upload under way stays.
+// tidy takes a repository that holds nothing any more out of the catalogue.
 func (c *collection) tidy(ctx context.Context, repo string) error {
-	t, f := c.tree, c.findings[repo]
+	f := c.findings[repo]
 	if !f.empty {
 		return nil
 	}
@@ -353,27 +302,5 @@ func (c *collection) tidy(ctx context.Context, repo string) error {
 		f.listed = false
 		c.result.Repositories = append(c.result.Repositories, repo)
 	}
-	gone := []string{t.manifests(repo), t.referrers(repo)}
-	layers, err := t.links(ctx, t.layers(repo))
-	if err != nil {
-		return err
-	}
-	if len(layers) == 0 {
-		gone = append(gone, t.layers(repo))
-	}
-	for _, dir := range gone {
-		if err := t.remove(ctx, dir); err != nil {
-			return err
-		}
-	}
-	for dir := t.uploads(repo); dir != t.repositories(); dir = path.Dir(dir) {
-		vacant, err := t.vacant(ctx, dir)
-		if err != nil || !vacant {
-			return err
-		}
-		if err := t.remove(ctx, dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.storage.Tidy(ctx, repo)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/handlers"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -117,11 +118,11 @@ func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret stri
 // Repositories lists the repositories that are one of the names or lie below
 // one; "*" stands for all.
 func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
-	ns, err := content(ctx, d.data)
+	s, err := storage.Open(ctx, d.data)
 	if err != nil {
 		return nil, err
 	}
-	return repositories(ctx, ns, names)
+	return repositories(ctx, s, names)
 }
 
 // Transport answers requests for /v2/ in this process as ocisync itself, which
@@ -132,7 +133,11 @@ func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release
 	d.starting.Lock()
 	defer d.starting.Unlock()
 	if d.app == nil {
-		if d.app, err = newApp(context.WithoutCancel(ctx), d.data, false); err != nil {
+		s, err := storage.Open(ctx, d.data)
+		if err != nil {
+			return nil, nil, err
+		}
+		if d.app, err = newApp(context.WithoutCancel(ctx), s, false); err != nil {
 			return nil, nil, err
 		}
 	}

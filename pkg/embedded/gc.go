@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -56,7 +57,7 @@ func (d document) gc() *schema.GC {
 func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
 	what.after = r.guard.ledgers.forget
-	c, err := collect(ctx, r.tree, r.gate, what, time.Now())
+	c, err := collect(ctx, r.storage, r.gate, what, time.Now())
 	return Report{Job: JobGC, GC: &c}, err
 }
 
@@ -66,6 +67,10 @@ func (d *Directory) collect(ctx context.Context, dry bool) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	c, err := collect(ctx, tree{storageDriver(d.data)}, newGate(), collectingBy(doc.gc(), dry), time.Now())
+	s, err := storage.Open(ctx, d.data)
+	if err != nil {
+		return Report{}, err
+	}
+	c, err := collect(ctx, s, newGate(), collectingBy(doc.gc(), dry), time.Now())
 	return Report{Job: JobGC, GC: &c}, err
 }

@@ -1,12 +1,10 @@
 package embedded
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -16,18 +14,16 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
-
-// maxManifestBytes is what Distribution takes as a manifest, in bytes.
-const maxManifestBytes = 4 << 20
 
 // guard stands before Distribution: it refuses what a quota or an immutable tag
 // forbids, and writes down who pushed and when what was pulled. A refusal is
 // 403 with code DENIED, which Docker, containerd, crane and skopeo take as
 // final and print with its message; 413 says the same to none of them.
 type guard struct {
-	shelf   *shelf
+	storage *storage.Storage
 	ledgers *ledgers
 	times   *times
 	store   *store
@@ -36,74 +32,38 @@ type guard struct {
 }
 
 // openGuard starts to keep times. The caller holds the directory's lock.
-func openGuard(ctx context.Context, data string, st *store, logger *slog.Logger) (*guard, error) {
-	ctx = context.WithoutCancel(ctx)
-	s, err := openShelf(ctx, data)
-	if err != nil {
-		return nil, err
-	}
+func openGuard(ctx context.Context, data string, s *storage.Storage, st *store, logger *slog.Logger) (*guard, error) {
 	g := &guard{
-		shelf: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
-		ledgers: &ledgers{shelf: s, all: map[string]*ledger{}},
+		storage: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
+		ledgers: &ledgers{storage: s, all: map[string]*ledger{}},
 	}
-	return g, openTimes(ctx, g.times, s)
+	return g, openTimes(context.WithoutCancel(ctx), g.times, s)
 }
 
-func (g *guard) close() error { return g.times.close(context.Background(), g.shelf) }
-
-// contentTarget is what a request of the distribution API is about.
-type contentTarget struct {
-	repository string
-	manifest   string // tag or digest
-	upload     string // id, where one is under way
-	starts     bool   // an upload
-	blob       string // digest
-}
-
-// parseContentTarget reads a path below /v2/, by the same rules as Distribution's
-// router; ok is false for one of another kind.
-func parseContentTarget(path string) (t contentTarget, ok bool) {
-	parts := strings.Split(strings.TrimPrefix(path, "/v2/"), "/")
-	n := len(parts)
-	for i, part := range parts {
-		if part == "." || part == ".." || part == "" && i < n-1 {
-			return contentTarget{}, false // answered with a redirect to the clean path
-		}
-	}
-	name := func(tail int) string { return strings.Join(parts[:n-tail], "/") }
-	switch {
-	case n >= 3 && parts[n-2] == "manifests":
-		t = contentTarget{repository: name(2), manifest: parts[n-1]}
-	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
-		t = contentTarget{repository: name(3), upload: parts[n-1], starts: parts[n-1] == ""}
-	case n >= 3 && parts[n-2] == "blobs":
-		t = contentTarget{repository: name(2), blob: parts[n-1]}
-	}
-	return t, t.repository != ""
-}
+func (g *guard) close() error { return g.times.close(context.Background(), g.storage) }
 
 // serve answers a request whose login was checked. Whether it is allowed at
 // all is for next to say: where the visitor lacks the right, nothing is looked
 // at here.
 func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next http.Handler) {
-	t, ok := parseContentTarget(q.URL.Path)
-	if !ok || access.In(access.Reserved, t.repository) || t.blob != "" && q.Method != http.MethodDelete {
+	t := v.target
+	if t.repository == "" || access.In(access.Reserved, t.repository) {
 		next.ServeHTTP(w, q)
 		return
 	}
-	p := &passage{guard: g, next: next, w: &answer{ResponseWriter: w}, q: q, who: v.who, contentTarget: t, at: g.store.now()}
+	p := &passage{guard: g, visit: v, next: next, w: &answer{ResponseWriter: w}, q: q, at: g.store.now()}
 	p.namespace, p.policy = p.at.policyOf(t.repository)
 	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
 	switch {
-	case t.manifest != "" && q.Method == http.MethodGet:
+	case t.of == "manifest" && q.Method == http.MethodGet:
 		p.pull()
-	case t.manifest != "" && q.Method == http.MethodPut && may(schema.Pull|schema.Push):
+	case v.pushed != nil && may(schema.Pull|schema.Push):
 		p.putManifest()
-	case t.manifest != "" && q.Method == http.MethodDelete && may(schema.Delete):
+	case t.of == "manifest" && q.Method == http.MethodDelete && may(schema.Delete):
 		p.deleteManifest()
-	case t.blob != "" && may(schema.Delete):
+	case t.of == "blob" && q.Method == http.MethodDelete && may(schema.Delete):
 		p.deleteBlob()
-	case t.starts && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
+	case t.of == "upload" && t.upload == "" && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
 		p.mount(v.rules)
 	case t.upload != "" && q.Method == http.MethodPatch && may(schema.Pull|schema.Push):
 		p.patch()
@@ -117,11 +77,10 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 // passage is one request on its way past the guard.
 type passage struct {
 	*guard
-	contentTarget
+	*visit
 	next      http.Handler
 	w         *answer
 	q         *http.Request
-	who       identity
 	at        *snapshot
 	namespace string
 	policy    policy
@@ -223,14 +182,8 @@ func (p *passage) ledger() (l *ledger, over func()) {
 
 // putManifest checks that the tag may be moved and that there is room.
 func (p *passage) putManifest() {
-	body, err := io.ReadAll(io.LimitReader(p.q.Body, maxManifestBytes+1))
-	p.q.Body = &rest{io.MultiReader(bytes.NewReader(body), failingReader{p.q.Body, err}), p.q.Body}
-	if err != nil || len(body) > maxManifestBytes {
-		p.pass() // refuses it
-		return
-	}
-	d := digest.FromBytes(body)
-	tag := p.manifest
+	d := digest.FromBytes(p.pushed.body)
+	tag := p.reference
 	if strings.Contains(tag, ":") {
 		tag = ""
 	}
@@ -245,7 +198,7 @@ func (p *passage) putManifest() {
 	l, over := p.ledger()
 	defer over()
 	if l != nil {
-		items, err := p.beginManifest(ctx, l, d, body)
+		items, err := p.beginManifest(ctx, l, d)
 		if err != nil {
 			p.w.refuse(err)
 			return
@@ -258,29 +211,29 @@ func (p *passage) putManifest() {
 	}
 }
 
-func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest, body []byte) ([]item, error) {
+func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest) ([]item, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.ready(ctx, p.shelf, p.at); err != nil {
+	if err := l.ready(ctx, p.storage, p.at); err != nil {
 		return nil, err
 	}
-	refs := referencesOf(body)
-	for _, r := range refs.blobs {
+	contents := p.pushed.manifest.Contents()
+	for _, r := range contents {
 		if l.blobs[r] != nil {
 			continue
 		}
-		if _, ok, err := p.shelf.linked(ctx, p.repository, layerLinks, r); err != nil {
+		if _, ok, err := p.storage.Layer(ctx, p.repository, r); err != nil {
 			return nil, err
 		} else if !ok {
 			continue // of another registry by its URL, or the push will fail
 		}
-		if n, ok, err := p.shelf.size(ctx, r); err != nil {
+		if b, ok, err := p.storage.Blob(ctx, r); err != nil {
 			return nil, err
 		} else if ok {
-			l.link(p.repository, r, n)
+			l.link(p.repository, r, b.Size)
 		}
 	}
-	items := l.items(d, int64(len(body)), refs)
+	items := l.items(d, int64(len(p.pushed.body)), contents)
 	return items, l.beginManifest(p.policy.limit, items)
 }
 
@@ -288,15 +241,15 @@ func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest,
 func (p *passage) deleteManifest() {
 	defer p.locks.remove(p.repository)()
 	ctx := context.WithoutCancel(p.q.Context())
-	d, err := digest.Parse(p.manifest)
+	d, err := digest.Parse(p.reference)
 	if err != nil {
-		if err := p.mayMove(ctx, p.manifest, ""); err != nil {
+		if err := p.mayMove(ctx, p.reference, ""); err != nil {
 			p.w.refuse(err)
 			return
 		}
 		p.pass()
 		if p.w.status == http.StatusAccepted {
-			p.times.removed(p.repository, p.manifest)
+			p.times.removed(p.repository, p.reference)
 		}
 		return
 	}
@@ -320,7 +273,7 @@ func (p *passage) deleteManifest() {
 // counted anew.
 func (p *passage) deleteBlob() {
 	defer p.locks.remove(p.repository)()
-	d, err := digest.Parse(p.blob)
+	d, err := digest.Parse(p.reference)
 	if err == nil {
 		if err := p.mayRemove(context.WithoutCancel(p.q.Context()), d); err != nil {
 			p.w.refuse(err)
@@ -339,26 +292,7 @@ func (p *passage) pull() {
 	if p.w.status != http.StatusOK && p.w.status != http.StatusNotModified {
 		return
 	}
-	p.times.pulled(p.repository, p.manifest, p.now())
-}
-
-// rest is a body of which the beginning was read already.
-type rest struct {
-	io.Reader
-	io.Closer
-}
-
-// failingReader repeats the error at which reading a body ended, or reads on.
-type failingReader struct {
-	io.Reader
-	err error
-}
-
-func (f failingReader) Read(b []byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
-	}
-	return f.Reader.Read(b)
+	p.times.pulled(p.repository, p.reference, p.now())
 }
 
 // fixedError says that a tag is immutable.

@@ -11,31 +11,35 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-func (r *Registry) route(w http.ResponseWriter, q *http.Request) {
-	switch path := q.URL.Path; {
-	case path == "/healthz":
+const healthPath = "/healthz"
+
+func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
+	switch t.of {
+	case "health":
 		writeJSON(w, http.StatusOK, struct {
 			Status string `json:"status"`
 		}{"ok"})
-	case path == "/v2/_catalog":
+	case "catalog":
 		r.serveCatalog(w, q)
-	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
-		r.serveContent(w, q)
-	case path == metricsPath:
+	case "metrics":
 		r.serveMetrics(w, q)
-	case strings.HasPrefix(path, adminPath):
+	case "admin":
 		r.serveAdmin(w, q)
 	default:
+		if q.URL.Path == "/v2" || strings.HasPrefix(q.URL.Path, "/v2/") {
+			r.serveContent(w, q, t)
+			return
+		}
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "nothing is served here; the registry is at /v2/")
 	}
 }
 
-func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request) {
+func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target) {
 	who, err := r.identify(q)
 	if !login(w, q, err) {
 		return
 	}
-	r.serveVisit(w, q, &visit{who: who, rules: r.store.now().rules})
+	r.serveVisit(w, q, &visit{target: t, who: who, rules: r.store.now().rules})
 }
 
 // serveVisit answers in this order: what Distribution does not, the gate that
@@ -79,7 +83,7 @@ func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
 	list, more := []string{}, false
 	if size > 0 {
 		release := r.gate.steady()
-		err = pages(q.Context(), r.content, q.URL.Query().Get("last"), func(name string) (bool, error) {
+		err = r.storage.Catalogue(q.Context(), q.URL.Query().Get("last"), func(name string) (bool, error) {
 			if !who.may(rules, schema.Pull, name) {
 				return true, nil
 			}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 func (r *Registry) serveUsage(w http.ResponseWriter, q *http.Request) {
@@ -72,11 +73,11 @@ func (d *Directory) Usage(ctx context.Context, namespaces []string) ([]Usage, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := openShelf(ctx, d.data)
+	s, err := storage.Open(ctx, d.data)
 	if err != nil {
 		return nil, err
 	}
-	return usages(ctx, &ledgers{shelf: s, all: map[string]*ledger{}}, compile(doc, "", nil), namespaces)
+	return usages(ctx, &ledgers{storage: s, all: map[string]*ledger{}}, compile(doc, "", nil), namespaces)
 }
 
 // Retention runs a retention job in the process that serves the registry.

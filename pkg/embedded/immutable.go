@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 // mayMove refuses to make an immutable tag name another digest, or none.
@@ -13,7 +15,7 @@ func (p *passage) mayMove(ctx context.Context, tag string, to digest.Digest) err
 	if rule == "" {
 		return nil
 	}
-	is, _, err := p.shelf.tag(ctx, p.repository, tag)
+	is, err := p.storage.Tag(ctx, p.repository, tag)
 	switch {
 	case err != nil:
 		return err
@@ -31,7 +33,7 @@ func (p *passage) mayRemove(ctx context.Context, d digest.Digest) error {
 	if len(p.policy.fixed) == 0 {
 		return nil
 	}
-	tags, err := p.shelf.tags(ctx, p.repository)
+	tags, err := p.storage.Tags(ctx, p.repository)
 	if err != nil {
 		return err
 	}
@@ -41,11 +43,11 @@ func (p *passage) mayRemove(ctx context.Context, d digest.Digest) error {
 		if rule == "" {
 			continue
 		}
-		is, _, err := p.shelf.tag(ctx, p.repository, tag)
+		is, err := p.storage.Tag(ctx, p.repository, tag)
 		if err != nil {
 			return err
 		}
-		part, err := p.shelf.consistsOf(ctx, is, d, seen)
+		part, err := consistsOf(ctx, p.storage, is, d, seen)
 		if err != nil {
 			return err
 		}
@@ -58,20 +60,20 @@ func (p *passage) mayRemove(ctx context.Context, d digest.Digest) error {
 
 // consistsOf reports whether a digest is the manifest, or one that it names or
 // whose children do. What was seen is not looked at again.
-func (s *shelf) consistsOf(ctx context.Context, manifest, d digest.Digest, seen map[digest.Digest]bool) (bool, error) {
+func consistsOf(ctx context.Context, s *storage.Storage, manifest, d digest.Digest, seen map[digest.Digest]bool) (bool, error) {
 	if manifest == d || manifest == "" || seen[manifest] {
 		return manifest == d, nil
 	}
 	seen[manifest] = true
-	refs, err := s.manifest(ctx, manifest)
+	m, _, err := s.ReadManifest(ctx, manifest)
 	if err != nil {
 		return false, err
 	}
-	if slices.Contains(refs.blobs, d) {
+	if slices.Contains(m.Contents(), d) {
 		return true, nil
 	}
-	for _, c := range refs.children {
-		if part, err := s.consistsOf(ctx, c, d, seen); part || err != nil {
+	for _, c := range m.Children() {
+		if part, err := consistsOf(ctx, s, c, d, seen); part || err != nil {
 			return part, err
 		}
 	}

@@ -2,11 +2,7 @@ package embedded
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 const (
@@ -40,7 +38,7 @@ type metrics struct {
 	storageBytes *storageSize
 }
 
-func newMetrics(data string) *metrics {
+func newMetrics(s *storage.Storage) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Name: name, Help: help})
 	}
@@ -56,7 +54,7 @@ func newMetrics(data string) *metrics {
 		pulls:        vector("pulls_total", "Manifests pulled, by the namespace that decides for the repository.", "namespace"),
 		limited:      vector("limited_total", "Requests refused by a limit.", "by"),
 		auditErrors:  counter("audit_errors_total", "Lines of the audit log that could not be written."),
-		storageBytes: newStorageSize(data),
+		storageBytes: newStorageSize(s),
 	}
 	m.registered.MustRegister(m.requests, m.received, m.sent, m.pushes, m.pulls, m.limited, m.auditErrors,
 		m.storageBytes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -87,14 +85,14 @@ func (r *Registry) serveMetrics(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// storageSize measures the blobs on disk when it is asked, at most once in
+// storageSize measures the blobs when it is asked, at most once in
 // measured, and not while it is being scraped for longer than measuring.
 type storageSize struct {
-	dir  string
-	desc *prometheus.Desc
-	ctx  context.Context //nolint:containedctx // ends with the registry
-	end  context.CancelFunc
-	work sync.WaitGroup
+	storage *storage.Storage
+	desc    *prometheus.Desc
+	ctx     context.Context //nolint:containedctx // ends with the registry
+	end     context.CancelFunc
+	work    sync.WaitGroup
 
 	mu     sync.Mutex
 	bytes  int64
@@ -102,12 +100,12 @@ type storageSize struct {
 	closed chan struct{} // by the measurement under way; nil without one
 }
 
-func newStorageSize(data string) *storageSize {
+func newStorageSize(s *storage.Storage) *storageSize {
 	ctx, end := context.WithCancel(context.Background())
 	return &storageSize{
-		dir:  filepath.Join(data, "docker", "registry", "v2", "blobs"),
-		desc: prometheus.NewDesc("ocisync_storage_bytes", "Bytes of the blobs on disk, up to five minutes ago.", nil, nil),
-		ctx:  ctx, end: end,
+		storage: s,
+		desc:    prometheus.NewDesc("ocisync_storage_bytes", "Bytes of the blobs stored, up to five minutes ago.", nil, nil),
+		ctx:     ctx, end: end,
 	}
 }
 
@@ -142,7 +140,7 @@ func (s *storageSize) start() <-chan struct{} {
 	done := make(chan struct{})
 	s.closed = done
 	s.work.Go(func() {
-		bytes, err := blobBytes(s.ctx, s.dir)
+		bytes, err := s.storage.BlobBytes(s.ctx)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err == nil {
@@ -160,27 +158,4 @@ func (s *storageSize) close() error {
 	s.mu.Unlock()
 	s.work.Wait()
 	return nil
-}
-
-func blobBytes(ctx context.Context, dir string) (total int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, fs.ErrNotExist) { // nothing pushed yet, or just collected
-			return nil
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			total += info.Size()
-		}
-		return err
-	})
-	return total, err
 }

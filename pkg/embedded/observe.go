@@ -13,68 +13,6 @@ import (
 // how long the whole takes is up to it.
 const stall = 5 * time.Minute
 
-// target is what a request is about, by its path alone.
-type target struct {
-	of         string // manifest, blob, upload, tags, referrers, catalog, base, admin, metrics or ""
-	repository string
-	reference  string // tag or digest
-}
-
-func targetOf(path string) target {
-	rest, content := strings.CutPrefix(path, "/v2/")
-	switch {
-	case path == "/v2" || path == "/v2/":
-		return target{of: "base"}
-	case path == "/v2/_catalog":
-		return target{of: "catalog"}
-	case path == metricsPath:
-		return target{of: "metrics"}
-	case strings.HasPrefix(path, adminPath):
-		return target{of: "admin"}
-	case !content:
-		return target{}
-	}
-	if name, ok := strings.CutSuffix(rest, "/tags/list"); ok {
-		return target{of: "tags", repository: name}
-	}
-	for _, p := range []struct{ between, of string }{
-		{"/manifests/", "manifest"}, {"/referrers/", "referrers"}, {"/blobs/uploads/", "upload"}, {"/blobs/", "blob"},
-	} {
-		i := strings.LastIndex(rest, p.between)
-		if i < 0 {
-			continue
-		}
-		reference := rest[i+len(p.between):]
-		if strings.Contains(reference, "/") {
-			continue
-		}
-		if p.of == "upload" { // an upload's name is no reference
-			reference = ""
-		}
-		return target{p.of, rest[:i], reference}
-	}
-	return target{}
-}
-
-// action names what a request does, as the audit log does.
-func (t target) action(method string) string {
-	switch {
-	case t.of == "admin" || t.of == "metrics":
-		return "admin"
-	case t.of == "base":
-		return "login"
-	case t.repository == "":
-		return "list"
-	case t.of == "upload":
-		return "push"
-	case method == http.MethodGet || method == http.MethodHead:
-		return "pull"
-	case method == http.MethodDelete:
-		return "delete"
-	}
-	return "push"
-}
-
 // record is what is noted of one request while it is answered.
 type record struct {
 	target  target
@@ -115,14 +53,14 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if err := r.admit(q); err != nil {
 		login(out, q, err)
 	} else {
-		r.route(out, q)
+		r.route(out, q, rec.target)
 	}
 	done = true
 }
 
 // admit holds an address to its limit.
 func (r *Registry) admit(q *http.Request) error {
-	if q.Context().Value(selfKey{}) != nil || q.URL.Path == "/healthz" {
+	if q.Context().Value(selfKey{}) != nil || recordOf(q).target.of == "health" {
 		return nil
 	}
 	err := r.addresses.take(clientOf(q))

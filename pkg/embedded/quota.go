@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -37,9 +38,9 @@ func (e *quotaError) Error() string {
 
 // ledgers holds a ledger for each namespace with a quota that was asked for.
 type ledgers struct {
-	shelf *shelf
-	mu    sync.Mutex
-	all   map[string]*ledger
+	storage *storage.Storage
+	mu      sync.Mutex
+	all     map[string]*ledger
 }
 
 // of returns the namespace's ledger, counted, or nil with make false where
@@ -105,7 +106,7 @@ func (l *ledger) forget() {
 
 // ready counts the namespace unless that was done for the same namespaces.
 // The caller holds the lock.
-func (l *ledger) ready(ctx context.Context, s *shelf, now *snapshot) error {
+func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) error {
 	if l.counted == now.names {
 		return nil
 	}
@@ -124,8 +125,8 @@ func (l *ledger) ready(ctx context.Context, s *shelf, now *snapshot) error {
 	return nil
 }
 
-func (l *ledger) count(ctx context.Context, s *shelf, now *snapshot) error {
-	names, err := s.repositories(ctx, l.namespace)
+func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) error {
+	names, err := s.Repositories(ctx, l.namespace)
 	if err != nil {
 		return err
 	}
@@ -134,20 +135,22 @@ func (l *ledger) count(ctx context.Context, s *shelf, now *snapshot) error {
 		if !belongs(now.rules, l.namespace, name) {
 			continue
 		}
-		links, err := s.links(ctx, name, layerLinks)
+		layers, err := s.Layers(ctx, name)
 		if err != nil {
 			return err
 		}
-		for _, d := range links {
+		for _, d := range storage.Targets(layers) {
 			if n, ok, err := l.sizeOf(ctx, s, d); err != nil {
 				return err
 			} else if ok {
 				l.link(name, d, n)
 			}
 		}
-		if manifests[name], err = s.links(ctx, name, manifestLinks); err != nil {
+		links, err := s.Manifests(ctx, name)
+		if err != nil {
 			return err
 		}
+		manifests[name] = storage.Targets(links)
 	}
 	for name, list := range manifests {
 		for _, d := range list {
@@ -158,21 +161,22 @@ func (l *ledger) count(ctx context.Context, s *shelf, now *snapshot) error {
 			if !ok {
 				continue
 			}
-			refs, err := s.manifest(ctx, d)
+			m, _, err := s.ReadManifest(ctx, d)
 			if err != nil {
 				return err
 			}
-			l.manifest(name, d, l.items(d, n, refs))
+			l.manifest(name, d, l.items(d, n, m.Contents()))
 		}
 	}
 	return nil
 }
 
-func (l *ledger) sizeOf(ctx context.Context, s *shelf, d digest.Digest) (int64, bool, error) {
+func (l *ledger) sizeOf(ctx context.Context, s *storage.Storage, d digest.Digest) (int64, bool, error) {
 	if b := l.blobs[d]; b != nil {
 		return b.size, true, nil
 	}
-	return s.size(ctx, d)
+	b, ok, err := s.Blob(ctx, d)
+	return b.Size, ok, err
 }
 
 // item is what a manifest counts.
@@ -181,11 +185,11 @@ type item struct {
 	size   int64
 }
 
-// items is what a manifest counts: itself and the blobs it names as far as the
+// items is what a manifest counts: itself and the contents it names as far as the
 // namespace has them.
-func (l *ledger) items(d digest.Digest, size int64, refs references) []item {
+func (l *ledger) items(d digest.Digest, size int64, contents []digest.Digest) []item {
 	out := []item{{d, size}}
-	for _, r := range refs.blobs {
+	for _, r := range contents {
 		if b := l.blobs[r]; b != nil && r != d {
 			out = append(out, item{r, b.size})
 		}
@@ -347,7 +351,7 @@ func (s *ledgers) usage(ctx context.Context, now *snapshot, namespace string) (U
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.ready(ctx, s.shelf, now); err != nil {
+	if err := l.ready(ctx, s.storage, now); err != nil {
 		return u, err
 	}
 	u.Used, u.Waiting = schema.Size(l.used), schema.Size(l.waiting)

@@ -152,7 +152,7 @@ func TestReferrersNeedTheRightToPull(t *testing.T) {
 		{"dev", path, 200}, {"root", path, 200}, {"other", path, 403}, {"", path, 401},
 		{"dev", "/v2/b/x/referrers/" + subject.String(), 403},
 		{"dev", "/v2/a/x/referrers/latest", 400},
-		{"dev", "/v2/a/x/referrers/sha256:..%2f..", 400},
+		{"dev", "/v2/a/x/referrers/sha256:..%2f..", 404},
 	} {
 		if resp, _ := s.request(t, "GET", tt.user, tt.path, "", nil); resp.StatusCode != tt.want {
 			t.Errorf("%q GET %s: %d, want %d", tt.user, tt.path, resp.StatusCode, tt.want)

@@ -30,10 +30,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/distribution/distribution/v3"
 	"github.com/distribution/distribution/v3/registry/handlers"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 // Options say how a registry is run.
@@ -75,9 +75,8 @@ type Registry struct {
 	addresses *limiter[netip.Addr]
 	failures  *limiter[netip.Addr]
 	app       *handlers.App
-	content   distribution.Namespace
+	storage   *storage.Storage
 	guard     *guard
-	tree      tree
 	gate      *gate
 	jobs      *scheduler
 	listener  net.Listener // nil without Options.Listen
@@ -144,7 +143,10 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		limits = *o.Limits
 	}
 	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
-	r.metrics = newMetrics(data)
+	if r.storage, err = storage.Open(ctx, data); err != nil {
+		return nil, err
+	}
+	r.metrics = newMetrics(r.storage)
 	undo = append(undo, r.metrics.storageBytes.close)
 	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })
 	undo = append(undo, r.audit.close)
@@ -153,16 +155,12 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		return nil, err
 	}
 	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL }, r.metrics)
-	if r.app, err = newApp(context.WithoutCancel(ctx), data, true); err != nil {
+	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, true); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.app.Shutdown)
-	r.tree = tree{storageDriver(data)}
 	r.jobs = newScheduler(data, r.logger, r.jobList)
-	if r.content, err = content(ctx, data); err != nil {
-		return nil, err
-	}
-	if r.guard, err = openGuard(ctx, data, r.store, r.logger); err != nil {
+	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.guard.close)

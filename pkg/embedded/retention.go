@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/pkg/retention"
 )
 
@@ -118,7 +119,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 			p.leave()
 		}
 	}
-	j := &retentionJob{shelf: r.guard.shelf, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock}
+	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock}
 	report, err := j.run(ctx, o)
 	if !o.DryRun && len(report.Untagged) > 0 {
 		r.guard.ledgers.forget()
@@ -150,7 +151,7 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 	if err != nil {
 		return RetentionReport{}, err
 	}
-	s, err := openShelf(ctx, d.data)
+	s, err := storage.Open(ctx, d.data)
 	if err != nil {
 		return RetentionReport{}, err
 	}
@@ -161,7 +162,7 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 	}
 	now := compile(doc, "", nil)
 	j := &retentionJob{
-		shelf: s, times: t, logger: logger,
+		storage: s, times: t, logger: logger,
 		state: func() *snapshot { return now },
 		lock:  func(string) func() { return func() {} },
 	}
@@ -174,14 +175,14 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 
 // retentionJob is one run.
 type retentionJob struct {
-	shelf  *shelf
-	times  *times
-	state  func() *snapshot
-	logger *slog.Logger
-	lock   func(repository string) (unlock func())
-	dry    bool
-	now    time.Time
-	report RetentionReport
+	storage *storage.Storage
+	times   *times
+	state   func() *snapshot
+	logger  *slog.Logger
+	lock    func(repository string) (unlock func())
+	dry     bool
+	now     time.Time
+	report  RetentionReport
 }
 
 func (j *retentionJob) run(ctx context.Context, o RetentionOptions) (RetentionReport, error) {
@@ -200,7 +201,7 @@ func (j *retentionJob) run(ctx context.Context, o RetentionOptions) (RetentionRe
 		if !at.policies[n].retained || len(o.Namespaces) > 0 && !slices.Contains(o.Namespaces, n) {
 			continue
 		}
-		names, err := j.shelf.repositories(ctx, n)
+		names, err := j.storage.Repositories(ctx, n)
 		if err != nil {
 			return j.report, fmt.Errorf("listing the repositories of namespace %s: %w", n, err)
 		}
@@ -292,7 +293,7 @@ func (j *retentionJob) batch(ctx context.Context, namespace, name string, failed
 }
 
 func (j *retentionJob) remove(ctx context.Context, t *TagReport) {
-	if err := j.shelf.untag(ctx, t.Repository, t.Tag); err != nil {
+	if err := j.storage.RemoveTag(ctx, t.Repository, t.Tag); err != nil {
 		t.Error = err.Error()
 		j.report.Failed++
 		j.logger.Error("retention could not remove a tag", "repository", t.Repository, "tag", t.Tag, "error", err)
@@ -303,18 +304,22 @@ func (j *retentionJob) remove(ctx context.Context, t *TagReport) {
 }
 
 func (j *retentionJob) judge(ctx context.Context, namespace, name string, p policy) ([]TagReport, error) {
-	list, err := j.shelf.tags(ctx, name)
+	list, err := j.storage.Tags(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	var found []TagReport
 	var tags []retention.Tag
 	for _, tag := range list {
-		d, linked, err := j.shelf.tag(ctx, name, tag)
+		d, err := j.storage.Tag(ctx, name, tag)
 		if err != nil {
 			return nil, err
 		}
-		if d == "" {
+		linked, there, err := j.storage.TagMade(ctx, name, tag)
+		if err != nil {
+			return nil, err
+		}
+		if d == "" || !there {
 			continue // deleted meanwhile
 		}
 		s := j.times.of(name, tag, d, linked)
@@ -349,7 +354,7 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.
 	for _, d := range loose {
 		m := ManifestReport{Repository: name, Digest: d}
 		if !j.dry {
-			if err := j.shelf.unlinkManifest(ctx, name, d); err != nil {
+			if err := j.storage.RemoveManifest(ctx, name, d); err != nil {
 				m.Error = err.Error()
 				j.report.Failed++
 			}
@@ -361,10 +366,10 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.
 }
 
 func (j *retentionJob) tagged(ctx context.Context, name string) ([]digest.Digest, error) {
-	tags, err := j.shelf.tags(ctx, name)
+	tags, err := j.storage.Tags(ctx, name)
 	var out []digest.Digest
 	for _, tag := range tags {
-		d, _, err := j.shelf.tag(ctx, name, tag)
+		d, err := j.storage.Tag(ctx, name, tag)
 		if err != nil {
 			return nil, err
 		}
@@ -376,20 +381,20 @@ func (j *retentionJob) tagged(ctx context.Context, name string) ([]digest.Digest
 // loose lists the manifests, older than the grace period, that neither the
 // given ones, nor what they are made of, nor what refers to those, contain.
 func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Digest) ([]digest.Digest, error) {
-	all, err := j.shelf.links(ctx, name, manifestLinks)
+	all, err := j.storage.Manifests(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	refs := map[digest.Digest]references{}
+	children := map[digest.Digest][]digest.Digest{}
 	referrers := map[digest.Digest][]digest.Digest{}
-	for _, d := range all {
-		r, err := j.shelf.manifest(ctx, d)
+	for _, l := range all {
+		m, _, err := j.storage.ReadManifest(ctx, l.Target)
 		if err != nil {
 			return nil, err
 		}
-		refs[d] = r
-		if r.subject != "" {
-			referrers[r.subject] = append(referrers[r.subject], d)
+		children[l.Target] = m.Children()
+		if subject := m.About(); subject != "" {
+			referrers[subject] = append(referrers[subject], l.Target)
 		}
 	}
 	reached := map[digest.Digest]bool{}
@@ -400,16 +405,12 @@ func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Dig
 			continue
 		}
 		reached[d] = true
-		next = append(append(next, refs[d].children...), referrers[d]...)
+		next = append(append(next, children[d]...), referrers[d]...)
 	}
 	var out []digest.Digest
-	for _, d := range all {
-		at, there, err := j.shelf.linked(ctx, name, manifestLinks, d)
-		if err != nil {
-			return nil, err
-		}
-		if there && !reached[d] && j.now.Sub(at) > untaggedGrace {
-			out = append(out, d)
+	for _, l := range all {
+		if !reached[l.Target] && j.now.Sub(l.Made) > untaggedGrace {
+			out = append(out, l.Name)
 		}
 	}
 	return out, nil

@@ -2,11 +2,13 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 // finding is what is to go from one repository.
@@ -14,10 +16,13 @@ type finding struct {
 	tags      []string // fallback tags without their subject
 	manifests []doomed
 	layers    []digest.Digest // links of blobs
-	stale     []string        // notes of referrers that are gone
+	stale     []note          // of referrers that are gone
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
 }
+
+// note is where a referrer was noted; without a digest, all of its subject.
+type note struct{ subject, digest digest.Digest }
 
 // doomed is a manifest to go.
 type doomed struct {
@@ -79,7 +84,7 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 	}
 	s.live()
 	f := s.judge()
-	_, listed, err := c.tree.stat(ctx, c.tree.manifests(repo))
+	listed, err := c.storage.Listed(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
@@ -100,67 +105,61 @@ func (s *scanner) young(d digest.Digest, made time.Time) bool {
 }
 
 func (s *scanner) readManifests(ctx context.Context) error {
-	t := s.c.tree
-	links, err := t.links(ctx, t.revisions(s.repo))
+	links, err := s.c.storage.Manifests(ctx, s.repo)
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		n := &node{made: l.made, target: l.target}
-		s.nodes[l.name] = n
-		b, ok, err := t.content(ctx, l.target, maxManifest)
+		n := &node{made: l.Made, target: l.Target}
+		s.nodes[l.Name] = n
+		m, ok, err := s.c.storage.ReadManifest(ctx, l.Target)
 		if err != nil {
-			return fmt.Errorf("manifest %s: %w", l.name, err)
+			return fmt.Errorf("manifest %s: %w", l.Name, err)
 		}
 		if !ok { // lost: it needs nothing
 			continue
 		}
-		m, known := parseManifest(b)
-		if !known {
+		if !m.Known() {
 			s.unknown = true
 			continue
 		}
-		n.subject, n.index, n.blobs = m.subject(), m.index(), m.contents()
-		for _, child := range m.Manifests {
-			n.children = append(n.children, child.Digest)
-		}
+		n.subject, n.index, n.blobs, n.children = m.About(), m.Index(), m.Contents(), m.Children()
 		if n.subject != "" {
-			s.about[n.subject] = append(s.about[n.subject], l.name)
+			s.about[n.subject] = append(s.about[n.subject], l.Name)
 		}
 	}
 	return nil
 }
 
 func (s *scanner) readTags(ctx context.Context) error {
-	t := s.c.tree
-	names, err := t.list(ctx, t.tags(s.repo))
+	t := s.c.storage
+	names, err := t.Tags(ctx, s.repo)
 	if err != nil {
 		return err
 	}
 	s.tags = len(names)
 	for _, name := range names {
-		at := path.Join(t.tag(s.repo, name), "current", "link")
-		current, _, err := t.follow(ctx, at)
-		if err != nil {
-			return fmt.Errorf("tag %s: %w", name, err)
+		current, err := t.Tag(ctx, s.repo, name)
+		if err != nil && !errors.Is(err, storage.ErrDamaged) { // a tag of nothing stays
+			return err
 		}
-		former, err := t.digests(ctx, path.Join(t.tag(s.repo, name), "index"))
+		former, err := t.TagHistory(ctx, s.repo, name)
 		if err != nil {
 			return fmt.Errorf("tag %s: %w", name, err)
 		}
 		for _, d := range former {
 			s.history[d] = append(s.history[d], name)
 		}
-		subject := fallbackSubject(name)
+		subject := storage.FallbackSubject(name)
 		if n := s.nodes[current]; subject == "" || n != nil && !n.index {
 			s.tagged[current] = true
 			continue
 		}
-		f, ok, err := t.stat(ctx, at)
+		made, ok, err := t.TagMade(ctx, s.repo, name)
 		if err != nil {
 			return fmt.Errorf("tag %s: %w", name, err)
 		}
-		s.fallbacks[name] = fallback{subject, current, !ok || s.c.young(f.modified)}
+		s.fallbacks[name] = fallback{subject, current, !ok || s.c.young(made)}
 		s.lists[subject] = append(s.lists[subject], current)
 		s.listed[current] = true
 		for _, d := range former {
@@ -234,17 +233,16 @@ func (s *scanner) judge() *finding {
 }
 
 func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
-	t := s.c.tree
-	links, err := t.links(ctx, t.layers(s.repo))
+	links, err := s.c.storage.Layers(ctx, s.repo)
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		if s.unknown || s.uses[l.name] || s.uses[l.target] || s.young(l.name, l.made) || s.young(l.target, l.made) {
-			s.uses[l.target] = true
+		if s.unknown || s.uses[l.Name] || s.uses[l.Target] || s.young(l.Name, l.Made) || s.young(l.Target, l.Made) {
+			s.uses[l.Target] = true
 			continue
 		}
-		f.layers = append(f.layers, l.name)
+		f.layers = append(f.layers, l.Name)
 	}
 	for d := range s.uses {
 		s.c.marked[d] = struct{}{}
@@ -253,13 +251,13 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 }
 
 func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
-	t := s.c.tree
-	subjects, err := t.digests(ctx, t.referrers(s.repo))
+	t := s.c.storage
+	subjects, err := t.Subjects(ctx, s.repo)
 	if err != nil {
 		return err
 	}
 	for _, subject := range subjects {
-		noted, err := t.digests(ctx, under(t.referrers(s.repo), subject))
+		noted, err := t.Noted(ctx, s.repo, subject)
 		if err != nil {
 			return err
 		}
@@ -267,11 +265,11 @@ func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
 		for _, d := range noted {
 			if s.nodes[d] == nil {
 				stale++
-				f.stale = append(f.stale, under(under(t.referrers(s.repo), subject), d))
+				f.stale = append(f.stale, note{subject, d})
 			}
 		}
 		if stale == len(noted) {
-			f.stale = append(f.stale, under(t.referrers(s.repo), subject))
+			f.stale = append(f.stale, note{subject: subject})
 		}
 	}
 	return nil

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 // timesOf opens the times of a data directory without the writer behind.
-func timesOf(t *testing.T, data string) (*times, *shelf) {
+func timesOf(t *testing.T, data string) (*times, *storage.Storage) {
 	t.Helper()
-	s, err := openShelf(t.Context(), data)
+	s, err := storage.Open(t.Context(), data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +41,7 @@ func writeAll(t *testing.T, path, text string) {
 func TestTimesFileIsWrittenAnewBeforeItGrowsLong(t *testing.T) {
 	data := t.TempDir()
 	d := digest.FromString("x")
-	writeAll(t, filepath.Join(data, storageRoot, "repositories/a/_manifests/tags/there/current/link"), d.String())
+	writeAll(t, filepath.Join(data, "docker/registry/v2/repositories/a/_manifests/tags/there/current/link"), d.String())
 	var lines strings.Builder
 	for i := range slackLines + 10 {
 		fmt.Fprintf(&lines, `{"r":"a","t":"there","d":%q,"p":%d}`+"\n", d, i+1)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 const (
@@ -118,7 +120,7 @@ func (t *times) line(k stampKey) timesLine {
 
 // openTimes reads what is known and writes behind what comes, until close.
 // The caller holds the directory's lock.
-func openTimes(ctx context.Context, t *times, s *shelf) error {
+func openTimes(ctx context.Context, t *times, s *storage.Storage) error {
 	if err := loadTimes(t); err != nil {
 		return err
 	}
@@ -142,7 +144,7 @@ func openTimes(ctx context.Context, t *times, s *shelf) error {
 }
 
 // close writes what is left.
-func (t *times) close(ctx context.Context, s *shelf) error {
+func (t *times) close(ctx context.Context, s *storage.Storage) error {
 	close(t.stop)
 	<-t.done
 	return t.flush(ctx, s)
@@ -150,7 +152,7 @@ func (t *times) close(ctx context.Context, s *shelf) error {
 
 // flush appends what is new, or writes the file anew where it has grown long.
 // On error what is new is kept for the next time.
-func (t *times) flush(ctx context.Context, s *shelf) error {
+func (t *times) flush(ctx context.Context, s *storage.Storage) error {
 	t.mu.Lock()
 	compact := t.lines > 2*t.count+slackLines
 	var keys []stampKey
@@ -232,15 +234,15 @@ func torn(f *os.File) bool {
 }
 
 // existing leaves out, and forgets, tags and digests that are no more.
-func (t *times) existing(ctx context.Context, s *shelf, keys []stampKey) []stampKey {
+func (t *times) existing(ctx context.Context, s *storage.Storage, keys []stampKey) []stampKey {
 	return slices.DeleteFunc(keys, func(k stampKey) bool {
 		var there bool
 		var err error
 		if d, bad := digest.Parse(k.reference); bad == nil {
-			_, there, err = s.linked(ctx, k.repository, manifestLinks, d)
+			_, there, err = s.Manifest(ctx, k.repository, d)
 		} else {
 			var d digest.Digest
-			d, _, err = s.tag(ctx, k.repository, k.reference)
+			d, err = s.Tag(ctx, k.repository, k.reference)
 			there = d != ""
 		}
 		if there || err != nil {

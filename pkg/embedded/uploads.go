@@ -53,16 +53,17 @@ func (p *passage) mount(rules *access.Rules) {
 }
 
 func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (int64, bool, error) {
-	if _, ok, err := p.shelf.linked(ctx, from, layerLinks, d); err != nil || !ok {
+	if _, ok, err := p.storage.Layer(ctx, from, d); err != nil || !ok {
 		return 0, false, err
 	}
-	return p.shelf.size(ctx, d)
+	b, ok, err := p.storage.Blob(ctx, d)
+	return b.Size, ok, err
 }
 
 func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, size int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.ready(ctx, p.shelf, p.at); err != nil {
+	if err := l.ready(ctx, p.storage, p.at); err != nil {
 		return err
 	}
 	return l.beginBlob(p.policy.limit, d, size)
@@ -85,10 +86,10 @@ func (p *passage) patch() {
 // arrived returns how much of the upload there is.
 func (p *passage) arrived(l *ledger) (int64, bool) {
 	ctx := context.WithoutCancel(p.q.Context())
-	came, err := p.shelf.uploaded(ctx, p.repository, p.upload)
+	came, err := p.storage.Uploaded(ctx, p.repository, p.upload)
 	if err == nil {
 		l.mu.Lock()
-		err = l.ready(ctx, p.shelf, p.at)
+		err = l.ready(ctx, p.storage, p.at)
 		l.mu.Unlock()
 	}
 	if err != nil {
@@ -134,7 +135,7 @@ func (p *passage) bound(l *ledger, came int64) {
 // abandon removes an upload that was refused. What stays behind is purged
 // after a week.
 func (p *passage) abandon() {
-	p.shelf.dropUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload) //nolint:errcheck // purged later
+	p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload) //nolint:errcheck // purged later
 }
 
 // continues reports whether a part of an upload may be part of a blob that the
@@ -211,8 +212,8 @@ func (p *passage) commit() {
 		if is, err := digest.Parse(p.w.Header().Get("Docker-Content-Digest")); err == nil {
 			stored = is // of another algorithm than the client's
 		}
-		if n, ok, err := p.shelf.size(ctx, stored); err == nil && ok {
-			size = n
+		if b, ok, err := p.storage.Blob(ctx, stored); err == nil && ok {
+			size = b.Size
 		}
 	}
 	l.endBlob(p.repository, d, stored, size)

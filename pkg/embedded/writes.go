@@ -5,44 +5,29 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"regexp"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
-
-// place is what a request below /v2/ is about.
-type place struct{ repository, what, rest string }
-
-// The last such word decides: names of repositories may hold them too.
-var contentPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/(.*)$`)
-
-func placeOf(path string) place {
-	m := contentPath.FindStringSubmatch(path)
-	if m == nil {
-		return place{}
-	}
-	return place{m[1], m[2], m[3]}
-}
 
 // routeContent answers what Distribution does not, and leads what changes content
 // through the gate.
 func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit, next http.Handler) {
-	t := placeOf(q.URL.Path)
-	if t.what == "referrers" {
-		r.serveReferrers(w, q, v, t)
+	if v.of == "referrers" {
+		r.serveReferrers(w, q, v)
 		return
 	}
-	p := r.gate.pass(t.repository)
+	p := r.gate.pass(v.repository)
 	defer p.leave()
 	switch q.Method {
 	case http.MethodOptions:
 	case http.MethodGet, http.MethodHead:
 		// by these a client learns what it need not push
-		asks := t.what == "manifests" || t.what == "blobs" && q.Method == http.MethodHead
-		if !asks || !v.who.may(v.rules, schema.Push, t.repository) {
+		asks := v.of == "manifest" || v.of == "blob" && q.Method == http.MethodHead
+		if !asks || !v.who.may(v.rules, schema.Push, v.repository) {
 			break
 		}
 		p.reads = true
@@ -55,9 +40,8 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		}
 		q = q.WithContext(q.Context())
 		q.Body = gatedBody{q.Body, p}
-		if t.what == "manifests" && q.Method == http.MethodPut && v.who.may(v.rules, schema.Push, t.repository) {
-			r.putManifest(w, q, t, next)
-			return
+		if v.of == "manifest" && q.Method == http.MethodPut && v.who.may(v.rules, schema.Push, v.repository) {
+			w = r.readManifest(w, q, v)
 		}
 	default:
 		p.enter()
@@ -92,10 +76,19 @@ func (w *seen) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// putManifest stores a manifest and, where it has a subject, its place among
-// the subject's referrers, before the client is told.
-func (r *Registry) putManifest(w http.ResponseWriter, q *http.Request, t place, next http.Handler) {
-	body, err := io.ReadAll(io.LimitReader(q.Body, maxManifest+1))
+// pushed is a manifest that a request pushes, read whole before anything is
+// done about it.
+type pushed struct {
+	body     []byte
+	manifest storage.Manifest // not Known where it is none
+}
+
+// readManifest reads the manifest that a request pushes, into the visit unless
+// Distribution would not take it, and lets its body be read again. Where it has
+// a subject, the answer notes its place among the subject's referrers before
+// the client is told.
+func (r *Registry) readManifest(w http.ResponseWriter, q *http.Request, v *visit) http.ResponseWriter {
+	body, err := io.ReadAll(io.LimitReader(q.Body, storage.MaxManifest+1))
 	rest := io.Reader(q.Body)
 	if err != nil {
 		rest = failing{err}
@@ -104,16 +97,21 @@ func (r *Registry) putManifest(w http.ResponseWriter, q *http.Request, t place, 
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(body), rest), q.Body}
-	if m, ok := parseManifest(body); ok && err == nil && len(body) <= maxManifest && m.subject() != "" {
-		media, _, err := mime.ParseMediaType(q.Header.Get("Content-Type"))
-		if err != nil {
-			media = m.MediaType
-		}
-		w = &withSubject{ResponseWriter: w, registry: r, request: q, repository: t.repository, manifest: m, media: media, size: int64(len(body))}
+	if err != nil || len(body) > storage.MaxManifest {
+		return w
 	}
-	next.ServeHTTP(w, q)
+	v.pushed = &pushed{body, storage.ParseManifest(body)}
+	if v.pushed.manifest.About() == "" {
+		return w
+	}
+	media, _, err := mime.ParseMediaType(q.Header.Get("Content-Type"))
+	if err != nil {
+		media = v.pushed.manifest.MediaType
+	}
+	return &withSubject{ResponseWriter: w, registry: r, request: q, repository: v.repository, pushed: v.pushed, media: media}
 }
 
+// failing repeats the error at which reading a body ended.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
@@ -124,9 +122,8 @@ type withSubject struct {
 	registry   *Registry
 	request    *http.Request
 	repository string
-	manifest   manifest
+	pushed     *pushed
 	media      string
-	size       int64
 	replaced   bool
 }
 
@@ -139,10 +136,10 @@ func (w *withSubject) WriteHeader(status int) {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
-	subject := w.manifest.subject()
+	subject := w.pushed.manifest.About()
 	d, err := digest.Parse(w.Header().Get("Docker-Content-Digest"))
 	if err == nil {
-		err = w.registry.tree.addReferrer(w.request.Context(), w.repository, subject, w.manifest.descriptor(w.media, d, w.size))
+		err = w.registry.storage.AddReferrer(w.request.Context(), w.repository, subject, w.pushed.manifest.Descriptor(w.media, d, int64(len(w.pushed.body))))
 	}
 	if err != nil {
 		w.replaced = true

@@ -1,0 +1,116 @@
+package storage
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// MaxManifest is what Distribution takes for a manifest, in bytes.
+const MaxManifest = 4 << 20
+
+// Manifest is what ocisync needs of a manifest or index, of any of the formats
+// there have been.
+type Manifest struct {
+	MediaType    string                 `json:"mediaType"`
+	ArtifactType string                 `json:"artifactType"`
+	Config       *imagespec.Descriptor  `json:"config"`
+	Layers       []imagespec.Descriptor `json:"layers"`
+	Blobs        []imagespec.Descriptor `json:"blobs"` // of an artifact manifest, a format that was given up
+	Manifests    []imagespec.Descriptor `json:"manifests"`
+	Subject      *imagespec.Descriptor  `json:"subject"`
+	Annotations  map[string]string      `json:"annotations"`
+	FSLayers     []struct {
+		BlobSum digest.Digest `json:"blobSum"`
+	} `json:"fsLayers"` // of Docker's first format
+}
+
+// ParseManifest reads a manifest. What is none of the formats is not Known.
+func ParseManifest(b []byte) Manifest {
+	var m Manifest
+	if json.Unmarshal(b, &m) != nil || !m.Known() {
+		return Manifest{}
+	}
+	return m
+}
+
+// Known reports whether the manifest is of one of the formats: of another it
+// cannot be told what it needs.
+func (m Manifest) Known() bool {
+	return m.Config != nil || m.Layers != nil || m.Blobs != nil || m.Manifests != nil || m.FSLayers != nil
+}
+
+// Index reports whether it lists manifests, and thus can be what clients of a
+// registry without the referrers API keep under a fallback tag.
+func (m Manifest) Index() bool { return m.Manifests != nil }
+
+// About is the digest of the manifest's subject, "" without one.
+func (m Manifest) About() digest.Digest {
+	if m.Subject == nil || m.Subject.Digest.Validate() != nil {
+		return ""
+	}
+	return m.Subject.Digest
+}
+
+// Contents are the blobs a manifest is made of, sorted, each once.
+func (m Manifest) Contents() []digest.Digest {
+	var out []digest.Digest
+	if m.Config != nil {
+		out = append(out, m.Config.Digest)
+	}
+	for _, l := range slices.Concat(m.Layers, m.Blobs) {
+		out = append(out, l.Digest)
+	}
+	for _, l := range m.FSLayers {
+		out = append(out, l.BlobSum)
+	}
+	return valid(out)
+}
+
+// Children are the manifests that an index lists, sorted, each once.
+func (m Manifest) Children() []digest.Digest {
+	out := make([]digest.Digest, len(m.Manifests))
+	for i, c := range m.Manifests {
+		out[i] = c.Digest
+	}
+	return valid(out)
+}
+
+func valid(list []digest.Digest) []digest.Digest {
+	list = slices.DeleteFunc(list, func(d digest.Digest) bool { return d.Validate() != nil })
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// Descriptor is what a list of referrers says of the manifest.
+func (m Manifest) Descriptor(media string, d digest.Digest, size int64) imagespec.Descriptor {
+	out := imagespec.Descriptor{MediaType: media, Digest: d, Size: size, ArtifactType: m.ArtifactType, Annotations: m.Annotations}
+	if out.ArtifactType == "" && m.Config != nil {
+		out.ArtifactType = m.Config.MediaType
+	}
+	return out
+}
+
+var fallbackTag = regexp.MustCompile(`^(sha256|sha384|sha512)-([0-9a-f]+)$`)
+
+// FallbackSubject is the subject that a tag of the referrers fallback scheme
+// names, by the OCI distribution specification; "" for any other tag.
+func FallbackSubject(tag string) digest.Digest {
+	m := fallbackTag.FindStringSubmatch(tag)
+	if m == nil {
+		return ""
+	}
+	d := digest.NewDigestFromEncoded(digest.Algorithm(m[1]), m[2])
+	if d.Validate() != nil {
+		return ""
+	}
+	return d
+}
+
+func fallbackName(subject digest.Digest) string {
+	return strings.Replace(subject.String(), ":", "-", 1)
+}

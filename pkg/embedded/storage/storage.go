@@ -1,0 +1,427 @@
+// Package storage is what the embedded registry stores, in the layout of a
+// stock Distribution: repositories with tags and links, and the blobs these
+// lead to. It looks at them without HTTP and removes them, and keeps which
+// manifests are about which, for which that layout has no place.
+//
+// Start with [Open]. What is asked about and is not there is no error.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/storage"
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/opencontainers/go-digest"
+)
+
+// ErrDamaged means that what is stored is not what Distribution writes.
+var ErrDamaged = errors.New("what is stored is damaged")
+
+// Storage is safe for concurrent use. What it removes, and what is pushed
+// meanwhile, the caller keeps apart.
+type Storage struct {
+	driver storagedriver.StorageDriver
+	ns     distribution.Namespace
+}
+
+// New looks at what a driver stores. It writes nothing.
+func New(ctx context.Context, driver storagedriver.StorageDriver) (*Storage, error) {
+	ns, err := storage.NewRegistry(ctx, driver)
+	if err != nil {
+		return nil, fmt.Errorf("opening the storage: %w", err)
+	}
+	return &Storage{driver, ns}, nil
+}
+
+// Driver is what Distribution is to store with.
+func (s *Storage) Driver() storagedriver.StorageDriver { return s.driver }
+
+// Link is a digest that a repository holds: its name there, the content it
+// stands for, and when it was last put there.
+type Link struct {
+	Name, Target digest.Digest
+	Made         time.Time
+}
+
+// Blob is what is known of content without reading it.
+type Blob struct {
+	Size int64 // bytes
+	Made time.Time
+}
+
+// pageSize is how many repositories are asked for at a time.
+const pageSize = 1000
+
+// Catalogue calls visit for each repository with manifests after the one named
+// last, in the storage's order, until visit returns false.
+func (s *Storage) Catalogue(ctx context.Context, last string, visit func(string) (bool, error)) error {
+	page := make([]string, pageSize)
+	for {
+		n, err := s.ns.Repositories(ctx, page, last)
+		end := errors.Is(err, io.EOF) || absent(err)
+		if err != nil && !end {
+			return fmt.Errorf("listing repositories: %w", err)
+		}
+		for _, name := range page[:n] {
+			if more, err := visit(name); err != nil || !more {
+				return err
+			}
+		}
+		if end || n == 0 {
+			return nil
+		}
+		last = page[n-1]
+	}
+}
+
+// Listed reports whether the catalogue has a repository.
+func (s *Storage) Listed(ctx context.Context, repo string) (bool, error) {
+	_, ok, err := s.stat(ctx, manifestsDir(repo))
+	return ok, err
+}
+
+// Repositories lists, sorted, those that are the name or lie below it, all for
+// "", those without a manifest too.
+func (s *Storage) Repositories(ctx context.Context, under string) ([]string, error) {
+	var out []string
+	for todo := []string{under}; len(todo) > 0; {
+		repo := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		names, err := s.list(ctx, inRepository(repo))
+		if err != nil {
+			return nil, err
+		}
+		if repo != "" && slices.ContainsFunc(names, special) {
+			out = append(out, repo)
+		}
+		for _, n := range names {
+			if !special(n) {
+				todo = append(todo, path.Join(repo, n))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Tags lists a repository's tags, sorted.
+func (s *Storage) Tags(ctx context.Context, repo string) ([]string, error) {
+	return s.list(ctx, tagsDir(repo))
+}
+
+// Tag returns what a tag names, "" where there is none. ErrDamaged: it names
+// nothing.
+func (s *Storage) Tag(ctx context.Context, repo, tag string) (digest.Digest, error) {
+	d, err := s.follow(ctx, tagLink(repo, tag))
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("tag %s of %s: %w; delete the tag and push it again", tag, repo, err)
+	}
+	return d, err
+}
+
+// TagMade returns when a tag was made to name what it does.
+func (s *Storage) TagMade(ctx context.Context, repo, tag string) (at time.Time, ok bool, err error) {
+	f, ok, err := s.stat(ctx, tagLink(repo, tag))
+	return f.Made, ok, err
+}
+
+// TagHistory lists what a tag is and was.
+func (s *Storage) TagHistory(ctx context.Context, repo, tag string) ([]digest.Digest, error) {
+	return s.digests(ctx, historyDir(repo, tag))
+}
+
+// Manifests lists the manifests of a repository, sorted by name.
+func (s *Storage) Manifests(ctx context.Context, repo string) ([]Link, error) {
+	return s.links(ctx, revisionsDir(repo))
+}
+
+// Manifest reports whether a repository has a manifest, and since when.
+func (s *Storage) Manifest(ctx context.Context, repo string, d digest.Digest) (at time.Time, ok bool, err error) {
+	f, ok, err := s.stat(ctx, linkIn(revisionsDir(repo), d))
+	return f.Made, ok, err
+}
+
+// Layers lists the blobs of a repository, sorted by name.
+func (s *Storage) Layers(ctx context.Context, repo string) ([]Link, error) {
+	return s.links(ctx, layersDir(repo))
+}
+
+// Layer reports whether a repository has a blob, and since when.
+func (s *Storage) Layer(ctx context.Context, repo string, d digest.Digest) (at time.Time, ok bool, err error) {
+	f, ok, err := s.stat(ctx, linkIn(layersDir(repo), d))
+	return f.Made, ok, err
+}
+
+// Targets are the contents that links lead to, sorted, each once.
+func Targets(links []Link) []digest.Digest {
+	out := make([]digest.Digest, len(links))
+	for i, l := range links {
+		out[i] = l.Target
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Blobs calls visit for every blob there is, whoever links to it.
+func (s *Storage) Blobs(ctx context.Context, visit func(digest.Digest) error) error {
+	algorithms, err := s.list(ctx, blobsDir)
+	if err != nil {
+		return err
+	}
+	for _, a := range algorithms {
+		prefixes, err := s.list(ctx, path.Join(blobsDir, a))
+		if err != nil {
+			return err
+		}
+		for _, p := range prefixes {
+			names, err := s.list(ctx, path.Join(blobsDir, a, p))
+			if err != nil {
+				return err
+			}
+			for _, n := range names {
+				d := digest.NewDigestFromEncoded(digest.Algorithm(a), n)
+				if d.Validate() != nil {
+					continue
+				}
+				if err := visit(d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Blob returns the size of a blob and when it was put; ok is false where it is
+// not there.
+func (s *Storage) Blob(ctx context.Context, d digest.Digest) (b Blob, ok bool, err error) {
+	return s.stat(ctx, blobData(d))
+}
+
+// BlobBytes measures all blobs.
+func (s *Storage) BlobBytes(ctx context.Context) (total int64, err error) {
+	err = s.driver.Walk(ctx, blobsDir, func(fi storagedriver.FileInfo) error {
+		if !fi.IsDir() {
+			total += fi.Size()
+		}
+		return ctx.Err()
+	})
+	if !absent(err) {
+		return total, err
+	}
+	if _, there, gone := s.stat(ctx, blobsDir); there || gone != nil {
+		return 0, err // blobs were removed meanwhile
+	}
+	return 0, nil // nothing pushed yet
+}
+
+// ReadManifest reads a stored manifest; false if it is absent. What is no
+// manifest, or larger than one, is one of an unknown format.
+func (s *Storage) ReadManifest(ctx context.Context, d digest.Digest) (Manifest, bool, error) {
+	b, ok, err := s.stat(ctx, blobData(d))
+	if err != nil || !ok || b.Size > MaxManifest {
+		return Manifest{}, ok, err
+	}
+	text, err := s.driver.GetContent(ctx, blobData(d))
+	if absent(err) {
+		return Manifest{}, false, nil
+	}
+	return ParseManifest(text), err == nil, err
+}
+
+// Uploaded returns how many bytes of an unfinished upload have arrived.
+func (s *Storage) Uploaded(ctx context.Context, repo, id string) (int64, error) {
+	f, _, err := s.stat(ctx, path.Join(uploadsDir(repo), id, "data"))
+	return f.Size, err
+}
+
+// RemoveUpload forgets an unfinished upload.
+func (s *Storage) RemoveUpload(ctx context.Context, repo, id string) error {
+	return s.remove(ctx, path.Join(uploadsDir(repo), id))
+}
+
+// RemoveTag removes a tag; what it names stays.
+func (s *Storage) RemoveTag(ctx context.Context, repo, tag string) error {
+	return s.remove(ctx, path.Join(tagsDir(repo), tag))
+}
+
+// RemoveFromTagHistory forgets that a tag once was a manifest.
+func (s *Storage) RemoveFromTagHistory(ctx context.Context, repo, tag string, d digest.Digest) error {
+	return s.remove(ctx, under(historyDir(repo, tag), d))
+}
+
+// RemoveManifest removes a manifest from a repository; its content stays.
+func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest) error {
+	return s.remove(ctx, under(revisionsDir(repo), d))
+}
+
+// RemoveLayer removes a blob from a repository; its content stays.
+func (s *Storage) RemoveLayer(ctx context.Context, repo string, d digest.Digest) error {
+	return s.remove(ctx, under(layersDir(repo), d))
+}
+
+// RemoveBlob removes content.
+func (s *Storage) RemoveBlob(ctx context.Context, d digest.Digest) error {
+	return s.remove(ctx, blobDir(d))
+}
+
+// Tidy takes a repository without manifests and tags out of the catalogue, and
+// removes what then is left of its directories. Blobs and an upload under way
+// stay.
+func (s *Storage) Tidy(ctx context.Context, repo string) error {
+	gone := []string{manifestsDir(repo), referrersDir(repo)}
+	layers, err := s.Layers(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if len(layers) == 0 {
+		gone = append(gone, layersDir(repo))
+	}
+	for _, dir := range gone {
+		if err := s.remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	for dir := uploadsDir(repo); dir != repositoriesDir; dir = path.Dir(dir) {
+		vacant, err := s.vacant(ctx, dir)
+		if err != nil || !vacant {
+			return err
+		}
+		if err := s.remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// absent reports whether an error says that there is no such file, or none
+// any more: a directory may be removed while it is listed.
+func absent(err error) bool {
+	missing := storagedriver.PathNotFoundError{}
+	other := storagedriver.Error{}
+	return errors.As(err, &missing) || errors.Is(err, fs.ErrNotExist) ||
+		errors.As(err, &other) && errors.Is(other.Detail, fs.ErrNotExist)
+}
+
+// list returns the names in a directory, sorted; none where it is absent. It
+// passes over names that no registry makes.
+func (s *Storage) list(ctx context.Context, dir string) ([]string, error) {
+	paths, err := s.driver.List(ctx, dir)
+	if absent(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range paths {
+		if storagedriver.PathRegexp.MatchString(p) {
+			names = append(names, path.Base(p))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// digests returns the digests that are directories below dir, sorted.
+func (s *Storage) digests(ctx context.Context, dir string) ([]digest.Digest, error) {
+	algorithms, err := s.list(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []digest.Digest
+	for _, a := range algorithms {
+		names, err := s.list(ctx, path.Join(dir, a))
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			if d := digest.NewDigestFromEncoded(digest.Algorithm(a), n); d.Validate() == nil {
+				out = append(out, d)
+			}
+		}
+	}
+	return out, nil
+}
+
+// stat reports false for what is absent.
+func (s *Storage) stat(ctx context.Context, name string) (Blob, bool, error) {
+	fi, err := s.driver.Stat(ctx, name)
+	if absent(err) {
+		return Blob{}, false, nil
+	}
+	if err != nil {
+		return Blob{}, false, err
+	}
+	return Blob{fi.Size(), fi.ModTime()}, true, nil
+}
+
+// links returns the links below a directory, sorted.
+func (s *Storage) links(ctx context.Context, dir string) ([]Link, error) {
+	names, err := s.digests(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []Link
+	for _, d := range names {
+		f, ok, err := s.stat(ctx, linkIn(dir, d))
+		if err != nil {
+			return nil, err
+		}
+		if !ok { // Distribution leaves the directory of a link it removes
+			continue
+		}
+		l := Link{d, d, f.Made}
+		if d.Algorithm() != digest.Canonical { // the content is stored by its canonical digest
+			switch target, err := s.follow(ctx, linkIn(dir, d)); {
+			case err != nil && !errors.Is(err, ErrDamaged):
+				return nil, err
+			case target != "":
+				l.Target = target
+			}
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// follow reads a link; "" if there is none. ErrDamaged: it leads nowhere.
+func (s *Storage) follow(ctx context.Context, name string) (digest.Digest, error) {
+	b, err := s.driver.GetContent(ctx, name)
+	if absent(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	d, err := digest.Parse(string(b))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return d, nil
+}
+
+// vacant reports whether a directory is absent or holds nothing at all.
+func (s *Storage) vacant(ctx context.Context, dir string) (bool, error) {
+	paths, err := s.driver.List(ctx, dir)
+	if absent(err) {
+		return true, nil
+	}
+	return len(paths) == 0, err
+}
+
+// remove deletes what is there.
+func (s *Storage) remove(ctx context.Context, name string) error {
+	if err := s.driver.Delete(ctx, name); err != nil && !absent(err) {
+		return err
+	}
+	return nil
+}
