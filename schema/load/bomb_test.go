@@ -40,15 +40,19 @@ func TestBombsFailInUnderASecond(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := writeMode(t, "m", map[string][]byte{"m.toml": data})
-			start := processor(t)
-			if _, err := load.Mode(root, "m"); err == nil {
-				t.Error("it passes")
-			} else if len(err.Error()) > 200_000 {
-				t.Errorf("the error has %d bytes", len(err.Error()))
+			var took time.Duration
+			for range 3 { // what shares the processor's caches may slow one run, and never speeds one up
+				start := processor(t)
+				if _, err := load.Mode(root, "m"); err == nil {
+					t.Error("it passes")
+				} else if len(err.Error()) > 200_000 {
+					t.Errorf("the error has %d bytes", len(err.Error()))
+				}
+				if took = processor(t) - start; took <= slowdown*time.Second {
+					return
+				}
 			}
-			if d := processor(t) - start; d > slowdown*time.Second {
-				t.Errorf("it takes %s of the processor", d)
-			}
+			t.Errorf("it takes %s of the processor", took)
 		})
 	}
 }

@@ -18,6 +18,9 @@ const (
 	maxTables = 100_000
 	maxNodes  = 250_000
 	maxTold   = 500 // problems of one file's syntax
+
+	// maxDots is of one line: the parser keeps all parts of a dotted key.
+	maxDots = 50_000
 )
 
 // bounds refuses what must not reach the parser.
@@ -47,13 +50,19 @@ func (p *parser) bounds() bool {
 		}
 		i++
 	}
-	depth, commas := 0, 0
+	depth, commas, dots := 0, 0, 0
 	for i, c := range t.Data { // those in texts count too: harmless at these bounds, which are far from any real file
 		switch c {
 		case ',':
 			if commas++; commas > maxNodes {
 				t.broken = true
 				p.fail(i, "", "the file has too many values", fmt.Sprintf("at most %d are read; split it", maxNodes))
+				return false
+			}
+		case '.':
+			if dots++; dots > maxDots {
+				t.broken = true
+				p.fail(i, "", "the line has too many dots", fmt.Sprintf("a key has at most %d parts", maxDepth))
 				return false
 			}
 		case '[', '{':
@@ -65,9 +74,7 @@ func (p *parser) bounds() bool {
 		case ']', '}':
 			depth--
 		case '\n':
-			if depth < 0 {
-				depth = 0
-			}
+			depth, dots = max(depth, 0), 0
 		}
 	}
 	return true
