@@ -21,24 +21,28 @@ type fieldKey struct {
 // secrets compares, before the pure diff, every declared secret that the live
 // object also has. One that this run cannot resolve is not checked; the note
 // says why, if there is more to say than that it is not at hand.
+//
+// It asks by the name that an object has live.
 func (c Cycle) secrets(ctx context.Context, p providers.Provider, desired, live schema.State) (map[fieldKey]plan.Match, []plan.Note, error) {
 	out := map[fieldKey]plan.Match{}
 	var notes []plan.Note
+	former := plan.Former(desired, live, c.Config.Directives)
 	for _, r := range desired.Resources {
-		have, ok := live.Get(r.Key)
+		key := former(r.Key)
+		have, ok := live.Get(key)
 		if !ok || len(have.Unread) == 0 {
 			continue
 		}
 		_, refs := plan.Managed(r.Spec)
 		for path, ref := range refs {
-			m, err := c.secret(ctx, p, r.Key, path, ref)
+			m, err := c.secret(ctx, p, key, path, ref)
 			switch unresolved := (unresolvedError{}); {
 			case errors.As(err, &unresolved):
 				notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s: %v", path, unresolved.err)})
 			case err != nil:
 				return nil, nil, err
 			}
-			out[fieldKey{r.Key, path}] = m
+			out[fieldKey{key, path}] = m
 		}
 	}
 	return out, notes, nil

@@ -19,6 +19,7 @@ import (
 //	POST changes       {"changes":[Change]} -> {"results":[…]} in the same order
 //	POST check         {"user","password"} or {"key","secret"} -> {"equal"}
 //	POST run           {"job","dry_run"} -> {"report","code","error"}; ends when the job does
+//	GET  rename        ?from=KEY&to=KEY -> {"key","code","error"}: could it be renamed
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
 //	POST run/retention RetentionOptions -> as run; with dry_run a preview
@@ -153,6 +154,8 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 		writeJSON(w, http.StatusOK, list)
+	case "GET rename":
+		r.serveRename(w, q)
 	case "GET usage":
 		r.serveUsage(w, q)
 	case "POST run/retention":
@@ -181,7 +184,7 @@ func (r *Registry) serveChanges(w http.ResponseWriter, q *http.Request) {
 	if !readJSON(w, q, maxChangeBytes, &request) {
 		return
 	}
-	results, err := r.store.change(request.Changes)
+	results, err := r.store.change(q.Context(), request.Changes)
 	if err != nil {
 		r.logger.Error("changes failed", "error", err)
 		ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())

@@ -169,7 +169,7 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	})
 	admin := true
 	root := schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "root"}, Spec: &schema.User{Admin: &admin}}
-	if _, err := r.store.change([]Change{{Object: root}}); err != nil {
+	if _, err := r.store.change(t.Context(), []Change{{Object: root}}); err != nil {
 		t.Fatal(err)
 	}
 	slow, err := storage.New(t.Context(), slowDriver{r.storage.Driver()})

@@ -34,6 +34,9 @@ type Change struct {
 	Delete bool            `json:"delete,omitempty"`
 	// Create says that the object is believed absent.
 	Create bool `json:"create,omitempty"`
+	// From is the object's former name, of one that is renamed; what hangs on
+	// it and what it holds come along.
+	From *schema.Key `json:"from,omitempty"`
 	// IfVersion is the version the object is believed to have; "" means that
 	// any will do.
 	IfVersion string `json:"if_version,omitempty"`
@@ -45,7 +48,8 @@ type Change struct {
 	// Account is a robot's; nil keeps those there are.
 	Account *AccountChange `json:"account,omitempty"`
 
-	at time.Time // when the change is made
+	at      time.Time // when the change is made
+	blocked error     // why a namespace's content cannot come along
 }
 
 // Result says what became of one change.
@@ -90,14 +94,21 @@ func (d document) apply(changes []Change) (document, []Result) {
 	changed := false
 	for _, i := range order {
 		c := changes[i]
-		did, err := c.apply(objects, next.Passwords, version)
+		renamed, did := false, false
+		err := c.check(next, objects)
+		if err == nil && c.From != nil {
+			renamed, err = c.rename(&next, objects)
+		}
+		if err == nil {
+			did, err = c.apply(objects, next.Passwords, version)
+		}
 		if err == nil && !c.Delete && (c.keepSecret(&next, version) || c.keepAccount(&next, c.at)) {
 			o := objects[c.Object.Key]
 			o.Version = version
 			objects[c.Object.Key], did = o, true
 		}
 		results[i] = Result{Key: c.Object.Key, Err: err}
-		changed = changed || did
+		changed = changed || did || renamed
 	}
 	if !changed {
 		return d, results
@@ -115,6 +126,31 @@ func stage(c Change) int {
 		return 100 - rank
 	}
 	return rank
+}
+
+// check refuses a change that the registry cannot keep.
+func (c Change) check(d document, objects map[schema.Key]schema.Resource) error {
+	key := c.Object.Key
+	if c.Delete {
+		return nil
+	}
+	if err := errors.Join(CheckObject(c.Object), c.checkSecret(), c.checkAccount(d)); err != nil {
+		return err
+	}
+	if c.PasswordHash != "" {
+		if key.Kind != schema.KindUser {
+			return fmt.Errorf("%s: %w: only users have passwords", key, ErrInvalid)
+		}
+		if err := checkHash(c.PasswordHash); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if ns, ok := key.Namespace(); ok {
+		if _, ok := objects[ns]; !ok {
+			return fmt.Errorf("%s: %s: %w; make the namespace first", key, ns, ErrMissing)
+		}
+	}
+	return nil
 }
 
 func (c Change) apply(objects map[schema.Key]schema.Resource, passwords map[string]string, version string) (changed bool, err error) {
@@ -138,22 +174,6 @@ func (c Change) apply(objects map[schema.Key]schema.Resource, passwords map[stri
 			})
 		}
 		return true, nil
-	}
-	if err := errors.Join(CheckObject(c.Object), c.checkSecret(), c.checkAccount()); err != nil {
-		return false, err
-	}
-	if c.PasswordHash != "" {
-		if key.Kind != schema.KindUser {
-			return false, fmt.Errorf("%s: %w: only users have passwords", key, ErrInvalid)
-		}
-		if err := checkHash(c.PasswordHash); err != nil {
-			return false, fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	if ns, ok := key.Namespace(); ok {
-		if _, ok := objects[ns]; !ok {
-			return false, fmt.Errorf("%s: %s: %w; make the namespace first", key, ns, ErrMissing)
-		}
 	}
 	spec := complete(c.Object.Spec)
 	if same := exists && equal(old.Spec, spec); same && c.PasswordHash == "" {

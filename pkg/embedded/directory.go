@@ -69,7 +69,7 @@ func (d *Directory) Change(ctx context.Context, changes []Change) (results []Res
 	if err != nil {
 		return nil, err
 	}
-	return s.change(changes)
+	return s.change(ctx, changes)
 }
 
 // lock makes the caller the one writer, of this process and of all.

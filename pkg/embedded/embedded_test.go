@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -30,6 +31,15 @@ type served struct {
 	*embedded.Client
 	data string
 	http *http.Client
+	end  func() []error // once
+}
+
+// stop ends the registry before its test does.
+func (s *served) stop(t *testing.T) {
+	t.Helper()
+	for _, err := range s.end() {
+		t.Error(err)
+	}
 }
 
 // serve runs a registry on a free port until the test ends.
@@ -53,20 +63,18 @@ func serveWith(t *testing.T, o embedded.Options) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{r, c, data, &http.Client{Transport: &http.Transport{}}}
-	t.Cleanup(func() {
-		s.http.CloseIdleConnections()
-		if err := c.Close(); err != nil {
-			t.Error(err)
+	client := &http.Client{Transport: &http.Transport{}}
+	end := sync.OnceValue(func() (errs []error) {
+		client.CloseIdleConnections()
+		for _, step := range []func() error{c.Close, func() error { stop(); return <-done }, r.Close} {
+			if err := step(); err != nil {
+				errs = append(errs, err)
+			}
 		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		return errs
 	})
+	s := &served{r, c, data, client, end}
+	t.Cleanup(func() { s.stop(t) })
 	return s
 }
 

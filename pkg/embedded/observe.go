@@ -159,8 +159,11 @@ func (rec *record) changed(changes []Change, results []Result) {
 	}
 	for i, res := range results {
 		o := AuditLine{Action: "put", Reference: res.Key.String(), Result: "ok"}
-		if changes[i].Delete {
+		switch {
+		case changes[i].Delete:
 			o.Action = "remove"
+		case changes[i].From != nil:
+			o.Action, o.Reference = "rename", changes[i].From.String()+" to "+o.Reference
 		}
 		if res.Err != nil {
 			o.Result = "failed"

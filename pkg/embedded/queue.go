@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -72,15 +73,11 @@ func openQueue(data string, logger *slog.Logger) (*queue, error) {
 
 // add appends a delivery; dropped is how many old ones had to go for it.
 func (q *queue) add(d delivery) (dropped int, err error) {
-	b, err := json.Marshal(d)
-	if err != nil {
-		return 0, err
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
 	name := fmt.Sprintf("%020d.json", q.last)
-	if err := writeFile(q.dir, name, b); err != nil {
+	if err := q.write(name, d); err != nil {
 		return 0, err
 	}
 	files := append(q.files[d.Hook], name)
@@ -116,13 +113,14 @@ func (q *queue) done(hook, name string) {
 
 func (q *queue) drop(hook, name string) {
 	q.remove(name)
-	files := q.files[hook]
-	for i, f := range files {
-		if f == name {
-			files = append(files[:i:i], files[i+1:]...)
-			break
+	if !slices.Contains(q.files[hook], name) { // the webhook was renamed meanwhile
+		for other, files := range q.files {
+			if slices.Contains(files, name) {
+				hook = other
+			}
 		}
 	}
+	files := slices.DeleteFunc(q.files[hook], func(f string) bool { return f == name })
 	if q.files[hook] = files; len(files) == 0 {
 		delete(q.files, hook)
 	}
@@ -147,6 +145,14 @@ func (q *queue) waiting() map[string]int {
 		n[hook] = len(files)
 	}
 	return n
+}
+
+func (q *queue) write(name string, d delivery) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return writeFile(q.dir, name, b)
 }
 
 func (q *queue) read(name string) (d delivery, err error) {

@@ -164,6 +164,15 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		return nil, err
 	}
 	undo = append(undo, r.guard.close)
+	r.store.contents = func(context.Context) (*contents, error) {
+		return &contents{
+			storage: r.storage, gate: r.gate, times: r.guard.times, queue: deliveries,
+			close: func(context.Context) error { r.guard.ledgers.forget(); return nil },
+		}, nil
+	}
+	if _, err = r.store.change(ctx, nil); err != nil { // finish a rename that was cut short
+		return nil, err
+	}
 	if r.socket, err = listenSocket(ctx, data); err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ type RobotStatus struct {
 }
 
 // checkAccount refuses an account that the change's object cannot have.
-func (c Change) checkAccount() error {
+func (c Change) checkAccount(d document) error {
 	a, key := c.Account, c.Object.Key
 	if a == nil {
 		return nil
@@ -83,10 +83,15 @@ func (c Change) checkAccount() error {
 		return fmt.Errorf("%s: %w: its accounts are %s and %s", key, ErrInvalid, logins[0], logins[1])
 	case a.Overlap < 0:
 		return fmt.Errorf("%s: %w: an overlap ends", key, ErrInvalid)
-	case a.Hash != "":
-		return checkHash(a.Hash)
+	case a.Hash == "":
+		return nil
 	}
-	return nil
+	for robot, accounts := range d.Robots { // one that was renamed keeps its logins until it is renewed
+		if robot != key.String() && slices.ContainsFunc(accounts, func(other RobotAccount) bool { return other.Login == a.Login }) {
+			return fmt.Errorf("%s: %w: login %s is still that of %s; renew that robot first, or choose another name", key, ErrConflict, a.Login, robot)
+		}
+	}
+	return checkHash(a.Hash)
 }
 
 // keepAccount puts the change's account into the document; did tells whether

@@ -84,7 +84,7 @@ func TestARobotHasItsRightsUntilItExpires(t *testing.T) {
 	at(0)
 	change := func(c Change) {
 		t.Helper()
-		res, err := r.store.change([]Change{c})
+		res, err := r.store.change(t.Context(), []Change{c})
 		if err != nil || res[0].Err != nil {
 			t.Fatal(err, res)
 		}

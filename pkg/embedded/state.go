@@ -45,6 +45,8 @@ type document struct {
 	values  map[string]string // the entries, by name
 	// Robots holds the accounts of robots, by the object's key.
 	Robots map[string][]RobotAccount `json:"robots,omitempty"`
+	// Moves are renames that content has still to follow.
+	Moves []move `json:"moves,omitempty"`
 }
 
 // loadDocument reads state.json and touches nothing. A data directory or file

@@ -1,11 +1,15 @@
 package embedded
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // store holds the state of the running registry: readers see one snapshot
@@ -14,8 +18,10 @@ type store struct {
 	data    string
 	outside access.Outside // where the state does not say
 	clock   func() time.Time
-	mu      sync.Mutex // one writer
-	current atomic.Pointer[snapshot]
+	// contents opens what renames move.
+	contents func(context.Context) (*contents, error)
+	mu       sync.Mutex // one writer
+	current  atomic.Pointer[snapshot]
 }
 
 func openStore(data string, outside access.Outside) (*store, error) {
@@ -24,6 +30,7 @@ func openStore(data string, outside access.Outside) (*store, error) {
 		return nil, err
 	}
 	s := &store{data: data, outside: outside, clock: time.Now}
+	s.contents = func(ctx context.Context) (*contents, error) { return openContents(ctx, data) }
 	s.current.Store(compile(doc, outside, nil))
 	return s, nil
 }
@@ -31,14 +38,55 @@ func openStore(data string, outside access.Outside) (*store, error) {
 func (s *store) now() *snapshot { return s.current.Load() }
 
 // change makes the changes and takes them into force. An error means that
-// none was made.
-func (s *store) change(changes []Change) ([]Result, error) {
+// none was made, or that content still has to follow a rename.
+func (s *store) change(ctx context.Context, changes []Change) ([]Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.now()
 	now := s.clock().UTC()
+	renames := len(before.doc.Moves) > 0
 	for i := range changes {
 		changes[i].at = now
+		renames = renames || changes[i].From != nil
+	}
+	if renames {
+		return s.rename(context.WithoutCancel(ctx), changes)
+	}
+	next, results := before.doc.apply(changes)
+	return results, s.replace(next)
+}
+
+// replace makes a document durable, and then the one in force.
+func (s *store) replace(next document) error {
+	before := s.now()
+	if next.Revision == before.doc.Revision {
+		return nil
+	}
+	if err := next.replace(s.data, before.doc); err != nil {
+		return err
+	}
+	s.current.Store(compile(next, s.outside, before))
+	return nil
+}
+
+// rename makes changes with renames among them, and moves what bears the
+// names. Writers wait meanwhile.
+func (s *store) rename(ctx context.Context, changes []Change) (results []Result, err error) {
+	c, err := s.contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.close(ctx)) }()
+	c.gate.close()
+	defer c.gate.open()
+	if err := s.settle(ctx, c); err != nil { // what an earlier one left
+		return nil, err
+	}
+	before := s.now()
+	for i, change := range changes {
+		if change.From != nil {
+			changes[i].blocked = move{*change.From, change.Object.Key}.check(ctx, c.storage, before.rules)
+		}
 	}
 	next, results := before.doc.apply(changes)
 	if next.Revision == before.doc.Revision {
@@ -47,6 +95,22 @@ func (s *store) change(changes []Change) ([]Result, error) {
 	if err := next.replace(s.data, before.doc); err != nil {
 		return nil, err
 	}
-	s.current.Store(compile(next, s.outside, before))
-	return results, nil
+	both := compile(next.beside(before.doc), s.outside, before)
+	both.doc = next
+	s.current.Store(both)
+	return results, s.settle(ctx, c)
+}
+
+// settle finishes the moves that the document lists.
+func (s *store) settle(ctx context.Context, c *contents) error {
+	next := s.now().doc
+	if len(next.Moves) == 0 {
+		return nil
+	}
+	if err := c.settle(ctx, next, access.Compile(schema.State{Resources: next.Objects}, s.outside)); err != nil {
+		return fmt.Errorf("%w; what is left is moved with the next change, or when the registry starts", err)
+	}
+	next.Moves = nil
+	next.Revision++
+	return s.replace(next)
 }

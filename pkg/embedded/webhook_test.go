@@ -101,7 +101,7 @@ func hooked(t *testing.T, data string, changes ...Change) (r *Registry, stop fun
 	}
 	r.hooks.backoff = func(int) time.Duration { return 10 * time.Millisecond }
 	all := schema.Pull | schema.Push | schema.Delete
-	results, err := r.store.change(append([]Change{
+	results, err := r.store.change(t.Context(), append([]Change{
 		{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}},
 		{Object: schema.Resource{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{Anonymous: &all}}},
 	}, changes...))
@@ -310,7 +310,7 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 	push(t, r, "1")
 	change := func(c Change) {
 		t.Helper()
-		if res, err := r.store.change([]Change{c}); err != nil || res[0].Err != nil {
+		if res, err := r.store.change(t.Context(), []Change{c}); err != nil || res[0].Err != nil {
 			t.Fatal(err, res)
 		}
 		r.hooks.refresh()
@@ -385,7 +385,7 @@ func TestSecretsSurviveACrashBetweenTheTwoFiles(t *testing.T) {
 	put := func(secret string) {
 		t.Helper()
 		ns := Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}}
-		res, err := s.change([]Change{ns, webhookChange("https://ci.example.com", schema.Webhook{}, secret)})
+		res, err := s.change(t.Context(), []Change{ns, webhookChange("https://ci.example.com", schema.Webhook{}, secret)})
 		if err != nil || res[1].Err != nil {
 			t.Fatal(err, res)
 		}
@@ -434,7 +434,7 @@ func TestSecretsSurviveACrashBetweenTheTwoFiles(t *testing.T) {
 	if _, err := loadDocument(data); err == nil || !strings.Contains(err.Error(), "restore it") {
 		t.Errorf("without the secrets: %v", err)
 	}
-	res, err := s.change([]Change{{Delete: true, Object: schema.Resource{Key: key}}})
+	res, err := s.change(t.Context(), []Change{{Delete: true, Object: schema.Resource{Key: key}}})
 	if err != nil || res[0].Err != nil || len(s.now().doc.values) != 0 || len(s.now().doc.Secrets) != 0 {
 		t.Errorf("after the webhook went: %v %v", err, res)
 	}

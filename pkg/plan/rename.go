@@ -28,27 +28,41 @@ func (m moves) former(k schema.Key) schema.Key {
 	return k
 }
 
-// renames finds objects whose former name is live and whose name is not, and
-// moves what hangs on them in the live state, so that it is compared under the
-// new name.
-func (d *differ) renames() {
-	for _, dir := range d.in.Directives {
-		if dir.Previously == "" || d.skip[dir.Key] {
-			continue
-		}
-		want, ok := d.in.Desired.Get(dir.Key)
-		if !ok {
-			continue
-		}
+// Former returns what the live object of a desired key is called: its own
+// name, or the former one of an object that the directives rename.
+func Former(desired, live schema.State, directives []schema.Directive) func(schema.Key) schema.Key {
+	return renamed(desired, live, directives).former
+}
+
+// renamed finds the desired objects whose former name is live and whose name
+// is not.
+func renamed(desired, live schema.State, directives []schema.Directive) moves {
+	m := moves{}
+	for _, dir := range directives {
 		old := schema.Key{Kind: dir.Key.Kind, Name: dir.Previously}
 		if ns, ok := dir.Key.Namespace(); ok && !strings.Contains(dir.Previously, "/") && !dir.Key.Kind.Single() {
 			old.Name = ns.Name + "/" + dir.Previously
 		}
-		before, ok := d.in.Live.Get(old)
-		if _, there := d.in.Live.Get(dir.Key); !ok || there || !d.in.Live.Scope.Covers(dir.Key) || !d.in.Live.Scope.Covers(old) {
-			continue
+		_, wanted := desired.Get(dir.Key)
+		_, there := live.Get(dir.Key)
+		_, was := live.Get(old)
+		if dir.Previously != "" && wanted && was && !there && live.Scope.Covers(dir.Key) && live.Scope.Covers(old) {
+			m[dir.Key] = old
 		}
-		d.rename(want, before)
+	}
+	return m
+}
+
+// renames makes the changes, and moves what hangs on the objects in the live
+// state, so that it is compared under the new name.
+func (d *differ) renames() {
+	found := renamed(d.in.Desired, d.in.Live, d.in.Directives)
+	for _, dir := range d.in.Directives {
+		if old, ok := found[dir.Key]; ok && !d.skip[dir.Key] {
+			want, _ := d.in.Desired.Get(dir.Key)
+			before, _ := d.in.Live.Get(old)
+			d.rename(want, before)
+		}
 	}
 	for _, c := range d.plan.Changes {
 		if c.Key.Kind == schema.KindNamespace {

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -290,12 +291,62 @@ func (s *Storage) Tidy(ctx context.Context, repo string) error {
 			return err
 		}
 	}
-	for dir := uploadsDir(repo); dir != repositoriesDir; dir = path.Dir(dir) {
+	return s.removeVacant(ctx, uploadsDir(repo))
+}
+
+// removeVacant removes a directory, and those above it, as far as they hold
+// nothing.
+func (s *Storage) removeVacant(ctx context.Context, dir string) error {
+	for ; dir != repositoriesDir; dir = path.Dir(dir) {
 		vacant, err := s.vacant(ctx, dir)
 		if err != nil || !vacant {
 			return err
 		}
 		if err := s.remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Move gives a repository another name, not those below it. Cut short and
+// called again, it moves what is left.
+func (s *Storage) Move(ctx context.Context, from, to string) error {
+	names, err := s.list(ctx, inRepository(from))
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if special(n) {
+			if err := s.move(ctx, inRepository(from, n), inRepository(to, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return s.removeVacant(ctx, inRepository(from))
+}
+
+// move gives a directory another path: a filesystem whole, which keeps when
+// its files were made, an object store file by file.
+func (s *Storage) move(ctx context.Context, from, to string) error {
+	if s.driver.Name() == "filesystem" {
+		if err := s.driver.Move(ctx, from, to); err != nil && !absent(err) {
+			return err
+		}
+		return nil
+	}
+	var files []string
+	err := s.driver.Walk(ctx, from, func(fi storagedriver.FileInfo) error {
+		if !fi.IsDir() {
+			files = append(files, fi.Path())
+		}
+		return nil
+	})
+	if err != nil && !absent(err) {
+		return err
+	}
+	for _, f := range files {
+		if err := s.driver.Move(ctx, f, to+strings.TrimPrefix(f, from)); err != nil && !absent(err) {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ type admin interface {
 	Change(context.Context, []registry.Change) ([]registry.Result, error)
 	checker
 	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	Renamable(ctx context.Context, from, to schema.Key) error
 	housekeeper
 	Transport(context.Context) (http.RoundTripper, func() error, error)
 	Close() error

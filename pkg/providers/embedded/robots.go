@@ -41,7 +41,7 @@ func delivery(spec *schema.Robot) *schema.Delivery {
 // changed, another in its place. A secret that was made is delivered first:
 // whoever is told of the robot then finds it. One that is in use is left alone.
 func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *schema.Robot) (*registry.AccountChange, error) {
-	made := c.Action != plan.Update
+	made := c.Action == plan.Create || c.Action == plan.Replace
 	changed := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "secret.value" })
 	if spec.Secret == nil || !made && !changed {
 		return nil, nil
@@ -192,7 +192,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) string {
 	logins := registry.RobotLogins(r.Key)
 	for _, a := range r.Accounts {
-		if !a.Delivered { // nobody may know its secret
+		if !a.Delivered && slices.Contains(logins[:], a.Login) { // nobody may know its secret
 			return a.Login
 		}
 	}

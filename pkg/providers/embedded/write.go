@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,11 +31,14 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		v := providers.Verdict{Effect: plan.Live}
 		if row := table.Find(c.Key.Kind, ""); row.Support == schema.Unsupported && c.Key.Kind != schema.KindSettings {
 			v.Refused = row.Reason
-		} else if c.Action == plan.Rename {
-			v.Refused = "the embedded registry cannot rename; declare the new object and delete the old one"
 		} else if o, ok := object(c); ok {
 			if err := registry.CheckObject(o); err != nil {
-				v.Refused = err.Error()
+				v.Refused = reason(c.Key, err)
+			}
+		}
+		if c.Action == plan.Rename && v.Refused == "" {
+			if v.Notes, v.Refused, err = p.renaming(ctx, c); err != nil {
+				return nil, err
 			}
 		}
 		if note, ok := full[c.Key.Name]; ok && c.Key.Kind == schema.KindQuota {
@@ -56,6 +61,39 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		verdicts[i] = v
 	}
 	return verdicts, nil
+}
+
+// reason is an error's text without the key, which the plan tells.
+func reason(key schema.Key, err error) string {
+	return strings.ReplaceAll("\n"+err.Error(), "\n"+key.String()+": ", "\n")[1:]
+}
+
+// renaming tells what a rename brings with it, or why it cannot be.
+func (p *Provider) renaming(ctx context.Context, c plan.Change) (notes []string, refused string, err error) {
+	if c.Before == nil {
+		return nil, "the change does not say what the object was called", nil
+	}
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer a.Close()
+	err = a.Renamable(ctx, c.Before.Key, c.Key)
+	for _, kind := range []error{registry.ErrConflict, registry.ErrInvalid, registry.ErrMissing} {
+		if errors.Is(err, kind) {
+			return nil, reason(c.Key, err), nil
+		}
+	}
+	if err != nil {
+		return nil, "", p.failure("asking whether "+c.Before.Key.String()+" can be renamed", err)
+	}
+	switch c.Key.Kind {
+	case schema.KindNamespace:
+		notes = append(notes, "its repositories move along: clients push and pull them by the new name from then on", "its robots, if it has any, keep their logins until they are renewed")
+	case schema.KindRobot:
+		notes = append(notes, "keeps its login until it is renewed")
+	}
+	return notes, "", nil
 }
 
 func after(c plan.Change) schema.Spec {
@@ -145,6 +183,11 @@ func (p *Provider) change(ctx context.Context, a admin, c plan.Change) (registry
 		out.Delete = true
 		return out, nil
 	case plan.Create, plan.Update, plan.Replace:
+	case plan.Rename:
+		if c.Before == nil {
+			return out, p.failure("", fmt.Errorf("%s: the change does not say what the object was called: %w", c.Key, providers.ErrInvalid))
+		}
+		out.From = &c.Before.Key
 	default:
 		return out, p.failure("", fmt.Errorf("%s: %s: %w", c.Key, c.Action, providers.ErrUnsupported))
 	}
@@ -166,7 +209,8 @@ func (p *Provider) change(ctx context.Context, a admin, c plan.Change) (registry
 	case *schema.Webhook:
 		field, ref = "auth", s.Auth
 	}
-	if ref == nil || c.Action == plan.Update && !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == field }) {
+	keeps := c.Action == plan.Update || c.Action == plan.Rename
+	if ref == nil || keeps && !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == field }) {
 		return out, nil
 	}
 	if p.exposed(a) && c.Key.Kind != schema.KindUser { // of a password only the hash is sent

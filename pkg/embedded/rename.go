@@ -1,0 +1,336 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// A rename gives an object another name and keeps all else: what hangs on it,
+// its secrets, and who may do what. What bears names outside of state.json
+// moves after it: repositories, their times, and deliveries that wait. Until
+// that is done state.json lists the move, so that a crash leaves nothing half
+// moved: whoever takes the lock next finishes it before anything else.
+
+// move is a rename whose content may lie under the former name still.
+type move struct {
+	From schema.Key `json:"from"`
+	To   schema.Key `json:"to"`
+}
+
+// renamed is a key's name after the move.
+func (m move) renamed(name string) string { return m.To.Name + strings.TrimPrefix(name, m.From.Name) }
+
+// rename moves the object, and what hangs on it, in the document alone; did is
+// false where that was done before. ErrMissing, ErrConflict, ErrInvalid.
+func (c Change) rename(next *document, objects map[schema.Key]schema.Resource) (did bool, err error) {
+	m := move{*c.From, c.Object.Key}
+	old, exists := objects[m.From]
+	_, taken := objects[m.To]
+	switch {
+	case m.From.Kind != m.To.Kind || m.From == m.To || m.From.Kind.Single():
+		return false, fmt.Errorf("%s: %w: %s cannot become it", m.To, ErrInvalid, m.From)
+	case !exists && taken:
+		return false, nil
+	case !exists:
+		return false, fmt.Errorf("%s: %w; plan again", m.From, ErrMissing)
+	case taken:
+		return false, fmt.Errorf("%s: %w: it exists; choose a name that is free", m.To, ErrConflict)
+	case c.IfVersion != "" && c.IfVersion != old.Version:
+		return false, fmt.Errorf("%s: %w; plan again", m.From, ErrConflict)
+	case c.blocked != nil:
+		return false, c.blocked
+	}
+	for _, key := range slices.Collect(maps.Keys(objects)) {
+		if ns, child := key.Namespace(); key == m.From || child && ns == m.From {
+			next.rekey(objects, key, schema.Key{Kind: key.Kind, Name: m.renamed(key.Name)})
+		}
+	}
+	for key, o := range objects {
+		o.Spec = m.follow(o.Spec)
+		objects[key] = o
+	}
+	if m.From.Kind == schema.KindNamespace || m.From.Kind == schema.KindWebhook {
+		next.Moves = append(slices.Clone(next.Moves), m)
+	}
+	return true, nil
+}
+
+func (d *document) rekey(objects map[schema.Key]schema.Resource, from, to schema.Key) {
+	o := objects[from]
+	o.Key = to
+	delete(objects, from)
+	objects[to] = o
+	if hash, ok := d.Passwords[from.Name]; ok && from.Kind == schema.KindUser {
+		delete(d.Passwords, from.Name)
+		d.Passwords[to.Name] = hash
+	}
+	rekey(d.Secrets, from.String(), to.String())
+	rekey(d.Robots, from.String(), to.String())
+}
+
+func rekey[V any](m map[string]V, from, to string) {
+	if v, ok := m[from]; ok {
+		delete(m, from)
+		m[to] = v
+	}
+}
+
+// follow returns the specification with the new name in place of the former.
+// It keeps the version: who planned a change of it before still may make it.
+func (m move) follow(spec schema.Spec) schema.Spec {
+	grants := func(g schema.Grants, kind schema.Kind) schema.Grants {
+		if _, named := g.Get(m.From.Name); !named || m.From.Kind != kind {
+			return g
+		}
+		list := slices.Clone(g)
+		for i := range list {
+			if list[i].Name == m.From.Name {
+				list[i].Name = m.To.Name
+			}
+		}
+		return schema.NewGrants(list...)
+	}
+	switch s := spec.(type) {
+	case *schema.Access:
+		c := *s
+		c.Users, c.Groups = grants(s.Users, schema.KindUser), grants(s.Groups, schema.KindGroup)
+		return &c
+	case *schema.Group:
+		if i := slices.Index(s.Users, m.From.Name); i >= 0 && m.From.Kind == schema.KindUser {
+			c := *s
+			c.Users = schema.NewSet(append(slices.Delete(slices.Clone(s.Users), i, i+1), m.To.Name)...)
+			return &c
+		}
+	case *schema.Robot:
+		c := *s
+		c.Access = grants(s.Access, schema.KindNamespace)
+		return &c
+	}
+	return spec
+}
+
+// beside returns the document with what before had under the former names of
+// its moves, too: while content moves, both names are ruled alike.
+func (d document) beside(before document) document {
+	now := schema.State{Resources: d.Objects}
+	both := d
+	both.Objects = slices.Clone(d.Objects)
+	both.Secrets, both.values, both.Robots = maps.Clone(d.Secrets), maps.Clone(d.values), maps.Clone(d.Robots)
+	for _, o := range before.Objects {
+		ns, child := o.Key.Namespace()
+		moved := slices.ContainsFunc(d.Moves, func(m move) bool { return m.From == o.Key || child && m.From == ns })
+		if _, there := now.Get(o.Key); there || !moved {
+			continue
+		}
+		both.Objects = append(both.Objects, o)
+		if id, ok := before.Secrets[o.Key.String()]; ok {
+			both.Secrets[o.Key.String()], both.values[id] = id, before.values[id]
+		}
+	}
+	slices.SortFunc(both.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
+	return both
+}
+
+// contents is what bears names of objects and lies outside of state.json.
+type contents struct {
+	storage *storage.Storage
+	gate    *gate
+	times   *times
+	queue   *queue
+	close   func(context.Context) error
+}
+
+// openContents opens them in a directory that nobody serves. The caller holds
+// its lock.
+func openContents(ctx context.Context, data string) (*contents, error) {
+	s, err := storage.Open(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	logger := slog.New(slog.DiscardHandler)
+	q, err := openQueue(data, logger)
+	if err != nil {
+		return nil, err
+	}
+	t := newTimes(data, logger)
+	return &contents{
+		storage: s, gate: newGate(), times: t, queue: q,
+		close: func(ctx context.Context) error { return t.flush(ctx, s) },
+	}, loadTimes(t)
+}
+
+// repositories lists those that a namespace's move takes along.
+func (m move) repositories(ctx context.Context, s *storage.Storage, rules *access.Rules) ([]string, error) {
+	all, err := s.Repositories(ctx, m.From.Name)
+	if err != nil {
+		return nil, fmt.Errorf("listing the repositories of %s: %w", m.From, err)
+	}
+	return slices.DeleteFunc(all, func(r string) bool { return !belongs(rules, m.From.Name, r) }), nil
+}
+
+// check says why the content of a namespace cannot move, nil where it can.
+func (m move) check(ctx context.Context, s *storage.Storage, rules *access.Rules) error {
+	if m.From.Kind != schema.KindNamespace || m.To.Kind != schema.KindNamespace {
+		return nil
+	}
+	if access.In(m.From.Name, m.To.Name) || access.In(m.To.Name, m.From.Name) {
+		return fmt.Errorf("%s: %w: a namespace cannot move into itself, nor to where it lies in; choose a name beside it", m.To, ErrInvalid)
+	}
+	list, err := m.repositories(ctx, s, rules)
+	if err != nil {
+		return err
+	}
+	there, err := s.Repositories(ctx, m.To.Name)
+	if err != nil {
+		return fmt.Errorf("listing the repositories of %s: %w", m.To, err)
+	}
+	var problems []error
+	for _, from := range list {
+		to := m.renamed(from)
+		if _, err := reference.WithName(to); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s: %w", m.To, ErrInvalid, from, to, err))
+		}
+		if slices.Contains(there, to) {
+			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s, which exists; delete one of the two", m.To, ErrConflict, from, to))
+		}
+		if ns := rules.Namespace(to); len(ns) > len(m.To.Name) {
+			problems = append(problems, fmt.Errorf("%s: %w: repository %s would become %s and fall to namespace %s; rename that first", m.To, ErrConflict, from, to, ns))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// settle finishes moves. Run again, it does what is left. The caller keeps
+// writers out.
+func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules) error {
+	for _, m := range doc.Moves {
+		if m.From.Kind == schema.KindWebhook {
+			if err := c.queue.rename(m.From.Name, m.To.Name); err != nil {
+				return fmt.Errorf("%s: moving its deliveries: %w", m.To, err)
+			}
+			continue
+		}
+		list, err := m.repositories(ctx, c.storage, rules)
+		if err != nil {
+			return err
+		}
+		for _, from := range list {
+			to := m.renamed(from)
+			if err := c.storage.Move(ctx, from, to); err != nil {
+				return fmt.Errorf("%s: moving repository %s to %s: %w", m.To, from, to, err)
+			}
+			c.gate.note(from)
+			c.gate.note(to)
+		}
+		c.times.moved(m.From.Name, func(r string) (string, bool) { return m.renamed(r), belongs(rules, m.From.Name, r) })
+		for _, o := range doc.Objects {
+			if ns, ok := o.Key.Namespace(); ok && ns == m.To && o.Key.Kind == schema.KindWebhook {
+				if err := c.queue.rename(move{m.To, m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {
+					return fmt.Errorf("%s: moving its deliveries: %w", o.Key, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// moved gives what is known of repositories below a name to their new names.
+func (t *times) moved(below string, to func(repository string) (string, bool)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, from := range slices.Collect(maps.Keys(t.repos)) {
+		name, ok := to(from)
+		if !ok || !access.In(below, from) {
+			continue
+		}
+		for reference, s := range maps.Clone(t.repos[from]) {
+			t.drop(from, reference)
+			*t.stamp(name, reference) = *s
+			t.dirty[stampKey{name, reference}] = true
+		}
+	}
+}
+
+// rename gives a webhook's deliveries its new name, in memory and on disk,
+// behind those it may have under that name already.
+func (q *queue) rename(from, to string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, name := range slices.Clone(q.files[from]) {
+		d, err := q.read(name)
+		if err == nil {
+			d.Hook = to
+			err = q.write(name, d)
+		}
+		if err != nil {
+			return err
+		}
+		q.files[to] = append(q.files[to], name)
+		q.files[from] = slices.DeleteFunc(q.files[from], func(n string) bool { return n == name })
+	}
+	delete(q.files, from)
+	slices.Sort(q.files[to])
+	return nil
+}
+
+// renamable says why an object cannot be renamed, nil where it can. It changes
+// nothing.
+func renamable(ctx context.Context, s *storage.Storage, now *snapshot, from, to schema.Key) error {
+	m := move{from, to}
+	objects := make(map[schema.Key]schema.Resource, len(now.doc.Objects))
+	for _, o := range now.doc.Objects {
+		objects[o.Key] = o
+	}
+	scratch := document{Passwords: map[string]string{}}
+	c := Change{Object: schema.Resource{Key: to}, From: &from, blocked: m.check(ctx, s, now.rules)}
+	_, err := c.rename(&scratch, objects)
+	return err
+}
+
+func (r *Registry) serveRename(w http.ResponseWriter, q *http.Request) {
+	from, err := schema.ParseKey(q.URL.Query().Get("from"))
+	to, err2 := schema.ParseKey(q.URL.Query().Get("to"))
+	if err := errors.Join(err, err2); err != nil {
+		ociError(w, http.StatusBadRequest, "INVALID", err.Error())
+		return
+	}
+	steady := r.gate.steady()
+	err = renamable(q.Context(), r.storage, r.store.now(), from, to)
+	steady()
+	writeJSON(w, http.StatusOK, Result{Key: to, Err: err}.wire())
+}
+
+// Renamable says why an object cannot be renamed, nil where it can.
+func (c *Client) Renamable(ctx context.Context, from, to schema.Key) error {
+	var answer wireResult
+	if err := call(ctx, c, http.MethodGet, "rename", url.Values{"from": {from.String()}, "to": {to.String()}}, struct{}{}, &answer); err != nil {
+		return err
+	}
+	return answer.result().Err
+}
+
+// Renamable says why an object cannot be renamed, nil where it can.
+func (d *Directory) Renamable(ctx context.Context, from, to schema.Key) error {
+	doc, err := loadDocument(d.data)
+	if err != nil {
+		return err
+	}
+	s, err := storage.Open(ctx, d.data)
+	if err != nil {
+		return err
+	}
+	return renamable(ctx, s, compile(doc, "", nil), from, to)
+}

@@ -1,0 +1,396 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func key(t *testing.T, s string) schema.Key {
+	t.Helper()
+	k, err := schema.ParseKey(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// rename is a change that leaves the object as it is.
+func rename(t *testing.T, from, to string, spec schema.Spec) embedded.Change {
+	t.Helper()
+	former := key(t, from)
+	return embedded.Change{Object: schema.Resource{Key: key(t, to), Spec: spec}, From: &former}
+}
+
+func (s *served) keys(t *testing.T) []string {
+	t.Helper()
+	live, err := s.State(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, o := range live.Objects {
+		out = append(out, o.Key.String())
+	}
+	return out
+}
+
+// pulls fails the test unless the tag is that very image.
+func (s *served) pulls(t *testing.T, user, ref string, im v1.Image) {
+	t.Helper()
+	got, err := remote.Image(s.ref(t, ref), s.as(user)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := im.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := got.Digest(); err != nil || d != want {
+		t.Errorf("%s is %v (%v), want %v", ref, d, err, want)
+	}
+	layers, err := got.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		r, err := l.Compressed() // hashed as it is read
+		if err == nil {
+			_, err = r.Read(make([]byte, 1))
+			err = errors.Join(err, r.Close())
+		}
+		if err != nil {
+			t.Errorf("a layer of %s: %v", ref, err)
+		}
+	}
+}
+
+func TestARenamedNamespaceKeepsItsContentAndWhoMayDoWhat(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	access := schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push})}
+	limit := schema.Size(1 << 20)
+	s.change(t, putUser(t, "dev", false), putNamespace("old"), putAccess("old", access), putNamespace("old/inner"), putAccess("old/inner", access), putNamespace("older"), putAccess("older", access),
+		embedded.Change{Object: schema.Resource{Key: key(t, "quota/old"), Spec: &schema.Quota{Limit: &limit}}},
+		embedded.Change{Object: schema.Resource{Key: key(t, "retention/old"), Spec: &schema.Retention{Keep: []schema.KeepRule{{PulledWithin: 86400}}}}})
+	images := map[string]v1.Image{}
+	for _, ref := range []string{"old/app:1", "old/app:2", "old/deep/app:1", "old/inner/app:1", "older/app:1", "old:1"} {
+		images[ref] = image(t)
+		if err := remote.Write(s.ref(t, ref), images[ref], s.as("dev")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.pulls(t, "dev", "old/app:1", images["old/app:1"]) // it is pulled, the others are not
+	used, err := s.Usage(t.Context(), []string{"old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds it done
+		s.change(t, rename(t, "namespace/old", "namespace/new/home", &schema.Namespace{}))
+	}
+	want := []string{"user/dev", "namespace/new/home", "namespace/old/inner", "namespace/older", "access/new/home", "access/old/inner", "access/older", "quota/new/home", "retention/new/home"}
+	slices.Sort(want)
+	got := s.keys(t)
+	slices.Sort(got)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	for ref, im := range images {
+		to := ref
+		if ref == "old:1" || strings.HasPrefix(ref, "old/app") || strings.HasPrefix(ref, "old/deep") {
+			to = "new/home" + strings.TrimPrefix(ref, "old")
+			if resp := s.do(t, "GET", "dev", "/v2/"+strings.Replace(ref, ":", "/manifests/", 1)); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("%s answers %d", ref, resp.StatusCode)
+			}
+		}
+		if to != "new/home/app:2" { // pulling makes it stay
+			s.pulls(t, "dev", to, im)
+		}
+	}
+	repositories, err := s.Repositories(t.Context(), []string{"*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]schema.RepositoryInfo{{Name: "new/home", Tags: 1}, {Name: "new/home/app", Tags: 2}, {Name: "new/home/deep/app", Tags: 1}, {Name: "old/inner/app", Tags: 1}, {Name: "older/app", Tags: 1}}, repositories); d != "" {
+		t.Error(d)
+	}
+	now, err := s.Usage(t.Context(), []string{"new/home"})
+	if err != nil || now[0].Used != used[0].Used || now[0].Limit != limit {
+		t.Errorf("usage %+v (%v), was %+v", now, err, used)
+	}
+	if _, err := s.Run(t.Context(), embedded.JobGC, false); err != nil {
+		t.Fatal(err)
+	}
+	s.pulls(t, "dev", "new/home/deep/app:1", images["old/deep/app:1"])
+}
+
+func TestARenameCarriesWhenTagsWerePulled(t *testing.T) {
+	for _, how := range []string{"served", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			data := filepath.Join(t.TempDir(), "data")
+			s := serve(t, data)
+			s.change(t, putUser(t, "dev", false), putNamespace("team"), putAccess("team", schema.Access{Authenticated: rights(schema.Pull | schema.Push)}),
+				keepTags(schema.Retention{Keep: []schema.KeepRule{{PulledWithin: 86400}}}))
+			im := image(t)
+			for _, tag := range []string{"pulled", "forgotten"} {
+				if err := remote.Write(s.ref(t, "team/app:"+tag), im, s.as("dev")...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.pulls(t, "dev", "team/app:pulled", im)
+			change := rename(t, "namespace/team", "namespace/crew", &schema.Namespace{})
+			if how == "served" {
+				s.change(t, change)
+			} else {
+				s.stop(t)
+				d, err := embedded.OpenDirectory(data, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				results, err := d.Change(t.Context(), []embedded.Change{change})
+				if err != nil || results[0].Err != nil {
+					t.Fatal(err, results)
+				}
+				s = serve(t, data)
+			}
+			report := s.retain(t, embedded.RetentionOptions{DryRun: true})
+			if d := cmp.Diff(2, len(report.Tags)); d != "" {
+				t.Fatal(d, report.Tags)
+			}
+			for _, tag := range report.Tags {
+				if tag.Repository != "crew/app" || tag.Pulled.IsZero() == (tag.Tag == "pulled") || tag.PushedBy != "user dev" {
+					t.Errorf("%+v", tag)
+				}
+			}
+		})
+	}
+}
+
+func TestARenameThatCannotBeChangesNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := serve(t, data)
+	s.change(t, putUser(t, "root", true), putUser(t, "dev", false), putNamespace("a"), putNamespace("b"), putNamespace("c/app"))
+	for _, ref := range []string{"a/app:1", "free/app:1"} {
+		if err := remote.Write(s.ref(t, ref), image(t), s.as("root")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func() string {
+		b, err := os.ReadFile(filepath.Join(data, "ocisync", "state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := state()
+	for name, c := range map[string]struct {
+		from, to string
+		want     error
+		says     string
+	}{
+		"to a name that is taken":         {"namespace/a", "namespace/b", embedded.ErrConflict, "choose a name that is free"},
+		"to where a repository is":        {"namespace/a", "namespace/free", embedded.ErrConflict, "repository a/app cannot become free/app, which exists"},
+		"to where it falls to another":    {"namespace/a", "namespace/c", embedded.ErrConflict, "fall to namespace c/app"},
+		"into itself":                     {"namespace/a", "namespace/a/sub", embedded.ErrInvalid, "into itself"},
+		"of what is not there":            {"namespace/gone", "namespace/d", embedded.ErrMissing, "plan again"},
+		"to another kind":                 {"namespace/a", "user/new", embedded.ErrInvalid, "cannot become it"},
+		"to the registry's own":           {"namespace/a", "namespace/ocisync/x", embedded.ErrInvalid, "ocisync's own"},
+		"of an account to a taken name":   {"user/dev", "user/root", embedded.ErrConflict, "choose a name that is free"},
+		"of an account to no name at all": {"user/dev", "user/a b", embedded.ErrInvalid, "printable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			to := key(t, c.to)
+			spec, err := schema.NewSpec(to.Kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			results, err := s.Change(t.Context(), []embedded.Change{rename(t, c.from, c.to, spec)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !errors.Is(results[0].Err, c.want) || !strings.Contains(results[0].Err.Error(), c.says) {
+				t.Errorf("error %v, want %v that says %q", results[0].Err, c.want, c.says)
+			}
+			if after := state(); after != before {
+				t.Errorf("the state became %s", after)
+			}
+		})
+	}
+}
+
+func TestARenamedAccountKeepsItsPasswordItsGroupsAndItsRights(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "dev", false), putGroup("ops", "dev", "other"), putNamespace("own"), putNamespace("shared"),
+		putAccess("own", schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull})}),
+		putAccess("shared", schema.Access{Groups: schema.NewGrants(schema.Grant{Name: "ops", Rights: schema.Pull})}))
+	s.change(t, rename(t, "user/dev", "user/developer", &schema.User{}), rename(t, "group/ops", "group/operations", &schema.Group{Users: schema.NewSet("developer", "other")}))
+	get := func(user, path string) int {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.Addr()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(user, "pw-dev")
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	for path, want := range map[string]int{"/v2/": 200, "/v2/own/x/tags/list": 404, "/v2/shared/x/tags/list": 404, "/v2/else/x/tags/list": 403} {
+		if got := get("developer", path); got != want {
+			t.Errorf("developer at %s: status %d, want %d", path, got, want)
+		}
+	}
+	if got := get("dev", "/v2/"); got != 401 {
+		t.Errorf("the former name logs in: status %d", got)
+	}
+}
+
+func TestARobotKeepsItsLoginThroughRenames(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	robot := &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "team", Rights: schema.Pull})}
+	account := &embedded.AccountChange{Login: "robot$team+ci", Hash: quickHash(t, "pw"), Delivered: true}
+	s.change(t, putNamespace("team"), embedded.Change{Object: schema.Resource{Key: key(t, "robot/team/ci"), Spec: robot}, Account: account})
+	s.change(t, rename(t, "namespace/team", "namespace/crew", &schema.Namespace{}))
+	login := func(name string) int {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.Addr()+"/v2/crew/x/tags/list", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(name, "pw")
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := login("robot$team+ci"); got != 404 {
+		t.Errorf("its login answers %d", got)
+	}
+	// nobody else may get that login while it works
+	s.change(t, putNamespace("team"))
+	results, err := s.Change(t.Context(), []embedded.Change{{Object: schema.Resource{Key: key(t, "robot/team/ci"), Spec: robot}, Account: account}})
+	if err != nil || !errors.Is(results[0].Err, embedded.ErrConflict) || !strings.Contains(results[0].Err.Error(), "robot/crew/ci") {
+		t.Errorf("another robot got its login: %v, %v", results, err)
+	}
+	live := &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "crew", Rights: schema.Pull})}
+	s.change(t, embedded.Change{Object: schema.Resource{Key: key(t, "robot/crew/ci"), Spec: live}, Account: &embedded.AccountChange{Login: "robot$crew+ci", Hash: quickHash(t, "pw"), Delivered: true}})
+	if old, renewed := login("robot$team+ci"), login("robot$crew+ci"); old != 401 || renewed != 404 {
+		t.Errorf("renewed, the old login answers %d and the new one %d", old, renewed)
+	}
+}
+
+func TestARenamedWebhookDeliversWhatWaits(t *testing.T) {
+	var mu sync.Mutex
+	up, got := false, []string{}
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !up {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		got = append(got, q.Header.Get("Authorization"))
+	}))
+	defer target.Close()
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	spec := &schema.Webhook{URL: &target.URL, Events: schema.NewSet("push")}
+	s.change(t, putUser(t, "dev", false), putNamespace("team"), putAccess("team", schema.Access{Authenticated: rights(schema.Pull | schema.Push)}),
+		embedded.Change{Object: schema.Resource{Key: key(t, "webhook/team/w"), Spec: spec}, Secret: "Bearer x"})
+	if err := remote.Write(s.ref(t, "team/app:1"), image(t), s.as("dev")...); err != nil {
+		t.Fatal(err)
+	}
+	s.change(t, rename(t, "namespace/team", "namespace/crew", &schema.Namespace{}))
+	s.change(t, rename(t, "webhook/crew/w", "webhook/crew/told", spec))
+	mu.Lock()
+	up = true
+	mu.Unlock()
+	s.change(t, rename(t, "webhook/crew/told", "webhook/crew/teller", spec)) // wakes it, too
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		mu.Lock()
+		done := slices.Contains(got, "Bearer x")
+		mu.Unlock()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing came with the webhook's auth: %q", got)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestAMoveThatACrashCutShortIsFinished(t *testing.T) {
+	for _, how := range []string{"by up", "by apply"} {
+		t.Run(how, func(t *testing.T) {
+			data := filepath.Join(t.TempDir(), "data")
+			s := serve(t, data)
+			s.change(t, putUser(t, "root", true), putNamespace("old"))
+			im := image(t)
+			for _, ref := range []string{"old/a:1", "old/b:1"} {
+				if err := remote.Write(s.ref(t, ref), im, s.as("root")...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.stop(t)
+			// state.json bears the new name, and one of two repositories does
+			name := filepath.Join(data, "ocisync", "state.json")
+			var doc map[string]json.RawMessage
+			b, err := os.ReadFile(name)
+			if err == nil {
+				err = json.Unmarshal([]byte(strings.ReplaceAll(string(b), `"namespace/old"`, `"namespace/new"`)), &doc)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			doc["moves"] = json.RawMessage(`[{"from":"namespace/old","to":"namespace/new"}]`)
+			if b, err = json.Marshal(doc); err == nil {
+				err = os.WriteFile(name, b, 0o600)
+			}
+			below := filepath.Join(data, "docker", "registry", "v2", "repositories")
+			if err := errors.Join(err, os.MkdirAll(filepath.Join(below, "new"), 0o750), os.Rename(filepath.Join(below, "old", "a"), filepath.Join(below, "new", "a"))); err != nil {
+				t.Fatal(err)
+			}
+			if how == "by apply" {
+				d, err := embedded.OpenDirectory(data, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := d.Change(t.Context(), []embedded.Change{putNamespace("other")}); err != nil {
+					t.Fatal(err)
+				}
+				if b, err := os.ReadFile(name); err != nil || strings.Contains(string(b), "moves") {
+					t.Errorf("the move is still open: %s, %v", b, err)
+				}
+			}
+			s = serve(t, data)
+			for _, ref := range []string{"new/a:1", "new/b:1"} {
+				s.pulls(t, "root", ref, im)
+			}
+			if _, err := remote.Image(s.ref(t, "old/b:1"), remote.WithAuth(&authn.Basic{Username: "root", Password: "pw-root"})); err == nil {
+				t.Error("the former name still answers")
+			}
+			if _, err := os.Stat(filepath.Join(below, "old")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the former directory is still there: %v", err)
+			}
+		})
+	}
+}
