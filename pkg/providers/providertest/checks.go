@@ -36,6 +36,7 @@ func checks() []checkOf {
 		{"reading while writing is safe", checkConcurrent},
 		{"no secret comes back", checkSecrets},
 		{"a secret is written only where the change names it", checkSecretKept},
+		{"a rename keeps an object and what hangs on it, or is refused", checkRename},
 		{"what was written lasts", checkReopen},
 		{"what somebody else changed is seen and mended", checkChange},
 	}
@@ -360,4 +361,52 @@ func find(s schema.State, k schema.Key) schema.Resource {
 		return schema.Resource{Key: k}
 	}
 	return r
+}
+
+func checkRename(t testing.TB, h Harness) {
+	p, _ := filled(t, h)
+	before := readAll(t, p)
+	former := schema.Key{Kind: schema.KindNamespace, Name: "team-a"}
+	named := schema.Key{Kind: schema.KindNamespace, Name: "team-renamed"}
+	old, ok := before.Get(former)
+	if !ok {
+		t.Fatalf("there is no %s", former)
+	}
+	next := old
+	next.Key = named
+	change := plan.Change{Action: plan.Rename, Key: named, Before: &old, After: &next}
+	verdicts, err := p.Prepare(t.Context(), []plan.Change{change})
+	if err != nil || len(verdicts) != 1 {
+		t.Fatalf("Prepare says %v, %v", verdicts, err)
+	}
+	if verdicts[0].Refused != "" {
+		if err := write(t.Context(), p, []plan.Change{change}); err == nil {
+			t.Error("Write does what Prepare refuses")
+		}
+		if diff := cmp.Diff(before, readAll(t, p)); diff != "" {
+			t.Errorf("what was refused changed (-before +after):\n%s", diff)
+		}
+		return
+	}
+	for range 2 { // the second finds it done
+		if err := write(t.Context(), p, []plan.Change{change}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want, have []string
+	for _, r := range before.Resources {
+		k := r.Key
+		if ns, child := k.Namespace(); k == former || child && ns == former {
+			k.Name = named.Name + strings.TrimPrefix(k.Name, former.Name)
+		}
+		want = append(want, fmt.Sprint(k, r.Unread))
+	}
+	for _, r := range readAll(t, p).Resources {
+		have = append(have, fmt.Sprint(r.Key, r.Unread))
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("objects and what cannot be read of them (-want +have):\n%s", diff)
+	}
 }
