@@ -24,12 +24,14 @@ var (
 	ErrBroken       = errors.New("the connection failed") // though somebody is there
 	ErrUnauthorized = errors.New("the login is not accepted")
 	ErrForbidden    = errors.New("the account is not an admin user")
+	ErrSilent       = errors.New("the process that holds it does not answer")
 	ErrForeign      = errors.New("what answers is not an embedded registry of ocisync")
 )
 
 const (
 	maxAnswer = 64 << 20
 	patience  = 60 * time.Second // for one answer of the admin API
+	hello     = 10 * time.Second // for the first one, which asks nothing of it
 )
 
 // Client speaks to the admin API of a registry that some process serves. Safe
@@ -41,8 +43,10 @@ type Client struct {
 }
 
 // Dial finds the process that serves a data directory. ErrNotServed: there is
-// none. It touches nothing.
-func Dial(ctx context.Context, data string) (*Client, error) {
+// none. ErrSilent: it is there, stopped or stuck. It touches nothing.
+func Dial(ctx context.Context, data string) (*Client, error) { return dial(ctx, data, hello) }
+
+func dial(ctx context.Context, data string, hello time.Duration) (*Client, error) {
 	path, err := dialSocket(ctx, data)
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", data, ErrNotServed)
@@ -50,7 +54,16 @@ func Dial(ctx context.Context, data string) (*Client, error) {
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
-	return &Client{base: &url.URL{Scheme: "http", Host: "ocisync"}, transport: t}, nil
+	c := &Client{base: &url.URL{Scheme: "http", Host: "ocisync"}, transport: t}
+	first, cancel := context.WithTimeout(ctx, hello)
+	defer cancel()
+	if _, err := c.Info(first); first.Err() != nil && ctx.Err() == nil {
+		holder, _ := readHolder(data)
+		return nil, errors.Join(fmt.Errorf("data directory %s: %w: %s; look at what it does, or end it", data, ErrSilent, holder), c.Close())
+	} else if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // DialURL reaches a registry by its address as an admin user, with user "" as

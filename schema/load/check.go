@@ -1,6 +1,7 @@
 package load
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -369,5 +370,9 @@ func jsonText(s string) string {
 	if plain {
 		return `"` + s + `"`
 	}
-	return strings.ReplaceAll(quote(s), "\x7f", `\u007f`)
+	b, err := json.Marshal(s)
+	if err != nil { // it never fails for a string
+		return `""`
+	}
+	return string(b)
 }

@@ -68,3 +68,19 @@ func TestWhatIsEncodedLoadsTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsEncodedShowsWhatIsInIt(t *testing.T) {
+	data := "version = 1\n[registry]\ntype = \"zot\"\nurl = \"https://h.example\"\n[namespace.x]\ndescription = \"a\\u202Eb\\U000E0041c\\u0085é\"\n"
+	root := writeMode(t, "m", map[string][]byte{"m.toml": []byte(data)})
+	cfg, err := load.Mode(root, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := load.Encode(cfg, filepath.Join(root, "m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"a\u202Eb\U000E0041c\u0085é"`; !bytes.Contains(text, []byte(want)) {
+		t.Errorf("no %s in\n%s", want, text)
+	}
+}

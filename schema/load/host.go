@@ -3,6 +3,7 @@ package load
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -23,6 +24,9 @@ func Host(path string) (*schema.Host, error) {
 	data, err := readBounded(string(filepath.Separator), abs, path)
 	if err != nil {
 		return nil, fmt.Errorf("host file: %w", err)
+	}
+	if info, err := os.Stat(abs); err == nil && info.Mode().Perm()&0o002 != 0 {
+		return nil, fmt.Errorf("host file: %s: everybody may write it, and so say what runs here; run chmod o-w on it", path)
 	}
 	t := newTree(path, data)
 	p := parser{tree: t}

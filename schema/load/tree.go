@@ -1,8 +1,10 @@
 package load
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -199,9 +201,9 @@ func keyText(k string) string {
 	return k
 }
 
-// quote writes a text as a basic string.
+// quote writes a text as a basic string. What does not show, or turns around
+// what does, is escaped.
 func quote(s string) string {
-	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -213,10 +215,10 @@ func quote(s string) string {
 			b.WriteString(`\n`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case r < 0x20 || r == 0x7f:
-			b.WriteString(`\u00`)
-			b.WriteByte(hex[r>>4])
-			b.WriteByte(hex[r&15])
+		case !unicode.IsPrint(r) && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08X`, r)
+		case !unicode.IsPrint(r):
+			fmt.Fprintf(&b, `\u%04X`, r)
 		default:
 			b.WriteRune(r)
 		}

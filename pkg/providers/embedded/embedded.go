@@ -221,6 +221,7 @@ func (p *Provider) failure(doing string, err error) error {
 		{registry.ErrUnsupported, providers.ErrUnsupported, ""},
 		{registry.ErrMissing, providers.ErrNotFound, ""},
 		{registry.ErrHeld, providers.ErrUnreachable, ""},
+		{registry.ErrSilent, providers.ErrUnreachable, ""},
 		{registry.ErrUnauthorized, providers.ErrUnauthorized, "registry.login names an admin user of the registry and its password"},
 		{registry.ErrForbidden, providers.ErrForbidden, "make the user of registry.login an admin user"},
 		{registry.ErrForeign, providers.ErrNotRegistry, "check registry.url"},

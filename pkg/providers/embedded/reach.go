@@ -59,6 +59,9 @@ func (p *Provider) reach(ctx context.Context) (admin, error) {
 	if err == nil {
 		return served{c}, nil
 	}
+	if errors.Is(err, registry.ErrSilent) {
+		return nil, p.failure("", err)
+	}
 	if ctx.Err() != nil { // nobody was asked, which says nothing of the registry
 		return nil, ctx.Err()
 	}
