@@ -31,7 +31,7 @@ var (
 const (
 	maxAnswer = 64 << 20
 	patience  = 60 * time.Second // for one answer of the admin API
-	hello     = 10 * time.Second // for the first one, which asks nothing of it
+	hello     = 30 * time.Second // for the first one, which asks nothing of it
 )
 
 // Client speaks to the admin API of a registry that some process serves. Safe
