@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/embedded"
-	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/all"
 	"github.com/ocisync/ocisync/pkg/secret"
-	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -31,8 +28,9 @@ Jobs of the embedded registry:
   gc         remove content that no manifest needs, as [gc] of the mode was applied
   retention  remove the tags that no rule keeps, as the retention of namespaces
              was applied; ocisync retention preview tells of every tag why
-  robots     renew the robots that are due and deliver their new secrets; it has
-             no dry run, because the plan says days ahead which are due
+  robots     renew the robots that are due and deliver their new secrets, which
+             ocisync up does by itself; it has no dry run, because the plan says
+             days ahead which are due
 ` + exitHelp,
 		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run",
 		ValidArgs: append(embedded.Jobs(), robotsJob),
@@ -51,68 +49,16 @@ Jobs of the embedded registry:
 	return cmd
 }
 
-const robotsJob = "robots"
-
-// renewal is a providers.Renewal as --output json prints it.
-type renewal struct {
-	Robot string `json:"robot"`
-	Login string `json:"login,omitempty"`
-	Error string `json:"error,omitempty"`
-}
-
-// renewRobots runs the job that needs the mode, since what is declared says
-// where secrets go.
-func (o *options) renewRobots(ctx context.Context, cfg *schema.Config, host *schema.Host, p providers.Provider) (err error) {
-	r, ok := p.(providers.Renewer)
-	if !ok {
-		return codedError{exitRefused, fmt.Errorf("%s: this version renews no robots of a registry of type %s", cfg.Registry.URL, cfg.Registry.Type)}
-	}
-	machine, err := state.NewMachine(*host, o.getenv)
-	if err != nil {
-		return err
-	}
-	registry := plan.Registry{Type: cfg.Registry.Type, URL: cfg.Registry.URL}
-	lock, err := state.Acquire(ctx, machine.Locks(), registry, o.holder("run robots", cfg.Mode), 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	list, err := r.Renew(ctx, cfg.Desired, time.Now())
-	if err != nil {
-		return err
-	}
-	results, made := []renewal{}, 0
-	var failed []error
-	for _, x := range list {
-		one := renewal{Robot: x.Key.String(), Login: x.Login}
-		switch {
-		case x.Err != nil:
-			one.Error = x.Err.Error()
-			failed = append(failed, fmt.Errorf("%s: %w", x.Key, x.Err))
-		case x.Login != "":
-			made++
-		}
-		results = append(results, one)
-	}
-	if o.json() {
-		err = writeJSON(o.out, results)
-	} else {
-		_, err = fmt.Fprintf(o.out, "robots: %d renewed, %d not due\n", made, len(list)-made-len(failed))
-	}
-	if len(failed) > 0 {
-		code := exitFailed
-		if made > 0 {
-			code = exitPartly
-		}
-		return codedError{code, errors.Join(failed...)}
-	}
-	return err
-}
-
 func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 	cfg, err := o.config()
 	if err != nil {
 		return err
+	}
+	if job == robotsJob {
+		if dry {
+			return errors.New("the job robots has no dry run; ocisync plan says which robots are due")
+		}
+		return o.renewRobots(ctx, cfg)
 	}
 	host, err := o.host()
 	if err != nil {
@@ -121,12 +67,6 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 	p, err := all.Open(cfg.Registry, all.Deps{Secrets: secret.New(*host, o.getenv, cfg.Dir), Policy: cfg.Policy, Logger: o.logger()})
 	if err != nil {
 		return err
-	}
-	if job == robotsJob {
-		if dry {
-			return errors.New("the job robots has no dry run; ocisync plan says which robots are due")
-		}
-		return o.renewRobots(ctx, cfg, host, p)
 	}
 	runner, ok := p.(providers.Runner)
 	if !ok {

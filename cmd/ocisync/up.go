@@ -21,7 +21,9 @@ func newUp(o *options) *cobra.Command {
 		Short:   "Run the mode's registry until Ctrl-C",
 		Long: `Up serves the embedded registry of a mode (registry.run.driver = "embedded") in
 the foreground. While it runs, plan and apply of other processes on this host
-reach it through a socket in its data directory.
+reach it through a socket in its data directory. Up collects garbage and applies
+retention by schedule, and renews the mode's robots in time: their new secrets go
+where the mode says, and what it did or could not do is logged.
 
 A new registry has no accounts: apply the mode, before or after up.
 ` + exitHelp,
@@ -42,9 +44,14 @@ func (o *options) up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	robots, err := o.robots(cfg, "up (renewing robots)")
+	if err != nil {
+		return err
+	}
 	opts := embedded.Options{
 		Data: cfg.Registry.Run.Data, Listen: listen, URL: cfg.Registry.URL, Version: version, Command: "ocisync up",
 		Outside: access.Outside(cfg.Policy.Outside), Logger: o.logger(),
+		Renew: robots.attend(o.logger()),
 	}
 	if t := cfg.Registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		opts.TLSCert, opts.TLSKey = *t.Cert, *t.Key

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,10 +42,12 @@ func checkHash(hash string) error {
 	return nil
 }
 
-// account is one user as a login sees it.
+// account is one user as a login sees it. The former hashes are those of
+// [RobotAccount].
 type account struct {
 	version string
 	hash    []byte // empty: cannot log in
+	former  []string
 	seen    atomic.Pointer[sighting]
 }
 
@@ -97,6 +100,11 @@ func (p *passwords) check(ctx context.Context, a *account, password string, gate
 		hash = a.hash
 	}
 	right := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
+	if !right && a != nil {
+		right = slices.ContainsFunc(a.former, func(hash string) bool {
+			return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
+		})
+	}
 	if !right || a == nil || len(a.hash) == 0 || len(password) > maxPassword {
 		return false, nil
 	}

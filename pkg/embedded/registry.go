@@ -57,6 +57,10 @@ type Options struct {
 	// Drain is how long requests in flight may take once Serve is told to
 	// stop; 0 is 30 seconds.
 	Drain time.Duration
+	// Renew renews the robots that are due and says when to ask again; it is
+	// called while Serve runs, again and again, and soon after an error. The
+	// registry knows accounts, and not where their secrets go. May be nil.
+	Renew func(context.Context) (again time.Duration, err error)
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -79,6 +83,7 @@ type Registry struct {
 	guard     *guard
 	gate      *gate
 	jobs      *scheduler
+	robots    *robotMetrics
 	listener  net.Listener // nil without Options.Listen
 	socket    *socket
 	close     func() error
@@ -147,6 +152,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		return nil, err
 	}
 	r.metrics = newMetrics(r.storage)
+	r.robots = newRobotMetrics(r.store.now, r.metrics)
 	undo = append(undo, r.metrics.storageBytes.close)
 	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })
 	undo = append(undo, r.audit.close)
@@ -251,6 +257,7 @@ func (r *Registry) Serve(ctx context.Context) error {
 	jobs, endJobs := context.WithCancel(ctx)
 	var scheduled sync.WaitGroup
 	scheduled.Go(func() { r.jobs.serve(jobs) })
+	scheduled.Go(func() { r.renew(jobs) })
 	defer scheduled.Wait()
 	defer endJobs()
 	failed := make(chan error, len(all))

@@ -35,7 +35,14 @@ type RobotAccount struct {
 	// zero while it is the robot's newest.
 	Ends time.Time `json:"ends,omitzero"`
 	Hash string    `json:"hash,omitempty"` // of the secret, by HashPassword; never told
+	// Former are the hashes of secrets that were made for the account before,
+	// newest first: one of them may have been delivered, and its user not be
+	// told of another yet. They work until the newest is delivered; never told.
+	Former []string `json:"former,omitempty"`
 }
+
+// maxFormer bounds the former secrets of an account.
+const maxFormer = 4
 
 // Expires is when the account of a robot with this specification expires; zero
 // for never.
@@ -110,12 +117,17 @@ func (c Change) keepAccount(next *document, now time.Time) (did bool) {
 		i = len(accounts)
 		accounts = append(accounts, RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash})
 	case c.Account.Hash != "":
-		accounts[i] = RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash}
+		made := RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash}
+		if old := accounts[i]; !old.Delivered {
+			made.Former = append([]string{old.Hash}, old.Former...)
+			made.Former = made.Former[:min(len(made.Former), maxFormer)]
+		}
+		accounts[i] = made
 	case i < 0:
 		return false
 	}
 	if c.Account.Delivered {
-		accounts[i].Delivered = true
+		accounts[i].Delivered, accounts[i].Former = true, nil
 		end := now.Add(time.Duration(c.Account.Overlap) * time.Second)
 		for j := range accounts {
 			if j != i && (accounts[j].Ends.IsZero() || end.Before(accounts[j].Ends)) {
@@ -146,7 +158,7 @@ func (d document) robots() []RobotStatus {
 		}
 		s := RobotStatus{Key: o.Key, Accounts: slices.Clone(d.Robots[o.Key.String()])}
 		for i := range s.Accounts {
-			s.Accounts[i].Hash = ""
+			s.Accounts[i].Hash, s.Accounts[i].Former = "", nil
 		}
 		out = append(out, s)
 	}
@@ -165,9 +177,9 @@ type robotLogin struct {
 // remember.
 func (s *snapshot) logins(o schema.Resource, spec *schema.Robot, before *snapshot) {
 	for _, a := range s.doc.Robots[o.Key.String()] {
-		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash)}, robot: o.Key.Name, spec: spec, about: a}
+		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash), former: a.Former}, robot: o.Key.Name, spec: spec, about: a}
 		if before != nil {
-			if b := before.robots[a.Login]; b != nil && b.version == l.version && bytes.Equal(b.hash, l.hash) {
+			if b := before.robots[a.Login]; b != nil && b.version == l.version && bytes.Equal(b.hash, l.hash) && slices.Equal(b.former, l.former) {
 				l.seen.Store(b.seen.Load())
 			}
 		}
@@ -187,7 +199,8 @@ func (s *snapshot) login(name string, now time.Time) (*account, access.Subject) 
 	return &l.account, access.Robot(l.robot)
 }
 
-// newest is, for a comparison of secrets, a robot's account; nil without one.
+// newest is, for a comparison of secrets, a robot's account with the secret
+// made last; nil without one.
 func (s *snapshot) newest(robot schema.Key) *account {
 	var newest *robotLogin
 	for _, a := range s.doc.Robots[robot.String()] {
@@ -198,7 +211,7 @@ func (s *snapshot) newest(robot schema.Key) *account {
 	if newest == nil {
 		return nil
 	}
-	return &newest.account
+	return &account{hash: newest.hash}
 }
 
 // checkRobot refuses what the registry cannot keep of a robot.

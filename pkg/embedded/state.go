@@ -125,8 +125,10 @@ func parseDocument(b []byte) (document, error) {
 	}
 	for _, robot := range slices.Sorted(maps.Keys(doc.Robots)) {
 		for _, a := range doc.Robots[robot] {
-			if err := checkHash(a.Hash); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", robot, err))
+			for _, hash := range append([]string{a.Hash}, a.Former...) {
+				if err := checkHash(hash); err != nil {
+					problems = append(problems, fmt.Errorf("%s: %w", robot, err))
+				}
 			}
 		}
 	}

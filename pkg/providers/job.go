@@ -63,17 +63,21 @@ type Collected struct {
 }
 
 // Renewer is what a provider offers that renews robots: it delivers secrets,
-// and so runs where they can be delivered.
+// and so needs what is declared.
 type Renewer interface {
-	// Renew renews, of the desired robots whose secret is delivered, those that
-	// are due at an instant, and finishes what a run that was cut short began.
-	// The error is for all of them; each has one of its own.
+	// Due says which of the desired robots would be renewed at a time, and
+	// changes nothing.
+	Due(ctx context.Context, desired schema.State, at time.Time) ([]Renewal, error)
+	// Renew renews, of the desired robots whose secret is delivered, those
+	// that are due at a time, and finishes renewals that were cut short. What
+	// became of each is in the list; an error means that nothing is known.
 	Renew(ctx context.Context, desired schema.State, at time.Time) ([]Renewal, error)
 }
 
 // Renewal is what became of one robot.
 type Renewal struct {
 	Key   schema.Key
-	Login string // of the account that was made, or "" if none was due
-	Err   error
+	Login string    // of the account that was made, "" where none was due
+	Next  time.Time // when one will be due; zero for never, or where one is
+	Err   error     // it is tried again the next time
 }

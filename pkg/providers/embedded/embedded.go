@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
@@ -35,6 +36,8 @@ type Provider struct {
 	secrets   providers.Secrets
 	logger    *slog.Logger
 	outside   access.Outside // "" while the mode does not say
+	renewing  sync.Mutex     // of robots
+	pending   map[schema.Key]pending
 }
 
 // Option is something New need not be told.
@@ -64,7 +67,7 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 	if err != nil {
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
-	p := &Provider{registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger}
+	p := &Provider{registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger, pending: map[schema.Key]pending{}}
 	for _, o := range options {
 		o(p)
 	}

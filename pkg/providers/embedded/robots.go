@@ -112,7 +112,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		end := current.Expires(have)
 		how := "apply a new secret.value before"
 		if delivery(want) != nil {
-			how = "`ocisync run robots` renews it"
+			how = "`ocisync up` renews it while it serves the registry, `ocisync run robots` at once"
 		}
 		switch {
 		case end.IsZero() || now.Before(end.Add(-seconds(notice(want)))):
@@ -153,13 +153,28 @@ func newest(r registry.RobotStatus) (registry.RobotAccount, bool) {
 	return r.Accounts[i], true
 }
 
-// Renew implements [providers.Renewer], the job `robots`: it renews, of the desired robots whose secret
-// is delivered, those that expire within renew, and finishes what a run that
-// was cut short began. A new account is made, then delivered, then
-// acknowledged; from then on the old one works for overlap. Run again, it
-// delivers a secret again that was not acknowledged, and never leaves more than
-// the two accounts. Due is asked about now.
+// Due implements [providers.Renewer].
+func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	return p.renewals(ctx, desired, now, nil)
+}
+
+// Renew implements [providers.Renewer], the job `robots`. A new account is
+// made, then delivered, then acknowledged; from then on the old one works for
+// overlap. Run again, it delivers again what was not acknowledged: the same
+// secret while this process lives, else another, beside which the former works
+// until then, since it may have arrived. It never leaves more than the two
+// accounts.
 func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	return p.renewals(ctx, desired, now, p.renew)
+}
+
+// renewals lists the desired robots whose secret is delivered, and has those
+// that are due renewed.
+func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.Time,
+	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error,
+) ([]providers.Renewal, error) {
 	a, err := p.reach(ctx)
 	if err != nil {
 		return nil, err
@@ -179,30 +194,34 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 		if i < 0 {
 			continue
 		}
-		run := providers.Renewal{Key: r.Key, Login: due(r, robotOf(live.Objects, r.Key), want, now)}
-		if run.Login != "" {
-			run.Err = p.renew(ctx, a, live.Objects[i], want, run.Login)
+		run := providers.Renewal{Key: r.Key}
+		run.Login, run.Next = due(r, robotOf(live.Objects, r.Key), want, now)
+		if run.Login != "" && renew != nil {
+			run.Err = renew(ctx, a, live.Objects[i], want, run.Login)
 		}
 		out = append(out, run)
 	}
 	return out, nil
 }
 
-// due names the account to make, or "".
-func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) string {
+// due names the account to make, or "" and when one will be.
+func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login string, next time.Time) {
 	logins := registry.RobotLogins(r.Key)
 	for _, a := range r.Accounts {
 		if !a.Delivered && slices.Contains(logins[:], a.Login) { // nobody may know its secret
-			return a.Login
+			return a.Login, next
 		}
 	}
 	current, ok := newest(r)
 	if !ok {
-		return logins[0]
+		return logins[0], next
 	}
 	end := current.Expires(have)
-	if end.IsZero() || now.Before(end.Add(-seconds(notice(want)))) {
-		return ""
+	if end.IsZero() {
+		return "", next
+	}
+	if from := end.Add(-seconds(notice(want))); now.Before(from) {
+		return "", from
 	}
 	other := logins[0]
 	if current.Login == other {
@@ -210,21 +229,45 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) string
 	}
 	for _, a := range r.Accounts { // still in use beside the current one
 		if a.Login == other && now.Before(a.Ends) && now.Before(end) {
-			return ""
+			return "", a.Ends
 		}
 	}
-	return other
+	return other, next
 }
 
-func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error {
+// pending is a secret that was made for an account and is not known to have
+// arrived.
+type pending struct{ login, secret string }
+
+// made returns the secret of an account that is to be delivered: the one made
+// before, where the registry still has it, or a new one. The caller holds
+// p.renewing.
+func (p *Provider) made(ctx context.Context, key schema.Key, login string, change func(registry.AccountChange) error, a admin) (string, error) {
+	if have, ok := p.pending[key]; ok && have.login == login {
+		same, err := a.CheckSecret(ctx, key, have.secret)
+		if err != nil {
+			return "", p.failure("renewing "+key.String(), err)
+		}
+		if same {
+			return have.secret, nil
+		}
+	}
 	secret := rand.Text() + rand.Text()
 	hash, err := registry.HashPassword(secret)
 	if err != nil {
-		return err
+		return "", err
 	}
+	if err := change(registry.AccountChange{Login: login, Hash: hash}); err != nil {
+		return "", err
+	}
+	p.pending[key] = pending{login, secret}
+	return secret, nil
+}
+
+func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error {
 	live.Unread = nil
 	change := func(c registry.AccountChange) error {
-		results, err := a.Change(context.WithoutCancel(ctx), []registry.Change{{Object: live, Account: &c}})
+		results, err := a.Change(context.WithoutCancel(ctx), []registry.Change{{Object: live, IfVersion: live.Version, Account: &c}})
 		if err == nil {
 			err = results[0].Err
 		}
@@ -233,7 +276,8 @@ func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, wan
 		}
 		return nil
 	}
-	if err := change(registry.AccountChange{Login: login, Hash: hash}); err != nil {
+	secret, err := p.made(ctx, live.Key, login, change, a)
+	if err != nil {
 		return err
 	}
 	if err := p.deliver(ctx, live.Key, *delivery(want), login, secret); err != nil {
@@ -243,5 +287,9 @@ func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, wan
 	if want.Overlap != nil {
 		overlap = max(0, *want.Overlap)
 	}
-	return change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap})
+	if err := change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap}); err != nil {
+		return err
+	}
+	delete(p.pending, live.Key)
+	return nil
 }

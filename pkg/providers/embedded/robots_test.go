@@ -25,6 +25,7 @@ var (
 type courier struct {
 	secrets
 	fail bool
+	lose bool         // it arrives, and nobody learns of it
 	got  *[][2]string // login and secret
 }
 
@@ -33,43 +34,101 @@ func (c *courier) Deliver(_ context.Context, d schema.Delivery, user, password, 
 		return errors.New("the directory is full")
 	}
 	*c.got = append(*c.got, [2]string{user, password})
+	if c.lose {
+		return errors.New("the connection broke")
+	}
 	return nil
 }
 
-func TestARobotIsRenewedDeliveredAndNeverHasTwoSecretsForLong(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	url := up(t, data)
-	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+// robotIn is a declared robot whose secret is delivered, and how it is made.
+func robotIn(renew, overlap schema.Duration) (*schema.Robot, schema.State, plan.Change) {
+	const day = schema.Duration(86400)
+	spec := &schema.Robot{
+		Expires: new(30 * day), Renew: &renew, Overlap: &overlap,
+		Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}},
+	}
+	desired := schema.State{Resources: []schema.Resource{{Key: robotCI(), Spec: spec}}}
+	return spec, desired, plan.Change{Action: plan.Create, Key: robotCI(), After: &desired.Resources[0]}
+}
+
+func robotCI() schema.Key { return schema.Key{Kind: schema.KindRobot, Name: "ci"} }
+
+// robotProvider is a provider of a registry that is served, which delivers to
+// the courier, as a process has it.
+func robotProvider(t *testing.T, url, data string, post *courier) *embedded.Provider {
+	t.Helper()
 	p, err := embedded.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: url, Run: &schema.Run{Driver: schema.DriverEmbedded, Data: data},
 	}, post, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	login := func(l [2]string) bool {
+	return p
+}
+
+// logsIn reports whether a login works.
+func logsIn(t *testing.T, url string, l [2]string) bool {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.SetBasicAuth(l[0], l[1])
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	resp, err := tr.RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// A process that dies after a secret arrived, and before the registry learns of
+// it, leaves a user who has that secret and no other.
+func TestASecretThatMayHaveArrivedWorksUntilAnotherDid(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	_, desired, create := robotIn(10*86400, 0)
+	first := robotProvider(t, url, data, post)
+	mustWrite(t, first, create)
+	renew := func(p *embedded.Provider, works bool) {
 		t.Helper()
-		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v2/", nil)
-		if err != nil {
-			t.Fatal(err)
+		list, err := p.Renew(t.Context(), desired, time.Now().Add(21*24*time.Hour))
+		if err != nil || len(list) != 1 || list[0].Login != "robot$ci.2" || (list[0].Err == nil) != works {
+			t.Fatalf("%+v, %v; want a renewal that works: %v", list, err, works)
 		}
-		q.SetBasicAuth(l[0], l[1])
-		tr := &http.Transport{}
-		defer tr.CloseIdleConnections()
-		resp, err := tr.RoundTrip(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
 	}
-	const day = schema.Duration(86400)
-	key := schema.Key{Kind: schema.KindRobot, Name: "ci"}
-	spec := &schema.Robot{
-		Expires: new(30 * day), Renew: new(10 * day), Overlap: new(schema.Duration(3600)),
-		Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}},
+	post.lose = true
+	renew(first, false)
+	renew(first, false) // the same secret again, as long as the process lives
+	if got := *post.got; len(got) != 3 || got[1] != got[2] {
+		t.Fatalf("delivered %d times, the same secret twice: %v", len(got), len(got) == 3 && got[1] == got[2])
 	}
-	desired := schema.State{Resources: []schema.Resource{{Key: key, Spec: spec}}}
-	create := plan.Change{Action: plan.Create, Key: key, After: &desired.Resources[0]}
+	post.fail, post.lose = true, false
+	for range 3 { // processes that can deliver nothing
+		renew(robotProvider(t, url, data, post), false)
+	}
+	arrived := (*post.got)[2]
+	if !logsIn(t, url, (*post.got)[0]) || !logsIn(t, url, arrived) {
+		t.Error("while no other could be delivered, the secret that had arrived, or the robot's first, works no more")
+	}
+	post.fail = false
+	renew(robotProvider(t, url, data, post), true)
+	if logsIn(t, url, (*post.got)[0]) || logsIn(t, url, arrived) || !logsIn(t, url, (*post.got)[3]) {
+		t.Error("after the overlap another secret than the last works, or the last does not")
+	}
+}
+
+func TestARobotIsRenewedDeliveredAndNeverHasTwoSecretsForLong(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	p := robotProvider(t, url, data, post)
+	login := func(l [2]string) bool { t.Helper(); return logsIn(t, url, l) }
+	key := robotCI()
+	spec, desired, create := robotIn(10*86400, 3600)
 
 	post.fail = true
 	if err := write(t, p, create)[key]; err == nil {
