@@ -27,7 +27,7 @@ const (
 )
 
 // AuditLine is one line of the audit log: a request that writes, an object
-// that was changed, or a refusal. It holds no secret.
+// that was changed, a refusal, or what a job removed. It holds no secret.
 type AuditLine struct {
 	Time    time.Time `json:"time"`
 	Account string    `json:"account"` // "anonymous", or "unknown" for a login with a name that no account has

@@ -57,6 +57,7 @@ type collection struct {
 	blobs     []oldBlob
 	emptied   []string
 	result    Collected
+	gone      []removal // that nobody was told of yet
 }
 
 type oldBlob struct {
@@ -66,10 +67,11 @@ type oldBlob struct {
 
 // collecting says what goes.
 type collecting struct {
-	delay    time.Duration // the grace period: what is younger stays
-	untagged bool          // manifests without a tag go too
-	dry      bool          // nothing goes, it is only counted
-	after    func()        // called after the last slice, before writers go on; may be nil
+	delay    time.Duration   // the grace period: what is younger stays
+	untagged bool            // manifests without a tag go too
+	dry      bool            // nothing goes, it is only counted
+	after    func()          // called after the last slice, before writers go on; may be nil
+	tell     func([]removal) // called with what went, once writers go on; may be nil
 }
 
 func collectingBy(spec *schema.GC, dry bool) collecting {
@@ -189,6 +191,10 @@ func (c *collection) sweep(ctx context.Context) error {
 			return err
 		}
 		more, err := c.sweepSlice(ctx)
+		if c.tell != nil && len(c.gone) > 0 {
+			c.tell(c.gone)
+		}
+		c.gone = nil
 		if err != nil || !more {
 			return err
 		}
@@ -231,7 +237,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			tag := f.tags[0]
 			f.tags = f.tags[1:]
 			c.result.Tags++
-			return true, c.storage.RemoveTag(ctx, repo, tag)
+			return true, c.went(repo, tag, c.storage.RemoveTag(ctx, repo, tag))
 		case len(f.manifests) > 0:
 			m := f.manifests[0]
 			if c.young(c.gate.lastSeen(repo, m.digest)) {
@@ -239,7 +245,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			}
 			f.manifests = f.manifests[1:]
 			c.result.Manifests++
-			return true, c.removeManifest(ctx, repo, m)
+			return true, c.went(repo, m.digest.String(), c.removeManifest(ctx, repo, m))
 		}
 		c.referring = c.referring[1:]
 	case len(c.linking) > 0:
@@ -276,6 +282,11 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return true, nil
+}
+
+func (c *collection) went(repo, reference string, err error) error {
+	c.gone = append(c.gone, removal{repo, reference, err})
+	return err
 }
 
 func (c *collection) removeManifest(ctx context.Context, repo string, m doomed) error {

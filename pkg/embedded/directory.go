@@ -21,6 +21,9 @@ import (
 // for as long as it lasts. Safe for concurrent use. Keep one for a directory:
 // the first Transport starts a Distribution, which leaves a goroutine behind.
 type Directory struct {
+	// URL is what clients call the registry, for events alone. Set it first.
+	URL string
+
 	data, command string
 	writing       sync.Mutex // one writer of this process
 	starting      sync.Mutex

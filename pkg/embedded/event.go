@@ -73,29 +73,35 @@ func eventOf(rec *record, q *http.Request, answer http.Header, base string) (eve
 	}
 	e := event{namespace: rec.state.rules.Namespace(rec.target.repository)}
 	e.ID, e.Timestamp, e.Action = rand.Text(), time.Now().UTC(), action
-	e.Target.Repository = rec.target.repository
-	if d, err := digest.Parse(rec.target.reference); err == nil {
-		e.Target.Digest = d
-	} else {
-		e.Target.Tag = rec.target.reference
-	}
 	switch q.Method {
 	case http.MethodPut:
 		e.Target.MediaType, e.Target.Size = q.Header.Get("Content-Type"), rec.received
 	case http.MethodGet:
 		e.Target.MediaType, e.Target.Size = answer.Get("Content-Type"), rec.sent
 	}
-	if d, err := digest.Parse(answer.Get("Docker-Content-Digest")); err == nil && q.Method != http.MethodDelete {
-		e.Target.Digest = d
-	}
 	e.Target.Length = e.Target.Size
-	if e.Target.Digest != "" {
-		e.Target.URL = base + "/v2/" + e.Target.Repository + "/manifests/" + e.Target.Digest.String()
+	is, err := digest.Parse(answer.Get("Docker-Content-Digest"))
+	if err != nil || q.Method == http.MethodDelete {
+		is = ""
 	}
+	e.about(rec.target.repository, rec.target.reference, is, base)
 	e.Request = notifications.RequestRecord{ID: rand.Text(), Addr: q.RemoteAddr, Host: q.Host, Method: q.Method, UserAgent: clip(q.UserAgent())}
 	e.Actor.Name = rec.account()
-	e.Source.Addr = strings.TrimPrefix(strings.TrimPrefix(base, "https://"), "http://")
 	return e, true
+}
+
+// about fills in what the event is about; is, where it is known, is the digest
+// that the reference stands for.
+func (e *event) about(repository, reference string, is digest.Digest, base string) {
+	e.Target.Repository = repository
+	e.Target.Digest, e.Target.Tag = digestOrTag(reference)
+	if is != "" {
+		e.Target.Digest = is
+	}
+	if e.Target.Digest != "" {
+		e.Target.URL = base + "/v2/" + repository + "/manifests/" + e.Target.Digest.String()
+	}
+	e.Source.Addr = strings.TrimPrefix(strings.TrimPrefix(base, "https://"), "http://")
 }
 
 // wants reports whether a webhook is to be told of the event.

@@ -57,6 +57,7 @@ func (d document) gc() *schema.GC {
 func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
 	what.after = r.guard.ledgers.forget
+	what.tell = func(gone []removal) { r.herald().removed(JobGC, gone) }
 	c, err := collect(ctx, r.storage, r.gate, what, time.Now())
 	return Report{Job: JobGC, GC: &c}, err
 }
@@ -71,6 +72,17 @@ func (d *Directory) collect(ctx context.Context, dry bool) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	c, err := collect(ctx, s, newGate(), collectingBy(doc.gc(), dry), time.Now())
+	what := collectingBy(doc.gc(), dry)
+	var c Collected
+	run := func(h herald) (err error) {
+		what.tell = func(gone []removal) { h.removed(JobGC, gone) }
+		c, err = collect(ctx, s, newGate(), what, time.Now())
+		return err
+	}
+	if dry {
+		err = run(herald{}) // removes nothing, and tells nobody
+	} else {
+		err = d.heralding(doc, run)
+	}
 	return Report{Job: JobGC, GC: &c}, err
 }

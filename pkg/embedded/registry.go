@@ -160,7 +160,8 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL }, r.metrics)
+	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL })
+	r.hooks.count(r.metrics)
 	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, true); err != nil {
 		return nil, err
 	}

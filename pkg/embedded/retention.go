@@ -119,7 +119,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 			p.leave()
 		}
 	}
-	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock}
+	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock, herald: r.herald()}
 	report, err := j.run(ctx, o)
 	if !o.DryRun && len(report.Untagged) > 0 {
 		r.guard.ledgers.forget()
@@ -166,11 +166,16 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 		state: func() *snapshot { return now },
 		lock:  func(string) func() { return func() {} },
 	}
-	report, err := j.run(ctx, o)
-	if !o.DryRun {
-		err = errors.Join(err, t.flush(ctx, s))
+	if o.DryRun {
+		return j.run(ctx, o)
 	}
-	return report, err
+	var report RetentionReport
+	err = d.heralding(doc, func(h herald) (err error) {
+		j.herald = h
+		report, err = j.run(ctx, o)
+		return err
+	})
+	return report, errors.Join(err, t.flush(ctx, s))
 }
 
 // retentionJob is one run.
@@ -180,6 +185,7 @@ type retentionJob struct {
 	state   func() *snapshot
 	logger  *slog.Logger
 	lock    func(repository string) (unlock func())
+	herald  herald // of a run that is not dry
 	dry     bool
 	now     time.Time
 	report  RetentionReport
@@ -231,11 +237,16 @@ func (j *retentionJob) repository(ctx context.Context, namespace, name string) e
 		if p, found, more, err = j.batch(ctx, namespace, name, failed); err != nil {
 			return err
 		}
+		var gone []removal
 		for _, t := range found {
 			if !more || !t.Kept {
 				rows = append(rows, t)
 			}
+			if !t.Kept {
+				gone = append(gone, removal{t.Repository, t.Tag, textError(t.Error)})
+			}
 		}
+		j.tell(gone)
 	}
 	slices.SortStableFunc(rows, func(a, b TagReport) int { return strings.Compare(a.Tag, b.Tag) })
 	var stay []digest.Digest
@@ -255,6 +266,20 @@ func (j *retentionJob) repository(ctx context.Context, namespace, name string) e
 		return nil
 	}
 	return j.untagged(ctx, name, stay)
+}
+
+// tell tells of what went, once pushes no longer wait.
+func (j *retentionJob) tell(gone []removal) {
+	if !j.dry && len(gone) > 0 {
+		j.herald.removed(JobRetention, gone)
+	}
+}
+
+func textError(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
 }
 
 // batch judges a repository by the rules of this moment and removes a number
@@ -342,6 +367,8 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.
 	if err != nil || len(loose) == 0 {
 		return err
 	}
+	var gone []removal
+	defer func() { j.tell(gone) }()
 	if !j.dry {
 		defer j.lock(name)()
 		if stay, err = j.tagged(ctx, name); err != nil {
@@ -359,6 +386,7 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.
 				j.report.Failed++
 			}
 			j.times.removed(name, d.String())
+			gone = append(gone, removal{name, d.String(), textError(m.Error)})
 		}
 		j.report.Untagged = append(j.report.Untagged, m)
 	}

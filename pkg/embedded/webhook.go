@@ -64,7 +64,7 @@ type webhooks struct {
 	running sync.WaitGroup
 }
 
-func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base func() string, m *metrics) *webhooks {
+func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base func() string) *webhooks {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Subsystem: "webhook", Name: name, Help: help})
 	}
@@ -76,17 +76,21 @@ func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base fun
 		dropped:   counter("dropped_total", "Deliveries given up because a webhook had too many waiting."),
 		workers:   map[string]chan struct{}{},
 	}
+	return h
+}
+
+// count adds what is counted of webhooks to the metrics.
+func (h *webhooks) count(m *metrics) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ocisync", Subsystem: "webhook", Name: "queue", Help: "Deliveries waiting, of all webhooks.",
 	}, func() float64 {
 		n := 0
-		for _, more := range q.waiting() {
+		for _, more := range h.queue.waiting() {
 			n += more
 		}
 		return float64(n)
 	})
 	m.registered.MustRegister(h.delivered, h.failed, h.dropped, waiting)
-	return h
 }
 
 func hookClient(insecure bool) *http.Client {
