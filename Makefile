@@ -18,7 +18,7 @@ MUTANT     ?=
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/ocisync
@@ -67,6 +67,17 @@ else
 	@grep -q '^Benchmark' bin/bench.txt || { echo 'no benchmark matches $(or $(BENCH),.)' >&2; exit 1; }
 	$(if $(BASE),$(TOOL) benchstat $(BASE) bin/bench.txt)
 endif
+
+.PHONY: bench-embedded
+bench-embedded: servers ## the embedded registry's figures beside Distribution and Zot (BENCHFLAGS=-quick -write)
+	$(GO) run ./testdata/bench -beside $(BENCHFLAGS)
+
+.PHONY: servers
+servers: bin/servers/distribution bin/servers/zot ## the registries of others that ours is compared with and tested against, in bin/servers
+
+bin/servers/%: tools/%.mod tools/%.sum
+	CGO_ENABLED=0 $(GO) build -modfile=$< -mod=readonly -trimpath -ldflags '-s -w' -o $@ $$(sed -n 's/^tool //p' $<)
+	@touch $@
 
 # go test -list prints a package's targets, then its name.
 .PHONY: fuzz
