@@ -180,39 +180,6 @@ func rightOf(a auth.Access) (schema.Rights, bool) {
 	return 0, false
 }
 
-// reply turns the bare 400 by which Distribution answers a denial into the
-// 403 of the OCI distribution specification, and notes failures of the server.
-type reply struct {
-	http.ResponseWriter
-	visit    *visit
-	replaced bool
-	failed   func(status int)
-}
-
-// Unwrap lets [http.ResponseController] reach the connection.
-func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// WriteHeader implements [http.ResponseWriter].
-func (w *reply) WriteHeader(status int) {
-	if w.visit.denied != "" && status == http.StatusBadRequest {
-		w.replaced = true
-		ociError(w.ResponseWriter, http.StatusForbidden, "DENIED", w.visit.denied)
-		return
-	}
-	if status >= http.StatusInternalServerError {
-		w.failed(status)
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements [http.ResponseWriter].
-func (w *reply) Write(b []byte) (int, error) {
-	if w.replaced {
-		return len(b), nil
-	}
-	return w.ResponseWriter.Write(b)
-}
-
 // ociError answers with an error in the form of the OCI distribution
 // specification.
 func ociError(w http.ResponseWriter, status int, code, message string) {

@@ -165,5 +165,7 @@ func (a *alone) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		defer release() //nolint:errcheck // the kernel frees it when its file is closed
 	}
 	v := &visit{who: identity{self: true}}
-	a.app.ServeHTTP(&reply{ResponseWriter: w, visit: v, failed: func(int) {}}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))
+	answer := &reply{ResponseWriter: w, visit: v, failed: func(int, string) {}}
+	defer answer.end()
+	a.app.ServeHTTP(answer, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))
 }

@@ -36,7 +36,7 @@ func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 
 func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target) {
 	who, err := r.identify(q)
-	if !login(w, q, err) {
+	if !login(w, q, err) || !named(w, q, t) {
 		return
 	}
 	r.serveVisit(w, q, &visit{target: t, who: who, rules: r.store.now().rules})
@@ -45,11 +45,13 @@ func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target
 // serveVisit answers in this order: what Distribution does not, the gate that
 // keeps collection and writers apart, the guard, Distribution.
 func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) {
-	failed := func(status int) {
-		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status)
+	failed := func(status int, detail string) {
+		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)
 	}
 	r.routeContent(w, q, v, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		r.guard.serve(&reply{ResponseWriter: w, visit: v, failed: failed}, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)), v, r.app)
+		answer := &reply{ResponseWriter: w, visit: v, failed: failed}
+		r.guard.serve(answer, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)), v, r.app)
+		answer.end()
 	}))
 }
 
