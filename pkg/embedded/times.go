@@ -18,6 +18,7 @@ type times struct {
 	logger *slog.Logger
 	mu     sync.Mutex
 	repos  map[string]map[string]*stamp // by repository, then tag or digest
+	newest map[string]time.Time         // by repository, the latest push
 	dirty  map[stampKey]bool            // not written yet
 	count  int                          // stamps in memory
 	lines  int                          // lines of the file
@@ -35,15 +36,21 @@ type stamp struct {
 }
 
 func newTimes(data string, logger *slog.Logger) *times {
-	return &times{data: data, logger: logger, repos: map[string]map[string]*stamp{}, dirty: map[stampKey]bool{}}
+	return &times{data: data, logger: logger, repos: map[string]map[string]*stamp{}, newest: map[string]time.Time{}, dirty: map[stampKey]bool{}}
 }
 
-// pushed notes that a tag was made to name a digest.
+// pushed notes that a tag was made to name a digest. Of the pushes to one
+// repository a later one has a later time, also by a clock that was set back:
+// when it is right again, what was pushed meanwhile is not taken for old.
 func (t *times) pushed(repository, tag string, d digest.Digest, by string, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if last := t.newest[repository]; at.Before(last) {
+		at = last.Add(1)
+	}
 	s := t.stamp(repository, tag)
 	s.digest, s.pushed, s.by = d, at, by
+	t.newest[repository] = at
 	t.dirty[stampKey{repository, tag}] = true
 }
 

@@ -78,6 +78,13 @@ func loadTimes(t *times) error {
 		}
 	}
 	clear(t.dirty)
+	for repository, r := range t.repos {
+		for _, s := range r {
+			if s.pushed.After(t.newest[repository]) {
+				t.newest[repository] = s.pushed
+			}
+		}
+	}
 	return nil
 }
 
