@@ -23,7 +23,7 @@ const year = 365 * 24 * time.Hour
 func keptBy(t *testing.T, r *Registry, rule schema.KeepRule) (kept []string) {
 	t.Helper()
 	c := Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: "team"}, Spec: &schema.Retention{Keep: []schema.KeepRule{rule}}}}
-	if res, err := r.store.change([]Change{c}); err != nil || res[0].Err != nil {
+	if res, err := r.store.change(t.Context(), []Change{c}); err != nil || res[0].Err != nil {
 		t.Fatal(err, res)
 	}
 	report, err := r.Retention(t.Context(), RetentionOptions{DryRun: true})

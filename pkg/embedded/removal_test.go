@@ -72,7 +72,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	to.wait(t, 3)
 	change := func(c Change) {
 		t.Helper()
-		if res, err := r.store.change([]Change{c}); err != nil || res[0].Err != nil {
+		if res, err := r.store.change(t.Context(), []Change{c}); err != nil || res[0].Err != nil {
 			t.Fatal(err, res)
 		}
 	}
