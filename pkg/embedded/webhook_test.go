@@ -316,6 +316,15 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 		r.hooks.refresh()
 	}
 	change(webhookChange(to.URL, schema.Webhook{Enabled: new(false)}, ""))
+	for { // an attempt under way may end
+		r.hooks.mu.Lock()
+		working := len(r.hooks.workers)
+		r.hooks.mu.Unlock()
+		if working == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	to.set(false, false)
 	push(t, r, "2")
 	time.Sleep(100 * time.Millisecond)
