@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,6 +45,8 @@ type pusher struct {
 	delay  time.Duration
 	repos  []string
 	there  map[string]map[digest.Digest][]byte // repository to manifests
+	tags   map[string]digest.Digest            // REPOSITORY/manifests/TAG to what it must name
+	did    struct{ pushed, mounted, moved, deleted int }
 }
 
 func (p *pusher) do(method, path, media string, body []byte) *http.Response {
@@ -73,6 +77,7 @@ func (p *pusher) blob(repo string, b []byte) bool {
 	from := fmt.Sprintf("w%d/r%d", p.random.IntN(3), p.random.IntN(2))
 	start := p.do(http.MethodPost, "/v2/"+repo+"/blobs/uploads/?mount="+d+"&from="+from, "", nil)
 	if start.StatusCode == http.StatusCreated {
+		p.did.mounted++
 		return true
 	}
 	if start.StatusCode != http.StatusAccepted {
@@ -111,7 +116,13 @@ func (p *pusher) push(n int) {
 	took := time.Since(start)
 	switch {
 	case resp.StatusCode == http.StatusCreated:
-		p.there[repo][digest.FromBytes(body)] = body
+		d, at := digest.FromBytes(body), repo+"/manifests/"+tag
+		p.there[repo][d] = body
+		p.did.pushed++
+		if was, ok := p.tags[at]; ok && was != d {
+			p.did.moved++
+		}
+		p.tags[at] = d
 	case took < p.delay: // slower than the grace period: the client must begin again
 		text, _ := io.ReadAll(resp.Body)
 		p.t.Errorf("push to %s after %s: %d %s", repo, took, resp.StatusCode, text)
@@ -122,6 +133,10 @@ func (p *pusher) push(n int) {
 				p.t.Errorf("deleting %s from %s: %d", d, repo, resp.StatusCode)
 			}
 			delete(p.there[repo], d)
+			maps.DeleteFunc(p.tags, func(at string, names digest.Digest) bool {
+				return names == d && strings.HasPrefix(at, repo+"/manifests/")
+			})
+			p.did.deleted++
 			break
 		}
 	}
@@ -136,6 +151,9 @@ func (p *pusher) pull() (n int) {
 			p.t.Errorf("GET %s: %d, %d bytes, %v: not what was pushed", path, resp.StatusCode, len(b), err)
 		}
 		n++
+	}
+	for at, d := range p.tags {
+		get("/v2/"+at, d)
 	}
 	for repo, all := range p.there {
 		for d, body := range all {
@@ -198,7 +216,7 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	})
 	var pushers []*pusher
 	for w := range 3 {
-		p := &pusher{t: t, r: r, random: rand.New(rand.NewPCG(uint64(w), 7)), delay: delay, there: map[string]map[digest.Digest][]byte{}}
+		p := &pusher{t: t, r: r, random: rand.New(rand.NewPCG(uint64(w), 7)), delay: delay, there: map[string]map[digest.Digest][]byte{}, tags: map[string]digest.Digest{}}
 		for i := range 2 {
 			repo := fmt.Sprintf("w%d/r%d", w, i)
 			p.repos, p.there[repo] = append(p.repos, repo), map[digest.Digest][]byte{}
@@ -217,12 +235,15 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	if _, err := collect(t.Context(), slow, r.gate, collecting{delay: delay}, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	pulled := 0
-	for _, p := range pushers {
+	pulled, did := 0, pushers[0].did
+	for i, p := range pushers {
 		pulled += p.pull()
+		if i > 0 {
+			did.pushed, did.mounted, did.moved, did.deleted = did.pushed+p.did.pushed, did.mounted+p.did.mounted, did.moved+p.did.moved, did.deleted+p.did.deleted
+		}
 	}
-	t.Logf("%d pushes, %d collections that removed %d blobs, %d digests pulled", pushes, runs, removed, pulled)
-	if removed < 20 || pulled < 20 {
-		t.Errorf("%d blobs removed and %d pulled: too few to show anything", removed, pulled)
+	t.Logf("%+v of %d pushes, %d collections that removed %d blobs, %d digests pulled", did, pushes, runs, removed, pulled)
+	if removed < 20 || pulled < 20 || did.pushed < pushes*3/4 || did.mounted < 20 || did.moved < 30 || did.deleted < 50 {
+		t.Error("too little of all that to show anything")
 	}
 }
