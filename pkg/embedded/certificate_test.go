@@ -121,7 +121,7 @@ func TestTheRegistrySpeaksHTTP2ByTLS12OrLaterAndReloads(t *testing.T) {
 		}
 	}()
 	get := func(most uint16) (proto int, serial int64, err error) {
-		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: most}}
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: most}}
 		defer tr.CloseIdleConnections()
 		resp, err := (&http.Client{Transport: tr}).Get("https://" + r.Addr() + "/healthz")
 		if err != nil {

@@ -41,7 +41,10 @@ func TestImmutableTagsAreNeitherMovedNorDeleted(t *testing.T) {
 	if err := s.push(t, "team/app:v1", second); denied(err) == nil || !strings.Contains(err.Error(), "tag v1 is immutable by tags v* in repositories app") {
 		t.Errorf("moving a fixed tag: error %v", err)
 	}
-	s.mustPush(t, "team/app:v1", first)       // the same again
+	// the same again; a client that asks first would not send it
+	if got := pushManifest(t, s, "dev", "/v2/team/app/manifests/v1", first); got != http.StatusCreated {
+		t.Errorf("the same digest again: status %d", got)
+	}
 	s.mustPush(t, "team/app:v3", second)      // a new one
 	s.mustPush(t, "team/app:latest", first)   // not fixed
 	s.mustPush(t, "team/play/app:v1", second) // another repository
