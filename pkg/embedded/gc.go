@@ -59,6 +59,7 @@ func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what.after = r.guard.ledgers.forget
 	what.tell = func(gone []removal) { r.herald().removed(JobGC, gone) }
 	c, err := collect(ctx, r.storage, r.gate, what, time.Now())
+	r.upkeep.collected(c, err)
 	return Report{Job: JobGC, GC: &c}, err
 }
 

@@ -84,6 +84,7 @@ type Registry struct {
 	gate      *gate
 	jobs      *scheduler
 	robots    *robotMetrics
+	upkeep    *upkeep
 	listener  net.Listener // nil without Options.Listen
 	socket    *socket
 	close     func() error
@@ -180,6 +181,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if _, err = r.store.change(ctx, nil); err != nil { // finish a rename that was cut short
 		return nil, err
 	}
+	r.upkeep = newUpkeep(r)
 	if r.socket, err = listenSocket(ctx, data); err != nil {
 		return nil, err
 	}

@@ -124,6 +124,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 	if !o.DryRun && len(report.Untagged) > 0 {
 		r.guard.ledgers.forget()
 	}
+	r.upkeep.retained(report, err)
 	return report, err
 }
 

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,6 +50,47 @@ func TestCollectionGivesTheRoomOfBlobsThatWaitBack(t *testing.T) {
 		t.Errorf("%d bytes wait after the collection", u.Waiting)
 	}
 	s.mustPush(t, "team/app:1", im)
+}
+
+func TestMetricsTellOfJobsAndQuotas(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := quota(t, data, 100<<10)
+	s.change(t, putUser(t, "root", true))
+	im := imageOf(t, 1<<10, 1)
+	s.mustPush(t, "team/app:old", im)
+	s.mustPush(t, "team/app:new", im)
+	s.change(t, keepTags(schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}))
+	if got := s.uploadInParts(t, "team/app", make([]byte, 4<<10), false); got != 201 {
+		t.Fatal(got)
+	}
+	age(t, data)
+	for _, job := range []string{embedded.JobRetention, embedded.JobGC} {
+		for _, dry := range []bool{true, false} {
+			if _, err := s.Run(t.Context(), job, dry); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := metrics(t, s.do(t, "GET", "root", "/metrics"))
+	for name, want := range map[string]string{
+		`ocisync_quota_limit_bytes{namespace="team"}`:             "102400",
+		`ocisync_quota_used_bytes{namespace="team"}`:              fmt.Sprint(int64(bytesOf(t, im))),
+		`ocisync_job_runs_total{job="gc",result="ok"}`:            "1",
+		`ocisync_job_runs_total{job="retention",result="ok"}`:     "1",
+		`ocisync_job_removed_total{job="gc",what="blobs"}`:        "1",
+		`ocisync_job_removed_total{job="retention",what="tags"}`:  "1",
+		`ocisync_job_removed_total{job="gc",what="manifests"}`:    "0",
+		`ocisync_gc_removed_bytes_total`:                          "4096",
+		`ocisync_quota_limit_bytes{namespace="free"}`:             "",
+		`ocisync_job_runs_total{job="retention",result="failed"}`: "",
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %q, want %q", name, got[name], want)
+		}
+	}
+	if got[`ocisync_job_success_timestamp_seconds{job="gc"}`] == "" {
+		t.Error("the metrics do not say when a collection last ended well")
+	}
 }
 
 func TestRetentionRunsByTheScheduleOfItsNamespace(t *testing.T) {
