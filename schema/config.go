@@ -71,6 +71,89 @@ type Run struct {
 	Data    string   `json:"data,omitempty"`
 	Listen  string   `json:"listen,omitempty"`
 	Network string   `json:"network,omitempty"`
+	Storage *Storage `json:"storage,omitempty"`
+}
+
+// Storage names the object store that keeps the embedded registry's content:
+// exactly one. Names, meanings and defaults are those of the drivers of CNCF
+// Distribution 3.1, whose parameters these are; absent is its default.
+type Storage struct {
+	S3    *S3Storage    `json:"s3,omitempty"`
+	GCS   *GCSStorage   `json:"gcs,omitempty"`
+	Azure *AzureStorage `json:"azure,omitempty"`
+	// Source is where a file says so.
+	Source Position `json:"-"`
+}
+
+// Unchecked reports whether the store's certificate is not checked; a nil
+// Storage has none.
+func (s *Storage) Unchecked() bool {
+	if s == nil {
+		return false
+	}
+	skips := func(p *bool) bool { return p != nil && *p }
+	return s.S3 != nil && skips(s.S3.SkipVerify) || s.Azure != nil && skips(s.Azure.SkipVerify)
+}
+
+// S3Storage is a bucket of S3, or of a store that speaks its protocol. Sizes
+// are bytes.
+type S3Storage struct {
+	Region         string     `json:"region"`
+	Bucket         string     `json:"bucket"`
+	AccessKey      *string    `json:"accesskey,omitzero"`
+	SecretKey      *SecretRef `json:"secretkey,omitzero" sync:"secret"`
+	RegionEndpoint *string    `json:"regionendpoint,omitzero"`
+	ForcePathStyle *bool      `json:"forcepathstyle,omitzero"`
+	Accelerate     *bool      `json:"accelerate,omitzero"`
+	Encrypt        *bool      `json:"encrypt,omitzero"`
+	KeyID          *string    `json:"keyid,omitzero"`
+	Secure         *bool      `json:"secure,omitzero"`
+	SkipVerify     *bool      `json:"skipverify,omitzero"`
+	V4Auth         *bool      `json:"v4auth,omitzero"`
+	ChunkSize      *int64     `json:"chunksize,omitzero"`
+
+	MultipartCopyChunkSize      *int64 `json:"multipartcopychunksize,omitzero"`
+	MultipartCopyMaxConcurrency *int64 `json:"multipartcopymaxconcurrency,omitzero"`
+	MultipartCopyThresholdSize  *int64 `json:"multipartcopythresholdsize,omitzero"`
+
+	RootDirectory   *string `json:"rootdirectory,omitzero"`
+	StorageClass    *string `json:"storageclass,omitzero"`
+	ObjectACL       *string `json:"objectacl,omitzero"`
+	UseDualStack    *bool   `json:"usedualstack,omitzero"`
+	UseFIPSEndpoint *bool   `json:"usefipsendpoint,omitzero"`
+	UserAgent       *string `json:"useragent,omitzero"`
+}
+
+// GCSStorage is a bucket of Google Cloud Storage.
+type GCSStorage struct {
+	Bucket         string     `json:"bucket"`
+	Credentials    *SecretRef `json:"credentials,omitzero" sync:"secret"` // the JSON of a service account's key
+	RootDirectory  *string    `json:"rootdirectory,omitzero"`
+	ChunkSize      *int64     `json:"chunksize,omitzero"`
+	MaxConcurrency *int64     `json:"maxconcurrency,omitzero"`
+}
+
+// AzureStorage is a container of Azure Blob Storage.
+type AzureStorage struct {
+	AccountName      string            `json:"accountname"`
+	Container        string            `json:"container"`
+	AccountKey       *SecretRef        `json:"accountkey,omitzero" sync:"secret"`
+	ConnectionString *SecretRef        `json:"connectionstring,omitzero" sync:"secret"`
+	Credentials      *AzureCredentials `json:"credentials,omitzero"`
+	Realm            *string           `json:"realm,omitzero"`
+	ServiceURL       *string           `json:"serviceurl,omitzero"`
+	RootDirectory    *string           `json:"rootdirectory,omitzero"`
+	MaxRetries       *int64            `json:"max_retries,omitzero"`
+	RetryDelay       *string           `json:"retry_delay,omitzero"`
+	SkipVerify       *bool             `json:"skipverify,omitzero"`
+}
+
+// AzureCredentials says how to log in at Azure.
+type AzureCredentials struct {
+	Type     string     `json:"type"`
+	ClientID *string    `json:"clientid,omitzero"`
+	TenantID *string    `json:"tenantid,omitzero"`
+	Secret   *SecretRef `json:"secret,omitzero" sync:"secret"`
 }
 
 // FilePaths names the files of a registry that somebody else runs on this host.

@@ -141,6 +141,9 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	if t := c.Config.Registry.TLS; t != nil && t.Insecure != nil && *t.Insecure {
 		say("registry.tls.insecure is set: the registry's certificate is not checked")
 	}
+	if r := c.Config.Registry.Run; r != nil && r.Storage.Unchecked() {
+		say("registry.run.storage has skipverify: the store's certificate is not checked")
+	}
 	deletes := slices.ContainsFunc(draft.Changes, func(ch plan.Change) bool { return ch.Deletes() > 0 })
 	switch {
 	case c.Trust.First && deletes:

@@ -3,9 +3,11 @@ package apply_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -45,5 +47,24 @@ func TestHashesOfAnObjectAreSorted(t *testing.T) {
 	}
 	if !ok || len(paths) != 9 || !slices.IsSorted(paths) {
 		t.Errorf("hashes of %q", paths)
+	}
+}
+
+func TestEveryPlanSaysWhichCertificatesGoUnchecked(t *testing.T) {
+	w := newWorld(t, mode(t))
+	says := func(words string) bool {
+		return slices.ContainsFunc(w.plan().Plan.Notes, func(n plan.Note) bool { return strings.Contains(n.Text, words) })
+	}
+	w.cfg.Registry.TLS = &schema.TLS{Insecure: ptr(false)}
+	w.cfg.Registry.Run = &schema.Run{Storage: &schema.Storage{S3: &schema.S3Storage{SkipVerify: ptr(false)}}}
+	if says("certificate is not checked") {
+		t.Error("it says so where all are checked")
+	}
+	w.cfg.Registry.TLS.Insecure = ptr(true)
+	w.cfg.Registry.Run.Storage.S3.SkipVerify = ptr(true)
+	for _, want := range []string{"the registry's certificate is not checked", "the store's certificate is not checked"} {
+		if !says(want) {
+			t.Errorf("it does not say %q", want)
+		}
 	}
 }

@@ -28,6 +28,9 @@ func fieldsOf(typ reflect.Type, prefix string) []string {
 	var out []string
 	for f := range typ.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		if name == "" {
 			out = append(out, fieldsOf(f.Type, prefix)...)
 			continue
@@ -203,7 +206,7 @@ func TestEveryRuleIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := []string{"secret", "path", "env", "keep", "some", "one", "login", "source", "replication", "ignore", "command"}
+	elsewhere := []string{"secret", "path", "env", "keep", "some", "one", "login", "keypair", "source", "replication", "ignore", "command"}
 	var walk func(d *def)
 	seen := map[*def]bool{}
 	walk = func(d *def) {

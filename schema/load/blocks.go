@@ -134,6 +134,9 @@ func (c *checker) registry(cfg *schema.Config, n *Node) {
 	}
 	if r.Run != nil {
 		r.Run.Data = c.absolute(r.Run.Data)
+		if r.Run.Storage != nil {
+			r.Run.Storage.Source = n.Get("run").Get("storage").Position()
+		}
 	}
 	for _, native := range natives {
 		s := n.Get(native)

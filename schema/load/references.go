@@ -60,6 +60,10 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 			if len(n.Fields) != 1 {
 				c.report(n, path, "exactly one key belongs here", "write one of "+fieldNames(d))
 			}
+		case "keypair":
+			if has("accesskey", "secretkey") == 1 {
+				c.report(n, path, "accesskey and secretkey belong together", "write both, or neither for the account of this machine")
+			}
 		case "login":
 			if has("user", "robot") != 1 {
 				c.report(n, path, "an account is exactly one of user and robot", `write user = "…" or robot = "…"`)
@@ -143,6 +147,9 @@ func (c *checker) crossChecks(root *Node) {
 	driver := run.Get("driver").text()
 	if driver == schema.DriverEmbedded && typ != schema.TypeDistribution {
 		c.report(run.Get("driver"), "registry.run.driver", `"embedded" runs the type "distribution" only`, `write "docker" or "process", or change registry.type`)
+	}
+	if s := run.Get("storage"); s != nil && driver != schema.DriverEmbedded {
+		c.reportKey(s, "registry.run.storage", "only the embedded registry has it here", `write driver = "embedded", or configure the registry itself`)
 	}
 	need := func(key, what string) {
 		if run.Get(key) == nil {
