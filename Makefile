@@ -8,6 +8,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 BIN     := bin/ocisync
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+TAGS    ?=
 
 FUZZTIME   ?= 10s
 BENCHFLAGS ?=
@@ -21,8 +22,8 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/ocisync
-	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/ocisync
+build: ## bin/ocisync; TAGS=objectstorage adds S3, GCS and Azure as places for content
+	$(GO) build -tags "$(TAGS)" -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/ocisync
 
 .PHONY: test
 test: ## all tests; needs Go and nothing else
@@ -91,15 +92,16 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	done <<<"$$targets"
 
 # The tests of a file with the build tag, by name, so that what ran is told and
-# the other tests of those packages do not run a second time.
+# the other tests of those packages do not run a second time. They run with
+# object stores, which some of them are about.
 .PHONY: integration
 integration: ## tests against real servers: those with the build tag integration
 	@files=$$(git ls-files -co --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bintegration\b' || true); \
 	if [ -z "$$files" ]; then echo 'no test has the build tag integration: nothing to run' >&2; exit 1; fi; \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]*' $$files | sed 's/^func //' | sort -u | paste -sd '|'); \
 	dirs=$$(dirname $$files | sort -u | sed 's|^|./|'); \
-	echo "$(GO) test -tags=integration -run '^($$names)\$$'" $$dirs; \
-	$(GO) test -tags=integration -count=1 -v -timeout 20m -run "^($$names)\$$" $$dirs
+	echo "$(GO) test -tags=integration,objectstorage -run '^($$names)\$$'" $$dirs; \
+	$(GO) test -tags=integration,objectstorage -count=1 -v -timeout 20m -run "^($$names)\$$" $$dirs
 
 .PHONY: mutants
 mutants: ## break each promise and see its test fail (MUTANT=name for one)

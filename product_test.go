@@ -157,7 +157,7 @@ func (s *site) plan() (plan.Plan, string) {
 // behind changes the registry behind ocisync's back, while nobody serves it.
 func (s *site) behind(changes ...registry.Change) {
 	s.t.Helper()
-	d, err := registry.OpenDirectory(s.data, "somebody else")
+	d, err := registry.OpenDirectory(s.data, "somebody else", registry.Bucket{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func (s *site) behind(changes ...registry.Change) {
 // live is what the registry's directory says.
 func (s *site) live() map[string]string {
 	s.t.Helper()
-	d, err := registry.OpenDirectory(s.data, "test")
+	d, err := registry.OpenDirectory(s.data, "test", registry.Bucket{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -56,15 +57,29 @@ func (o *options) up(ctx context.Context) (err error) {
 	if t := cfg.Registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		opts.TLSCert, opts.TLSKey = *t.Cert, *t.Key
 	}
+	if b := cfg.Registry.Run.Storage; b != nil {
+		host, err := o.host()
+		if err != nil {
+			return err
+		}
+		opts.Bucket = embedded.Bucket{Storage: b, Secret: secret.New(*host, o.getenv, cfg.Dir).Resolve}
+	}
 	if v := o.env("GOGC"); v == "" {
 		debug.SetGCPercent(usualGC)
 	}
 	r, err := embedded.Open(ctx, opts)
+	if errors.Is(err, embedded.ErrNotBuilt) || errors.Is(err, embedded.ErrOwned) {
+		return codedError{exitRefused, err}
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	o.say("serving %s at %s, data in %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr(), opts.Data)
+	content := ""
+	if opts.Bucket.Storage != nil {
+		content = ", content in " + opts.Bucket.String()
+	}
+	o.say("serving %s at %s, data in %s%s; Ctrl-C stops it", cfg.Registry.URL, r.Addr(), opts.Data, content)
 	told := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(told)

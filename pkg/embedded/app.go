@@ -73,6 +73,9 @@ func config(driver storagedriver.StorageDriver, purge bool) *configuration.Confi
 	c.Storage = configuration.Storage{
 		driverName: configuration.Parameters{"driver": driver},
 		"delete":   configuration.Parameters{"enabled": true},
+		// a bucket stays behind the registry: who may pull is asked each time,
+		// and clients need not reach it
+		"redirect": configuration.Parameters{"disable": true},
 		// Distribution wants this very type
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{
 			"enabled": purge, "age": "168h", "interval": "24h", "dryrun": false,

@@ -175,8 +175,12 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	if os.Getenv("OCISYNC_LONG") != "" {
 		pushes *= 10
 	}
-	const delay = 400 * time.Millisecond
-	r, err := Open(t.Context(), Options{Data: filepath.Join(t.TempDir(), "data")})
+	pushBesideCollection(t, Options{Data: filepath.Join(t.TempDir(), "data")}, pushes, 400*time.Millisecond, 0)
+}
+
+func pushBesideCollection(t *testing.T, o Options, pushes int, delay, pause time.Duration) {
+	t.Helper()
+	r, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,10 +194,7 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	if _, err := r.store.change(t.Context(), []Change{{Object: root}}); err != nil {
 		t.Fatal(err)
 	}
-	slow, err := storage.New(t.Context(), slowDriver{r.storage.Driver()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	slow := r.storage.With(slowDriver{r.storage.Driver()})
 
 	var writers, collector sync.WaitGroup
 	done := make(chan struct{})
@@ -225,6 +226,7 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 		writers.Go(func() {
 			for n := range pushes / 3 {
 				p.push(n)
+				time.Sleep(pause)
 			}
 		})
 	}
@@ -232,7 +234,8 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 	close(done)
 	collector.Wait()
 	// and once more when all that is garbage is old
-	if _, err := collect(t.Context(), slow, r.gate, collecting{delay: delay}, time.Now().Add(time.Hour)); err != nil {
+	last, err := collect(t.Context(), slow, r.gate, collecting{delay: delay}, time.Now().Add(time.Hour))
+	if err != nil {
 		t.Fatal(err)
 	}
 	pulled, did := 0, pushers[0].did
@@ -242,7 +245,7 @@ func TestPushesBesideCollectionLoseNothing(t *testing.T) {
 			did.pushed, did.mounted, did.moved, did.deleted = did.pushed+p.did.pushed, did.mounted+p.did.mounted, did.moved+p.did.moved, did.deleted+p.did.deleted
 		}
 	}
-	t.Logf("%+v of %d pushes, %d collections that removed %d blobs, %d digests pulled", did, pushes, runs, removed, pulled)
+	t.Logf("%+v of %d pushes, %d collections that removed %d blobs beside them and %d at the end, %d digests pulled", did, pushes, runs, removed, last.Blobs, pulled)
 	if removed < 20 || pulled < 20 || did.pushed < pushes*3/4 || did.mounted < 20 || did.moved < 30 || did.deleted < 50 {
 		t.Error("too little of all that to show anything")
 	}

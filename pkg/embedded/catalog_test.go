@@ -49,17 +49,16 @@ func TestCatalogueShowsWhatOneMayPull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// in the order of the storage, where _manifests comes after 1
 	for _, tt := range []struct {
 		user string
 		n    int
 		want [][]string
 	}{
-		{"root", 100, [][]string{{"a/1", "a/2", "b/1", "b/2", "c/1", "c", "c-d/x", "ocisync/state", "out"}}},
-		{"root", 4, [][]string{{"a/1", "a/2", "b/1", "b/2"}, {"c/1", "c", "c-d/x", "ocisync/state"}, {"out"}}},
-		{"dev", 100, [][]string{{"a/1", "a/2", "c/1", "c"}}},
-		{"dev", 3, [][]string{{"a/1", "a/2", "c/1"}, {"c"}}},
-		{"dev", 2, [][]string{{"a/1", "a/2"}, {"c/1", "c"}}},
+		{"root", 100, [][]string{{"a/1", "a/2", "b/1", "b/2", "c", "c/1", "c-d/x", "ocisync/state", "out"}}},
+		{"root", 4, [][]string{{"a/1", "a/2", "b/1", "b/2"}, {"c", "c/1", "c-d/x", "ocisync/state"}, {"out"}}},
+		{"dev", 100, [][]string{{"a/1", "a/2", "c", "c/1"}}},
+		{"dev", 3, [][]string{{"a/1", "a/2", "c"}, {"c/1"}}},
+		{"dev", 2, [][]string{{"a/1", "a/2"}, {"c", "c/1"}}},
 		{"dev", 0, [][]string{{}}},
 	} {
 		if d := cmp.Diff(tt.want, s.catalogue(t, tt.user, tt.n)); d != "" {

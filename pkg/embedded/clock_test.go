@@ -84,7 +84,7 @@ func TestContentFromTheFutureIsYoung(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := OpenDirectory(data, "ocisync test")
+	d, err := OpenDirectory(data, "ocisync test", Bucket{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,8 @@ type collection struct {
 	collecting
 	storage *storage.Storage
 	gate    *gate
-	now     time.Time
+	now     time.Time // by the clock of this host
+	stored  time.Time // and by that of the storage
 
 	marked   map[digest.Digest]struct{}
 	findings map[string]*finding
@@ -84,15 +85,18 @@ func collectingBy(spec *schema.GC, dry bool) collecting {
 }
 
 // collect removes what no manifest needs and what the settings let go.
-func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, now time.Time) (Collected, error) {
+func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, now time.Time) (_ Collected, err error) {
 	c := &collection{
 		collecting: what, storage: s, gate: g, now: now,
 		marked: map[digest.Digest]struct{}{}, findings: map[string]*finding{},
 		result: Collected{DryRun: what.dry, Repositories: []string{}},
 	}
+	if c.stored, err = c.clock(ctx); err != nil {
+		return c.result, fmt.Errorf("collecting garbage: %w", err)
+	}
 	g.begin(now, c.delay)
 	defer g.end()
-	err := c.mark(ctx)
+	err = c.mark(ctx)
 	if err == nil && c.dry {
 		c.tally()
 	} else if err == nil {
@@ -105,8 +109,23 @@ func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, 
 	return c.result, nil
 }
 
+// clock is the time by which content is old. A dry run writes nothing, and so
+// takes this host's.
+func (c *collection) clock(ctx context.Context) (time.Time, error) {
+	if c.dry {
+		return c.now, nil
+	}
+	skew, err := c.storage.Skew(ctx)
+	return c.now.Add(skew), err
+}
+
 // young: what is from the future is young too; a clock was set back.
-func (c *collection) young(t time.Time) bool { return c.now.Sub(t) < c.delay }
+func (c *collection) young(t time.Time) bool { return c.stored.Sub(t) < c.delay }
+
+// lately reports whether content was said to be there a short while ago.
+func (c *collection) lately(repo string, d digest.Digest) bool {
+	return c.now.Sub(c.gate.lastSeen(repo, d)) < c.delay
+}
 
 func (c *collection) mark(ctx context.Context) error {
 	repos, err := c.storage.Repositories(ctx, "")
@@ -240,7 +259,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			return true, c.went(repo, tag, c.storage.RemoveTag(ctx, repo, tag))
 		case len(f.manifests) > 0:
 			m := f.manifests[0]
-			if c.young(c.gate.lastSeen(repo, m.digest)) {
+			if c.lately(repo, m.digest) {
 				return true, c.find(ctx, repo)
 			}
 			f.manifests = f.manifests[1:]
@@ -254,7 +273,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		switch {
 		case len(f.layers) > 0:
 			d := f.layers[0]
-			if c.young(c.gate.lastSeen(repo, d)) {
+			if c.lately(repo, d) {
 				return true, c.find(ctx, repo)
 			}
 			f.layers = f.layers[1:]

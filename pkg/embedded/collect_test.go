@@ -47,7 +47,7 @@ func putGC(spec schema.GC) embedded.Change {
 // which must foretell the same and touch nothing.
 func collected(t *testing.T, data string, spec schema.GC) embedded.Collected {
 	t.Helper()
-	d, err := embedded.OpenDirectory(data, "ocisync test")
+	d, err := embedded.OpenDirectory(data, "ocisync test", bucketFor(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,16 +25,57 @@ type Directory struct {
 	URL string
 
 	data, command string
+	bucket        Bucket
 	writing       sync.Mutex // one writer of this process
-	starting      sync.Mutex
-	app           *handlers.App // nil until it is needed
+	starting      sync.Mutex // for those below
+	storage       *storage.Storage
+	claimed       bool
+	app           *handlers.App
 }
 
-// OpenDirectory names a data directory, which need not exist; command is what
-// the holder of the lock is called while it writes.
-func OpenDirectory(data, command string) (*Directory, error) {
+// Bucket is the object store that keeps a registry's content, if any.
+type Bucket = storage.Bucket
+
+// The refusals of a bucket; test with errors.Is.
+var (
+	ErrNotBuilt = storage.ErrNotBuilt
+	ErrOwned    = storage.ErrOwned
+)
+
+// OpenDirectory names a data directory, which need not exist, and the bucket
+// that keeps its content, if any; command is what the holder of the lock is
+// called while it writes. The bucket is reached for when content is asked for.
+func OpenDirectory(data, command string, bucket Bucket) (*Directory, error) {
 	abs, err := filepath.Abs(data)
-	return &Directory{data: abs, command: command}, err
+	return &Directory{data: abs, command: command, bucket: bucket}, err
+}
+
+// content opens the storage, once.
+func (d *Directory) content(ctx context.Context) (*storage.Storage, error) {
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	return d.opened(ctx)
+}
+
+func (d *Directory) opened(ctx context.Context) (_ *storage.Storage, err error) {
+	if d.storage == nil {
+		d.storage, err = storage.Open(context.WithoutCancel(ctx), d.data, d.bucket)
+	}
+	return d.storage, err
+}
+
+// own sees to it that content is this directory's to write. The caller has the
+// lock.
+func (d *Directory) own(ctx context.Context) error {
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	s, err := d.opened(ctx)
+	if err != nil || d.claimed {
+		return err
+	}
+	err = claim(ctx, d.data, s)
+	d.claimed = err == nil
+	return err
 }
 
 // IsNew reports whether the directory is absent or empty. An error means that
@@ -72,6 +113,7 @@ func (d *Directory) Change(ctx context.Context, changes []Change) (results []Res
 	if err != nil {
 		return nil, err
 	}
+	s.contents = d.contents
 	return s.change(ctx, changes)
 }
 
@@ -121,7 +163,7 @@ func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret stri
 // Repositories lists the repositories that are one of the names or lie below
 // one; "*" stands for all.
 func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
-	s, err := storage.Open(ctx, d.data)
+	s, err := d.content(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +178,7 @@ func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release
 	d.starting.Lock()
 	defer d.starting.Unlock()
 	if d.app == nil {
-		s, err := storage.Open(ctx, d.data)
+		s, err := d.opened(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -163,6 +205,10 @@ func (a *alone) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 		defer release() //nolint:errcheck // the kernel frees it when its file is closed
+		if err := a.dir.own(q.Context()); err != nil {
+			ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", err.Error())
+			return
+		}
 	}
 	v := &visit{who: identity{self: true}}
 	answer := &reply{ResponseWriter: w, visit: v, failed: func(int, string) {}}

@@ -36,7 +36,7 @@ func TestSecondProcessIsToldWhoHoldsTheDirectory(t *testing.T) {
 			}
 		}
 	}
-	d, err := embedded.OpenDirectory(s.data, "second")
+	d, err := embedded.OpenDirectory(s.data, "second", bucketFor(t, s.data))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestContentCopiedFromAStockDistributionIsServed(t *testing.T) {
 
 func TestServeLetsUploadsInFlightFinish(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	d, err := embedded.OpenDirectory(data, "test")
+	d, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,10 @@ func (s *served) stop(t *testing.T) {
 	}
 }
 
+// bucketFor is the bucket in which a registry keeps its content; a test that
+// runs others in one sets it.
+var bucketFor = func(*testing.T, string) embedded.Bucket { return embedded.Bucket{} }
+
 // serve runs a registry on a free port until the test ends.
 func serve(t *testing.T, data string) *served {
 	t.Helper()
@@ -52,6 +56,7 @@ func serveWith(t *testing.T, o embedded.Options) *served {
 	t.Helper()
 	o.Listen, o.Command = "127.0.0.1:0", "ocisync test"
 	data := o.Data
+	o.Bucket = bucketFor(t, data)
 	r, err := embedded.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

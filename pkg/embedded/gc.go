@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -69,7 +68,7 @@ func (d *Directory) collect(ctx context.Context, dry bool) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	s, err := storage.Open(ctx, d.data)
+	s, err := d.content(ctx)
 	if err != nil {
 		return Report{}, err
 	}

@@ -94,7 +94,7 @@ func (h *hostile) intact(t *testing.T) {
 	if u := h.usage(t); u.Used != h.used {
 		t.Errorf("%d bytes used, want %d", u.Used, h.used)
 	}
-	dir, err := embedded.OpenDirectory(h.data, "test")
+	dir, err := embedded.OpenDirectory(h.data, "test", bucketFor(t, h.data))
 	if err != nil {
 		t.Fatal(err)
 	}

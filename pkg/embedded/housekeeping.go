@@ -6,7 +6,6 @@ import (
 	"net/url"
 
 	"github.com/ocisync/ocisync/pkg/access"
-	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 func (r *Registry) serveUsage(w http.ResponseWriter, q *http.Request) {
@@ -73,7 +72,7 @@ func (d *Directory) Usage(ctx context.Context, namespaces []string) ([]Usage, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := storage.Open(ctx, d.data)
+	s, err := d.content(ctx)
 	if err != nil {
 		return nil, err
 	}

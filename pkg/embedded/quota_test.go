@@ -235,7 +235,7 @@ func TestDeletionGivesSpaceBackAndUseSurvivesARestart(t *testing.T) {
 		s.change(t, putQuota("team", 200<<10))
 		s.wantUsed(t, "counted anew", bytesOf(t, second)+bytesOf(t, im))
 	})
-	dir, err := embedded.OpenDirectory(data, "test")
+	dir, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,12 +6,14 @@
 // Other processes read and change a served registry through [Dial], and one
 // that nobody serves through [OpenDirectory].
 //
-// A data directory holds images in the layout of a stock Distribution, so that
-// one copied from there works, and below ocisync/ what is ocisync's own:
+// A data directory, or the bucket of an object store, holds images in the layout
+// of a stock Distribution, so that one copied from there works; and a data
+// directory holds below ocisync/ what is ocisync's own:
 // state.json (accounts and rules; it, and no mode's file, is what the registry
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
-// jobs ran and run next), lock and admin.sock. Beside the manifests of a
+// jobs ran and run next), owner (what a bucket knows it by), lock and admin.sock.
+// Beside the manifests of a
 // repository, _referrers is ocisync's own too.
 package embedded
 
@@ -40,6 +42,9 @@ import (
 type Options struct {
 	// Data is the data directory; it is made where it is missing.
 	Data string
+	// Bucket keeps content in the place of Data, if it is given. It belongs to
+	// one data directory.
+	Bucket Bucket
 	// Listen is the TCP address to serve at, such as 127.0.0.1:5000. With ""
 	// the registry is reached by its admin socket and its Handler alone.
 	Listen string
@@ -149,7 +154,10 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		limits = *o.Limits
 	}
 	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
-	if r.storage, err = storage.Open(ctx, data); err != nil {
+	if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
+		return nil, err
+	}
+	if err = claim(ctx, data, r.storage); err != nil {
 		return nil, err
 	}
 	r.metrics = newMetrics(r.storage)

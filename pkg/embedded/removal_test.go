@@ -79,7 +79,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	change(newest(2))
 	stop()
 
-	d, err := OpenDirectory(data, "ocisync test")
+	d, err := OpenDirectory(data, "ocisync test", Bucket{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,19 +153,21 @@ type contents struct {
 	close   func(context.Context) error
 }
 
-// openContents opens them in a directory that nobody serves. The caller holds
-// its lock.
-func openContents(ctx context.Context, data string) (*contents, error) {
-	s, err := storage.Open(ctx, data)
+// contents opens them; the caller holds the directory's lock.
+func (d *Directory) contents(ctx context.Context) (*contents, error) {
+	if err := d.own(ctx); err != nil {
+		return nil, err
+	}
+	s, err := d.content(ctx)
 	if err != nil {
 		return nil, err
 	}
 	logger := slog.New(slog.DiscardHandler)
-	q, err := openQueue(data, logger)
+	q, err := openQueue(d.data, logger)
 	if err != nil {
 		return nil, err
 	}
-	t := newTimes(data, logger)
+	t := newTimes(d.data, logger)
 	return &contents{
 		storage: s, gate: newGate(), times: t, queue: q,
 		close: func(ctx context.Context) error { return t.flush(ctx, s) },
@@ -328,7 +330,7 @@ func (d *Directory) Renamable(ctx context.Context, from, to schema.Key) error {
 	if err != nil {
 		return err
 	}
-	s, err := storage.Open(ctx, d.data)
+	s, err := d.content(ctx)
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func TestARenameCarriesWhenTagsWerePulled(t *testing.T) {
 				s.change(t, change)
 			} else {
 				s.stop(t)
-				d, err := embedded.OpenDirectory(data, "test")
+				d, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -370,7 +370,7 @@ func TestAMoveThatACrashCutShortIsFinished(t *testing.T) {
 				t.Fatal(err)
 			}
 			if how == "by apply" {
-				d, err := embedded.OpenDirectory(data, "test")
+				d, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -137,6 +137,9 @@ func (d *Directory) Retention(ctx context.Context, o RetentionOptions) (_ Retent
 			return RetentionReport{}, err
 		}
 		defer func() { err = errors.Join(err, release()) }()
+		if err := d.own(ctx); err != nil {
+			return RetentionReport{}, err
+		}
 	}
 	return d.retain(ctx, o)
 }
@@ -152,7 +155,7 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 	if err != nil {
 		return RetentionReport{}, err
 	}
-	s, err := storage.Open(ctx, d.data)
+	s, err := d.content(ctx)
 	if err != nil {
 		return RetentionReport{}, err
 	}
@@ -364,18 +367,22 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 // untagged removes the manifests of a repository that no tag reaches. In a dry
 // run the tags that would go count as gone.
 func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.Digest) error {
-	loose, err := j.loose(ctx, name, stay)
+	loose, err := j.loose(ctx, name, stay, j.now)
 	if err != nil || len(loose) == 0 {
 		return err
 	}
 	var gone []removal
 	defer func() { j.tell(gone) }()
 	if !j.dry {
+		skew, err := j.storage.Skew(ctx)
+		if err != nil {
+			return err
+		}
 		defer j.lock(name)()
 		if stay, err = j.tagged(ctx, name); err != nil {
 			return err
 		}
-		if loose, err = j.loose(ctx, name, stay); err != nil {
+		if loose, err = j.loose(ctx, name, stay, j.now.Add(skew)); err != nil {
 			return err
 		}
 	}
@@ -407,9 +414,10 @@ func (j *retentionJob) tagged(ctx context.Context, name string) ([]digest.Digest
 	return out, err
 }
 
-// loose lists the manifests, older than the grace period, that neither the
+// loose lists the manifests, older than the grace period by the storage's time,
+// that neither the
 // given ones, nor what they are made of, nor what refers to those, contain.
-func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Digest) ([]digest.Digest, error) {
+func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Digest, now time.Time) ([]digest.Digest, error) {
 	all, err := j.storage.Manifests(ctx, name)
 	if err != nil {
 		return nil, err
@@ -438,7 +446,7 @@ func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Dig
 	}
 	var out []digest.Digest
 	for _, l := range all {
-		if !reached[l.Target] && j.now.Sub(l.Made) > untaggedGrace {
+		if !reached[l.Target] && now.Sub(l.Made) > untaggedGrace {
 			out = append(out, l.Name)
 		}
 	}

@@ -146,7 +146,7 @@ func TestADirectoryWithoutTimesHasThoseOfItsLinks(t *testing.T) {
 	if err := os.Chtimes(link, long, long); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := embedded.OpenDirectory(data, "test")
+	dir, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,6 +85,9 @@ func (d *Directory) Run(ctx context.Context, name string, dry bool) (_ Report, e
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if err := d.own(ctx); err != nil {
+		return Report{}, err
+	}
 	began := time.Now().UTC()
 	report, err := job(ctx, false)
 	if err != nil {

@@ -101,7 +101,7 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 // young reports whether content was put, or said to be there, too short a
 // while ago for its push to be over.
 func (s *scanner) young(d digest.Digest, made time.Time) bool {
-	return s.c.young(made) || s.c.young(s.c.gate.lastSeen(s.repo, d))
+	return s.c.young(made) || s.c.lately(s.repo, d)
 }
 
 func (s *scanner) readManifests(ctx context.Context) error {

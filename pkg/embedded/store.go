@@ -18,7 +18,7 @@ type store struct {
 	data    string
 	outside access.Outside // where the state does not say
 	clock   func() time.Time
-	// contents opens what renames move.
+	// contents opens what renames move; whoever opens a store says how.
 	contents func(context.Context) (*contents, error)
 	mu       sync.Mutex // one writer
 	current  atomic.Pointer[snapshot]
@@ -30,7 +30,6 @@ func openStore(data string, outside access.Outside) (*store, error) {
 		return nil, err
 	}
 	s := &store{data: data, outside: outside, clock: time.Now}
-	s.contents = func(ctx context.Context) (*contents, error) { return openContents(ctx, data) }
 	s.current.Store(compile(doc, outside, nil))
 	return s, nil
 }

@@ -17,7 +17,7 @@ import (
 // timesOf opens the times of a data directory without the writer behind.
 func timesOf(t *testing.T, data string) (*times, *storage.Storage) {
 	t.Helper()
-	s, err := storage.Open(t.Context(), data)
+	s, err := storage.Open(t.Context(), data, storage.Bucket{})
 	if err != nil {
 		t.Fatal(err)
 	}

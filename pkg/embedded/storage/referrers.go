@@ -24,7 +24,7 @@ func (s *Storage) AddReferrer(ctx context.Context, repo string, subject digest.D
 	if err != nil {
 		return err
 	}
-	return s.driver.PutContent(ctx, referrer(repo, subject, d.Digest), b)
+	return s.put(ctx, referrer(repo, subject, d.Digest), b)
 }
 
 func referrer(repo string, subject, d digest.Digest) string {
@@ -104,14 +104,14 @@ func (s *Storage) Referrers(ctx context.Context, repo string, subject digest.Dig
 			continue
 		}
 		entry, ok := listed[d]
-		b, err := s.driver.GetContent(ctx, referrer(repo, subject, d))
+		b, noted, err := s.get(ctx, referrer(repo, subject, d))
 		switch {
-		case err == nil:
+		case err != nil:
+			return out, err
+		case noted:
 			if err := json.Unmarshal(b, &entry); err != nil {
 				return out, fmt.Errorf("referrer %s of %s: %w", d, subject, err)
 			}
-		case !absent(err):
-			return out, err
 		case !ok:
 			continue
 		default:

@@ -10,15 +10,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/distribution/distribution/v3"
-	"github.com/distribution/distribution/v3/registry/storage"
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
 )
@@ -30,20 +28,25 @@ var ErrDamaged = errors.New("what is stored is damaged")
 // meanwhile, the caller keeps apart.
 type Storage struct {
 	driver storagedriver.StorageDriver
-	ns     distribution.Namespace
+	bucket string // in messages; "" on a disk
 }
 
-// New looks at what a driver stores. It writes nothing.
-func New(ctx context.Context, driver storagedriver.StorageDriver) (*Storage, error) {
-	ns, err := storage.NewRegistry(ctx, driver)
-	if err != nil {
-		return nil, fmt.Errorf("opening the storage: %w", err)
-	}
-	return &Storage{driver, ns}, nil
+// New looks at what a driver stores: in a bucket, as messages call it, or with
+// "" on a disk.
+func New(driver storagedriver.StorageDriver, bucket string) *Storage {
+	return &Storage{driver, bucket}
 }
 
 // Driver is what Distribution is to store with.
 func (s *Storage) Driver() storagedriver.StorageDriver { return s.driver }
+
+// InBucket reports whether content is kept in a bucket.
+func (s *Storage) InBucket() bool { return s.bucket != "" }
+
+// With is the same storage by another driver.
+func (s *Storage) With(driver storagedriver.StorageDriver) *Storage {
+	return &Storage{driver: driver, bucket: s.bucket}
+}
 
 // Link is a digest that a repository holds: its name there, the content it
 // stands for, and when it was last put there.
@@ -58,29 +61,19 @@ type Blob struct {
 	Made time.Time
 }
 
-// pageSize is how many repositories are asked for at a time.
-const pageSize = 1000
-
 // Catalogue calls visit for each repository with manifests after the one named
-// last, in the storage's order, until visit returns false.
+// last, in the order of their names' parts, until visit returns false.
 func (s *Storage) Catalogue(ctx context.Context, last string, visit func(string) (bool, error)) error {
-	page := make([]string, pageSize)
-	for {
-		n, err := s.ns.Repositories(ctx, page, last)
-		end := errors.Is(err, io.EOF) || absent(err)
-		if err != nil && !end {
-			return fmt.Errorf("listing repositories: %w", err)
+	_, err := s.walk(ctx, "", last, func(repo string, listed bool) (bool, error) {
+		if !listed {
+			return true, nil
 		}
-		for _, name := range page[:n] {
-			if more, err := visit(name); err != nil || !more {
-				return err
-			}
-		}
-		if end || n == 0 {
-			return nil
-		}
-		last = page[n-1]
+		return visit(repo)
+	})
+	if err != nil {
+		return fmt.Errorf("listing repositories: %w", err)
 	}
+	return nil
 }
 
 // Listed reports whether the catalogue has a repository.
@@ -93,24 +86,42 @@ func (s *Storage) Listed(ctx context.Context, repo string) (bool, error) {
 // "", those without a manifest too.
 func (s *Storage) Repositories(ctx context.Context, under string) ([]string, error) {
 	var out []string
-	for todo := []string{under}; len(todo) > 0; {
-		repo := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		names, err := s.list(ctx, inRepository(repo))
-		if err != nil {
-			return nil, err
-		}
-		if repo != "" && slices.ContainsFunc(names, special) {
-			out = append(out, repo)
-		}
-		for _, n := range names {
-			if !special(n) {
-				todo = append(todo, path.Join(repo, n))
-			}
+	_, err := s.walk(ctx, under, "", func(repo string, _ bool) (bool, error) {
+		out = append(out, repo)
+		return true, nil
+	})
+	slices.Sort(out)
+	return out, err
+}
+
+// walk calls visit for the repository and those below it that come after the
+// one named last, until visit returns false. The walk that drivers have reads
+// the name of every object in a bucket, and in another order than on a disk.
+func (s *Storage) walk(ctx context.Context, repo, last string, visit func(repo string, listed bool) (bool, error)) (more bool, err error) {
+	names, err := s.list(ctx, inRepository(repo))
+	if err != nil {
+		return false, err
+	}
+	if repo != "" && after(repo, last) && slices.ContainsFunc(names, special) {
+		if more, err := visit(repo, slices.Contains(names, "_manifests")); err != nil || !more {
+			return false, err
 		}
 	}
-	slices.Sort(out)
-	return out, nil
+	for _, n := range names {
+		child := path.Join(repo, n)
+		if special(n) || !after(child, last) && !strings.HasPrefix(last+"/", child+"/") {
+			continue
+		}
+		if more, err := s.walk(ctx, child, last, visit); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// after reports whether a repository comes after another.
+func after(repo, other string) bool {
+	return slices.Compare(strings.Split(repo, "/"), strings.Split(other, "/")) > 0
 }
 
 // Tags lists a repository's tags, sorted.
@@ -216,7 +227,7 @@ func (s *Storage) BlobBytes(ctx context.Context) (total int64, err error) {
 		return ctx.Err()
 	})
 	if !absent(err) {
-		return total, err
+		return total, s.fail(err)
 	}
 	if _, there, gone := s.stat(ctx, blobsDir); there || gone != nil {
 		return 0, err // blobs were removed meanwhile
@@ -231,17 +242,26 @@ func (s *Storage) ReadManifest(ctx context.Context, d digest.Digest) (Manifest, 
 	if err != nil || !ok || b.Size > MaxManifest {
 		return Manifest{}, ok, err
 	}
-	text, err := s.driver.GetContent(ctx, blobData(d))
-	if absent(err) {
-		return Manifest{}, false, nil
-	}
-	return ParseManifest(text), err == nil, err
+	text, ok, err := s.get(ctx, blobData(d))
+	return ParseManifest(text), ok, err
 }
 
 // Uploaded returns how many bytes of an unfinished upload have arrived.
 func (s *Storage) Uploaded(ctx context.Context, repo, id string) (int64, error) {
-	f, _, err := s.stat(ctx, path.Join(uploadsDir(repo), id, "data"))
-	return f.Size, err
+	name := path.Join(uploadsDir(repo), id, "data")
+	if s.bucket == "" {
+		f, _, err := s.stat(ctx, name)
+		return f.Size, err
+	}
+	// in a bucket it is no object before it is whole
+	w, err := s.driver.Writer(ctx, name, true)
+	if absent(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, s.fail(err)
+	}
+	return w.Size(), s.fail(w.Close())
 }
 
 // RemoveUpload forgets an unfinished upload.
@@ -362,15 +382,15 @@ func absent(err error) bool {
 		errors.As(err, &other) && errors.Is(other.Detail, fs.ErrNotExist)
 }
 
-// list returns the names in a directory, sorted; none where it is absent. It
-// passes over names that no registry makes.
+// list returns the names in a directory, sorted; none where it is absent or a
+// file. It passes over names that no registry makes.
 func (s *Storage) list(ctx context.Context, dir string) ([]string, error) {
 	paths, err := s.driver.List(ctx, dir)
-	if absent(err) {
+	if other := (storagedriver.Error{}); absent(err) || errors.As(err, &other) && errors.Is(other.Detail, syscall.ENOTDIR) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.fail(err)
 	}
 	var names []string
 	for _, p := range paths {
@@ -410,9 +430,22 @@ func (s *Storage) stat(ctx context.Context, name string) (Blob, bool, error) {
 		return Blob{}, false, nil
 	}
 	if err != nil {
-		return Blob{}, false, err
+		return Blob{}, false, s.fail(err)
 	}
 	return Blob{fi.Size(), fi.ModTime()}, true, nil
+}
+
+// get reads a file; false if it is absent.
+func (s *Storage) get(ctx context.Context, name string) (b []byte, ok bool, err error) {
+	b, err = s.driver.GetContent(ctx, name)
+	if absent(err) {
+		return nil, false, nil
+	}
+	return b, err == nil, s.fail(err)
+}
+
+func (s *Storage) put(ctx context.Context, name string, b []byte) error {
+	return s.fail(s.driver.PutContent(ctx, name, b))
 }
 
 // links returns the links below a directory, sorted.
@@ -446,11 +479,8 @@ func (s *Storage) links(ctx context.Context, dir string) ([]Link, error) {
 
 // follow reads a link; "" if there is none. ErrDamaged: it leads nowhere.
 func (s *Storage) follow(ctx context.Context, name string) (digest.Digest, error) {
-	b, err := s.driver.GetContent(ctx, name)
-	if absent(err) {
-		return "", nil
-	}
-	if err != nil {
+	b, ok, err := s.get(ctx, name)
+	if err != nil || !ok {
 		return "", err
 	}
 	d, err := digest.Parse(string(b))
@@ -466,13 +496,13 @@ func (s *Storage) vacant(ctx context.Context, dir string) (bool, error) {
 	if absent(err) {
 		return true, nil
 	}
-	return len(paths) == 0, err
+	return len(paths) == 0, s.fail(err)
 }
 
 // remove deletes what is there.
 func (s *Storage) remove(ctx context.Context, name string) error {
 	if err := s.driver.Delete(ctx, name); err != nil && !absent(err) {
-		return err
+		return s.fail(err)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	directory, err := registry.OpenDirectory(data, "ocisync apply")
+	directory, err := registry.OpenDirectory(data, "ocisync apply", Bucket(r, secrets))
 	if err != nil {
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
@@ -73,6 +73,14 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 		o(p)
 	}
 	return p, nil
+}
+
+// Bucket is the object store of a mode's registry, if it has one.
+func Bucket(r schema.Registry, secrets providers.Secrets) registry.Bucket {
+	if r.Run == nil || r.Run.Storage == nil {
+		return registry.Bucket{}
+	}
+	return registry.Bucket{Storage: r.Run.Storage, Secret: secrets.Resolve}
 }
 
 // Batch implements [providers.Provider]. All is in one file, but writing it is

@@ -1,0 +1,101 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+func TestRepositoriesComeInTheOrderOfTheirPartsAndAfterTheLast(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"a/_manifests", "a/b/_manifests", "a-b/_manifests", "a/b/c/_layers", "a/x", "b/_uploads"} {
+		if err := os.MkdirAll(filepath.Join(dir, repositoriesDir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, repositoriesDir, "stray"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), dir, Bucket{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for last, want := range map[string][]string{
+		"": {"a", "a/b", "a-b"}, "a": {"a/b", "a-b"}, "a/b": {"a-b"}, "a/a": {"a/b", "a-b"}, "a/b/z": {"a-b"}, "a-b": nil, "A": {"a", "a/b", "a-b"},
+	} {
+		var got []string
+		if err := s.Catalogue(t.Context(), last, func(repo string) (bool, error) {
+			got = append(got, repo)
+			return true, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("after %q (-want +got):\n%s", last, d)
+		}
+	}
+	for under, want := range map[string][]string{"": {"a", "a-b", "a/b", "a/b/c", "b"}, "a": {"a", "a/b", "a/b/c"}, "a/x": nil, "none": nil} {
+		got, err := s.Repositories(t.Context(), under)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("under %q (-want +got):\n%s", under, d)
+		}
+	}
+}
+
+// TestABucketHasOneOwner takes a directory for the bucket: whose it is does not
+// depend on the driver.
+func TestABucketHasOneOwner(t *testing.T) {
+	disk, err := Open(t.Context(), t.TempDir(), Bucket{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(disk.Driver(), "the bucket")
+	one, other := Owner{ID: "1", Data: "/one", Host: "a"}, Owner{ID: "2", Data: "/other", Host: "b"}
+	for range 2 {
+		if err := s.Claim(t.Context(), one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = s.Claim(t.Context(), other)
+	if !errors.Is(err, ErrOwned) || !strings.Contains(err.Error(), "the bucket: ") || !strings.Contains(err.Error(), "/one on a") {
+		t.Errorf("another claims it: %v", err)
+	}
+	if err := disk.Claim(t.Context(), other); err != nil {
+		t.Errorf("a disk needs no claim: %v", err)
+	}
+	if err := s.put(t.Context(), ownerObject, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Claim(t.Context(), one); err == nil || errors.Is(err, ErrOwned) {
+		t.Errorf("a damaged object is taken for an owner: %v", err)
+	}
+}
+
+func TestProgramWithoutObjectStoresSaysWhatToInstall(t *testing.T) {
+	if objectStores() != nil {
+		t.Skip("this one is built with the tag objectstorage")
+	}
+	asked := false
+	b := Bucket{
+		Storage: &schema.Storage{S3: &schema.S3Storage{Bucket: "images"}, Source: schema.Position{File: "modes/m/m.toml", Line: 7}},
+		Secret:  func(context.Context, schema.SecretRef) (string, error) { asked = true; return "", nil },
+	}
+	_, err := Open(t.Context(), t.TempDir(), b)
+	const want = "modes/m/m.toml:7: registry.run.storage.s3 (bucket images): this ocisync was built without object stores; install one that has them: go install -tags objectstorage github.com/ocisync/ocisync/cmd/ocisync@latest"
+	if !errors.Is(err, ErrNotBuilt) || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	if asked {
+		t.Error("it looked for a secret")
+	}
+}
