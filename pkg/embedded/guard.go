@@ -86,7 +86,12 @@ type passage struct {
 	policy    policy
 }
 
-func (p *passage) pass() { p.next.ServeHTTP(p.w, p.q) }
+func (p *passage) pass() {
+	if p.of == "upload" && p.q.ContentLength != 0 {
+		p.q.Body = bulk{p.q.Body, p.q.ContentLength}
+	}
+	p.next.ServeHTTP(p.w, p.q)
+}
 
 // answer notes the status, and replaces a failure by the refusal that is its
 // cause.

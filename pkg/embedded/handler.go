@@ -42,9 +42,12 @@ func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target
 	r.serveVisit(w, q, &visit{target: t, who: who, rules: r.store.now().rules})
 }
 
-// serveVisit answers in this order: what Distribution does not, the gate that
-// keeps collection and writers apart, the guard, Distribution.
+// serveVisit answers in this order: blobs, what Distribution does not, the gate
+// that keeps collection and writers apart, the guard, Distribution.
 func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) {
+	if v.of == "blob" && q.Method == http.MethodGet && r.serveBlob(w, q, v) {
+		return
+	}
 	failed := func(status int, detail string) {
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -222,6 +223,36 @@ func (w *observed) Write(b []byte) (int, error) {
 	w.extend()
 	n, err := w.ResponseWriter.Write(b)
 	w.record.sent += int64(n)
+	return n, err
+}
+
+// ReadFrom implements [io.ReaderFrom]: the connection may take a file by itself.
+// It gets it in parts, each of which counts as taken by the client.
+func (w *observed) ReadFrom(src io.Reader) (n int64, err error) {
+	const part = 1 << 20 // bytes
+	to, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	if w.record.status == 0 {
+		w.record.status = http.StatusOK
+	}
+	all, ok := src.(*io.LimitedReader)
+	if !ok {
+		all = &io.LimitedReader{R: src, N: math.MaxInt64}
+	}
+	for all.N > 0 && err == nil {
+		w.extend()
+		due := min(all.N, part)
+		// not a reader of a reader with a limit: that would hide the file
+		m, e := to.ReadFrom(&io.LimitedReader{R: all.R, N: due})
+		n, err = n+m, e
+		all.N -= m
+		w.record.sent += m
+		if m < due {
+			break
+		}
+	}
 	return n, err
 }
 

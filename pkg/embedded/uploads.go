@@ -184,6 +184,22 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// bulk is a body of which so much is passed on at once as the connection has,
+// up to 256 KiB; Distribution by itself takes 32 KiB.
+type bulk struct {
+	io.ReadCloser
+	size int64 // below 0: unknown
+}
+
+// WriteTo implements [io.WriterTo].
+func (b bulk) WriteTo(w io.Writer) (int64, error) {
+	n := int64(256 << 10)
+	if b.size >= 0 {
+		n = min(n, b.size+1) // one more, to see the end
+	}
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{b.ReadCloser}, make([]byte, n))
+}
+
 // commit makes room for a blob whose digest is known now.
 func (p *passage) commit() {
 	d, err := digest.Parse(p.q.FormValue("digest"))

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -170,6 +171,27 @@ func (s *Storage) Layers(ctx context.Context, repo string) ([]Link, error) {
 func (s *Storage) Layer(ctx context.Context, repo string, d digest.Digest) (at time.Time, ok bool, err error) {
 	f, ok, err := s.stat(ctx, linkIn(layersDir(repo), d))
 	return f.Made, ok, err
+}
+
+// OpenLayer opens the content of a repository's blob, and tells by what digest
+// it is stored; nil where it is not there, or cannot be sought in.
+func (s *Storage) OpenLayer(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, digest.Digest, error) {
+	if s.InBucket() {
+		return nil, "", nil
+	}
+	target, err := s.follow(ctx, linkIn(layersDir(repo), d))
+	if err != nil || target == "" {
+		return nil, "", err
+	}
+	r, err := s.driver.Reader(ctx, blobData(target), 0)
+	if err != nil {
+		return nil, "", err
+	}
+	content, ok := r.(io.ReadSeekCloser)
+	if !ok {
+		return nil, "", r.Close()
+	}
+	return content, target, nil
 }
 
 // Targets are the contents that links lead to, sorted, each once.
