@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"strings"
 	"testing"
@@ -45,6 +46,29 @@ func TestRightPasswordIsRememberedForFiveMinutes(t *testing.T) {
 	now = now.Add(2 * time.Second)
 	if check(a, "right") {
 		t.Error("the password is remembered for longer than five minutes")
+	}
+}
+
+// What is remembered could be guessed from a copy of the memory of some other
+// process, if it were a plain hash or one with the same key everywhere.
+func TestWhatIsRememberedOfAPasswordHasTheKeyOfThisProcess(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[[sha256.Size]byte]bool{sha256.Sum256([]byte("right")): true}
+	for range 3 {
+		a, p := &account{hash: hash}, newPasswords()
+		for range 2 { // one account remembers one password
+			if ok, err := p.check(t.Context(), a, "right", nil); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		mac := a.seen.Load().mac
+		if seen[mac] {
+			t.Errorf("%x is remembered, and was known without this process's key", mac)
+		}
+		seen[mac] = true
 	}
 }
 
