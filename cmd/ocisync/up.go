@@ -75,6 +75,8 @@ func (o *options) up(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	// what the mode and the state took while they were read
+	debug.FreeOSMemory()
 	content := ""
 	if opts.Bucket.Storage != nil {
 		content = ", content in " + opts.Bucket.String()
