@@ -35,7 +35,8 @@ type site struct {
 	work, address string
 }
 
-func (b *bench) site(ctx context.Context, passwords bool) (*site, error) {
+// site makes a directory and takes a free address; write writes the mode.
+func (b *bench) site(ctx context.Context, write func(w *bufio.Writer, work, address string)) (*site, error) {
 	work, err := os.MkdirTemp(b.dir, "site-")
 	if err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func (b *bench) site(ctx context.Context, passwords bool) (*site, error) {
 		return nil, err
 	}
 	s := &site{b: b, work: work, address: l.Addr().String()}
-	err = writeMode(filepath.Join(work, "modes"), "m", func(w *bufio.Writer) { applied(w, work, s.address, passwords) })
+	err = writeMode(filepath.Join(work, "modes"), "m", func(w *bufio.Writer) { write(w, work, s.address) })
 	return s, errors.Join(l.Close(), err)
 }
 
@@ -150,7 +151,7 @@ is the difference from the same users without one.`
 func (b *bench) loops(ctx context.Context, round func(*loop, *site) error) (with, without loop, err error) {
 	for range b.times(7) {
 		for _, l := range []*loop{&with, &without} {
-			s, err := b.site(ctx, l == &with)
+			s, err := b.site(ctx, applied(l == &with))
 			if err != nil {
 				return with, without, err
 			}
@@ -203,7 +204,7 @@ func (b *bench) served(ctx context.Context) error {
 
 // up measures the server alone, on the data of a registry that was applied.
 func (b *bench) up(ctx context.Context) error {
-	s, err := b.site(ctx, true)
+	s, err := b.site(ctx, applied(true))
 	if err != nil {
 		return err
 	}

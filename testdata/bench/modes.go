@@ -51,13 +51,26 @@ const (
 	objects    = users + 2*namespaces
 )
 
-// applied is that mode, its users with or without a password to hash. Its
-// files lie in work, and it is served at address.
-func applied(b *bufio.Writer, work, address string, passwords bool) {
+// applied writes that mode, its users with or without a password to hash.
+func applied(passwords bool) func(b *bufio.Writer, work, address string) {
 	password := ""
 	if passwords {
 		password = "password = { env = \"OCISYNC_PASSWORD\" }\n"
 	}
+	return func(b *bufio.Writer, work, address string) {
+		heading(b, work, address)
+		for i := range users {
+			fmt.Fprintf(b, "[user.user-%d]\nadmin = %t\n%s", i, i == 0, password)
+		}
+		for i := range namespaces {
+			team(b, i, 1+i%(users-1))
+		}
+	}
+}
+
+// heading is how the mode of an embedded registry begins, whose files lie in
+// work and which is served at address.
+func heading(b *bufio.Writer, work, address string) {
 	fmt.Fprintf(b, `version = 1
 [registry]
 type  = "distribution"
@@ -72,19 +85,18 @@ store = "dir"
 dir   = %[3]q
 key   = { env = "OCISYNC_STATE_KEY" }
 `, address, filepath.Join(work, "data"), filepath.Join(work, "inventory"))
-	for i := range users {
-		fmt.Fprintf(b, "[user.user-%d]\nadmin = %t\n%s", i, i == 0, password)
-	}
-	for i := range namespaces {
-		fmt.Fprintf(b, `[namespace.team-%[1]d]
+}
+
+// team is a namespace, and what one of the users may do in it.
+func team(b *bufio.Writer, namespace, user int) {
+	fmt.Fprintf(b, `[namespace.team-%[1]d]
 description = "Images of team %[1]d"
 [namespace.team-%[1]d.access]
 anonymous     = []
 authenticated = ["pull"]
 users.user-0  = ["admin"]
 users.user-%[2]d  = ["pull", "push", "delete"]
-`, i, 1+i%(users-1))
-	}
+`, namespace, user)
 }
 
 // writeMode writes a mode of one file, as it comes: this program must stay

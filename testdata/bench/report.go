@@ -43,6 +43,7 @@ type row struct {
 	values  []float64
 	limited bool
 	limit   float64 // of the median
+	floor   bool    // the limit is the least, not the most
 }
 
 func (r row) atMost(limit float64) row {
@@ -50,12 +51,28 @@ func (r row) atMost(limit float64) row {
 	return r
 }
 
-func (r row) over() bool { return r.limited && median(r.values) > r.limit }
+func (r row) atLeast(limit float64) row {
+	r.limited, r.limit, r.floor = true, limit, true
+	return r
+}
 
-// section is the figures of one command.
+func (r row) over() bool {
+	switch m := median(r.values); {
+	case !r.limited:
+		return false
+	case r.floor:
+		return m < r.limit
+	default:
+		return m > r.limit
+	}
+}
+
+// section is the figures of one command. Its table has a line for each row, or
+// is the one that is given.
 type section struct {
 	title, command, text string
 	rows                 []row
+	table                [][]string // with its head
 }
 
 func median(values []float64) float64 {
@@ -84,9 +101,12 @@ func (r row) cells() []string {
 }
 
 func (s section) markdown() string {
-	lines := [][]string{{"", "runs", "min", "median", "max", "limit", ""}}
-	for _, r := range s.rows {
-		lines = append(lines, r.cells())
+	lines := s.table
+	if lines == nil {
+		lines = [][]string{{"", "runs", "min", "median", "max", "limit", ""}}
+		for _, r := range s.rows {
+			lines = append(lines, r.cells())
+		}
 	}
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
@@ -97,7 +117,10 @@ func (s section) markdown() string {
 	last := len(widths) - 1
 	left := func(i int) bool { return i == 0 || i == last }
 	var out strings.Builder
-	fmt.Fprintf(&out, "## %s\n\n    %s\n\n", s.title, s.command)
+	fmt.Fprintf(&out, "## %s\n\n", s.title)
+	if s.command != "" {
+		fmt.Fprintf(&out, "    %s\n\n", s.command)
+	}
 	if s.text != "" {
 		fmt.Fprintf(&out, "%s\n\n", s.text)
 	}
@@ -125,27 +148,30 @@ func (s section) markdown() string {
 	return out.String()
 }
 
-// exceeded lists the figures that are over their limit.
+// exceeded lists the figures that are past their limit.
 func exceeded(sections []section) []string {
 	var out []string
 	for _, s := range sections {
 		for _, r := range s.rows {
-			if r.over() {
-				out = append(out, fmt.Sprintf("%s: %s: %s, at most %s", s.title, r.what, r.unit.format(median(r.values)), r.unit.format(r.limit)))
+			if !r.over() {
+				continue
 			}
+			bound := "at most"
+			if r.floor {
+				bound = "at least"
+			}
+			out = append(out, fmt.Sprintf("%s: %s: %s, %s %s", s.title, r.what, r.unit.format(median(r.values)), bound, r.unit.format(r.limit)))
 		}
 	}
 	return out
 }
 
-// document keeps the tables, between two marks.
-const (
-	document = "docs/benchmarks.md"
-	begin    = "<!-- bench:begin -->"
-	end      = "<!-- bench:end -->"
-)
+// document keeps the tables, those of each command between two marks.
+const document = "docs/benchmarks.md"
 
-func rewrite(about string, sections []section) error {
+// rewrite replaces what stands between the marks of a name.
+func rewrite(name, about string, sections []section) error {
+	begin, end := "<!-- "+name+":begin -->", "<!-- "+name+":end -->"
 	old, err := os.ReadFile(document)
 	if err != nil {
 		return err

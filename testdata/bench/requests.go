@@ -19,7 +19,7 @@ import (
 // requests counts what the three steps ask of a served registry. It stands
 // between them and the admin socket, so this is a round that is not timed.
 func (b *bench) requests(ctx context.Context) ([]row, error) {
-	s, err := b.site(ctx, true)
+	s, err := b.site(ctx, applied(true))
 	if err != nil {
 		return nil, err
 	}
