@@ -240,7 +240,7 @@ func TestARenamedAccountKeepsItsPasswordItsGroupsAndItsRights(t *testing.T) {
 		putAccess("shared", schema.Access{Groups: schema.NewGrants(schema.Grant{Name: "ops", Rights: schema.Pull})}))
 	s.change(t, rename(t, "user/dev", "user/developer", &schema.User{}), rename(t, "group/ops", "group/operations", &schema.Group{Users: schema.NewSet("developer", "other")}))
 	get := func(user, path string) int {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.Addr()+path, nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +269,7 @@ func TestARobotKeepsItsLoginThroughRenames(t *testing.T) {
 	s.change(t, putNamespace("team"), embedded.Change{Object: schema.Resource{Key: key(t, "robot/team/ci"), Spec: robot}, Account: account})
 	s.change(t, rename(t, "namespace/team", "namespace/crew", &schema.Namespace{}))
 	login := func(name string) int {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.Addr()+"/v2/crew/x/tags/list", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/v2/crew/x/tags/list", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

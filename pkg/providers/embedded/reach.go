@@ -17,13 +17,19 @@ import (
 // admin is the registry, however it is reached.
 type admin interface {
 	State(context.Context, []schema.Kind) (registry.Live, error)
-	Change(context.Context, []registry.Change) ([]registry.Result, error)
+	changer
 	checker
 	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
-	Renamable(ctx context.Context, from, to schema.Key) error
 	housekeeper
 	Transport(context.Context) (http.RoundTripper, func() error, error)
 	Close() error
+}
+
+// changer changes what the registry is told.
+type changer interface {
+	Change(context.Context, []registry.Change) ([]registry.Result, error)
+	// Renamable says why an object cannot be renamed, nil where it can.
+	Renamable(ctx context.Context, from, to schema.Key) error
 }
 
 // checker says whether a secret is the one the registry has.
