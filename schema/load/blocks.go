@@ -43,7 +43,9 @@ func (c *checker) mode(root *Node) *schema.Config {
 	}
 	c.watch(cfg, root.Get("watch"))
 	c.owners(cfg, root.Get("owners"))
-	c.objects(cfg, root)
+	if c.expanded(root) {
+		c.objects(cfg, root)
+	}
 	c.crossChecks(root)
 	if broken {
 		c.problems = slices.DeleteFunc(c.problems, func(p Problem) bool { return follows(p.What) })

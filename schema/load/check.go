@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -13,13 +14,18 @@ type checker struct {
 	defs     *definitions
 	judge    *judge
 	problems Errors
-	names    map[string][]string // what the mode declares, by kind
-	dir      string              // that paths stay inside
-	inMode   bool                // paths are from the file; otherwise the host file's
-	defaults bool                // [defaults] is being checked in its own right
-	partial  bool                // keys may be missing
-	bad      int                 // problems of the object at hand, told or not
-	checked  map[string]bool     // remembered answers of expensive rules
+	names    map[string]*names    // what the mode declares, by kind
+	dir      string               // that paths stay inside
+	inMode   bool                 // paths are from the file; otherwise the host file's
+	defaults bool                 // [defaults] is being checked in its own right
+	partial  bool                 // keys may be missing
+	bad      int                  // problems of the object at hand, told or not
+	checked  map[string]bool      // remembered answers of expensive rules
+	near     nearest              // what did-you-mean may still cost
+	forms    map[*Node][][]member // of the object at hand: what each of CUE's labels stands for
+	zones    int                  // looked up so far
+	muted    bool                 // nothing is told: a node is looked at again
+	exceeded bool                 // a bound: what follows would not be bounded
 }
 
 // report tells of a problem with a node's value. What stands in [defaults] is
@@ -33,7 +39,7 @@ func (c *checker) reportKey(n *Node, path, what, want string) {
 
 func (c *checker) at(n *Node, offset int, path, what, want string) {
 	c.bad++
-	if n.isDefault && !c.defaults {
+	if c.muted || n.isDefault && !c.defaults {
 		return
 	}
 	if n.tree == nil {
@@ -46,10 +52,20 @@ func (c *checker) at(n *Node, offset int, path, what, want string) {
 // object checks one object and returns its canonical JSON, "" if anything is
 // wrong with it.
 func (c *checker) object(n *Node, d *def, path string) string {
-	c.bad = 0
-	var out, ask strings.Builder
+	if c.exceeded {
+		return ""
+	}
+	c.bad, c.forms = 0, nil
+	var out strings.Builder
+	var ask bytes.Buffer
 	c.shape(n, d, path, &out, &ask)
-	for _, p := range c.judge.ask(d.name, ask.String()) {
+	rejected, ok := c.judge.ask(d.name, ask.Bytes())
+	if !ok {
+		c.exceeded = true
+		c.reportKey(n, path, fmt.Sprintf("up to here the objects have more than %d different sets of keys", maxForms),
+			"write objects that are alike with the same keys, or split the mode")
+	}
+	for _, p := range rejected {
 		parts := strings.Split(p, "\x00")
 		if p == "" {
 			parts = nil
@@ -63,9 +79,9 @@ func (c *checker) object(n *Node, d *def, path string) string {
 }
 
 // shape checks keys and rules, and writes the value as JSON twice: as it is,
-// and as CUE is asked about it: without unknown keys, and with "" for each
-// text that CUE puts no condition on, so that equal shapes are asked once.
-func (c *checker) shape(n *Node, d *def, path string, out, ask *strings.Builder) {
+// and as CUE is asked about it: without unknown keys, and with every value
+// that CUE judges alike written alike, so that equal forms are asked once.
+func (c *checker) shape(n *Node, d *def, path string, out *strings.Builder, ask *bytes.Buffer) {
 	d = d.alt(n)
 	if d.checked("secret") {
 		c.secret(n, d, path)
@@ -77,36 +93,45 @@ func (c *checker) shape(n *Node, d *def, path string, out, ask *strings.Builder)
 		if d.checked("command") {
 			c.command(n, path)
 		}
+		if most := d.most(); len(n.Items) > most {
+			c.report(n, path, fmt.Sprintf("the list has %d elements", len(n.Items)), fmt.Sprintf("at most %d are read here", most))
+			out.WriteString("[]")
+			ask.WriteString("[]")
+			return
+		}
+		elem := d.elem
+		if elem == nil {
+			elem = &def{open: true}
+		}
 		out.WriteByte('[')
 		ask.WriteByte('[')
+		var f forms
 		for i, item := range n.Items {
 			if i > 0 {
 				out.WriteByte(',')
-				ask.WriteByte(',')
 			}
-			elem := d.elem
-			if elem == nil {
-				elem = &def{open: true}
-			}
+			f.begin(ask)
 			c.shape(item, elem, path+"["+strconv.Itoa(i)+"]", out, ask)
+			f.end(ask)
 		}
 		out.WriteByte(']')
 		ask.WriteByte(']')
 	case Integer:
 		v, _ := integer(n.Text)
 		out.WriteString(strconv.FormatInt(v, 10))
-		ask.WriteString(strconv.FormatInt(v, 10))
+		ask.WriteString(strconv.FormatInt(d.likeInt(v), 10))
 	case Bool:
 		out.WriteString(n.Text)
-		ask.WriteString(n.Text)
+		ask.WriteString("true")
 	case Float:
 		v, err := strconv.ParseFloat(strings.ReplaceAll(n.Text, "_", ""), 64)
 		if err != nil || v != v || v > 1e300 || v < -1e300 {
-			c.report(n, path, n.Text+" has no meaning here", "write a number")
+			if d.open { // elsewhere no such number belongs at all
+				c.report(n, path, n.Text+" has no meaning here", "write a number")
+			}
 			v = 0
 		}
-		text := strconv.FormatFloat(v, 'g', -1, 64)
-		out.WriteString(text)
+		out.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
 		ask.WriteString("0.5")
 	default:
 		text := n.Text
@@ -120,16 +145,49 @@ func (c *checker) shape(n *Node, d *def, path string, out, ask *strings.Builder)
 			return
 		}
 		out.WriteString(jsonText(text))
-		if d.enum == nil && d.is("string") {
-			text = ""
-		}
-		ask.WriteString(jsonText(text))
+		ask.WriteString(jsonText(d.likeText(text)))
 	}
 }
 
-func (c *checker) table(n *Node, d *def, path string, out, ask *strings.Builder) {
-	fields := slices.Clone(n.Fields)
-	slices.SortFunc(fields, func(a, b *Node) int { return strings.Compare(a.Key, b.Key) })
+// most is how many elements a list may have.
+func (d *def) most() int {
+	if d.elem != nil && (d.elem.checked("pattern") || d.elem.checked("ignore")) {
+		return maxPatterns
+	}
+	return maxItems
+}
+
+// likeInt is the number that stands for all that a definition judges as it
+// does v: CUE knows of numbers only whether they are within bounds.
+func (d *def) likeInt(v int64) int64 {
+	switch {
+	case d.number != "":
+		return v
+	case d.min != nil && v < *d.min:
+		return *d.min - 1
+	case d.max != nil && v > *d.max:
+		return *d.max + 1
+	case d.min != nil:
+		return *d.min
+	case d.max != nil:
+		return *d.max
+	}
+	return 0
+}
+
+// likeText is likeInt for texts: CUE knows of them only those that are listed.
+func (d *def) likeText(s string) string {
+	switch {
+	case d.enum == nil:
+		return ""
+	case slices.Contains(d.enum, s):
+		return d.enum[0]
+	}
+	return "?" // no listed text
+}
+
+func (c *checker) table(n *Node, d *def, path string, out *strings.Builder, ask *bytes.Buffer) {
+	fields := byKey(n.Fields)
 	out.WriteByte('{')
 	ask.WriteByte('{')
 	if !d.is("table") { // CUE tells that no table belongs here; its keys do not matter
@@ -137,7 +195,12 @@ func (c *checker) table(n *Node, d *def, path string, out, ask *strings.Builder)
 		ask.WriteByte('}')
 		return
 	}
-	first, known := true, 0
+	if d.free() && len(fields) > maxItems {
+		c.report(n, path, fmt.Sprintf("the table has %d keys", len(fields)), fmt.Sprintf("at most %d are read here", maxItems))
+		fields = nil
+	}
+	first := true
+	alike := forms{keyed: true}
 	for _, f := range fields {
 		p := join(path, f.Key)
 		if n.form == lifted {
@@ -158,15 +221,22 @@ func (c *checker) table(n *Node, d *def, path string, out, ask *strings.Builder)
 			c.unknown(f, d, p)
 			continue
 		}
-		known++
 		if !first {
 			out.WriteByte(',')
-			ask.WriteByte(',')
+		}
+		out.WriteString(jsonText(f.Key) + ":")
+		if d.free() {
+			alike.begin(ask)
+			c.shape(f, fd, p, out, ask)
+			alike.end(ask)
+		} else {
+			if !first {
+				ask.WriteByte(',')
+			}
+			ask.WriteString(jsonText(f.Key) + ":")
+			c.shape(f, fd, p, out, ask)
 		}
 		first = false
-		out.WriteString(jsonText(f.Key) + ":")
-		ask.WriteString(jsonText(f.Key) + ":")
-		c.shape(f, fd, p, out, ask)
 	}
 	out.WriteByte('}')
 	ask.WriteByte('}')
@@ -174,6 +244,12 @@ func (c *checker) table(n *Node, d *def, path string, out, ask *strings.Builder)
 		c.missing(n, d, path)
 		c.tableRules(n, d, path)
 	}
+}
+
+func byKey(fields []*Node) []*Node {
+	s := slices.Clone(fields)
+	slices.SortFunc(s, func(a, b *Node) int { return strings.Compare(a.Key, b.Key) })
+	return s
 }
 
 // missing tells of the required keys that a table lacks.
@@ -202,7 +278,7 @@ func (c *checker) unknownAmong(f *Node, names []string, path string) {
 	c.hide(f)
 	want := "mend the problems before it first"
 	if len(c.problems) < maxProblems { // later ones are only counted
-		want = oneOf(f.Key, sorted(names))
+		want = c.near.oneOf(f.Key, sorted(names))
 	}
 	c.reportKey(f, path, `"`+f.Key+`" is not a key here`, want)
 }
@@ -210,35 +286,41 @@ func (c *checker) unknownAmong(f *Node, names []string, path string) {
 // explain says in our words what CUE rejects at a path below a node.
 func (c *checker) explain(n *Node, d *def, path string, parts []string) {
 	d = d.alt(n)
-	for _, part := range parts {
-		var next *Node
-		switch n.Kind {
-		case Table:
-			next = n.Get(part)
-			fd := d.field(part)
-			switch {
-			case next == nil:
-			case fd != nil:
-				d = fd.def
-			case d.rest != nil:
-				d = d.rest
-			}
-			if n.form != lifted {
-				path = join(path, part)
-			}
-		case Array:
-			if i, err := strconv.Atoi(part); err == nil && i < len(n.Items) && d.elem != nil {
-				next, d = n.Items[i], d.elem
-			}
-			path += "[" + part + "]"
-		}
-		if next == nil {
-			break
-		}
-		n = next
-		d = d.alt(n)
+	if len(parts) == 0 {
+		c.wrong(n, d, path)
+		return
 	}
-	c.wrong(n, d, path)
+	switch part := parts[0]; {
+	case n.Kind == Array && d.elem != nil || n.Kind == Table && d.free():
+		groups := c.alike(n, d)
+		i, err := strconv.Atoi(part)
+		if err != nil || i >= len(groups) {
+			c.wrong(n, d, path)
+			return
+		}
+		for _, x := range groups[i] {
+			if n.Kind == Table {
+				c.explain(x.node, d.rest, join(path, x.node.Key), parts[1:])
+			} else {
+				c.explain(x.node, d.elem, path+"["+strconv.Itoa(x.at)+"]", parts[1:])
+			}
+		}
+	case n.Kind == Table:
+		next, fd := n.Get(part), d.field(part)
+		if n.form != lifted {
+			path = join(path, part)
+		}
+		switch {
+		case next == nil:
+			c.wrong(n, d, path)
+		case fd != nil:
+			c.explain(next, fd.def, path, parts[1:])
+		default:
+			c.explain(next, d, path, parts[1:])
+		}
+	default:
+		c.wrong(n, d, path)
+	}
 }
 
 // wrong says that a value is not what its definition allows, and what is.
@@ -247,7 +329,7 @@ func (c *checker) wrong(n *Node, d *def, path string) {
 		return // told already; a secret without its value
 	}
 	if n.Kind == String && d.is("string") && d.enum != nil {
-		c.report(n, path, `"`+clip(n.Text)+`" is not a value of this key`, oneOf(n.Text, d.enum))
+		c.report(n, path, `"`+clip(n.Text)+`" is not a value of this key`, c.near.oneOf(n.Text, d.enum))
 		return
 	}
 	c.report(n, path, c.value(n)+" stands here", "it is "+d.wanted())
@@ -268,12 +350,7 @@ func clip(s string) string {
 	if len(s) > 60 {
 		s = strings.ToValidUTF8(s[:57], "") + "…"
 	}
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
+	return strings.ReplaceAll(strings.ReplaceAll(Safe(s), "\n", `\n`), "\t", `\t`)
 }
 
 // wanted describes what a definition allows.

@@ -25,7 +25,9 @@ func Explain(root, mode, key string) ([]Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.mode(tree)
+	if !c.exceeded {
+		c.mode(tree)
+	}
 	if err := c.problems.err(); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type judge struct {
 	ctx  *cue.Context
 	left int // questions until the context is made anew
 	seen map[string][]string
+	key  []byte // of the question at hand
 }
 
 // questions is how many objects one CUE context is asked about. A context
@@ -50,17 +51,23 @@ func (j *judge) renew() error {
 
 // ask returns the paths, each as parts joined by zero bytes, of what CUE
 // rejects in an object of a definition.
-func (j *judge) ask(definition, text string) []string {
-	key := definition + "\x00" + text
-	if paths, ok := j.seen[key]; ok {
-		return paths
+//
+// ok is false where the run has asked too much already.
+func (j *judge) ask(definition string, text []byte) (rejected []string, ok bool) {
+	j.key = append(append(append(j.key[:0], definition...), 0), text...)
+	if paths, ok := j.seen[string(j.key)]; ok {
+		return paths, true
 	}
+	if len(j.seen) >= maxForms {
+		return nil, false
+	}
+	key := string(j.key)
 	if j.left == 0 {
 		_ = j.renew() // where that fails, the old one goes on
 	}
 	j.left--
 	var paths []string
-	value := j.ctx.CompileString(text)
+	value := j.ctx.CompileBytes(text)
 	err := value.Err()
 	if err == nil {
 		err = j.definition(definition).Unify(value).Validate()
@@ -81,7 +88,7 @@ func (j *judge) ask(definition, text string) []string {
 		return slices.ContainsFunc(paths, func(q string) bool { return q != p && (p == "" || strings.HasPrefix(q, p+"\x00")) })
 	})
 	j.seen[key] = paths
-	return paths
+	return paths, true
 }
 
 // unquoteLabel undoes CUE's quoting of a label.

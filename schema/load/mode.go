@@ -70,12 +70,16 @@ func loadMode(root, name string) (*schema.Config, Errors, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.exceeded {
+		return nil, c.problems, nil
+	}
 	cfg := c.mode(tree)
 	cfg.Mode = name
 	return cfg, c.problems, nil
 }
 
-// openMode reads a mode's files into one tree and a checker for it.
+// openMode reads a mode's files into one tree and a checker for it. Where they
+// exceed a bound, the checker says so and there is no tree.
 func openMode(root, name string) (*checker, *Node, error) {
 	modes, err := Modes(root)
 	if err != nil {
@@ -101,6 +105,7 @@ func openMode(root, name string) (*checker, *Node, error) {
 	}
 	c.dir, c.inMode = filepath.Dir(abs), true
 	var trees []*Tree
+	var p parser
 	total := 0
 	for _, dir := range []string{name, common} {
 		files, err := modeFiles(filepath.Join(root, dir))
@@ -114,12 +119,19 @@ func openMode(root, name string) (*checker, *Node, error) {
 				return nil, nil, err
 			}
 			if total += len(data); total > maxTotal || len(trees) >= maxFiles {
-				return nil, nil, fmt.Errorf("%s: the mode is larger than %d MiB or %d files; split it into several modes", filepath.Join(root, name), maxTotal>>20, maxFiles)
+				c.exceeded = true
+				c.problems = append(c.problems, Problem{Position: schema.Position{File: shown},
+					What: fmt.Sprintf("with this file the mode is larger than %d MiB or %d files", maxTotal>>20, maxFiles), Want: "split it into several modes"})
+				return c, nil, nil
 			}
 			t := newTree(shown, data)
-			p := parser{tree: t}
+			p = parser{tree: t, tables: p.tables, nodes: p.nodes}
 			p.run()
 			c.problems = append(c.problems, p.problems...)
+			if p.exceeded {
+				c.exceeded = true
+				return c, nil, nil
+			}
 			t.dir = path.Join(filepath.Base(abs), dir)
 			trees = append(trees, t)
 		}
@@ -139,7 +151,7 @@ func newChecker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &checker{defs: defs, judge: j, names: map[string][]string{}, checked: map[string]bool{}}, nil
+	return &checker{defs: defs, judge: j, names: map[string]*names{}, checked: map[string]bool{}}, nil
 }
 
 func modeFiles(dir string) ([]string, error) {
@@ -248,13 +260,16 @@ func (c *checker) mergeInto(into, from *Node, at string) {
 	}
 }
 
-// set replaces the field of the same key.
+// set replaces the field of the same key, which exists.
 func (n *Node) set(f *Node) {
+	if n.index != nil {
+		n.Fields[n.index[f.Key]] = f
+		return
+	}
 	for i, x := range n.Fields {
 		if x.Key == f.Key {
 			n.Fields[i] = f
 			return
 		}
 	}
-	n.add(f)
 }

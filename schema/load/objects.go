@@ -31,11 +31,16 @@ func below() []schema.Kind {
 // declare notes the names that references may use.
 func (c *checker) declare(root *Node) {
 	for _, k := range append(named(), schema.KindNamespace) {
-		if t := root.Get(string(k)); t != nil {
-			for _, f := range t.Fields {
-				c.names[string(k)] = append(c.names[string(k)], f.Key)
-			}
+		t := root.Get(string(k))
+		if t == nil || len(t.Fields) == 0 {
+			continue
 		}
+		n := &names{set: make(map[string]bool, len(t.Fields))}
+		for _, f := range t.Fields {
+			n.list = append(n.list, f.Key)
+			n.set[f.Key] = true
+		}
+		c.names[string(k)] = n
 	}
 }
 
@@ -163,7 +168,7 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 				c.report(f, p, c.value(f)+" is not the name of a namespace", "write the name that the namespace had before")
 				continue
 			}
-			if slices.Contains(c.names[string(into.Key.Kind)], f.Text) && !strings.Contains(into.Key.Name, "/") {
+			if c.names[string(into.Key.Kind)].has(f.Text) && !strings.Contains(into.Key.Name, "/") {
 				c.report(f, p, c.value(f)+" is declared too", "an object takes the name of one that is gone; remove the other, or this key")
 				continue
 			}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/ocisync/ocisync/schema"
@@ -35,6 +36,63 @@ func overlay(own, defaults *Node) *Node {
 		}
 	}
 	return &out
+}
+
+// expanded reports whether the mode is within its bounds when every block has
+// its defaults, and tells where it is not.
+func (c *checker) expanded(root *Node) bool {
+	defaults := root.Get("defaults")
+	if defaults == nil || defaults.Kind != Table {
+		return true
+	}
+	total, cost := 0, map[string]int{}
+	for _, f := range defaults.Fields {
+		cost[f.Key] = size(f)
+	}
+	children := func(block *Node) (sum int) {
+		for _, k := range below() {
+			if f := block.Get(string(k)); f != nil {
+				sum += len(f.Fields) * cost[string(k)]
+			}
+		}
+		return sum
+	}
+	for _, k := range named() {
+		if t := root.Get(string(k)); t != nil {
+			total += len(t.Fields) * cost[string(k)]
+		}
+	}
+	if t := root.Get("namespace"); t != nil {
+		total += len(t.Fields) * (cost["namespace"] + children(defaults.Get("namespace")))
+		for _, f := range t.Fields {
+			total += children(f)
+		}
+	}
+	if total <= maxNodes {
+		return true
+	}
+	c.exceeded = true
+	at := defaults.Fields[0]
+	for _, f := range defaults.Fields {
+		if cost[f.Key] > cost[at.Key] {
+			at = f
+		}
+	}
+	c.problems = append(c.problems, at.tree.problem(at.KeyRange.Start, join("defaults", at.Key), fmt.Sprintf("the defaults make %d values, one set for each block", total),
+		fmt.Sprintf("at most %d are read; give fewer defaults, or split the mode", maxNodes)))
+	return false
+}
+
+// size counts the nodes of a value.
+func size(n *Node) int {
+	sum := 1
+	for _, f := range n.Fields {
+		sum += size(f)
+	}
+	for _, i := range n.Items {
+		sum += size(i)
+	}
+	return sum
 }
 
 // withDefaults is overlay for a namespace's block. A default for an object that

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -18,11 +19,14 @@ func Parse(file string, data []byte) (*Tree, error) {
 }
 
 func newTree(file string, data []byte) *Tree {
-	t := &Tree{File: file, Data: data, lines: []int{0}}
-	for i, c := range data {
-		if c == '\n' {
-			t.lines = append(t.lines, i+1)
+	t := &Tree{File: file, Data: data, lines: make([]int32, 1, bytes.Count(data, []byte("\n"))+1)}
+	for at := 0; ; {
+		i := bytes.IndexByte(data[at:], '\n')
+		if i < 0 {
+			break
 		}
+		at += i + 1
+		t.lines = append(t.lines, int32(at)) //nolint:gosec // a file has no more than maxFile bytes
 	}
 	t.Root = &Node{Kind: Table, tree: t, form: header}
 	return t
@@ -33,8 +37,9 @@ type parser struct {
 	problems Errors
 	current  *Node  // the table that keys go to
 	prefix   string // its path
-	tables   int
-	nodes    int
+	tables   int    // of this mode's files so far
+	nodes    int    // the same
+	exceeded bool   // a bound: there is more than is worth to be looked at
 }
 
 func (p *parser) fail(offset int, key, what, want string) {
@@ -72,8 +77,8 @@ func (p *parser) run() {
 			return
 		}
 		if p.nodes > maxNodes || p.tables > maxTables {
-			p.tree.broken = true
-			p.fail(0, "", "the file has too many tables or values", fmt.Sprintf("at most %d tables and %d values are read; split it", maxTables, maxNodes))
+			p.tree.broken, p.exceeded = true, true
+			p.fail(0, "", "there are too many tables or values", fmt.Sprintf("at most %d tables and %d values are read of a mode; split it", maxTables, maxNodes))
 			return
 		}
 	}
@@ -97,11 +102,16 @@ func (p *parser) key(e *unstable.Node) []part {
 	return parts
 }
 
-// checkKey bounds a key; depth is that of the table it stands in.
-func (p *parser) checkKey(parts []part, depth int) bool {
+// checkKey bounds a key; prefix and depth are those of the table it stands in.
+func (p *parser) checkKey(parts []part, prefix string, depth int) bool {
+	total := len(prefix)
 	for _, k := range parts {
-		if len(k.text) > maxKey {
-			p.fail(k.at.Start, "", fmt.Sprintf("a key has %d bytes", len(k.text)), fmt.Sprintf("at most %d are read", maxKey))
+		if total += len(k.text); len(k.text) > maxKey || total > maxKey {
+			what := fmt.Sprintf("a key has %d bytes", len(k.text))
+			if len(k.text) <= maxKey {
+				what = fmt.Sprintf("a key and the names of its tables have %d bytes", total)
+			}
+			p.fail(k.at.Start, "", what, fmt.Sprintf("at most %d are read", maxKey))
 			return false
 		}
 		if raw := p.tree.Data[k.at.Start:k.at.End]; raw[0] == '"' {
@@ -120,7 +130,7 @@ func (p *parser) table(e *unstable.Node, list bool) {
 	p.tables++
 	parts := p.key(e)
 	p.current = nil // until the header proves good, its keys go nowhere
-	if !p.checkKey(parts, 0) {
+	if !p.checkKey(parts, "", 0) {
 		return
 	}
 	start := bytes.LastIndexByte(p.tree.Data[:parts[0].at.Start], '[')
@@ -183,7 +193,7 @@ func (p *parser) keyValue(into *Node, e *unstable.Node, prefix string, depth int
 	last := parts[len(parts)-1]
 	eq := last.at.End + bytes.IndexByte(p.tree.Data[last.at.End:], '=') + 1
 	start := eq + len(p.tree.Data[eq:]) - len(bytes.TrimLeft(p.tree.Data[eq:], " \t"))
-	if !p.checkKey(parts, depth) {
+	if !p.checkKey(parts, prefix, depth) {
 		return p.value(&Node{tree: p.tree}, e.Value(), start, prefix, depth)
 	}
 	path := prefix
@@ -231,7 +241,7 @@ func (p *parser) value(n *Node, v *unstable.Node, start int, path string, depth 
 		for it := v.Children(); it.Next(); {
 			at = p.gap(at, true)
 			item := p.node(String, part{}, Range{}, plain)
-			at = p.value(item, it.Node(), at, fmt.Sprintf("%s[%d]", path, len(n.Items)), depth+1)
+			at = p.value(item, it.Node(), at, path+"["+strconv.Itoa(len(n.Items))+"]", depth+1)
 			n.Items = append(n.Items, item)
 		}
 		n.Range.End = p.gap(at, true) + 1

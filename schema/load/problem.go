@@ -18,10 +18,12 @@ type Problem struct {
 	Want string `json:"want,omitempty"` // what would be right
 	// Also is the other place of a duplicate.
 	Also schema.Position `json:"also,omitzero"`
-	// SourceLine is the line of the file, what may be a secret masked.
+	// SourceLine is the line of the file, or what of it is near the column,
+	// what may be a secret masked.
 	SourceLine string `json:"source_line,omitempty"`
 
-	tree *Tree // until SourceLine is known: what is to be hidden may be found later
+	indent string // of the caret below SourceLine
+	tree   *Tree  // until SourceLine is known: what is to be hidden may be found later
 }
 
 // String prints one line: file:line:col: key: what; want.
@@ -43,7 +45,7 @@ func (p Problem) String() string {
 	if p.Want != "" {
 		text += "; " + p.Want
 	}
-	return text
+	return Safe(text)
 }
 
 // Errors is every problem found in one run, sorted by place.
@@ -67,26 +69,31 @@ func (e Errors) Render() string {
 		if p.SourceLine == "" {
 			continue
 		}
-		indent := make([]rune, 0, p.Col)
-		for i, r := range p.SourceLine {
-			if i >= p.Col-1 {
-				break
-			}
-			if r != '\t' {
-				r = ' '
-			}
-			indent = append(indent, r)
-		}
-		fmt.Fprintf(&b, "    %s\n    %s^\n", p.SourceLine, string(indent))
+		fmt.Fprintf(&b, "    %s\n    %s^\n", p.SourceLine, p.indent)
 	}
 	return b.String()
 }
 
 func (e *Errors) sort() {
+	type place struct {
+		tree *Tree
+		line int
+	}
+	lines := map[place]*sourceLine{}
+	ordered := map[*Tree]bool{}
 	for i, p := range *e {
-		if p.tree != nil {
-			(*e)[i].SourceLine, (*e)[i].tree = p.tree.line(p.Line), nil
+		if p.tree == nil {
+			continue
 		}
+		if !ordered[p.tree] {
+			p.tree.secret, ordered[p.tree] = order(p.tree.secret), true
+		}
+		at := place{p.tree, p.Line}
+		if lines[at] == nil {
+			lines[at] = p.tree.source(p.Line)
+		}
+		(*e)[i].SourceLine, (*e)[i].indent = lines[at].around(p.Col)
+		(*e)[i].tree = nil
 	}
 	slices.SortStableFunc(*e, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
@@ -114,20 +121,7 @@ func (e Errors) err() error {
 // follows on their line. It errs on the side of hiding.
 var secretKey = regexp.MustCompile(`(?i)((?:pas+w|pwd|secret|token|cred|auth|apikey|private|\bkey|_key)[\w-]*["']?\s*=\s*)(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^{\[\s,}#][^,}#]*)`)
 
-// mask hides what may be a secret in a source line: ranges of the line (from,
-// to) that are known to be one, then what a key's name suggests. The line
-// keeps its columns up to the first hidden text.
-func mask(line string, ranges [][2]int) string {
-	b := []byte(line)
-	for _, r := range ranges {
-		for i := max(r[0], 0); i < min(r[1], len(b)); i++ {
-			b[i] = '*'
-		}
-	}
-	for i, c := range b {
-		if c < 0x20 && c != '\t' || c == 0x7f {
-			b[i] = '?'
-		}
-	}
-	return secretKey.ReplaceAllString(string(b), `${1}"***"`)
+// secretWords are in each key that secretKey finds.
+func secretWords() []string {
+	return []string{"pas", "pwd", "secret", "token", "cred", "auth", "key", "private"}
 }

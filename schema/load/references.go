@@ -1,7 +1,6 @@
 package load
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/ocisync/ocisync/schema"
@@ -20,13 +19,17 @@ func (c *checker) reference(n *Node, kind, path string, isKey bool) {
 			return
 		}
 	}
-	names := c.names[kind]
-	if slices.Contains(names, word) || len(names) == 0 && kind != string(schema.KindRemote) {
+	declared := c.names[kind]
+	if declared.has(word) || declared == nil && kind != string(schema.KindRemote) {
+		return
+	}
+	if c.muted {
+		c.bad++
 		return
 	}
 	what := kind + ` "` + clip(word) + `" is not declared`
 	want := "add [" + Path(kind, word) + "]"
-	if s := suggest(word, names); s != "" {
+	if s := c.near.of(word, declared.all()); s != "" {
 		want = `did you mean "` + s + `"?`
 	}
 	if isKey {
@@ -34,6 +37,21 @@ func (c *checker) reference(n *Node, kind, path string, isKey bool) {
 		return
 	}
 	c.report(n, path, what, want)
+}
+
+// names are those that a mode declares of one kind.
+type names struct {
+	list []string
+	set  map[string]bool
+}
+
+func (n *names) has(name string) bool { return n != nil && n.set[name] }
+
+func (n *names) all() []string {
+	if n == nil {
+		return nil
+	}
+	return n.list
 }
 
 // tableRules applies the rules of a whole table.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,7 +38,8 @@ func (c *checker) flatten(into *schema.Values, n *Node, registry, at string) {
 		switch {
 		case schema.SecretSetting(registry, p):
 			c.bad = 0
-			var out, ask strings.Builder
+			var out strings.Builder
+			var ask bytes.Buffer
 			c.shape(f, c.defs.get("SecretRef"), full, &out, &ask)
 			if c.bad == 0 {
 				*into = append(*into, schema.Value{Path: p, JSON: out.String()})
@@ -45,7 +47,8 @@ func (c *checker) flatten(into *schema.Values, n *Node, registry, at string) {
 		case f.Kind == Table && len(f.Fields) > 0:
 			c.flatten(into, f, registry, p)
 		default:
-			var out, ask strings.Builder
+			var out strings.Builder
+			var ask bytes.Buffer
 			c.shape(f, &def{open: true, types: []string{"table", "string"}}, full, &out, &ask)
 			c.secretsWithin(f, registry, p, full)
 			*into = append(*into, schema.Value{Path: p, JSON: out.String()})

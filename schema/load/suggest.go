@@ -7,9 +7,36 @@ import (
 
 // suggest returns the candidate nearest to a misspelt word, or "".
 func suggest(word string, candidates []string) string {
+	return new(nearest).of(word, candidates)
+}
+
+// maxLooks is how many words one run compares to find those that were meant.
+// Who misspells a few names is told what was meant; who misspells thousands is
+// not, and waits for nothing.
+const maxLooks = 20_000
+
+// nearest finds what was meant by a misspelt word.
+type nearest struct {
+	looked int
+	rows   [3][maxWord + 1]int
+}
+
+// maxWord is the longest word, in bytes, that is compared.
+const maxWord = 64
+
+// of returns the candidate nearest to a misspelt word, or "".
+func (n *nearest) of(word string, candidates []string) string {
 	best, dist := "", max(2, len(word)/3)+1
+	word = strings.ToLower(word)
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < dist {
+		if n.looked >= maxLooks {
+			break
+		}
+		if d := len(c) - len(word); d >= dist || -d >= dist || len(c) > maxWord || len(word) > maxWord {
+			continue
+		}
+		n.looked++
+		if d := n.distance(word, strings.ToLower(c)); d < dist {
 			best, dist = c, d
 		}
 	}
@@ -17,16 +44,15 @@ func suggest(word string, candidates []string) string {
 }
 
 // distance is Levenshtein's, with swapped neighbours counted once.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
+func (n *nearest) distance(a, b string) int {
+	if len(a) > maxWord || len(b) > maxWord { // lower case may be longer
+		return maxWord
 	}
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
+	before, row, next := &n.rows[0], &n.rows[1], &n.rows[2]
+	for j := range len(b) + 1 {
 		row[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		next := make([]int, len(b)+1)
 		next[0] = i
 		for j := 1; j <= len(b); j++ {
 			cost := 1
@@ -38,14 +64,16 @@ func distance(a, b string) int {
 				next[j] = min(next[j], before[j-2]+1)
 			}
 		}
-		before, row = row, next
+		before, row, next = row, next, before
 	}
 	return row[len(b)]
 }
 
 // oneOf is the remedy for a word that is none of a list.
-func oneOf(word string, list []string) string {
-	if s := suggest(word, list); s != "" {
+func oneOf(word string, list []string) string { return new(nearest).oneOf(word, list) }
+
+func (n *nearest) oneOf(word string, list []string) string {
+	if s := n.of(word, list); s != "" {
 		return `did you mean "` + s + `"?`
 	}
 	return "it is one of " + enumerate(list)

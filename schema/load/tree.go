@@ -2,7 +2,7 @@ package load
 
 import (
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 	"unicode"
 
@@ -75,39 +75,25 @@ type Tree struct {
 	Data []byte
 	Root *Node
 
-	dir    string // of the file, from the directory that holds the modes; slashes
-	lines  []int  // offset of each line
-	broken bool   // a syntax error: what follows it is not known
+	dir    string  // of the file, from the directory that holds the modes; slashes
+	lines  []int32 // offset of each line
+	broken bool    // a syntax error: what follows it is not known
 	secret []Range
 }
 
 // Position is the line and column of an offset.
 func (t *Tree) Position(offset int) schema.Position {
-	i, found := slices.BinarySearch(t.lines, offset)
-	if !found {
-		i--
-	}
-	return schema.Position{File: t.File, Line: i + 1, Col: offset - t.lines[i] + 1}
+	i := sort.Search(len(t.lines), func(i int) bool { return int(t.lines[i]) > offset }) - 1
+	return schema.Position{File: t.File, Line: i + 1, Col: offset - int(t.lines[i]) + 1}
 }
 
-// line returns the text of a line, secrets masked.
-func (t *Tree) line(n int) string {
-	start := t.lines[n-1]
-	end := len(t.Data)
-	if n < len(t.lines) {
-		end = t.lines[n]
+// span is where a line begins and ends, its line end included.
+func (t *Tree) span(line int) (start, end int) {
+	start, end = int(t.lines[line-1]), len(t.Data)
+	if line < len(t.lines) {
+		end = int(t.lines[line])
 	}
-	var ranges [][2]int
-	for _, r := range t.secret {
-		if r.Start < end && r.End > start {
-			ranges = append(ranges, [2]int{r.Start - start, r.End - start})
-		}
-	}
-	text := strings.TrimRight(string(t.Data[start:end]), "\r\n")
-	if len(text) > 300 {
-		text = text[:300]
-	}
-	return strings.ToValidUTF8(mask(text, ranges), "?")
+	return start, end
 }
 
 // problem makes a problem at an offset.
