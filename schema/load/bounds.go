@@ -18,7 +18,7 @@ const (
 	maxFile   = 4 << 20
 	maxDepth  = 32
 	maxKey    = 1024    // bytes of a key with the names of the tables it stands in
-	maxTables = 100_000 // headers of a mode
+	maxTables = 50_000  // headers of a mode
 	maxNodes  = 250_000 // tables and values of a mode, and again after defaults
 	maxItems  = 10_000  // elements of a list
 	maxTold   = 500     // problems of one file's syntax

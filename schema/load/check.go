@@ -14,6 +14,7 @@ type checker struct {
 	defs     *definitions
 	judge    *judge
 	problems Errors
+	more     int                  // problems that are only counted
 	names    map[string]*names    // what the mode declares, by kind
 	dir      string               // that paths stay inside
 	inMode   bool                 // paths are from the file; otherwise the host file's
@@ -23,9 +24,10 @@ type checker struct {
 	checked  map[string]bool      // remembered answers of expensive rules
 	near     nearest              // what did-you-mean may still cost
 	forms    map[*Node][][]member // of the object at hand: what each of CUE's labels stands for
-	zones    int                  // looked up so far
-	muted    bool                 // nothing is told: a node is looked at again
-	exceeded bool                 // a bound: what follows would not be bounded
+	spent    struct{ zones, regexes int }
+	outside  map[string]bool // paths looked up so far, and whether links lead them out
+	muted    bool            // nothing is told: a node is looked at again
+	exceeded bool            // a bound: what follows would not be bounded
 }
 
 // report tells of a problem with a node's value. What stands in [defaults] is
@@ -39,7 +41,11 @@ func (c *checker) reportKey(n *Node, path, what, want string) {
 
 func (c *checker) at(n *Node, offset int, path, what, want string) {
 	c.bad++
-	if c.muted || n.isDefault && !c.defaults {
+	if !c.tells(n) {
+		return
+	}
+	if len(c.problems) > maxProblems { // nobody will read it
+		c.more++
 		return
 	}
 	if n.tree == nil {
@@ -48,6 +54,12 @@ func (c *checker) at(n *Node, offset int, path, what, want string) {
 	}
 	c.problems = append(c.problems, n.tree.problem(offset, path, what, want))
 }
+
+// tells reports whether a problem of a node is one to tell of.
+func (c *checker) tells(n *Node) bool { return !c.muted && (!n.isDefault || c.defaults) }
+
+// err is nil without problems; otherwise the problems, sorted.
+func (c *checker) err() error { return c.problems.err(c.more) }
 
 // object checks one object and returns its canonical JSON, "" if anything is
 // wrong with it.
@@ -267,18 +279,18 @@ func (c *checker) missing(n *Node, d *def, path string) {
 
 // unknown tells of a key that no definition has.
 func (c *checker) unknown(f *Node, d *def, path string) {
-	names := make([]string, len(d.fields))
-	for i, x := range d.fields {
-		names[i] = x.name
-	}
-	c.unknownAmong(f, names, path)
+	c.unknownAmong(f, path, func() []string { return fieldList(d) })
 }
 
-func (c *checker) unknownAmong(f *Node, names []string, path string) {
+func (c *checker) unknownAmong(f *Node, path string, names func() []string) {
+	if !c.tells(f) {
+		c.bad++
+		return
+	}
 	c.hide(f)
 	want := "mend the problems before it first"
 	if len(c.problems) < maxProblems { // later ones are only counted
-		want = c.near.oneOf(f.Key, sorted(names))
+		want = c.near.oneOf(f.Key, sorted(names()))
 	}
 	c.reportKey(f, path, `"`+f.Key+`" is not a key here`, want)
 }

@@ -28,7 +28,7 @@ func Explain(root, mode, key string) ([]Origin, error) {
 	if !c.exceeded {
 		c.mode(tree)
 	}
-	if err := c.problems.err(); err != nil {
+	if err := c.err(); err != nil {
 		return nil, err
 	}
 	parts := tomlPath(key)

@@ -37,7 +37,7 @@ func Host(path string) (*schema.Host, error) {
 		Command map[string]schema.HostCommand `json:"command"`
 	}
 	decode(c, t.Root, c.defs.get("Host"), "", &raw)
-	if err := c.problems.err(); err != nil {
+	if err := c.err(); err != nil {
 		return nil, err
 	}
 	host := raw.Host

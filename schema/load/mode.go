@@ -55,27 +55,19 @@ func Modes(root string) ([]string, error) {
 // with what the files say is returned as [Errors], all of them at once; an
 // unknown mode as an error that lists the modes there are.
 func Mode(root, name string) (*schema.Config, error) {
-	cfg, problems, err := loadMode(root, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := problems.err(); err != nil {
-		return nil, err
-	}
-	return cfg, nil
-}
-
-func loadMode(root, name string) (*schema.Config, Errors, error) {
 	c, tree, err := openMode(root, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if c.exceeded {
-		return nil, c.problems, nil
+		return nil, c.err()
 	}
 	cfg := c.mode(tree)
 	cfg.Mode = name
-	return cfg, c.problems, nil
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }
 
 // openMode reads a mode's files into one tree and a checker for it. Where they
@@ -151,7 +143,7 @@ func newChecker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &checker{defs: defs, judge: j, names: map[string]*names{}, checked: map[string]bool{}}, nil
+	return &checker{defs: defs, judge: j, names: map[string]*names{}, checked: map[string]bool{}, outside: map[string]bool{}}, nil
 }
 
 func modeFiles(dir string) ([]string, error) {

@@ -100,26 +100,17 @@ func (c *checker) one(cfg *schema.Config, key schema.Key, n *Node, path string) 
 		directives = append(directives, "on_delete")
 	}
 	fields, extra := without(n, directives...), schema.Directive{Key: key}
-	names := slices.Clone(directives)
-	for _, f := range d.fields {
-		names = append(names, f.name)
-	}
-	if key.Kind == schema.KindNamespace {
-		for _, k := range append(onNamespace(), below()...) {
-			names = append(names, string(k))
-		}
-	}
-	known := without(fields)
+	known := *fields
 	known.Fields, known.index = nil, nil
 	for _, f := range fields.Fields {
 		if d.field(f.Key) == nil {
-			c.unknownAmong(f, names, join(path, f.Key))
+			c.unknownAmong(f, join(path, f.Key), func() []string { return objectKeys(key.Kind, d, directives) })
 			continue
 		}
 		known.add(f)
 	}
 	c.directives(cfg, &extra, n, directives, path)
-	text := c.object(known, d, path)
+	text := c.object(&known, d, path)
 	if text == "" {
 		return
 	}
@@ -134,6 +125,17 @@ func (c *checker) one(cfg *schema.Config, key schema.Key, n *Node, path string) 
 		return
 	}
 	cfg.Desired.Resources = append(cfg.Desired.Resources, schema.Resource{Key: key, Spec: spec, Source: n.Position()})
+}
+
+// objectKeys are the keys of an object's block.
+func objectKeys(k schema.Kind, d *def, directives []string) []string {
+	names := append(slices.Clone(directives), fieldList(d)...)
+	if k == schema.KindNamespace {
+		for _, k := range append(onNamespace(), below()...) {
+			names = append(names, string(k))
+		}
+	}
+	return names
 }
 
 // directives reads what a block says of its object beyond the fields.
@@ -164,7 +166,7 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 				c.report(f, p, c.value(f)+" is not a former name", "write the name that the object had before")
 				continue
 			}
-			if into.Key.Kind == schema.KindNamespace && !repository.MatchString(f.Text) {
+			if into.Key.Kind == schema.KindNamespace && (len(f.Text) > 255 || !repository.MatchString(f.Text)) {
 				c.report(f, p, c.value(f)+" is not the name of a namespace", "write the name that the namespace had before")
 				continue
 			}
@@ -214,7 +216,7 @@ func (c *checker) key(f *Node, rules []string, path string) bool {
 		}
 		if r == "namespace" {
 			switch {
-			case !repository.MatchString(f.Key) || len(f.Key) > 255:
+			case len(f.Key) > 255 || !repository.MatchString(f.Key):
 				c.reportKey(f, path, quote(clip(f.Key))+" is not the name of a namespace", `write lower-case letters, digits, and . _ - between them; / parts segments, and a name with / stands in quotes`)
 				return false
 			case f.Key == "ocisync" || strings.HasPrefix(f.Key, "ocisync/"):

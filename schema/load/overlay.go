@@ -187,15 +187,11 @@ func (c *checker) checkDefaults(n *Node) {
 		p := join("defaults", f.Key)
 		switch {
 		case d.field(f.Key) == nil:
-			names := []string{}
-			for _, x := range d.fields {
-				names = append(names, x.name)
-			}
 			if slices.Contains(onNamespace(), schema.Kind(f.Key)) {
 				c.reportKey(f, p, `"`+f.Key+`" has no defaults of its own`, "write it below [defaults.namespace]")
 				continue
 			}
-			c.unknownAmong(f, names, p)
+			c.unknown(f, d, p)
 		case f.Kind != Table:
 			c.report(f, p, c.value(f)+" stands here", "write a table ["+p+"]")
 		default:

@@ -15,7 +15,7 @@ func Parse(file string, data []byte) (*Tree, error) {
 	t := newTree(file, data)
 	p := parser{tree: t}
 	p.run()
-	return t, p.problems.err()
+	return t, p.problems.err(0)
 }
 
 func newTree(file string, data []byte) *Tree {

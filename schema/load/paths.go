@@ -2,6 +2,7 @@ package load
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -33,7 +34,16 @@ func (c *checker) path(n *Node, at string) string {
 		c.report(n, at, `"`+clip(s)+`" leaves the directory that holds the modes`, "put the file there, and write the path from this file")
 		return ""
 	}
-	if c.escapes(rel) {
+	escapes, known := c.outside[rel]
+	if !known {
+		if len(c.outside) >= maxPaths {
+			c.report(n, at, "too many different files are named", fmt.Sprintf("at most %d are read of a mode; split it", maxPaths))
+			return ""
+		}
+		escapes = c.escapes(rel)
+		c.outside[rel] = escapes
+	}
+	if escapes {
 		c.report(n, at, `"`+clip(s)+`" is a link that leaves the directory that holds the modes`, "put the file itself there")
 		return ""
 	}

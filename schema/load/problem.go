@@ -106,11 +106,12 @@ func (e *Errors) sort() {
 const maxProblems = 500
 
 // err is nil without problems; otherwise the problems, sorted.
-func (e Errors) err() error {
+// Those beyond what one run tells of, and more besides, are counted.
+func (e Errors) err(more int) error {
 	if len(e) == 0 {
 		return nil
 	}
-	if n := len(e); n > maxProblems {
+	if n := len(e) + more; n > maxProblems {
 		e = append(slices.Clone(e[:maxProblems]), Problem{What: fmt.Sprintf("%d more problems were found", n-maxProblems), Want: "mend these first"})
 	}
 	e.sort()

@@ -104,11 +104,15 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 }
 
 func fieldNames(d *def) string {
-	var names []string
-	for _, f := range d.fields {
-		names = append(names, f.name)
+	return enumerate(fieldList(d))
+}
+
+func fieldList(d *def) []string {
+	names := make([]string, len(d.fields))
+	for i, f := range d.fields {
+		names[i] = f.name
 	}
-	return enumerate(names)
+	return names
 }
 
 // ignored checks that the field an ignore names exists.
@@ -133,11 +137,7 @@ func (c *checker) ignored(n *Node, path string) {
 		}
 		f := d.field(part)
 		if f == nil {
-			var names []string
-			for _, x := range d.fields {
-				names = append(names, x.name)
-			}
-			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), oneOf(part, names))
+			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), c.near.oneOf(part, fieldList(d)))
 			return
 		}
 		d = f.def

@@ -89,10 +89,10 @@ func rule(name, s string) string {
 		u, err := url.Parse(s)
 		ok, want = err == nil && s != "" && u.User == nil && (u.Scheme == "" || u.Scheme == "s3" && u.Host != ""), `write "s3://bucket/path" or a directory`
 	case "repository":
-		ok, want = repository.MatchString(s) && len(s) <= 255, "write a repository of this registry in lower case, without registry or tag, such as \"team-a/api\""
+		ok, want = len(s) <= 255 && repository.MatchString(s), "write a repository of this registry in lower case, without registry or tag, such as \"team-a/api\""
 	case "repository_tag":
 		repo, tag, found := strings.Cut(s, ":")
-		ok, want = found && repository.MatchString(repo) && len(repo) <= 255 && tagName.MatchString(tag), `write a repository of this registry and a tag, such as "team-a/schemas:1.4.0"`
+		ok, want = found && len(repo) <= 255 && repository.MatchString(repo) && tagName.MatchString(tag), `write a repository of this registry and a tag, such as "team-a/schemas:1.4.0"`
 	case "image":
 		_, _, ok = image(s)
 		want = `write registry/repository:tag, such as "ghcr.io/project-zot/zot:v2.1.20"`
@@ -210,7 +210,7 @@ func image(s string) (repo, rest string, ok bool) {
 		host, p = "", name
 	}
 	p, tag, tagged := strings.Cut(p, ":")
-	if tagged && !tagName.MatchString(tag) || !repository.MatchString(p) || len(p) > 255 {
+	if tagged && !tagName.MatchString(tag) || len(p) > 255 || !repository.MatchString(p) {
 		return "", "", false
 	}
 	if tagged {
@@ -225,15 +225,45 @@ func image(s string) (repo, rest string, ok bool) {
 	return p, rest, true
 }
 
-// maxZones is how many names of time zones are looked up. There are some 600.
-const maxZones = 1000
+// Bounds of texts: in bytes of any, and of one that a rule looks at.
+const (
+	maxText  = 64 << 10
+	maxRuled = 2048
+)
+
+// Bounds of what is costly to look at, for the different texts of one run.
+const (
+	maxZones   = 1000     // names of time zones; there are some 600
+	maxRegexes = 64 << 10 // bytes of regular expressions
+	maxPaths   = 10_000   // files that are named
+)
+
+// spend counts what a costly rule may still cost: "" if it may be asked, else
+// what would be right.
+func (c *checker) spend(rule string, bytes int) string {
+	switch rule {
+	case "zone":
+		if c.spent.zones++; c.spent.zones > maxZones {
+			return fmt.Sprintf("at most %d different time zones are read, which are more than there are", maxZones)
+		}
+	case "regex":
+		if c.spent.regexes += bytes; c.spent.regexes > maxRegexes {
+			return fmt.Sprintf("at most %d KiB of different regular expressions are read; write fewer, or use globs", maxRegexes>>10)
+		}
+	}
+	return ""
+}
 
 // rules applies a definition's rules to a text and returns the text to decode,
 // which differs for paths.
 func (c *checker) rules(n *Node, d *def, at string) string {
 	s := n.Text
-	if len(s) > 64<<10 {
-		c.report(n, at, fmt.Sprintf("the text has %d bytes", len(s)), "at most 65536 are read")
+	most := maxText
+	if len(d.checks) > 0 {
+		most = maxRuled
+	}
+	if len(s) > most {
+		c.report(n, at, fmt.Sprintf("the text has %d bytes", len(s)), fmt.Sprintf("at most %d are read here", most))
 		return ""
 	}
 	for _, name := range d.checks {
@@ -261,11 +291,8 @@ func (c *checker) rules(n *Node, d *def, at string) string {
 		if known && good {
 			continue
 		}
-		if name == "zone" {
-			c.zones++
-		}
-		want := "write UTC; more different time zones were named than there are"
-		if name != "zone" || c.zones <= maxZones {
+		want := c.spend(name, len(s))
+		if want == "" {
 			want = rule(name, n.Text)
 		}
 		if len(c.checked) < 100_000 {
