@@ -283,7 +283,15 @@ func TestAPullRequestMakesAPlanRunOpenAndSendNothing(t *testing.T) {
 		}
 	})
 	t.Run("has no login sent on to another host", func(t *testing.T) {
-		front := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if q.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", ours)
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			http.Redirect(w, q, elsewhere.URL, http.StatusTemporaryRedirect)
+		}))
 		defer front.Close()
 		s.url = front.URL
 		s.mode(strings.Replace(user(`{ env = "OCISYNC_DEV_PASSWORD" }`), "store", "# store", 1))

@@ -1,5 +1,12 @@
 package schema
 
+import (
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+)
+
 // The registry types.
 const (
 	TypeZot          = "zot"
@@ -269,6 +276,33 @@ type Host struct {
 	Command []HostCommand `json:"command,omitempty"`
 	Lock    string        `json:"lock,omitempty"` // directory of lock files
 	State   string        `json:"state,omitempty"`
+	// Registries are the origins that a secret may be sent to; nil for all.
+	Registries []string `json:"registries,omitempty"`
+	// File is where it was read, for messages; "" where there is none.
+	File string `json:"-"`
+}
+
+// Permits reports whether a secret may be sent to the registry at a URL.
+func (h Host) Permits(registry string) bool {
+	want, ok := Origin(registry)
+	return h.Registries == nil || ok && slices.ContainsFunc(h.Registries, func(r string) bool {
+		have, ok := Origin(r)
+		return ok && have == want
+	})
+}
+
+// Origin is the scheme, host and port of a URL, as RFC 6454 compares them; ok
+// is false for what is no http or https URL.
+func Origin(address string) (origin string, ok bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", false
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port), true
 }
 
 // HostSecrets bounds what references may reach.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/providers/all"
 	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
@@ -40,7 +39,7 @@ func (o *options) robots(cfg *schema.Config, command string) (*robots, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := all.Open(cfg.Registry, all.Deps{Secrets: secret.New(*host, o.getenv, cfg.Dir), Policy: cfg.Policy, Logger: o.logger()})
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/providers/all"
 	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -64,7 +63,7 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 	if err != nil {
 		return err
 	}
-	p, err := all.Open(cfg.Registry, all.Deps{Secrets: secret.New(*host, o.getenv, cfg.Dir), Policy: cfg.Policy, Logger: o.logger()})
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if s.machine, err = state.NewMachine(*host, o.getenv); err != nil {
 		return nil, err
 	}
-	if s.provider, err = all.Open(cfg.Registry, all.Deps{Secrets: s.resolver(), Policy: cfg.Policy, Logger: o.logger()}); err != nil {
+	if s.provider, err = o.provider(cfg, *host, sendable{s.secrets, !write}); err != nil {
 		return nil, err
 	}
 	if write {
@@ -89,21 +89,38 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	return s, s.loadInventory(ctx)
 }
 
-// resolver is what the provider asks: in a plan only for what is at hand.
-func (s *session) resolver() providers.Secrets {
-	if s.writing {
-		return s.secrets
+// provider opens the registry of a mode. Secrets go to what the host file
+// permits alone.
+func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendable) (providers.Provider, error) {
+	permit := func(registry string) error {
+		if host.Permits(registry) {
+			return nil
+		}
+		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct registry.url, or add %q to registries in %s", registry, registry, host.File)}
 	}
-	return atHandOnly{s.secrets}
+	return all.Open(cfg.Registry, all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()})
 }
 
-// atHandOnly resolves what needs no command and no decryption.
-type atHandOnly struct{ *secret.Resolver }
+// sendable resolves what a provider may send to its registry: no state key,
+// whatever name it has, and in a plan only what needs no command and no
+// decryption.
+type sendable struct {
+	*secret.Resolver
+	atHandOnly bool
+}
 
-func (r atHandOnly) Resolve(ctx context.Context, ref schema.SecretRef) (string, error) {
-	v, ok, err := r.AtHand(ctx, ref)
+func (r sendable) Resolve(ctx context.Context, ref schema.SecretRef) (v string, err error) {
+	ok := true
+	if r.atHandOnly {
+		v, ok, err = r.AtHand(ctx, ref)
+	} else {
+		v, err = r.Resolver.Resolve(ctx, ref)
+	}
 	if err == nil && !ok {
-		err = fmt.Errorf("secret (%s) is not at hand, and a plan runs nothing to get it; provide it", ref)
+		return "", fmt.Errorf("secret (%s) is not at hand, and a plan runs nothing to get it; provide it", ref)
+	}
+	if _, bad := state.ParseKey(v); err == nil && bad == nil {
+		return "", fmt.Errorf("secret (%s) is a state key, which signs and is sent nowhere; name another secret", ref)
 	}
 	return v, err
 }

@@ -134,13 +134,16 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 	return who, nil
 }
 
+// basicRealm begins the challenge of every registry of ours.
+const basicRealm = `Basic realm="ocisync"`
+
 // challenge is the error that makes Distribution answer 401.
 type challenge struct{}
 
 func (challenge) Error() string { return "credentials needed" }
 
 func (challenge) SetHeaders(_ *http.Request, w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", `Basic realm="ocisync", charset="UTF-8"`)
+	w.Header().Set("WWW-Authenticate", basicRealm+`, charset="UTF-8"`)
 }
 
 // controller decides by the request's visit; without one nothing is allowed.

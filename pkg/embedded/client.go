@@ -25,6 +25,7 @@ var (
 	ErrUnauthorized = errors.New("the login is not accepted")
 	ErrForbidden    = errors.New("the account is not an admin user")
 	ErrSilent       = errors.New("the process that holds it does not answer")
+	ErrMute         = errors.New("it accepts connections and does not answer")
 	ErrForeign      = errors.New("what answers is not an embedded registry of ocisync")
 )
 
@@ -83,6 +84,29 @@ func DialURL(base *url.URL, conf *tls.Config, user, password string) *Client {
 		c.authorize = func(r *http.Request) { r.SetBasicAuth(user, password) }
 	}
 	return c
+}
+
+// Greet asks a registry for its challenge, as nobody. Without an error it is one
+// of ours, as far as that tells, and a login may be sent to it. ErrForeign: it
+// is not. ErrMute: it said nothing in half a minute.
+func Greet(ctx context.Context, base *url.URL, conf *tls.Config) error {
+	return greet(ctx, base, conf, hello)
+}
+
+func greet(ctx context.Context, base *url.URL, conf *tls.Config, hello time.Duration) error {
+	nobody := DialURL(base, conf, "", "")
+	first, cancel := context.WithTimeout(ctx, hello)
+	defer cancel()
+	_, err := nobody.Info(first)
+	switch {
+	case errors.Is(err, ErrUnauthorized):
+		err = nil
+	case err == nil: // ours tells nobody who it is
+		err = ErrForeign
+	case first.Err() != nil && ctx.Err() == nil && !errors.Is(err, ErrUnreachable):
+		err = fmt.Errorf("%w for %s", ErrMute, hello)
+	}
+	return errors.Join(err, nobody.Close())
 }
 
 // Info says what process serves the registry.
@@ -220,6 +244,8 @@ func callFor[In, Out any](ctx context.Context, c *Client, method, what string, q
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	switch {
+	case resp.StatusCode == http.StatusUnauthorized && !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), basicRealm):
+		return ErrForeign
 	case resp.StatusCode == http.StatusUnauthorized:
 		return ErrUnauthorized
 	case resp.StatusCode == http.StatusForbidden:

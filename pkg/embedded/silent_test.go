@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,5 +37,16 @@ func TestAHolderThatDoesNotAnswerIsNamed(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "process 4711 (ocisync up)") {
 		t.Errorf("%q does not name the holder", err)
+	}
+}
+
+func TestAServerThatSaysNothingIsToldApartFromNone(t *testing.T) {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // its backlog takes who dials
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := greet(t.Context(), &url.URL{Scheme: "http", Host: l.Addr().String()}, nil, 50*time.Millisecond); !errors.Is(err, ErrMute) {
+		t.Errorf("error %v, want ErrMute", err)
 	}
 }

@@ -41,6 +41,7 @@ func Host(path string) (*schema.Host, error) {
 		return nil, err
 	}
 	host := raw.Host
+	host.File = path
 	for name, command := range raw.Command {
 		command.Name = name
 		host.Command = append(host.Command, command)

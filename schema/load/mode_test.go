@@ -161,7 +161,7 @@ func TestOnlyRegularFilesOfTheTreeAreRead(t *testing.T) {
 
 func TestHostFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocisync.toml")
-	text := "modes = \"git/modes\"\nlock = \"/run/lock\"\n[secrets]\nenv = [\"CI_TOKEN\"]\n[command.b]\nrun = [\"/bin/b\", \"x\"]\ntimeout = \"5s\"\n[command.a]\nrun = [\"/bin/a\"]\n"
+	text := "modes = \"git/modes\"\nregistries = [\"https://registry.example.com\"]\nlock = \"/run/lock\"\n[secrets]\nenv = [\"CI_TOKEN\"]\n[command.b]\nrun = [\"/bin/b\", \"x\"]\ntimeout = \"5s\"\n[command.a]\nrun = [\"/bin/a\"]\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestHostFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &schema.Host{Modes: filepath.Join(filepath.Dir(path), "git/modes"), Lock: "/run/lock", Secrets: schema.HostSecrets{Env: []string{"CI_TOKEN"}},
+	want := &schema.Host{File: path, Registries: []string{"https://registry.example.com"}, Modes: filepath.Join(filepath.Dir(path), "git/modes"), Lock: "/run/lock", Secrets: schema.HostSecrets{Env: []string{"CI_TOKEN"}},
 		Command: []schema.HostCommand{{Name: "a", Run: []string{"/bin/a"}}, {Name: "b", Run: []string{"/bin/b", "x"}, Timeout: 5}}}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Error(diff)

@@ -147,6 +147,7 @@ func (c *checker) ignored(n *Node, path string) {
 // crossChecks are conditions between blocks. They look at the tree, so that
 // they hold even where a block has other problems.
 func (c *checker) crossChecks(root *Node) {
+	c.stateKeyAlone(root)
 	reg := root.Get("registry")
 	if reg == nil || reg.Kind != Table {
 		return

@@ -82,6 +82,11 @@ func rule(name, s string) string {
 	case "url":
 		want = webURL(s)
 		ok = want == ""
+	case "origin":
+		u, err := url.Parse(s)
+		_, good := schema.Origin(s)
+		ok = err == nil && good && u.User == nil && (u.Path == "" || u.Path == "/") && u.RawQuery == "" && u.Fragment == ""
+		want = `write https:// or http:// and the host, with its port if it has one, such as "https://registry.example.com"`
 	case "s3":
 		u, err := url.Parse(s)
 		ok, want = err == nil && u.Scheme == "s3" && u.Host != "" && u.User == nil, `write "s3://bucket/path"`
@@ -147,7 +152,7 @@ func ruleSample(name string) string {
 		"size": `"500GiB"`, "duration": `"90d"`, "span": `"90d"`, "schedule": `"0 3 * * *"`, "cron": `"0 18 * * FRI"`,
 		"zone": `"Europe/Madrid"`, "date": "2027-01-31", "glob": `"v*"`, "pathglob": `"files/**"`, "regex": `"^v[0-9]+$"`,
 		"semver": `">=1.4"`, "cve": `"CVE-2026-1234"`, "color": `"#2E7D32"`, "email": `"name@example.com"`,
-		"url": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "backup": `"s3://bucket/path"`,
+		"url": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "origin": `"https://registry.example.com"`, "backup": `"s3://bucket/path"`,
 		"repository": `"team-a/api"`, "repository_tag": `"team-a/api:1.0"`, "image": `"ghcr.io/example/app:v1"`,
 		"image_repository": `"docker.io/library/alpine"`, "platform": `"linux/amd64"`, "listen": `"127.0.0.1:5000"`,
 		"abspath": `"/run/secrets/name"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
@@ -301,7 +306,7 @@ func (c *checker) rules(n *Node, d *def, at string) string {
 		if want == "" {
 			continue
 		}
-		if name == "url" {
+		if name == "url" || name == "origin" {
 			c.hideURL(n)
 		}
 		c.report(n, at, c.shown(n)+" is not "+ruleName(name), want)
@@ -337,6 +342,8 @@ func ruleName(rule string) string {
 		return "a colour"
 	case "email":
 		return "a mail address"
+	case "origin":
+		return "the address of a registry"
 	case "url", "s3":
 		return "a URL that can be used here"
 	case "backup":

@@ -25,7 +25,9 @@ import (
 type Deps struct {
 	Secrets providers.Secrets
 	Policy  schema.Policy
-	Logger  *slog.Logger // may be nil
+	// Permit is asked before a secret goes to the registry's URL; nil permits.
+	Permit func(registry string) error
+	Logger *slog.Logger // may be nil
 }
 
 // Open returns the provider for a registry. ErrUnsupported: this version has
@@ -37,7 +39,7 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 		return memory.New(deps.Secrets, schema.State{})
 	case schema.TypeZot, schema.TypeHarbor, schema.TypeDistribution:
 		if r.Type == schema.TypeDistribution && r.Driver() == schema.DriverEmbedded {
-			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)))
+			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)), embedded.Permit(deps.Permit))
 		}
 		return nil, &providers.Error{
 			Registry: r.URL,

@@ -35,8 +35,9 @@ type Provider struct {
 	directory *registry.Directory
 	secrets   providers.Secrets
 	logger    *slog.Logger
-	outside   access.Outside // "" while the mode does not say
-	renewing  sync.Mutex     // of robots
+	outside   access.Outside              // "" while the mode does not say
+	permit    func(registry string) error // nil where secrets may go anywhere
+	renewing  sync.Mutex                  // of robots
 	pending   map[schema.Key]pending
 }
 
@@ -46,6 +47,9 @@ type Option func(*Provider)
 // Outside makes the mode's policy.outside part of the desired state, so that a
 // plan shows when it differs: it is the one value of the registry's settings.
 func Outside(o access.Outside) Option { return func(p *Provider) { p.outside = o } }
+
+// Permit asks, before a secret goes to the registry's URL, whether it may.
+func Permit(ask func(registry string) error) Option { return func(p *Provider) { p.permit = ask } }
 
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
@@ -236,6 +240,7 @@ func (p *Provider) failure(doing string, err error) error {
 		{registry.ErrSilent, providers.ErrUnreachable, ""},
 		{registry.ErrUnauthorized, providers.ErrUnauthorized, "registry.login names an admin user of the registry and its password"},
 		{registry.ErrForbidden, providers.ErrForbidden, "make the user of registry.login an admin user"},
+		{registry.ErrMute, providers.ErrUnreachable, "look at what it does, or correct registry.url"},
 		{registry.ErrForeign, providers.ErrNotRegistry, "check registry.url"},
 		{registry.ErrBroken, providers.ErrUnreachable, "check registry.url and registry.tls"},
 		{registry.ErrUnreachable, providers.ErrUnreachable, "start the registry with `ocisync up`"},

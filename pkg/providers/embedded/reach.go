@@ -102,11 +102,20 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// reachURL asks at the registry's address, with the login.
+// reachURL asks at the registry's address: first as nobody, then, where one of
+// ours answered, with the login.
 func (p *Provider) reachURL(ctx context.Context) (away, error) {
 	conf, err := p.tls()
 	if err != nil {
 		return away{}, err
+	}
+	if err := registry.Greet(ctx, p.url, conf); err != nil {
+		return away{}, err
+	}
+	if p.permit != nil {
+		if err := p.permit(p.registry.URL); err != nil {
+			return away{}, err
+		}
 	}
 	var user, password string
 	if l := p.registry.Login; l != nil && l.User != nil && l.Password != nil {
