@@ -19,6 +19,7 @@ type applyOptions struct {
 	yes     bool
 	approve string
 	anew    bool
+	fresh   bool
 }
 
 func newApply(o *options) *cobra.Command {
@@ -45,6 +46,7 @@ by its digest with --approve.
 	f.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	f.StringVar(&a.approve, "approve", "", "apply the plan with this `digest` and no other, held changes included, once")
 	f.BoolVar(&a.anew, "new-inventory", false, "write a new inventory over one that cannot be trusted; ocisync then owns what the mode declares")
+	a.newFlag(cmd, &a.fresh)
 	return cmd
 }
 
@@ -80,7 +82,7 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	}
 	defer s.close(&err)
 	cycle := s.cycle(a.approve)
-	cycle.Anew = a.anew
+	cycle.Anew, cycle.New = a.anew, a.fresh
 	found, err := cycle.Plan(ctx)
 	if err != nil {
 		return err

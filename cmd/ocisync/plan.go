@@ -24,6 +24,7 @@ type planOptions struct {
 	format   string
 	detailed bool
 	against  string
+	fresh    bool
 }
 
 func newPlan(o *options) *cobra.Command {
@@ -51,6 +52,7 @@ is asked; schema/state.schema.json describes the file.
 	complete(cmd, "format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	f.BoolVar(&p.detailed, "detailed-exitcode", false, "exit with 2 when changes are pending")
 	f.StringVar(&p.against, "against", "", "plan against a state recorded in a `file`, without a registry")
+	p.newFlag(cmd, &p.fresh)
 	return cmd
 }
 
@@ -86,7 +88,9 @@ func (p *planOptions) planLive(ctx context.Context) (_ apply.Found, err error) {
 		return apply.Found{}, err
 	}
 	defer s.close(&err)
-	return s.cycle("").Plan(ctx)
+	cycle := s.cycle("")
+	cycle.New = p.fresh
+	return cycle.Plan(ctx)
 }
 
 func (p *planOptions) planAgainst(ctx context.Context) (apply.Found, error) {

@@ -136,6 +136,10 @@ func (o *options) verboseFlag(cmd *cobra.Command, usage string) {
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, usage)
 }
 
+func (o *options) newFlag(cmd *cobra.Command, fresh *bool) {
+	cmd.Flags().BoolVar(fresh, "new", false, "make a registry anew that is blank, although ocisync knew it before")
+}
+
 // complete says what the shell offers for a flag.
 func complete(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {

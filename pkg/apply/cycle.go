@@ -38,6 +38,9 @@ type Cycle struct {
 	// Anew lets a run replace an inventory that cannot be trusted by a new
 	// one; without it such an inventory is left for somebody to look at.
 	Anew bool
+	// New lets a run begin with a registry that was never told anything, where
+	// one was known before.
+	New bool
 	// Unmanaged reads every kind the registry has, and lists what is neither
 	// declared nor owned.
 	Unmanaged bool
@@ -93,6 +96,11 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		}
 		draft.Notes = append(draft.Notes, more...)
 	}
+	if why, err := c.lost(ctx, live); err != nil {
+		return Found{}, err
+	} else if why != "" {
+		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: why})
+	}
 	if draft, err = prepare(ctx, p, draft); err != nil {
 		return Found{}, err
 	}
@@ -112,6 +120,20 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		guarded = plan.WithImpact(guarded, known)
 	}
 	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval()}, nil
+}
+
+// lost says that a registry which was applied to before knows nothing now, as
+// after a lost state or on a disk that is not mounted, or "".
+func (c Cycle) lost(ctx context.Context, live schema.State) (string, error) {
+	r, ok := c.Provider.(providers.Blank)
+	if !ok || c.New || c.Trust.Known == "" || len(live.Resources) > 0 {
+		return "", nil
+	}
+	missing, err := r.Blank(ctx)
+	if err != nil || missing == "" {
+		return "", err
+	}
+	return fmt.Sprintf("it is blank, although %s; restore %s from a backup, or make the registry anew with --new", c.Trust.Known, missing), nil
 }
 
 // now is the beginning of the run's day, in UTC.

@@ -79,19 +79,17 @@ func (d *Directory) own(ctx context.Context) error {
 }
 
 // IsNew reports whether the directory is absent or empty. An error means that
-// this process may not look at it, or that it is no directory.
+// this process may not look at it, that it is no directory, or that it is not
+// to be used: ErrOccupied, ErrUnsafe.
 func (d *Directory) IsNew() (bool, error) {
 	entries, err := os.ReadDir(d.data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
-	if err != nil {
-		return false, err
+	if err == nil {
+		err = usable(d.data)
 	}
-	if _, err := os.ReadDir(filepath.Join(d.data, ownDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	return len(entries) == 0, nil
+	return err == nil && len(entries) == 0, err
 }
 
 // State returns the objects of the kinds, all where none are named.

@@ -44,6 +44,11 @@ type lock struct {
 
 // takeLock makes the directory where it is missing and takes its lock.
 func takeLock(data, command string) (*lock, error) {
+	if err := usable(data); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
+		return nil, err
+	} else if err != nil {
+		return nil, fmt.Errorf("looking at the embedded registry's data directory: %w; %s", err, remedy(err, data))
+	}
 	dir := filepath.Join(data, ownDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the embedded registry's data directory: %w; %s", err, remedy(err, data))

@@ -64,6 +64,9 @@ func loadDocument(data string) (document, error) {
 }
 
 func loadState(data string) (document, error) {
+	if err := private(data); err != nil {
+		return document{}, err
+	}
 	empty := document{Format: stateFormat, Passwords: map[string]string{}}
 	name := filepath.Join(data, ownDir, stateFile)
 	f, err := os.Open(name)

@@ -126,8 +126,8 @@ type Held struct {
 
 // Refusal says why a plan cannot be applied as it stands.
 type Refusal struct {
-	Key    schema.Key      `json:"key,omitzero"` // zero: the plan as a whole
-	Field  string          `json:"field,omitempty"`
+	Key    schema.Key      `json:"key,omitzero"`    // zero: the plan as a whole
+	Field  string          `json:"field,omitempty"` // of the object; with a zero key, of the mode
 	Why    string          `json:"why"`
 	Source schema.Position `json:"source,omitzero"`
 }

@@ -36,7 +36,7 @@ func (p Plan) Blocked() bool { return len(p.Held) > 0 || len(p.Refusals) > 0 }
 // Approvable reports whether an approval would let more of the plan pass:
 // something is held, or refused for the number of deletes alone.
 func (p Plan) Approvable() bool {
-	return p.Blocked() && !slices.ContainsFunc(p.Refusals, func(r Refusal) bool { return r.Key != (schema.Key{}) })
+	return p.Blocked() && !slices.ContainsFunc(p.Refusals, func(r Refusal) bool { return r.Key != (schema.Key{}) || r.Field != "" })
 }
 
 // Counts is how many changes of each sort a plan has; held ones are not among
@@ -170,11 +170,10 @@ func (r Refusal) String() string {
 		sb.WriteString(safe(r.Source.String()) + ": ")
 	}
 	if r.Key != (schema.Key{}) {
-		sb.WriteString(safe(r.Key.String()))
-		if r.Field != "" {
-			sb.WriteString(": " + safe(r.Field))
-		}
-		sb.WriteString(": ")
+		sb.WriteString(safe(r.Key.String()) + ": ")
+	}
+	if r.Field != "" {
+		sb.WriteString(safe(r.Field) + ": ")
 	}
 	return sb.String() + safe(r.Why)
 }

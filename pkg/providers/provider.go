@@ -69,6 +69,14 @@ type Remarker interface {
 	Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error)
 }
 
+// Blank is what a provider offers that can tell a registry that was never told
+// anything from one that is empty now.
+type Blank interface {
+	// Blank names what such a registry lacks, for messages: what to restore
+	// where the registry was known before. "" means that it is not blank.
+	Blank(context.Context) (missing string, err error)
+}
+
 // Transporter is what a provider offers whose registry ocisync can reach as
 // itself, without an account of its own and even while nobody serves it.
 type Transporter interface {

@@ -48,6 +48,9 @@ type Trust struct {
 	// First says that this machine never saw the inventory before, so that it
 	// cannot know whether a signed one is the newest.
 	First bool
+	// Known says what shows that the registry was applied to before, whatever
+	// the inventory is worth; "" for nothing.
+	Known string
 }
 
 // Usable reports whether ownership may be shown and forgotten by it.
@@ -109,10 +112,28 @@ func Seal(inv Inventory, key Key) ([]byte, error) {
 func Open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trust) {
 	none := Inventory{Format: Format, Mode: want.Mode, Registry: want.Registry}
 	inv, trust := open(data, want, verify, seen)
+	trust.Known = known(data, want, trust.Level)
 	if !trust.Usable() {
 		return none, trust
 	}
 	return inv, trust
+}
+
+// known asks even an inventory that owns nothing whether it records anything of
+// the registry.
+func known(data []byte, want Identity, level Level) string {
+	if level == Lost {
+		return "this machine saw an inventory of it"
+	}
+	var e envelope
+	var inv Inventory
+	if len(data) == 0 || len(data) > MaxSize || strictJSON(data, &e) != nil || strictJSON(e.Payload, &inv) != nil {
+		return ""
+	}
+	if !inv.Identity().same(want) || len(inv.Objects) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the inventory records %d of its objects", len(inv.Objects))
 }
 
 const (

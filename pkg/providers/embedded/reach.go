@@ -61,6 +61,10 @@ func (stopped) Close() error { return nil }
 // cannot be looked at, or is absent on what may be another host than the
 // registry's, and the URL does not answer, is that an error.
 func (p *Provider) reach(ctx context.Context) (admin, error) {
+	isNew, lookErr := p.directory.IsNew()
+	if errors.Is(lookErr, registry.ErrOccupied) || errors.Is(lookErr, registry.ErrUnsafe) {
+		return nil, p.failure("", lookErr)
+	}
 	c, err := registry.Dial(ctx, p.data)
 	if err == nil {
 		return served{c}, nil
@@ -71,7 +75,6 @@ func (p *Provider) reach(ctx context.Context) (admin, error) {
 	if ctx.Err() != nil { // nobody was asked, which says nothing of the registry
 		return nil, ctx.Err()
 	}
-	isNew, lookErr := p.directory.IsNew()
 	if lookErr == nil && !isNew {
 		return stopped{p.directory}, nil
 	}
