@@ -115,7 +115,7 @@ func (s *site) converges(others map[string]string) {
 		s.t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := state.Verify(f); err != nil {
+	if _, err := state.Verify(f, state.Mark{}); err != nil {
 		s.t.Errorf("journal: %v", err)
 	}
 }

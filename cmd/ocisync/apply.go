@@ -159,12 +159,26 @@ func (a *applyOptions) permit(found apply.Found, used bool) error {
 
 func (a *applyOptions) carryOut(ctx context.Context, s *session, cycle apply.Cycle, found apply.Found, who state.Run) (_ apply.Report, err error) {
 	run := apply.Run{Who: who, Save: s.save, Journal: silent{}}
+	damage, err := s.machine.CheckJournal(s.identity)
+	if err != nil {
+		return apply.Report{}, fmt.Errorf("%w; nothing was written", err)
+	}
+	if damage != "" {
+		a.say("warning: %s", damage)
+	}
 	if len(found.Plan.Stages(true)) > 0 {
 		journal, err := state.OpenJournal(s.machine.Journal(s.identity), who)
 		if err != nil {
 			return apply.Report{}, fmt.Errorf("%w; nothing was written", err)
 		}
-		defer func() { err = errors.Join(err, journal.Close()) }()
+		defer func() {
+			err = errors.Join(err, s.machine.RememberJournal(s.identity, journal.Last()), journal.Close())
+		}()
+		if damage != "" {
+			if err := journal.Note(damage); err != nil {
+				return apply.Report{}, fmt.Errorf("%w; nothing was written", err)
+			}
+		}
 		run.Journal = journal
 	}
 	if !a.json() {

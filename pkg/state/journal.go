@@ -1,14 +1,18 @@
 package state
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -105,8 +109,8 @@ type Journal struct {
 
 // OpenJournal opens or makes a journal, 0600, for appending. One process at a
 // time may do so: take the lock first. An unfinished last line, what a crash
-// leaves, is moved to <path>.torn and noted; a finished line that was changed
-// is an error.
+// leaves, is moved to <path>.torn and noted. What else is damaged stays as it is,
+// and what is appended follows it: [Machine.CheckJournal] finds it.
 func OpenJournal(path string, run Run) (*Journal, error) {
 	if run.Now == nil {
 		run.Now = time.Now
@@ -126,7 +130,9 @@ func (j *Journal) open() error {
 		return fmt.Errorf("%w; set state in the host file to a directory you may write to", err)
 	}
 	var err error
-	if j.f, err = os.OpenFile(j.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
+	if j.f, err = os.OpenFile(j.path, os.O_CREATE|os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW, 0o600); errors.Is(err, syscall.ELOOP) {
+		return errors.New("it is a link; put the file itself there")
+	} else if err != nil {
 		return fmt.Errorf("%w; set state in the host file to a directory you may write to", err)
 	}
 	info, err := j.f.Stat()
@@ -146,11 +152,12 @@ func (j *Journal) open() error {
 	}
 	j.prev = noLine()
 	if last != nil {
-		e, err := parseLine(last)
-		if err != nil {
-			return fmt.Errorf("its last line %w; keep the file as evidence and move it away, a new one begins by itself", err)
+		j.prev = lineHash(last)
+		if e, err := parseLine(last); err == nil {
+			j.seq = e.Seq
+		} else if j.seq, err = countLines(j.f); err != nil {
+			return err
 		}
-		j.prev, j.seq = lineHash(last), e.Seq
 	}
 	j.written, j.synced = end, end
 	if end == info.Size() {
@@ -161,6 +168,22 @@ func (j *Journal) open() error {
 	}
 	return j.append(Entry{Event: Recovered,
 		Text: fmt.Sprintf("%d bytes of an unfinished line moved to %s.torn", info.Size()-end, filepath.Base(j.path))})
+}
+
+// countLines counts the finished lines of a file.
+func countLines(f *os.File) (n int64, err error) {
+	br := bufio.NewReaderSize(io.NewSectionReader(f, 0, math.MaxInt64), 64<<10)
+	for {
+		_, err := br.ReadSlice('\n')
+		switch {
+		case err == nil:
+			n++
+		case errors.Is(err, io.EOF):
+			return n, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return 0, err
+		}
+	}
 }
 
 // putAside moves the file's tail to <path>.torn.
@@ -224,6 +247,13 @@ func (j *Journal) Note(text string) error {
 
 // Close closes the file.
 func (j *Journal) Close() error { return j.f.Close() }
+
+// Last is the last line, for [Machine.RememberJournal].
+func (j *Journal) Last() Mark {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return Mark{j.seq, j.prev}
+}
 
 func (j *Journal) write(entries []Entry) error {
 	if len(entries) == 0 {

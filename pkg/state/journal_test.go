@@ -110,13 +110,13 @@ func TestUnfinishedChangesAreFound(t *testing.T) {
 
 func TestEveryEditOfAJournalIsFound(t *testing.T) {
 	good := read(t, written(t))
-	if n, err := Verify(bytes.NewReader(good)); n != 8 || err != nil {
+	if n, err := Verify(bytes.NewReader(good), Mark{}); n != 8 || err != nil {
 		t.Fatalf("%d, %v", n, err)
 	}
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
-		if _, err := Verify(bytes.NewReader(bad)); err == nil {
+		if _, err := Verify(bytes.NewReader(bad), Mark{}); err == nil {
 			t.Fatalf("an edit of byte %d, %q, was not found", i, good[i])
 		}
 	}
@@ -133,7 +133,7 @@ func TestEveryEditOfAJournalIsFound(t *testing.T) {
 		"a torn line":       {good[:len(good)-9], 8},
 	} {
 		var broken *ChainError
-		if _, err := Verify(bytes.NewReader(c.bad)); !errors.As(err, &broken) || broken.Line != c.line {
+		if _, err := Verify(bytes.NewReader(c.bad), Mark{}); !errors.As(err, &broken) || broken.Line != c.line {
 			t.Errorf("%s: %v, want line %d", name, err, c.line)
 		}
 	}
@@ -147,7 +147,7 @@ func TestAForgedLineMustCountOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var broken *ChainError
-	if _, err := Verify(bytes.NewReader(append(append(good, forged...), '\n'))); !errors.As(err, &broken) || broken.Line != 9 {
+	if _, err := Verify(bytes.NewReader(append(append(good, forged...), '\n')), Mark{}); !errors.As(err, &broken) || broken.Line != 9 {
 		t.Errorf("%v", err)
 	}
 }
@@ -191,19 +191,40 @@ func TestJournalOfOneTornLineBeginsAnew(t *testing.T) {
 	if err := openJournal(t, path, run("r")).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Verify(bytes.NewReader(read(t, path))); n != 1 || err != nil {
+	if n, err := Verify(bytes.NewReader(read(t, path)), Mark{}); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
 
-func TestJournalIsNotContinuedAfterAnEditedLine(t *testing.T) {
+// A damaged log stops no deploy: what is written after it is noticed as what
+// follows a damage.
+func TestJournalGoesOnAfterAnEditedLastLine(t *testing.T) {
 	path := written(t)
 	b := read(t, path)
 	b[len(b)-10] ^= 1
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenJournal(path, run("r3")); err == nil || !strings.Contains(err.Error(), "was changed") || !strings.Contains(err.Error(), "move it away") {
+	j := openJournal(t, path, run("r3"))
+	if err := errors.Join(j.Note("after"), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(read(t, path)), []byte("\n"))
+	if e, err := parseLine(lines[8]); err != nil || e.Seq != 9 || e.Prev != lineHash(lines[7]) {
+		t.Errorf("what follows: %+v, %v", e, err)
+	}
+	var broken *ChainError
+	if _, err := Verify(bytes.NewReader(read(t, path)), Mark{}); !errors.As(err, &broken) || broken.Line != 8 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestJournalIsNoLink(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	if err := os.Symlink(written(t), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(path, run("r")); err == nil || !strings.Contains(err.Error(), "it is a link; put the file itself there") {
 		t.Errorf("%v", err)
 	}
 }
@@ -241,7 +262,7 @@ func TestJournalKeepsItsChainUnderConcurrentWriters(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Verify(bytes.NewReader(read(t, path))); n != 80 || err != nil {
+	if n, err := Verify(bytes.NewReader(read(t, path)), Mark{}); n != 80 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
@@ -256,7 +277,7 @@ func TestJournalContinuesAfterALongLine(t *testing.T) {
 	if err := errors.Join(j.Note("next"), j.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Verify(bytes.NewReader(read(t, path))); n != 3 || err != nil {
+	if n, err := Verify(bytes.NewReader(read(t, path)), Mark{}); n != 3 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }

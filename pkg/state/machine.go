@@ -3,12 +3,14 @@ package state
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/schema"
@@ -53,47 +55,105 @@ func (m Machine) Journal(id Identity) string {
 
 // Seen returns the highest serial that [Machine.Remember] was given; 0 for none.
 func (m Machine) Seen(id Identity) (Seen, error) {
+	s, err := m.seen(id)
+	return Seen(s.Serial), err
+}
+
+// seenJSON is what this machine saw last of a mode and registry.
+type seenJSON struct {
+	Serial  int64 `json:"serial"`
+	Journal Mark  `json:"journal,omitzero"` // its last line
+}
+
+func (m Machine) seen(id Identity) (seenJSON, error) {
 	dir, name := m.seenFile(id)
 	b, err := readFile(dir, name, 1<<10)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return seenJSON{}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("the last serial seen of %s: %w; let this user read it, or set state in the host file", id, err)
+		return seenJSON{}, fmt.Errorf("the last serial seen of %s: %w; let this user read it, or set state in the host file", id, err)
 	}
 	var s seenJSON
-	if err = strictJSON(b, &s); err == nil && s.Serial < 0 {
-		err = errors.New("a negative serial")
+	if err = strictJSON(b, &s); err == nil && (s.Serial < 0 || s.Journal.Seq < 0) {
+		err = errors.New("a negative number")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("the last serial seen of %s, in %s: %w; delete the file if the inventory is known to be the newest",
+		return seenJSON{}, fmt.Errorf("the last serial seen of %s, in %s: %w; delete the file if the inventory is known to be the newest",
 			id, filepath.Join(dir, name), err)
 	}
-	return Seen(s.Serial), nil
-}
-
-type seenJSON struct {
-	Serial int64 `json:"serial"`
+	return s, nil
 }
 
 // Remember keeps a serial that was written or found trustworthy; a lower one
 // than before changes nothing. Call it under the lock of [Acquire].
 func (m Machine) Remember(id Identity, serial int64) error {
-	have, err := m.Seen(id)
+	have, err := m.seen(id)
+	if err != nil || serial <= have.Serial {
+		return err
+	}
+	have.Serial = serial
+	return m.remember(id, have)
+}
+
+// RememberJournal keeps the last line that a run wrote. Call it under the lock
+// of [Acquire].
+func (m Machine) RememberJournal(id Identity, last Mark) error {
+	have, err := m.seen(id)
+	if err != nil || have.Journal == last {
+		return err
+	}
+	have.Journal = last
+	return m.remember(id, have)
+}
+
+func (m Machine) remember(id Identity, s seenJSON) error {
+	dir, name := m.seenFile(id)
+	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	if serial <= int64(have) {
-		return nil
-	}
-	dir, name := m.seenFile(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("remembering the serial of %s: %w; set state in the host file", id, err)
+		return fmt.Errorf("remembering what was seen of %s: %w; set state in the host file", id, err)
 	}
-	if err := writeFile(dir, name, fmt.Appendf(nil, "{\"serial\":%d}\n", serial)); err != nil {
-		return fmt.Errorf("remembering the serial of %s: %w", id, err)
+	if err := writeFile(dir, name, append(b, '\n')); err != nil {
+		return fmt.Errorf("remembering what was seen of %s: %w", id, err)
 	}
 	return nil
+}
+
+// CheckJournal says what is wrong with the journal, "" if nothing: a line that
+// was changed or is missing, or an end that this machine wrote and that is
+// gone. What a crash leaves is not wrong. Call it under the lock of [Acquire].
+func (m Machine) CheckJournal(id Identity) (damage string, err error) {
+	s, err := m.seen(id)
+	if err != nil {
+		return "", err
+	}
+	const meaning = "; what it says of former runs cannot be relied on: keep it as evidence and move it away, a new one begins by itself"
+	path := m.Journal(id)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.Journal.Seq > 0:
+		return fmt.Sprintf("journal %s: it is gone, and with it %d lines that this machine wrote; find out who took it away, and restore it from a backup", path, s.Journal.Seq), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil: // opening it to write says so
+		return "", nil //nolint:nilerr // and says what to do
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", err
+	}
+	lines, err := Verify(f, s.Journal)
+	broken := (*ChainError)(nil)
+	switch {
+	case errors.As(err, &broken) && broken.Why == unfinished && int64(lines) >= s.Journal.Seq:
+		return "", nil
+	case err != nil:
+		return fmt.Sprintf("journal %s: %v%s", path, err, meaning), nil
+	}
+	return "", nil
 }
 
 func (m Machine) seenFile(id Identity) (dir, name string) {

@@ -3,6 +3,7 @@ package state
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,48 +23,95 @@ func (e *ChainError) Error() string {
 	return fmt.Sprintf("line %d %s; compare the journal with a copy", e.Line, e.Why)
 }
 
-// Entries reads a journal from its beginning and checks the chain. It ends
-// after the first error, a [*ChainError] unless reading failed. Lines that
-// were cut off at the end do not show.
-func Entries(r io.Reader) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
+// unfinished is why the last line of a journal that a crash cut is no line.
+const unfinished = "is unfinished"
+
+// Mark is the last line of a journal as somebody saw it; zero for none.
+type Mark struct {
+	Seq  int64  `json:"line"`
+	Hash string `json:"hash"` // of the line without its newline
+}
+
+// link is a line that follows the one before.
+type link struct {
+	line []byte
+	n    int // from 1
+	mark Mark
+}
+
+// chain reads a journal's lines from its beginning and checks that each is
+// whole and follows the one before. It ends after the first error.
+func chain(r io.Reader) iter.Seq2[link, error] {
+	return func(yield func(link, error) bool) {
 		br := bufio.NewReaderSize(r, 64<<10)
-		prev, seq := noLine(), int64(0)
+		last := Mark{Hash: noLine()}
 		for n := 1; ; n++ {
 			line, err := readLine(br)
 			if errors.Is(err, io.EOF) && len(line) == 0 {
 				return
 			}
-			var e Entry
+			var e struct {
+				Prev string `json:"prev"`
+				Seq  int64  `json:"seq"`
+			}
 			switch {
 			case errors.Is(err, io.EOF):
-				err = &ChainError{n, "is unfinished"}
+				err = &ChainError{n, unfinished}
 			case err == nil:
-				if e, err = parseLine(line); err != nil {
+				if err = checkLine(line); err == nil && json.Unmarshal(line, &e) != nil {
+					err = errNoLine
+				}
+				if err != nil {
 					err = &ChainError{n, err.Error()}
-				} else if e.Prev != prev || e.Seq != seq+1 {
+				} else if e.Prev != last.Hash || e.Seq != last.Seq+1 {
 					err = &ChainError{n, "does not follow the line before: one of them was changed, or lines are missing"}
 				}
 			}
 			if err != nil {
-				yield(Entry{}, err)
+				yield(link{}, err)
 				return
 			}
-			prev, seq = lineHash(line), e.Seq
-			if !yield(e, nil) {
+			last = Mark{e.Seq, lineHash(line)}
+			if !yield(link{line, n, last}, nil) {
 				return
 			}
 		}
 	}
 }
 
-// Verify checks a whole journal and counts its sound lines.
-func Verify(r io.Reader) (lines int, err error) {
-	for _, err := range Entries(r) {
+// Entries reads a journal from its beginning and checks the chain. It ends
+// after the first error, a [*ChainError] unless reading failed. Lines that
+// were cut off at the end do not show.
+func Entries(r io.Reader) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for l, err := range chain(r) {
+			var e Entry
+			if err == nil {
+				if e, err = parseLine(l.line); err != nil {
+					err = &ChainError{l.n, err.Error()}
+				}
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Verify checks a whole journal and counts its sound lines. With what somebody
+// saw of it before it also finds lines that were cut off at the end.
+func Verify(r io.Reader, seen Mark) (lines int, err error) {
+	for l, err := range chain(r) {
 		if err != nil {
 			return lines, err
 		}
+		if l.mark.Seq == seen.Seq && l.mark != seen {
+			return lines, &ChainError{l.n, "is another one than was written: the journal was replaced"}
+		}
 		lines++
+	}
+	if int64(lines) < seen.Seq {
+		return lines, &ChainError{lines + 1, fmt.Sprintf("is missing: %d lines were written, and the end was cut off", seen.Seq)}
 	}
 	return lines, nil
 }
@@ -97,14 +145,24 @@ func Unfinished(entries iter.Seq2[Entry, error]) ([]Entry, error) {
 	return out, nil
 }
 
-// parseLine reads a line without its newline and checks its own sum.
-func parseLine(line []byte) (Entry, error) {
+var errNoLine = errors.New("is not a line of a journal")
+
+// checkLine checks a line's own sum.
+func checkLine(line []byte) error {
 	i := bytes.LastIndex(line, []byte(sumMember))
 	if i < 0 {
-		return Entry{}, errors.New("is not a line of a journal")
+		return errNoLine
 	}
 	if want := sumMember + lineHash(line[:i]) + `"}`; string(line[i:]) != want {
-		return Entry{}, errors.New("was changed after it was written")
+		return errors.New("was changed after it was written")
+	}
+	return nil
+}
+
+// parseLine reads a line without its newline and checks its own sum.
+func parseLine(line []byte) (Entry, error) {
+	if err := checkLine(line); err != nil {
+		return Entry{}, err
 	}
 	var e Entry
 	if err := strictJSON(line, &e); err != nil {
