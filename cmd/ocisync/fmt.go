@@ -24,8 +24,8 @@ func newFmt(o *options) *cobra.Command {
 		GroupID: "author",
 		Short:   "Write modes in the one usual form",
 		Long: `Fmt rewrites the files named, or all of --mode, or all there are, in the one
-usual form: comments stay, values stay. It prints the names of the files it
-changed.
+usual form: comments stay, values stay, lines end with LF. It prints the names
+of the files it changed.
 ` + exitHelp,
 		RunE: func(_ *cobra.Command, args []string) error { return o.format(args, check, upgrade) },
 	}
@@ -66,7 +66,10 @@ func (o *options) format(files []string, check, upgrade bool) error {
 			continue
 		}
 		odd++
-		o.tell("%s\n", f)
+		o.tell("%s\n", load.Safe(f))
+		if bytes.Contains(b, []byte("\r\n")) {
+			o.say("%s: its lines end as on Windows (CRLF); in the usual form they end with LF alone", f)
+		}
 		if check {
 			continue
 		}
@@ -101,6 +104,9 @@ func (o *options) modeFiles() ([]string, error) {
 	}
 	var files []string
 	for _, dir := range dirs {
+		if err := load.OwnDirectory(o.modes, dir); err != nil {
+			return nil, err
+		}
 		list, err := fs.Glob(os.DirFS(o.modes), dir+"/*.toml")
 		if err != nil {
 			return nil, err
@@ -119,11 +125,14 @@ const maxFile = 16 << 20
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, load.Unreadable(path, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
+	if err != nil {
+		return nil, load.Unreadable(path, err)
+	}
+	if len(b) > maxFile {
 		err = fmt.Errorf("%s is larger than %d MiB; split it", path, maxFile>>20)
 	}
 	return b, err

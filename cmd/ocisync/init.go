@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/schema/load"
 )
 
 // templates are the modes that init writes, one file for each.
@@ -73,7 +75,7 @@ func (o *options) init(dir string) error {
 		made = append(made, f.path)
 	}
 	for _, m := range made {
-		o.tell("%s\n", m)
+		o.tell("%s\n", load.Safe(m))
 	}
 	o.say("next: edit them, then %s", validateCommand(dir))
 	return nil

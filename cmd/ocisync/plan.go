@@ -17,6 +17,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/all"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
+	"github.com/ocisync/ocisync/schema/load"
 )
 
 type planOptions struct {
@@ -116,12 +117,12 @@ const maxRecorded = 256 << 20
 func readState(path string) (schema.State, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return schema.State{}, err
+		return schema.State{}, load.Unreadable(path, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxRecorded+1))
 	if err != nil {
-		return schema.State{}, err
+		return schema.State{}, load.Unreadable(path, err)
 	}
 	if len(b) > maxRecorded {
 		return schema.State{}, fmt.Errorf("%s is larger than %d MiB", path, maxRecorded>>20)

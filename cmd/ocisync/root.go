@@ -236,7 +236,7 @@ func (o *options) tell(format string, args ...any) {
 // say writes a remark for people to standard error; where that fails there is
 // nowhere left to say so.
 func (o *options) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(o.err, format+"\n", args...)
+	_, _ = fmt.Fprintln(o.err, load.Safe(fmt.Sprintf(format, args...)))
 }
 
 // run is the whole program but for the process it runs in.

@@ -55,7 +55,7 @@ func (o *options) validate(modes []string) error {
 		default:
 			r.Objects = len(cfg.Desired.Resources)
 			if !o.json() {
-				o.tell("%s: valid, %s\n", m, count(r.Objects, "object"))
+				o.tell("%s: valid, %s\n", load.Safe(m), count(r.Objects, "object"))
 			}
 		}
 		results = append(results, r)

@@ -39,6 +39,11 @@ func (p *parser) bounds() bool {
 			Want: fmt.Sprintf("at most %d MiB are read; split it", maxFile>>20)})
 		return false
 	}
+	if bytes.HasPrefix(t.Data, []byte("\xEF\xBB\xBF")) {
+		t.broken = true
+		p.fail(0, "", "the file begins with a byte order mark", "save it without one, as plain UTF-8")
+		return false
+	}
 	for i := 0; i < len(t.Data); {
 		c := t.Data[i]
 		if c >= utf8.RuneSelf {
@@ -120,6 +125,10 @@ func (p *parser) syntax(u *unstable.Parser, err error) {
 			want = w[1]
 			break
 		}
+	}
+	if r, n := utf8.DecodeRune(p.tree.Data[min(offset, len(p.tree.Data)):]); n > 1 && !strings.Contains(what, "escape") && !strings.Contains(what, "string") {
+		what = fmt.Sprintf("the letter %s, %U, stands outside of quotes", quote(string(r)), r)
+		want = "anything but ASCII letters, digits, - and _ stands in quotes"
 	}
 	problem := p.tree.problem(min(offset, len(p.tree.Data)), "", what, want)
 	start, end := p.tree.span(problem.Line)

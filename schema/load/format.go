@@ -92,14 +92,20 @@ func (f *formatter) line(s string) {
 	f.out.WriteString(s + "\n")
 }
 
+// alignedKey is the longest key, in runes, that others are aligned with. Beside
+// one of a thousand, many short ones would make a file of many times its size.
+const alignedKey = 64
+
 // flush writes the block of lines at hand.
 func (f *formatter) flush() {
 	width := 0
 	for _, e := range f.block {
-		width = max(width, utf8.RuneCountInString(e.key))
+		if n := utf8.RuneCountInString(e.key); n <= alignedKey {
+			width = max(width, n)
+		}
 	}
 	for _, e := range f.block {
-		f.line(withComment(e.key+strings.Repeat(" ", width-utf8.RuneCountInString(e.key))+" = "+e.value, e.comment))
+		f.line(withComment(e.key+strings.Repeat(" ", max(0, width-utf8.RuneCountInString(e.key)))+" = "+e.value, e.comment))
 	}
 	f.block = f.block[:0]
 }

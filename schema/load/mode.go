@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -36,7 +37,8 @@ const (
 const common = "common"
 
 // Modes lists the modes below root, the directory that holds their
-// directories: sorted, without common.
+// directories: sorted, without common. A link to a directory is listed, so that
+// [Mode] can refuse it.
 func Modes(root string) ([]string, error) {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -44,11 +46,29 @@ func Modes(root string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && e.Name() != common && !strings.HasPrefix(e.Name(), ".") {
+		if e.Name() == common || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if e.IsDir() || e.Type()&fs.ModeSymlink != 0 && leadsToDirectory(filepath.Join(root, e.Name())) {
 			names = append(names, e.Name())
 		}
 	}
 	return names, nil
+}
+
+func leadsToDirectory(link string) bool {
+	info, err := os.Stat(link)
+	return err == nil && info.IsDir()
+}
+
+// OwnDirectory fails if a mode is a link: it could lead anywhere, and paths in
+// its files would mean two things.
+func OwnDirectory(root, name string) error {
+	dir := filepath.Join(root, name)
+	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("%s is a link, and a mode is a directory of its own; put the directory itself there", dir)
+	}
+	return nil
 }
 
 // Mode loads root/<name>/*.toml together with root/common/*.toml. A problem
@@ -100,6 +120,9 @@ func openMode(root, name string) (*checker, *Node, error) {
 	var p parser
 	total := 0
 	for _, dir := range []string{name, common} {
+		if err := OwnDirectory(root, dir); err != nil {
+			return nil, nil, err
+		}
 		files, err := modeFiles(filepath.Join(root, dir))
 		if err != nil && (dir != common || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, nil, err
@@ -149,7 +172,7 @@ func newChecker() (*checker, error) {
 func modeFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("mode: %w", err)
+		return nil, Unreadable(dir, err)
 	}
 	var names []string
 	for _, e := range entries {
@@ -164,11 +187,11 @@ func modeFiles(dir string) ([]string, error) {
 func readBounded(dir, file, shown string) ([]byte, error) {
 	target, err := filepath.EvalSymlinks(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	realDir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	rel, err := filepath.Rel(realDir, target)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -176,36 +199,62 @@ func readBounded(dir, file, shown string) ([]byte, error) {
 	}
 	info, err := os.Lstat(target)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: is not a regular file; remove it or give it another name", shown)
 	}
 	root, err := os.OpenRoot(realDir)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	defer root.Close()
 	f, err := root.Open(rel)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown, cause(err))
+		return nil, Unreadable(shown, err)
 	}
 	return data, nil
 }
 
-// cause drops the path that the operating system's error repeats.
-func cause(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
+// Unreadable says of a file why it cannot be read, and what to do; the error
+// is one of package os or path/filepath.
+func Unreadable(shown string, err error) error {
+	why, remedy := "", ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		why, remedy = "there is no such file", "name one that is there"
+		if info, lerr := os.Lstat(shown); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			why, remedy = "the link leads to nothing", "remove it, or put the file itself there"
+		}
+	case errors.Is(err, syscall.ELOOP) || strings.Contains(err.Error(), "too many links"):
+		why, remedy = "the links lead in a circle", "put the file itself there"
+	case errors.Is(err, fs.ErrPermission):
+		why, remedy = "this user may not read it", "run chmod u+r on it, or run as its owner"
+	case errors.Is(err, syscall.EISDIR):
+		why, remedy = "this is a directory", "name a file"
+	default:
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err // the path is said already
+		}
+		return fmt.Errorf("%s: cannot be read: %w", shown, err)
 	}
-	return err
+	return unreadable{fmt.Sprintf("%s: %s; %s", shown, why, remedy), err}
 }
+
+// unreadable keeps the cause for [errors.Is] and says it in other words.
+type unreadable struct {
+	text string
+	err  error
+}
+
+func (u unreadable) Error() string { return u.text }
+func (u unreadable) Unwrap() error { return u.err }
 
 // merge joins files into one tree: tables with each other, anything else
 // stands once. version may stand in every file.

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -53,6 +56,7 @@ func (c *checker) objects(cfg *schema.Config, root *Node) {
 		}
 	}
 	for _, k := range named() {
+		c.twins(root.Get(string(k)), k, string(k))
 		c.table1(root.Get(string(k)), string(k), func(f *Node, path string) {
 			c.childName(f, k, path)
 			c.one(cfg, schema.Key{Kind: k, Name: f.Key}, overlay(f, root.Get("defaults").Get(string(k))), path)
@@ -200,6 +204,7 @@ func (c *checker) namespace(cfg *schema.Config, own *Node, defaults *Node, path 
 		}
 	}
 	for _, k := range below() {
+		c.twins(n.Get(string(k)), k, join(path, string(k)))
 		c.table1(n.Get(string(k)), join(path, string(k)), func(f *Node, p string) {
 			c.childName(f, k, p)
 			c.one(cfg, schema.Key{Kind: k, Name: name + "/" + f.Key}, overlay(f, defaults.Get(string(k))), p)
@@ -240,18 +245,51 @@ func (c *checker) childName(f *Node, k schema.Kind, path string) {
 	}
 }
 
+// mixed reports whether letters of alphabets that look alike stand in one name.
+func mixed(name string) bool {
+	count := 0
+	for _, script := range []*unicode.RangeTable{unicode.Latin, unicode.Greek, unicode.Cyrillic} {
+		if strings.ContainsFunc(name, func(r rune) bool { return unicode.Is(script, r) }) {
+			count++
+		}
+	}
+	return count > 1
+}
+
+// twins tells of names of one kind that look the same: those that Unicode
+// counts as one, such as a letter with its accent or before it.
+func (c *checker) twins(n *Node, k schema.Kind, path string) {
+	if n == nil || n.Kind != Table {
+		return
+	}
+	seen := map[string]*Node{}
+	for _, f := range n.Fields {
+		form := norm.NFKC.String(f.Key)
+		other := seen[form]
+		if other == nil {
+			seen[form] = f
+			continue
+		}
+		p := f.tree.problem(f.KeyRange.Start, join(path, f.Key), "another "+string(k)+" has a name that looks the same", "remove one of the two, or rename it")
+		p.Also = other.KeyPosition()
+		c.problems = append(c.problems, p)
+	}
+}
+
 func nameError(k schema.Kind, name string) error {
 	switch {
 	case name == "" || len(name) > 255:
 		return errors.New("write 1 to 255 bytes")
 	case strings.Contains(name, "/"):
 		return errors.New(`write a name without "/"`)
-	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f }):
-		return errors.New("write a name without control characters, and without blanks around it")
+	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
+		return errors.New("write a name of letters that show, without control characters, and without blanks around it")
+	case mixed(name):
+		return errors.New("write it in one alphabet; letters of Latin, Greek and Cyrillic that look alike make two names look like one")
 	}
 	switch k {
 	case schema.KindUser:
-		if strings.ContainsAny(name, ": ,") {
+		if strings.Contains(name, ":") || strings.Contains(name, ",") || strings.ContainsFunc(name, unicode.IsSpace) {
 			return errors.New("write a name without colons, commas and blanks")
 		}
 	case schema.KindRobot:

@@ -52,7 +52,11 @@ func Reference(path string) (string, error) {
 				names = append(names, f.name)
 			}
 			slices.Sort(names)
-			return "", fmt.Errorf("the format has no %q; %s", strings.Join(parts[:i+1], "."), oneOf(part, names))
+			want := "it is one of " + enumerate(names)
+			if s := suggest(part, names); s != "" {
+				want = "did you mean " + quote(Path(append(slices.Clone(parts[:i]), s)...)) + "?"
+			}
+			return "", fmt.Errorf("the format has no %q; %s", strings.Join(parts[:i+1], "."), want)
 		}
 		at = next
 	}

@@ -45,7 +45,7 @@ Limits the bytes of a namespace.
 	if text, err := load.Reference(""); err != nil || !strings.Contains(text, "namespace") {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if _, err := load.Reference("namespace.retentoin"); err == nil || !strings.Contains(err.Error(), `did you mean "retention"?`) {
+	if _, err := load.Reference("namespace.retentoin"); err == nil || !strings.Contains(err.Error(), `did you mean "namespace.retention"?`) {
 		t.Errorf("%v", err)
 	}
 }
