@@ -3,6 +3,7 @@
 package ocisync_test
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -52,8 +54,15 @@ func TestIntegrationARegistryInABucket(t *testing.T) {
 	refused := func(code int, args []string, words ...string) {
 		t.Helper()
 		before := files(t, s.dir)
-		out := s.must(code, args...)
-		t.Log(out)
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // where it serves instead
+		defer cancel()
+		cmd := s.command(ctx, args...)
+		b, err := cmd.CombinedOutput()
+		out := string(b)
+		t.Logf("ocisync %s: %s", strings.Join(args, " "), out)
+		if got := cmd.ProcessState.ExitCode(); got != code {
+			t.Fatalf("ocisync %s: exit code %d, want %d: %v", strings.Join(args, " "), got, code, err)
+		}
 		for _, w := range append(words, "modes/m/m.toml:", "registry.run.storage.s3") {
 			if !strings.Contains(out, w) {
 				t.Errorf("ocisync %s does not say %q:\n%s", strings.Join(args, " "), w, out)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
@@ -155,5 +156,11 @@ func (s *Storage) fail(err error) error {
 			remedy = account
 		}
 	}
-	return fmt.Errorf("%s: %w; %s", s.bucket, err, remedy)
+	return fmt.Errorf("%s: %w; %s", s.bucket, lineError{err}, remedy)
 }
+
+// lineError is an error of a driver on one line, which theirs often are not.
+type lineError struct{ err error }
+
+func (e lineError) Error() string { return strings.Join(strings.Fields(e.err.Error()), " ") }
+func (e lineError) Unwrap() error { return e.err }
