@@ -62,7 +62,7 @@ func (o *options) origins(key string) error {
 	}
 	w := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
 	for _, v := range list {
-		if _, err := fmt.Fprintf(w, "%s\t= %s\t%s\t%s\n", v.Path, load.Safe(v.Value), v.From, load.Safe(v.Position.String())); err != nil {
+		if _, err := fmt.Fprintf(w, "%s\t= %s\t%s\t%s\n", v.Path, load.Safe(v.Value), v.From, load.Safe(v.String())); err != nil {
 			return err
 		}
 	}

@@ -139,7 +139,7 @@ func (m Machine) CheckJournal(id Identity) (damage string, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil: // opening it to write says so
-		return "", nil //nolint:nilerr // and says what to do
+		return "", nil
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {

@@ -232,10 +232,12 @@ func (d *definitions) expr(e ast.Expr) (*def, error) {
 		return d.table(e)
 	case *ast.UnaryExpr:
 		n, err := bound(e.X)
-		if e.Op == token.GEQ {
+		switch e.Op {
+		case token.GEQ:
 			return &def{types: []string{"int"}, min: &n}, err
+		case token.LEQ:
+			return &def{types: []string{"int"}, max: &n}, err
 		}
-		return &def{types: []string{"int"}, max: &n}, err
 	case *ast.BinaryExpr:
 		x, err := d.expr(e.X)
 		if err != nil {

@@ -224,7 +224,7 @@ func readBounded(dir, file, shown string) ([]byte, error) {
 // Unreadable says of a file why it cannot be read, and what to do; the error
 // is one of package os or path/filepath.
 func Unreadable(shown string, err error) error {
-	why, remedy := "", ""
+	var why, remedy string
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		why, remedy = "there is no such file", "name one that is there"

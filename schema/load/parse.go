@@ -26,7 +26,7 @@ func newTree(file string, data []byte) *Tree {
 			break
 		}
 		at += i + 1
-		t.lines = append(t.lines, int32(at)) //nolint:gosec // a file has no more than maxFile bytes
+		t.lines = append(t.lines, int32(at)) // a file has no more than maxFile bytes
 	}
 	t.Root = &Node{Kind: Table, tree: t, form: header}
 	return t
