@@ -46,7 +46,7 @@ users.tester = ["pull", "push", "delete"]
 `, address))
 	env := append(os.Environ(),
 		"OCISYNC_ROOT=root password", "OCISYNC_TESTER=tester password", "OCISYNC_MODE=test",
-		"HOME="+dir, "XDG_CONFIG_HOME=", "XDG_STATE_HOME=")
+		"HOME="+dir, "XDG_CONFIG_HOME=", "XDG_STATE_HOME="+filepath.Join(dir, "machine"))
 	command(t, dir, env, ocisync, "apply")
 	serve(t, dir, env, address, ocisync, "up")
 

@@ -50,7 +50,7 @@ keep = [{ pushed_within = "30d" }]
 	}
 	return func(args ...string) (int, string, string) {
 		var out, errs bytes.Buffer
-		env := map[string]string{"HOME": dir}
+		env := map[string]string{"HOME": dir, "XDG_STATE_HOME": filepath.Join(dir, "machine")}
 		code := run(t.Context(), append(args, "--mode", "dev", "--modes", filepath.Join(dir, "modes")), streams{
 			in: strings.NewReader(""), out: &out, err: &errs,
 			getenv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },

@@ -56,7 +56,7 @@ delay = "1h"
 admin    = true
 password = { env = "OCISYNC_ROOT" }
 `, address))
-	env := map[string]string{"OCISYNC_ROOT": "root password", "OCISYNC_MODE": "test", "OCISYNC_MODES": filepath.Join(dir, "modes"), "HOME": dir}
+	env := map[string]string{"OCISYNC_ROOT": "root password", "OCISYNC_MODE": "test", "OCISYNC_MODES": filepath.Join(dir, "modes"), "HOME": dir, "XDG_STATE_HOME": filepath.Join(dir, "machine")}
 	ocisync := func(ctx context.Context, args ...string) (int, string) {
 		var out bytes.Buffer
 		code := run(ctx, args, streams{

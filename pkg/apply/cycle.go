@@ -170,6 +170,8 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	switch {
 	case c.Trust.First && deletes:
 		say(c.Trust.String())
+	case c.Trust.Level == state.Absent && c.Config.State.Key == nil && c.Config.State.Verify == "" && c.AtHand != nil:
+		say("the inventory that apply begins is not signed, so nothing is ever pruned by it; " + state.MakeAKey)
 	case c.Trust.Level == state.Signed, c.Trust.Level == state.Absent && len(c.Inventory.Objects) == 0:
 	default:
 		say(c.Trust.String())

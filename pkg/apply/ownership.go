@@ -74,6 +74,8 @@ func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, p
 			return plan.Unknown, err
 		case equal:
 			return plan.Equal, nil
+		case c.hashed(k, path, value) == plan.Equal:
+			return plan.Changed, nil
 		default:
 			return plan.Different, nil
 		}

@@ -17,7 +17,8 @@ type Match int
 const (
 	Unknown   Match = iota // cannot be compared now: a note, no change
 	Equal                  // no change
-	Different              // a change
+	Different              // a change: the file means another value than before, or nobody knows
+	Changed                // a change: the value is the one applied last, and there is another now
 )
 
 // Ownership is what Diff needs to know of the inventory. A nil function
@@ -235,7 +236,7 @@ func (d *differ) both(want, have *schema.Resource) {
 			c.Impact = append(c.Impact, "with it goes "+child)
 		}
 	}
-	if owned && drifted(spec, applied, fields) {
+	if owned && d.drifted(want.Key, spec, applied, fields) {
 		c.Reason = Drifted
 	}
 	d.add(c)
@@ -270,7 +271,7 @@ func (d *differ) hidden(k schema.Key, spec schema.Spec, unread []string) []Field
 		switch d.match(k, path, "", ref) {
 		case Unknown:
 			d.note(k, path+": (secret not checked)")
-		case Different:
+		case Different, Changed:
 			out = append(out, Field{Path: path, Old: text("(secret)"), New: text("(secret changed)"), Sensitive: true})
 		case Equal:
 		}
@@ -296,7 +297,7 @@ func (d *differ) hidden(k schema.Key, spec schema.Spec, unread []string) []Field
 		switch d.match(k, l.path, l.text, nil) {
 		case Unknown:
 			d.note(k, l.path+": (not checked)")
-		case Different:
+		case Different, Changed:
 			out = append(out, Field{Path: l.path, Old: unreadText, New: l.text})
 		case Equal:
 		}
@@ -329,7 +330,7 @@ func replaces(spec schema.Spec, fields []Field) bool {
 
 // drifted reports whether the file says of every differing field what was
 // applied last, so that the registry changed and not the file.
-func drifted(want, applied schema.Spec, fields []Field) bool {
+func (d *differ) drifted(k schema.Key, want, applied schema.Spec, fields []Field) bool {
 	if applied == nil {
 		return false
 	}
@@ -338,6 +339,10 @@ func drifted(want, applied schema.Spec, fields []Field) bool {
 		x, okw := w.get(f.Path)
 		y, oka := a.get(f.Path)
 		if okw != oka || x.text != y.text {
+			return false
+		}
+		// the same reference may mean another value than it did
+		if f.Sensitive && f.Old != "" && d.match(k, f.Path, "", x.secret) != Changed {
 			return false
 		}
 		if !okw && !a.isComplete(f.Path) {

@@ -188,6 +188,19 @@ func TestSecretsShowAReferenceOrAWordNeverMore(t *testing.T) {
 	}
 }
 
+func TestASecretDriftedOnlyIfItsValueIsTheOneAppliedLast(t *testing.T) {
+	w := world{
+		desired: []string{`user/a {"password":{"env":"A"}}`}, live: []string{"user/a {} unread password"},
+		applied: []string{`user/a {"password":{"env":"A"}}`}, owned: []string{"*"},
+	}
+	for m, want := range map[Match]Reason{Different: Declared, Changed: Drifted} {
+		w.secret = m
+		if got := change(t, w.plan(t), "user/a").Reason; got != want {
+			t.Errorf("match %d: %s, want %s", m, got, want)
+		}
+	}
+}
+
 func TestFieldsThatAreNotReadAreAskedFor(t *testing.T) {
 	w := world{desired: []string{`webhook/a/w {"url":"u"}`}, live: []string{`webhook/a/w {} unread url`}, owned: []string{"*"}}
 	p := w.plan(t)

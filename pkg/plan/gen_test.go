@@ -207,7 +207,7 @@ func genInput(t *rapid.T) Input {
 		r, _ := in.Live.Get(k)
 		return r.Spec, slices.Contains(owned, k) && r.Spec != nil
 	}
-	match := rapid.SampledFrom([]Match{Unknown, Equal, Different}).Draw(t, "match")
+	match := rapid.SampledFrom([]Match{Unknown, Equal, Different, Changed}).Draw(t, "match")
 	in.Ownership.Secret = func(schema.Key, string, string, *schema.SecretRef) Match { return match }
 	for _, r := range in.Desired.Resources {
 		d := schema.Directive{Key: r.Key}

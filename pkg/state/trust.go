@@ -119,6 +119,9 @@ func Open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trus
 	return inv, trust
 }
 
+// MakeAKey is how inventories come to be signed.
+const MakeAKey = "make a key with `ocisync key` and set state.key and state.verify"
+
 // known asks even an inventory that owns nothing whether it records anything of
 // the registry.
 func known(data []byte, want Identity, level Level) string {
@@ -185,7 +188,7 @@ func open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trus
 	}
 	if level == Unsigned {
 		return inv, Trust{Level: Unsigned, Text: "the inventory is " + why + ", so nothing is ever pruned by it",
-			Remedy: "make a key with `ocisync key` and set state.key and state.verify"}
+			Remedy: MakeAKey}
 	}
 	text := fmt.Sprintf("the inventory is signed, serial %d", inv.Serial)
 	if seen == 0 {
