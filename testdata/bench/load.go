@@ -106,6 +106,9 @@ func (b blob) reader() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b.data)), nil
 }
 
+// tagged is the tag of an image of several.
+func tagged(i int) string { return fmt.Sprintf("t%d", i) }
+
 // ask sends one request and fails if the answer is not the one that is due.
 // The body is the caller's to close.
 func (s *server) ask(ctx context.Context, method, location string, body *blob, header http.Header, due int) (*http.Response, error) {
@@ -237,7 +240,7 @@ func (s *server) get(ctx context.Context, path string, header http.Header, want 
 func (s *server) head(ctx context.Context, repository string, all []image, n, clients int) error {
 	return side(clients, n, func(i int) error {
 		m := all[i%len(all)]
-		header, err := s.told(ctx, http.MethodHead, fmt.Sprintf("/v2/%s/manifests/t%d", repository, i%len(all)), nil, accept(), http.StatusOK)
+		header, err := s.told(ctx, http.MethodHead, "/v2/"+repository+"/manifests/"+tagged(i%len(all)), nil, accept(), http.StatusOK)
 		if err == nil && header.Get("Docker-Content-Digest") != m.digest.String() {
 			err = fmt.Errorf("%s: HEAD: digest %s, not %s", s.name, header.Get("Docker-Content-Digest"), m.digest)
 		}
@@ -262,20 +265,20 @@ func side(clients, n int, do func(i int) error) error {
 }
 
 // fill makes the repositories of the catalogue, all of one image.
-func (s *server) fill(ctx context.Context, all []image) error {
+func (s *server) fill(ctx context.Context, m image) error {
 	base := s.namespace + "/base"
-	if err := s.push(ctx, base, "t0", all[0]); err != nil {
+	if err := s.push(ctx, base, "t0", m); err != nil {
 		return err
 	}
 	return side(atOnce, repositories-1, func(i int) error {
 		name := fmt.Sprintf("%s/of-%d/app-%04d", s.namespace, i%7, i)
-		for _, b := range all[0].blobs {
+		for _, b := range m.blobs {
 			mount := url.Values{"mount": {b.digest.String()}, "from": {base}}
 			if _, err := s.told(ctx, http.MethodPost, "/v2/"+name+"/blobs/uploads/?"+mount.Encode(), nil, nil, http.StatusCreated); err != nil {
 				return err
 			}
 		}
-		return s.pushManifest(ctx, name, "t0", all[0])
+		return s.pushManifest(ctx, name, "t0", m)
 	})
 }
 
