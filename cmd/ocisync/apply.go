@@ -138,7 +138,10 @@ func (a *applyOptions) showPlan(p plan.Plan, ask bool) error {
 	if len(p.Refusals) == 0 {
 		text.Apply = "" // once the rest is done another digest approves what is held; conclude says which
 	}
-	return p.Text(to, text)
+	if err := p.Text(to, text); err != nil {
+		return fmt.Errorf("showing the plan: %w; nothing was written", err)
+	}
+	return nil
 }
 
 // permit refuses what must not be carried out. Used says that the approval
@@ -213,6 +216,9 @@ func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Fou
 	if done > 0 || held > 0 && end.report.Saved {
 		var err error
 		if found, err = s.cycle("").Verify(ctx, end.report); err != nil {
+			if ctx.Err() != nil {
+				err = codedError{exitInterrupted, fmt.Errorf("interrupted: %s made, and not read back; the next plan tells what holds", count(done, "change"))}
+			}
 			return a.finish(end, err)
 		}
 	}
@@ -248,12 +254,22 @@ func (a *applyOptions) finish(end ended, err error) error {
 			line.Error = why(l)
 			r.Lines = append(r.Lines, line)
 		}
-		return errors.Join(err, writeJSON(a.out, r))
+		if e := writeJSON(a.out, r); e != nil && err == nil {
+			err = untold(end, e)
+		}
+		return err
 	}
 	if err == nil {
-		_, err = fmt.Fprintln(a.out, end.message)
+		if _, e := fmt.Fprintln(a.out, end.message); e != nil {
+			err = untold(end, e)
+		}
 	}
 	return err
+}
+
+// untold says how a run ended whose result nobody reads.
+func untold(end ended, err error) error {
+	return fmt.Errorf("%s, but the result could not be written: %w", end.message, err)
 }
 
 // changes counts what a plan would have written.
@@ -296,8 +312,11 @@ func (a *applyOptions) line(l apply.Line) {
 
 // why is a line's error, without the key that stands before it.
 func why(l apply.Line) string {
-	if l.Err == nil {
+	switch {
+	case l.Err == nil:
 		return ""
+	case l.Outcome == apply.Interrupted:
+		return "not begun"
 	}
 	return strings.TrimPrefix(l.Err.Error(), l.Key.String()+": ")
 }

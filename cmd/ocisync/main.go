@@ -21,6 +21,9 @@ func main() {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	// Who reads the result may go away: that is an error of writing, and no end in
+	// the middle of a run. Unlike an ignored signal this is not handed to commands.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if os.Getenv("GOGC") == "" {
 		// A verb lives for a moment: collecting half as often spares a fifth of
 		// its CPU, for a few MiB. up, which stays, goes back to Go's own pace.

@@ -188,7 +188,7 @@ func noArgs(c *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return nil
 	case c.Flags().Lookup("mode") != nil:
-		return fmt.Errorf("%s takes no arguments; name the mode with --mode %s", c.CommandPath(), quote(args[0]))
+		return fmt.Errorf("%s takes no arguments; leave out %s, or, if that is the mode, say --mode %[2]s", c.CommandPath(), quote(args[0]))
 	}
 	return fmt.Errorf("%s takes no arguments; leave out %s", c.CommandPath(), quote(args[0]))
 }

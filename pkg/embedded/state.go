@@ -97,6 +97,9 @@ func parseDocument(b []byte) (document, error) {
 		Format int `json:"format"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
+		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+			err = fmt.Errorf("it holds JSON (%s), and not what ocisync writes there", wrong.Value)
+		}
 		return document{}, fmt.Errorf("%w; %s", err, restore)
 	}
 	if head.Format != stateFormat {

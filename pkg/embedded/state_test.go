@@ -2,6 +2,10 @@ package embedded
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,4 +42,33 @@ func FuzzStateFile(f *testing.F) {
 			t.Error(d)
 		}
 	})
+}
+
+func TestAStateFileOfAnotherShapeIsTold(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`: "it holds JSON (array), and not what ocisync writes there; restore it from a backup",
+		`{`:  "restore it from a backup",
+	} {
+		if _, err := parseDocument([]byte(text)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "struct") {
+			t.Errorf("%s: error %v does not say %q", text, err, want)
+		}
+	}
+}
+
+func TestAStateFileIsNoLink(t *testing.T) {
+	data := t.TempDir()
+	own := filepath.Join(data, ownDir)
+	elsewhere := filepath.Join(t.TempDir(), "state.json")
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(elsewhere, []byte(`{"format":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(own, stateFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadDocument(data); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("error %v, want ErrUnsafe", err)
+	}
 }

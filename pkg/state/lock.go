@@ -58,6 +58,9 @@ type Lock struct{ file *flock.Flock }
 // Errors: ErrLocked, the context's.
 func Acquire(ctx context.Context, dir string, registry plan.Registry, who Holder, wait time.Duration) (*Lock, error) {
 	fail := func(err error) (*Lock, error) {
+		if full(err) {
+			return nil, fmt.Errorf("lock of %s in %s: %w; make room on the disk of %[2]s", registry.URL, dir, err)
+		}
 		return nil, fmt.Errorf("lock of %s in %s: %w; make the directory writable for you alone, or set lock in the host file", registry.URL, dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -56,10 +56,19 @@ func (s dirStore) Load(ctx context.Context) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("inventory %s: %w", s.path(), err)
+	case errors.Is(err, errTooLarge):
+		return nil, fmt.Errorf("inventory %s: %w, and so no inventory; move it away and restore the right one", s.path(), err)
+	case err != nil && isLink(s.path()):
+		return nil, fmt.Errorf("inventory %s: %w: it is a link that leads elsewhere; put the file itself there", s.path(), err)
 	case err != nil:
 		return nil, fmt.Errorf("inventory %s: %w; let this user read it, or set state.dir", s.path(), err)
 	}
 	return b, nil
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 func (s dirStore) Save(ctx context.Context, data, prev []byte) error {
@@ -107,20 +116,31 @@ func readFile(dir, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("larger than %d bytes", limit)
+		return nil, fmt.Errorf("%w than %d bytes", errTooLarge, limit)
 	}
 	return b, nil
 }
 
-// writeFile replaces a file atomically and durably.
+var errTooLarge = errors.New("it is larger")
+
+// writeFile replaces a file atomically and durably. Its errors name no
+// temporary file, and say what to do of a full disk.
 func writeFile(dir, name string, data []byte) error {
 	err := renameio.WriteFile(filepath.Join(dir, name), data, 0o600,
 		renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
-	if err != nil {
-		return err
+	if err == nil {
+		err = syncDir(dir)
 	}
-	return syncDir(dir)
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err
+	}
+	if full(err) {
+		err = fmt.Errorf("%w; make room on the disk of %s", err, dir)
+	}
+	return err
 }
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
