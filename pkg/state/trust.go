@@ -112,31 +112,36 @@ func Seal(inv Inventory, key Key) ([]byte, error) {
 func Open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trust) {
 	none := Inventory{Format: Format, Mode: want.Mode, Registry: want.Registry}
 	inv, trust := open(data, want, verify, seen)
-	trust.Known = known(data, want, trust.Level)
 	if !trust.Usable() {
+		trust.Known = known(believed(data), want, trust.Level)
 		return none, trust
 	}
+	trust.Known = known(inv, want, trust.Level)
 	return inv, trust
 }
 
 // MakeAKey is how inventories come to be signed.
 const MakeAKey = "make a key with `ocisync key` and set state.key and state.verify"
 
-// known asks even an inventory that owns nothing whether it records anything of
-// the registry.
-func known(data []byte, want Identity, level Level) string {
-	if level == Lost {
+// known says what an inventory, or that there was one, tells of the registry.
+func known(inv Inventory, want Identity, level Level) string {
+	switch {
+	case level == Lost:
 		return "this machine saw an inventory of it"
-	}
-	var e envelope
-	var inv Inventory
-	if len(data) == 0 || len(data) > MaxSize || strictJSON(data, &e) != nil || strictJSON(e.Payload, &inv) != nil {
-		return ""
-	}
-	if !inv.Identity().same(want) || len(inv.Objects) == 0 {
+	case !inv.Identity().same(want) || len(inv.Objects) == 0:
 		return ""
 	}
 	return fmt.Sprintf("the inventory records %d of its objects", len(inv.Objects))
+}
+
+// believed reads an inventory whoever wrote it; zero where it is none.
+func believed(data []byte) Inventory {
+	var e envelope
+	var inv Inventory
+	if len(data) == 0 || len(data) > MaxSize || strictJSON(data, &e) != nil || strictJSON(e.Payload, &inv) != nil {
+		return Inventory{}
+	}
+	return inv
 }
 
 const (
