@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"golang.org/x/crypto/bcrypt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -173,7 +174,7 @@ func TestTheEmbeddedProviderPassesTheSuiteWithTheRealCycle(t *testing.T) {
 				p, err := embedded.New(schema.Registry{
 					Type: schema.TypeDistribution, URL: unusedURL(t),
 					Run: &schema.Run{Driver: schema.DriverEmbedded, Data: dir},
-				}, providertest.Secrets{}, nil)
+				}, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -21,7 +21,7 @@ func TestAPasswordDriftsOnlyInTheRegistry(t *testing.T) {
 		}
 		return p.Changes[0].Reason
 	}
-	hash, err := registry.HashPassword("what somebody else chose")
+	hash, err := registry.HashPassword("what somebody else chose", registry.HashCost)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,15 +22,19 @@ const (
 	unknownsHash = "$2a$10$yXQ6.ZE/P7QXNRS9GamVL.tSFB2eBzw8XTB/n4bTOaIkNJlip3/M6"
 )
 
-// HashPassword hashes a password as [Change.PasswordHash] takes it.
-func HashPassword(password string) (string, error) {
+// HashCost is what hashing a password costs, as bcrypt counts.
+const HashCost = bcrypt.DefaultCost
+
+// HashPassword hashes a password as [Change.PasswordHash] takes it, at a cost
+// that is [HashCost] but for tests.
+func HashPassword(password string, cost int) (string, error) {
 	if password == "" {
 		return "", errors.New("an empty password is none; give one")
 	}
 	if len(password) > maxPassword {
 		return "", fmt.Errorf("the password is longer than %d bytes, which bcrypt would ignore; choose a shorter one", maxPassword)
 	}
-	b, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+	b, err := bcrypt.GenerateFromPassword([]byte(password), cost)
 	return string(b), err
 }
 

@@ -84,10 +84,10 @@ func TestNobodyLogsInWithoutAPassword(t *testing.T) {
 }
 
 func TestLongPasswordsAreRefusedAndNotCut(t *testing.T) {
-	if _, err := HashPassword(strings.Repeat("x", maxPassword+1)); err == nil || strings.Contains(err.Error(), "xxx") {
+	if _, err := HashPassword(strings.Repeat("x", maxPassword+1), HashCost); err == nil || strings.Contains(err.Error(), "xxx") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := HashPassword(""); err == nil {
+	if _, err := HashPassword("", HashCost); err == nil {
 		t.Error("an empty password is hashed")
 	}
 	long := strings.Repeat("x", maxPassword)

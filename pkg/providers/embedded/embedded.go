@@ -29,6 +29,7 @@ import (
 // Provider implements [providers.Provider] and [providers.Checker]. Keep one for
 // a registry; what it needs of the data directory is kept with it.
 type Provider struct {
+	cost      int // of hashing a password, as bcrypt counts
 	registry  schema.Registry
 	url       *url.URL
 	data      string // absolute
@@ -51,6 +52,10 @@ func Outside(o access.Outside) Option { return func(p *Provider) { p.outside = o
 // Permit asks, before a secret goes to the registry's URL, whether it may.
 func Permit(ask func(registry string) error) Option { return func(p *Provider) { p.permit = ask } }
 
+// HashCost is what hashing passwords costs, in the place of
+// [registry.HashCost]: tests hash hundreds, and none that is worth guessing.
+func HashCost(cost int) Option { return func(p *Provider) { p.cost = cost } }
+
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
 	u, err := url.Parse(r.URL)
@@ -72,7 +77,7 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
 	directory.URL = r.URL
-	p := &Provider{registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger, pending: map[schema.Key]pending{}}
+	p := &Provider{cost: registry.HashCost, registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger, pending: map[schema.Key]pending{}}
 	for _, o := range options {
 		o(p)
 	}

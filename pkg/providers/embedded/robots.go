@@ -52,7 +52,7 @@ func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *sc
 		if err != nil {
 			return nil, fmt.Errorf("%s: secret.value: %w", c.Key, err)
 		}
-		hash, err := registry.HashPassword(secret)
+		hash, err := registry.HashPassword(secret, p.cost)
 		if err != nil {
 			return nil, p.failure("", fmt.Errorf("%s: secret.value: %w", c.Key, kinded{err, providers.ErrInvalid}))
 		}
@@ -70,7 +70,7 @@ func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *sc
 		if err := p.deliver(ctx, c.Key, *to, login, secret); err != nil {
 			return nil, err
 		}
-		hash, err := registry.HashPassword(secret)
+		hash, err := registry.HashPassword(secret, p.cost)
 		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true}, err
 	}
 	return nil, nil
@@ -253,7 +253,7 @@ func (p *Provider) made(ctx context.Context, key schema.Key, login string, chang
 		}
 	}
 	secret := rand.Text() + rand.Text()
-	hash, err := registry.HashPassword(secret)
+	hash, err := registry.HashPassword(secret, p.cost)
 	if err != nil {
 		return "", err
 	}

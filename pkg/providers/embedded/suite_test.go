@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"golang.org/x/crypto/bcrypt"
 	"path/filepath"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 func TestTheEmbeddedRegistryPassesTheProviderSuite(t *testing.T) {
 	open := func(t testing.TB, r schema.Registry) *embedded.Provider {
 		t.Helper()
-		p, err := embedded.New(r, providertest.Secrets{}, nil)
+		p, err := embedded.New(r, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -224,7 +224,7 @@ func (p *Provider) change(ctx context.Context, a admin, c plan.Change) (registry
 		out.Secret = secret
 		return out, nil
 	}
-	if out.PasswordHash, err = registry.HashPassword(secret); err != nil {
+	if out.PasswordHash, err = registry.HashPassword(secret, p.cost); err != nil {
 		return out, p.failure("", fmt.Errorf("%s: password: %w", c.Key, kinded{err, providers.ErrInvalid}))
 	}
 	return out, nil
