@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"golang.org/x/crypto/bcrypt"
 	"net"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/ocisync/ocisync/pkg/apply"
 	registry "github.com/ocisync/ocisync/pkg/embedded"

@@ -1,9 +1,10 @@
 package embedded_test
 
 import (
-	"golang.org/x/crypto/bcrypt"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
