@@ -87,7 +87,9 @@ type passage struct {
 }
 
 func (p *passage) pass() {
-	if p.of == "upload" && p.q.ContentLength != 0 {
+	// before each part Distribution asks how much is stored, which a bucket
+	// tells only of parts that are complete
+	if p.of == "upload" && p.q.ContentLength != 0 && !p.storage.InBucket() {
 		p.q.Body = bulk{p.q.Body, p.q.ContentLength}
 	}
 	p.next.ServeHTTP(p.w, p.q)
