@@ -54,8 +54,8 @@ func (c Change) rename(next *document, objects map[schema.Key]schema.Resource) (
 		return false, c.blocked
 	}
 	for _, key := range slices.Collect(maps.Keys(objects)) {
-		if ns, child := key.Namespace(); key == m.From || child && ns == m.From {
-			next.rekey(objects, key, schema.Key{Kind: key.Kind, Name: m.renamed(key.Name)})
+		if to := m.key(key); to != key {
+			next.rekey(objects, key, to)
 		}
 	}
 	for key, o := range objects {
@@ -142,6 +142,32 @@ func (d document) beside(before document) document {
 	}
 	slices.SortFunc(both.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
 	return both
+}
+
+// former returns an object as it was called before moves that are not over.
+func (d document) former(o schema.Resource) schema.Resource {
+	for _, m := range slices.Backward(d.Moves) {
+		back := move{From: m.To, To: m.From}
+		o.Key, o.Spec = back.key(o.Key), back.follow(o.Spec)
+	}
+	return o
+}
+
+// present returns the key that the document has for one that [document.live]
+// told.
+func (d document) present(key schema.Key) schema.Key {
+	for _, m := range d.Moves {
+		key = m.key(key)
+	}
+	return key
+}
+
+// key is the key of what is moved, or hangs on it, after the move.
+func (m move) key(k schema.Key) schema.Key {
+	if ns, child := k.Namespace(); k == m.From || child && ns == m.From {
+		k.Name = m.renamed(k.Name)
+	}
+	return k
 }
 
 // contents is what bears names of objects and lies outside of state.json.

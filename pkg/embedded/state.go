@@ -252,7 +252,8 @@ func compile(doc document, fallback access.Outside, before *snapshot) *snapshot 
 }
 
 // live returns the objects of the kinds, all where none are named, as a
-// provider reads them.
+// provider reads them. What has still to move has its former name: a plan says
+// then that it is to be renamed, and whoever does that finishes the move.
 func (d document) live(kinds []schema.Kind) Live {
 	l := Live{Revision: d.Revision, Objects: []schema.Resource{}}
 	for _, o := range d.Objects {
@@ -268,8 +269,9 @@ func (d document) live(kinds []schema.Kind) Live {
 		if len(d.Robots[o.Key.String()]) > 0 {
 			o.Unread = []string{"secret.value"}
 		}
-		l.Objects = append(l.Objects, o)
+		l.Objects = append(l.Objects, d.former(o))
 	}
+	slices.SortFunc(l.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
 	if len(kinds) == 0 || slices.Contains(kinds, schema.KindRobot) {
 		l.Robots = d.robots()
 	}
