@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/ocisync/ocisync/schema"
 )
 
 func TestRepositoriesComeInTheOrderOfTheirPartsAndAfterTheLast(t *testing.T) {
@@ -78,24 +75,5 @@ func TestABucketHasOneOwner(t *testing.T) {
 	}
 	if err := s.Claim(t.Context(), one); err == nil || errors.Is(err, ErrOwned) {
 		t.Errorf("a damaged object is taken for an owner: %v", err)
-	}
-}
-
-func TestProgramWithoutObjectStoresSaysWhatToInstall(t *testing.T) {
-	if objectStores() != nil {
-		t.Skip("this one is built with the tag objectstorage")
-	}
-	asked := false
-	b := Bucket{
-		Storage: &schema.Storage{S3: &schema.S3Storage{Bucket: "images"}, Source: schema.Position{File: "modes/m/m.toml", Line: 7}},
-		Secret:  func(context.Context, schema.SecretRef) (string, error) { asked = true; return "", nil },
-	}
-	_, err := Open(t.Context(), t.TempDir(), b)
-	const want = "modes/m/m.toml:7: registry.run.storage.s3 (bucket images): this ocisync was built without object stores; install one that has them: go install -tags objectstorage github.com/ocisync/ocisync/cmd/ocisync@latest"
-	if !errors.Is(err, ErrNotBuilt) || err.Error() != want {
-		t.Errorf("%v\nwant %s", err, want)
-	}
-	if asked {
-		t.Error("it looked for a secret")
 	}
 }
