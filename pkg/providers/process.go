@@ -1,0 +1,65 @@
+package providers
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Launcher is what a provider offers whose registry is a program with files: it
+// knows how that is started, and nothing of processes and containers, which
+// package runtime knows.
+type Launcher interface {
+	// Launch says how the registry is started as the mode has it, and makes
+	// what must be there before: directories, and files that are absent. It
+	// never changes a file that is there.
+	Launch(context.Context) (Launch, error)
+}
+
+// Launch is how a registry's program is started. Paths are absolute and the
+// same inside a container and outside.
+type Launch struct {
+	Args []string // after the program's name
+	Env  []string // NAME=value, all there is
+	// Mounts are the files and directories it needs, in a container; the
+	// program alone finds them where they are.
+	Mounts []Mount
+	// Port is where it listens in a container, on every address; the mode's
+	// registry.run.listen is published to it.
+	Port int
+	// Grace is how long it may take to stop before it is killed.
+	Grace time.Duration
+}
+
+// Mount is a file or directory that a container shares with the host.
+type Mount struct {
+	Path     string
+	Writable bool
+}
+
+// Process is the running registry, as a provider needs it that writes files
+// which the program may or may not have taken over. A provider has none where
+// somebody else runs its registry.
+type Process interface {
+	// Status looks, and changes nothing.
+	Status(context.Context) (ProcessStatus, error)
+	// Start starts it, unless it runs, and returns when it is ready: an error
+	// tells what its log said last.
+	Start(context.Context) error
+	// Stop ends it, requests in flight first as far as the program does that,
+	// and returns when it is gone. One that does not run is a success.
+	Stop(context.Context) error
+	// Log is what it wrote since it started last, oldest first, as far as it
+	// was kept.
+	Log(context.Context) (io.ReadCloser, error)
+}
+
+// ProcessStatus is what is known of a registry's process or container.
+type ProcessStatus struct {
+	Running bool
+	// ID is another with each start, such as a process id with its start time.
+	ID      string
+	Started time.Time
+	// Detail is for people: "exited with code 2, 3 s ago".
+	Detail string
+}
