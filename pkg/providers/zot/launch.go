@@ -1,0 +1,105 @@
+package zot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
+)
+
+// grace is how long Zot may take to stop. It cuts requests off and is gone
+// within a second.
+const grace = 15 * time.Second
+
+// Launch implements [providers.Launcher]: a configuration that is not there is
+// made, with accounts and access control from the start, since a running Zot
+// takes neither over.
+func (p *Provider) Launch(context.Context) (providers.Launch, error) {
+	if p.paths.data == "" {
+		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
+	}
+	if err := p.found(); err != nil {
+		return providers.Launch{}, err
+	}
+	_, port := p.listen()
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %q is no port", p.registry.URL, port)
+	}
+	l := providers.Launch{
+		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace,
+		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}},
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		l.Mounts = append(l.Mounts, providers.Mount{Path: *t.Cert}, providers.Mount{Path: *t.Key})
+	}
+	return l, nil
+}
+
+// found makes what must be there before Zot starts, and finishes what was cut.
+func (p *Provider) found() error {
+	fail := func(err error) error { return p.unreadable(err) }
+	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fail(err)
+		}
+	}
+	for _, name := range []string{p.paths.htpasswd, p.paths.config} {
+		if _, err := files.Finish(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fail(err)
+		}
+	}
+	if _, err := os.Lstat(p.paths.htpasswd); errors.Is(err, fs.ErrNotExist) {
+		if err := files.Create(p.paths.htpasswd, nil); err != nil {
+			return fail(err)
+		}
+	}
+	if _, err := os.Lstat(p.paths.config); errors.Is(err, fs.ErrNotExist) {
+		if err := files.Create(p.paths.config, p.first()); err != nil {
+			return fail(err)
+		}
+	}
+	return nil
+}
+
+// first is the configuration of a new registry.
+func (p *Provider) first() []byte {
+	host, port := p.listen()
+	type text map[string]json.RawMessage
+	outside := policyGroup{DefaultPolicy: []string{}}
+	if p.outside == access.Leave {
+		outside.DefaultPolicy = actAll.names()
+	}
+	control := text{"repositories": encoded(text{
+		everything: encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
+		// ocisync's own is for administrators alone
+		pattern(access.Reserved): encoded(map[string][]string{"defaultPolicy": {}}),
+	})}
+	http := text{
+		"address": encoded(host), "port": encoded(port),
+		"auth":          encoded(text{"htpasswd": encoded(text{"path": encoded(p.paths.htpasswd)})}),
+		"accessControl": encoded(control),
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		http["tls"] = encoded(text{"cert": encoded(*t.Cert), "key": encoded(*t.Key)})
+	}
+	b, err := json.MarshalIndent(text{
+		"distSpecVersion": encoded("1.1.1"),
+		"storage":         encoded(text{"rootDirectory": encoded(filepath.Join(p.paths.data, "storage"))}),
+		"http":            encoded(http),
+		"log":             encoded(text{"level": encoded("info")}),
+	}, "", "  ")
+	if err != nil {
+		return nil
+	}
+	return append(b, '\n')
+}
