@@ -28,7 +28,7 @@ func values() map[string]providertest.Values {
 type tester struct {
 	registry func(t testing.TB) schema.Registry
 	process  func(t testing.TB, r schema.Registry) providers.Process
-	wrap     func(*zot.Provider) providers.Provider
+	wrap     func(testing.TB, *zot.Provider, providers.Process) providers.Provider
 	made     map[providers.Provider]schema.Registry
 }
 
@@ -46,7 +46,7 @@ func (x *tester) open(t testing.TB, r schema.Registry) providers.Provider {
 		x.made[p] = r
 		return p
 	}
-	w := x.wrap(p)
+	w := x.wrap(t, p, process)
 	x.made[w] = r
 	return w
 }
