@@ -45,6 +45,8 @@ func refusal(key schema.Key, spec schema.Spec) string {
 		switch {
 		case isRobot(key.Name):
 			return "names that begin with " + robotPrefix + " are those of robots"
+		case key.Name == selfLogin:
+			return "this account is ocisync's own; choose another name"
 		case !accountName(key.Name):
 			return "a user name has 1 to 255 printable characters and no colon, slash or space, and does not begin with #"
 		}

@@ -31,6 +31,7 @@ type configuration struct {
 	Log struct {
 		Audit  string `json:"audit"`
 		Output string `json:"output"`
+		Level  string `json:"level"`
 	} `json:"log"`
 	Extensions struct {
 		Search *struct {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -74,7 +75,7 @@ func (p *Provider) inForce(s *site, st status) *view {
 	if err != nil {
 		return nil
 	}
-	if s.inode == last.Inode && reach(conf, doc, s.conf, s.doc) == plan.Reload {
+	if how, _ := reach(doc, s.doc); s.inode == last.Inode && how != plan.Restart {
 		return nil // written in place, which it sees
 	}
 	v := s.view
@@ -166,6 +167,10 @@ func (p *Provider) openLog(ctx context.Context, s *site, from int64) (io.ReadClo
 
 // logEnd is where the log ends now; ok is false where there is none.
 func (p *Provider) logEnd(ctx context.Context, s *site) (end int64, ok bool) {
+	switch strings.ToLower(s.conf.Log.Level) {
+	case "warn", "error", "fatal", "panic":
+		return 0, false // what it takes over is told at level info
+	}
 	r, err := p.openLog(ctx, s, 0)
 	if err != nil || r == nil {
 		return 0, false

@@ -105,25 +105,25 @@ func (w *writer) how(t texts) (plan.Effect, error) {
 	if text == nil {
 		text = w.s.text
 	}
-	doc, conf, err := read(w.p.paths.config, text)
+	doc, _, err := read(w.p.paths.config, text)
 	if err != nil {
 		return "", err
 	}
-	was, wasDoc := w.s.conf, w.s.doc
+	was := w.s.doc
 	lost := false
 	if v := w.p.inForce(w.s, w.st); v != nil {
-		was, wasDoc = v.conf, v.doc
+		was = v.doc
 		lost = w.s.inode != w.s.own.Loaded.Inode // it watches a file that is gone
 	}
-	how := reach(was, wasDoc, conf, doc)
+	how, why := reach(was, doc)
 	if lost {
-		how = plan.Restart
+		how, why = plan.Restart, "somebody replaced the configuration by another file, which Zot does not see"
 	}
 	if how == plan.Live && t.config != nil {
 		how = plan.Reload // other words for the same
 	}
 	if how == plan.Restart && w.p.process == nil {
-		return "", fmt.Errorf("%w: %s", providers.ErrPending, byHand)
+		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, byHand, why)
 	}
 	return how, nil
 }
@@ -166,7 +166,9 @@ func (w *writer) emitOutside(policy string, set func(rawJSON, ...string)) {
 		if w.now.conf.HTTP.AccessControl == nil {
 			return // it is so
 		}
-		set(w.group(newGrants(), pattern(access.Reserved)), "http", "accessControl", "repositories", pattern(access.Reserved))
+		if _, there := w.now.conf.HTTP.AccessControl.Repositories[pattern(access.Reserved)]; !there { // it stays shut
+			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+		}
 	default:
 		g = newGrants()
 	}

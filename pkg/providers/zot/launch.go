@@ -2,6 +2,7 @@ package zot
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 )
 
 // grace is how long Zot may take to stop. It cuts requests off and is gone
@@ -59,7 +61,7 @@ func (p *Provider) found() error {
 		}
 	}
 	if _, err := os.Lstat(p.paths.htpasswd); errors.Is(err, fs.ErrNotExist) {
-		if err := files.Create(p.paths.htpasswd, nil); err != nil {
+		if err := p.enter(); err != nil {
 			return fail(err)
 		}
 	}
@@ -69,6 +71,30 @@ func (p *Provider) found() error {
 		}
 	}
 	return nil
+}
+
+// enter makes the accounts of a new registry: ocisync's own, which reaches the
+// namespace ocisync alone.
+func (p *Provider) enter() error {
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return err
+	}
+	if o.Self == "" {
+		o.Self = rand.Text() + rand.Text()
+		if err := o.save(p.paths.own); err != nil {
+			return err
+		}
+	}
+	hash, err := p.hash(o.Self)
+	if err != nil {
+		return err
+	}
+	var f htpasswd.File
+	if err := f.Set(selfLogin, hash); err != nil {
+		return err
+	}
+	return files.Create(p.paths.htpasswd, f.Bytes())
 }
 
 // first is the configuration of a new registry.
@@ -81,8 +107,11 @@ func (p *Provider) first() []byte {
 	}
 	control := text{"repositories": encoded(text{
 		everything: encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
-		// ocisync's own is for administrators alone
-		pattern(access.Reserved): encoded(map[string][]string{"defaultPolicy": {}}),
+		// for administrators and ocisync's own account alone
+		pattern(access.Reserved): encoded(policyGroup{
+			Policies:      []policy{{Users: []string{selfLogin}, Actions: actAll.names()}},
+			DefaultPolicy: []string{}, AnonymousPolicy: []string{},
+		}),
 	})}
 	http := text{
 		"address": encoded(host), "port": encoded(port),

@@ -407,7 +407,7 @@ func (o *objects) readPeople() {
 		}
 	}
 	for name := range users {
-		if isRobot(name) {
+		if isRobot(name) || name == selfLogin {
 			continue
 		}
 		key := schema.Key{Kind: schema.KindUser, Name: name}

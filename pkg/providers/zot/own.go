@@ -42,6 +42,9 @@ type own struct {
 	Objects []schema.Resource `json:"objects"`
 	// Robots holds the accounts of robots, by the robot's key.
 	Robots map[string][]account `json:"robots,omitempty"`
+	// Self is the password of ocisync's own account, which reaches the
+	// namespace ocisync alone; "" where there is none.
+	Self string `json:"self,omitempty"`
 	// Loaded is what Zot was last seen to run with.
 	Loaded loaded `json:"loaded,omitzero"`
 }

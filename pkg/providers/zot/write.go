@@ -18,6 +18,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -91,6 +92,12 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		return ""
 	}
 	switch spec := c.After.Spec.(type) {
+	case *schema.Settings:
+		var problems []string
+		for _, x := range config.Check(declared(c, spec), p.version()) {
+			problems = append(problems, x.String())
+		}
+		return strings.Join(problems, "; ")
 	case *schema.Access, *schema.Immutable:
 		if shadow := now.conf.shadows(c.Key.Name, now.namespaces); shadow != "" {
 			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", shadow, p.paths.config, pattern(c.Key.Name))
@@ -108,6 +115,27 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		}
 	}
 	return ""
+}
+
+// declared are the settings of Zot's own that a change is about.
+func declared(c plan.Change, s *schema.Settings) schema.Values {
+	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
+		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
+		return v.Path == schema.OutsidePath || c.Action == plan.Update && !named
+	})
+}
+
+// version is that of Zot where the image tells it, else "".
+func (p *Provider) version() string {
+	if p.registry.Run == nil {
+		return ""
+	}
+	image, _, _ := strings.Cut(p.registry.Run.Image, "@")
+	tag := image[strings.LastIndexAny(image, ":/")+1:]
+	if !strings.Contains(image, ":"+tag) {
+		return ""
+	}
+	return strings.TrimPrefix(tag, "v")
 }
 
 // remarks are what a plan should say of a change.
@@ -213,13 +241,7 @@ func needs(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return within(control)
 	case schema.KindRetention:
-		if c.After == nil || active(running.policies()) {
-			return plan.Reload
-		}
-		if spec, ok := c.After.Spec.(*schema.Retention); ok && slices.ContainsFunc(spec.Keep, func(r schema.KeepRule) bool { return !r.Always }) {
-			return plan.Restart
-		}
-		return plan.Reload
+		return within(active(running.policies()))
 	case schema.KindGC:
 		return plan.Reload
 	case schema.KindScan:
@@ -229,21 +251,44 @@ func needs(c plan.Change, now *objects, running configuration) plan.Effect {
 	case schema.KindReplication:
 		return within(running.Extensions.Sync != nil)
 	case schema.KindSettings:
-		for _, f := range c.Fields {
-			path := strings.TrimPrefix(f.Path, "values.")
-			if path == schema.OutsidePath {
-				if !control {
-					return plan.Restart
-				}
-				continue
-			}
-			if !slices.ContainsFunc(liveKeys(), func(key string) bool { return under(split(path), strings.Split(key, ".")) }) {
-				return plan.Restart
-			}
-		}
-		return plan.Reload
+		return settingsNeed(c, now, control)
 	}
 	return plan.Restart
+}
+
+// settingsNeed lays the settings over the configuration to see.
+func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
+	if now.doc == nil || c.After == nil {
+		return plan.Restart
+	}
+	spec, ok := c.After.Spec.(*schema.Settings)
+	doc, err := config.Parse("", now.doc.Bytes())
+	if !ok || err != nil {
+		return plan.Restart
+	}
+	how := plan.Live
+	for _, v := range spec.Values {
+		switch _, isRef := v.Secret(); {
+		case v.Path == schema.OutsidePath:
+			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
+				continue
+			}
+			if !control {
+				return plan.Restart
+			}
+			how = plan.Reload
+		case isRef:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				return plan.Restart
+			}
+		case doc.Set([]byte(v.JSON), split(v.Path)...) != nil:
+			return plan.Restart
+		}
+	}
+	if more, _ := reach(now.doc, doc); more != plan.Live {
+		return more
+	}
+	return how
 }
 
 func proxies(c plan.Change) bool {
@@ -303,15 +348,37 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if len(done) == 0 {
 		return nil
 	}
-	err = w.finish(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	err = w.finish(ctx)
+	var wrong map[string]error
+	if err == nil && st.running {
+		wrong = w.prove(ctx, p.atHand(ctx, changes, prepared))
+	}
 	for _, k := range done {
 		e := err
+		if k.Kind == schema.KindAccess && e == nil {
+			e = wrong[k.Name]
+		}
 		if e != nil {
-			e = p.fail(k, "writing", err, "")
+			e = p.fail(k, "writing", e, "")
 		}
 		report(k, e)
 	}
 	return nil
+}
+
+// atHand are the accounts whose passwords a write has seen anyway.
+func (p *Provider) atHand(ctx context.Context, changes []plan.Change, seen map[schema.Key]prepared) subjects {
+	out := subjects{}
+	for _, c := range changes {
+		if secret := seen[c.Key].secret; secret != "" && c.Key.Kind == schema.KindUser {
+			out[c.Key.Name] = secret
+		}
+	}
+	if user, password, err := p.login(ctx); err == nil && user != "" && !isRobot(user) {
+		out[user] = password
+	}
+	return out
 }
 
 func stage(c plan.Change) int {
