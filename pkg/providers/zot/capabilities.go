@@ -70,6 +70,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event; the receiver of ocisync that filters, signs and retries comes with a later version"},
 
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: "a robot is an htpasswd account; ocisync keeps its rights and its expiry"},
+		{Kind: schema.KindRobot, Field: "access", Support: schema.Emulated, Reason: "by rules for its account, which to Zot is one like others: it has what authenticated gives besides"},
 		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Unsupported, Reason: "Zot has no rights beyond pull, push and delete in repositories, and admin"},
 
 		{Kind: schema.KindReplication, Support: schema.Native},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +12,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -60,10 +63,10 @@ func (p *Provider) answers(ctx context.Context) bool {
 	return true
 }
 
-// inForce is the view of what the running process took over, where that is
-// another than the file; nil where the file is in force, or will be with the
+// inForce is the configuration that the running process took over, where that
+// is another than the file; nil where the file is in force, or will be with the
 // next start, or nobody can tell.
-func (p *Provider) inForce(s *site, st status) *view {
+func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 	last := s.own.Loaded
 	if !st.running || s.doc == nil || last.Config == "" || files.Equal(s.text, []byte(last.Config)) {
 		return nil
@@ -75,47 +78,80 @@ func (p *Provider) inForce(s *site, st status) *view {
 	if err != nil {
 		return nil
 	}
-	if how, _ := reach(doc, s.doc); s.inode == last.Inode && how != plan.Restart {
+	lost := s.inode != last.Inode // what it watches is gone
+	if how, _ := reach(doc, s.doc); !lost && how != plan.Restart {
 		return nil // written in place, which it sees
 	}
-	v := s.view
-	v.doc, v.conf = doc, conf
-	return &v
+	if p.process == nil && p.startedAfter(ctx, s) {
+		return nil
+	}
+	return &running{doc, conf, lost}
 }
 
-// live are the objects as a plan is to see them: as the process has them,
-// except where the file was brought to say something else than ocisync wrote.
-// Only where file and process agree with what is wanted is nothing to do.
-func (p *Provider) live(s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
-	file := s.objects()
-	v := p.inForce(s, st)
-	if v == nil {
-		return file.all, file.except
+// running is what a process took over.
+type running struct {
+	doc  *config.Document
+	conf configuration
+	lost bool // it watches a file that is gone
+}
+
+// startedAfter reports whether the log tells of a start since the file was
+// changed.
+func (p *Provider) startedAfter(ctx context.Context, s *site) bool {
+	r, err := p.openLog(ctx, s, 0)
+	if err != nil || r == nil {
+		return false
 	}
-	running := v.objects()
-	wrote := map[schema.Key]string{}
-	for k, spec := range file.kept {
-		wrote[k] = string(encoded(spec))
-	}
-	for k, r := range running.all {
-		f, there := file.all[k]
-		if there && wrote[k] != "" && string(encoded(f.Spec)) != wrote[k] && string(encoded(r.Spec)) == wrote[k] {
-			continue // the file drifted from what was written
+	defer r.Close()
+	lines := bufio.NewReader(r)
+	var last time.Time
+	for {
+		line, err := lines.ReadBytes('\n')
+		var record struct {
+			Time    time.Time `json:"time"`
+			Message string    `json:"message"`
 		}
-		file.all[k] = r
-	}
-	for k := range file.all {
-		if _, there := running.all[k]; !there {
-			delete(file.all, k)
+		if bytes.Contains(line, []byte(recordStarted)) && json.Unmarshal(line, &record) == nil && record.Message == recordStarted {
+			last = record.Time
+		}
+		if err != nil {
+			return last.After(s.changed)
 		}
 	}
-	return file.all, append(file.except, running.except...)
+}
+
+// loadedPath is a value among the settings that says whether the process runs
+// with the file as it is.
+const (
+	loadedPath = "process.configuration"
+	loadedYes  = `"loaded"`
+	loadedNo   = `"not loaded"`
+)
+
+// live are the objects as the file has them, and among the settings whether
+// the process runs with that file.
+func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
+	o := s.objects()
+	key := schema.Key{Kind: schema.KindSettings}
+	if r, ok := o.all[key]; ok {
+		spec, _ := r.Spec.(*schema.Settings)
+		v := schema.Value{Path: loadedPath, JSON: loadedYes}
+		if p.inForce(ctx, s, st) != nil {
+			v.JSON = loadedNo
+		}
+		spec.Values = append(spec.Values, v)
+		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
+		r.Version = s.own.version(r, o.secret[key])
+		o.all[key] = r
+	}
+	return o.all, o.except
 }
 
 // The records of Zot's log that tell of a new configuration.
 const (
-	recordLoaded = `loaded new configuration settings`
-	recordFailed = `failed to reload config`
+	recordStarted = `configuration settings`
+	recordLoaded  = `loaded new configuration settings`
+	recordFailed  = `failed to reload config`
 )
 
 // logFile is the file that Zot logs to, "" where it is what its process

@@ -82,9 +82,9 @@ func (w *writer) save(ctx context.Context, t texts) error {
 		return err
 	}
 	how := plan.Live
-	if t.config != nil || w.p.inForce(w.s, w.st) != nil {
+	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
 		var err error
-		if how, err = w.how(t); err != nil {
+		if how, err = w.how(ctx, t); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 }
 
 // how says what it takes until the files are in force.
-func (w *writer) how(t texts) (plan.Effect, error) {
+func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	if !w.st.running {
 		return plan.Live, nil
 	}
@@ -111,9 +111,9 @@ func (w *writer) how(t texts) (plan.Effect, error) {
 	}
 	was := w.s.doc
 	lost := false
-	if v := w.p.inForce(w.s, w.st); v != nil {
+	if v := w.p.inForce(ctx, w.s, w.st); v != nil {
 		was = v.doc
-		lost = w.s.inode != w.s.own.Loaded.Inode // it watches a file that is gone
+		lost = v.lost
 	}
 	how, why := reach(was, doc)
 	if lost {

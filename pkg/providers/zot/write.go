@@ -46,7 +46,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		return nil, err
 	}
 	now := s.objects()
-	running := p.runs(s, st)
+	running := p.runs(ctx, s, st)
 	for i, c := range changes {
 		verdicts[i] = p.prepare(c, now, running, st)
 	}
@@ -54,8 +54,8 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 }
 
 // runs is what the process has taken over.
-func (p *Provider) runs(s *site, st status) configuration {
-	if v := p.inForce(s, st); v != nil {
+func (p *Provider) runs(ctx context.Context, s *site, st status) configuration {
+	if v := p.inForce(ctx, s, st); v != nil {
 		return v.conf
 	}
 	return s.conf
@@ -121,7 +121,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
-		return v.Path == schema.OutsidePath || c.Action == plan.Update && !named
+		return v.Path == schema.OutsidePath || v.Path == loadedPath || c.Action == plan.Update && !named
 	})
 }
 
@@ -158,6 +158,9 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "has no password and cannot log in")
 		}
 	case *schema.Robot:
+		if c.Action == plan.Create {
+			notes = append(notes, "is an account like others to Zot: it has what authenticated gives besides")
+		}
 		if c.Action == plan.Create && spec.Secret == nil {
 			notes = append(notes, "has no secret and cannot log in")
 		}
@@ -269,6 +272,10 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	how := plan.Live
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
+		case v.Path == loadedPath:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
+				return plan.Restart
+			}
 		case v.Path == schema.OutsidePath:
 			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
 				continue
@@ -323,7 +330,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if err != nil {
 		return err
 	}
-	w := p.writer(s, st)
+	w := p.writer(ctx, s, st)
 	if blank {
 		w.shown = nil
 	}
@@ -515,10 +522,10 @@ type writer struct {
 	values    []schema.Value // settings to be written
 }
 
-func (p *Provider) writer(s *site, st status) *writer {
-	shown, _ := p.live(s, st)
+func (p *Provider) writer(ctx context.Context, s *site, st status) *writer {
+	shown, _ := p.live(ctx, s, st)
 	w := &writer{
-		p: p, s: s, st: st, now: s.objects(), shown: shown, runs: p.runs(s, st), own: s.own,
+		p: p, s: s, st: st, now: s.objects(), shown: shown, runs: p.runs(ctx, s, st), own: s.own,
 		kept: map[schema.Key]schema.Resource{}, pass: htpasswd.Parse(s.accounts), creds: maps.Clone(s.credentials),
 		patterns: map[string]bool{}, groups: map[string]bool{}, robots: map[schema.Key]bool{}, kinds: map[schema.Kind]bool{},
 	}
@@ -804,7 +811,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			}
 			continue
 		}
-		if have[v.Path] != v.JSON {
+		if have[v.Path] != v.JSON && v.Path != loadedPath {
 			w.values = append(w.values, v)
 		}
 	}

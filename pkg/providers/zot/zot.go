@@ -148,8 +148,9 @@ func (p *Provider) fail(key schema.Key, doing string, err error, remedy string) 
 	return &providers.Error{Registry: p.registry.URL, Key: key, Doing: doing, Err: err, Remedy: remedy}
 }
 
-// Normalize implements [providers.Provider]. Where ocisync runs the registry,
-// where it listens and its certificate are among the settings.
+// Normalize implements [providers.Provider]. That the process runs with the
+// file as it is is one of the settings; where ocisync runs the registry, so are
+// its address and certificate.
 func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error) {
 	st.Resources = slices.Clone(st.Resources)
 	var more []schema.Value
@@ -168,7 +169,8 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			text("http.tls.key", *t.Key)
 		}
 	}
-	if len(more) > 0 {
+	if !p.away() {
+		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
 	}
 	if err := st.Sort(); err != nil {
@@ -194,7 +196,7 @@ func addSettings(st *schema.State, more []schema.Value) {
 	}
 	for _, v := range more {
 		same := func(o schema.Value) bool { return strings.EqualFold(o.Path, v.Path) }
-		if v.Path == schema.OutsidePath || !slices.ContainsFunc(values, same) {
+		if v.Path == schema.OutsidePath || v.Path == loadedPath || !slices.ContainsFunc(values, same) {
 			values = append(slices.DeleteFunc(values, same), v)
 		}
 	}
@@ -336,7 +338,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		if err != nil {
 			return schema.State{}, err
 		}
-		all, except := p.live(s, running)
+		all, except := p.live(ctx, s, running)
 		st.Scope = schema.ScopeOf(slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool {
 			return Capabilities().Find(k, "").Support == schema.Unsupported
 		})...)
