@@ -344,22 +344,24 @@ func (c configuration) open() policyGroup {
 	return policyGroup{DefaultPolicy: actAll.names()}
 }
 
-// shadows names a pattern, not of a namespace, that decides for repositories
-// of a namespace in the place of the namespace's own: Zot goes by the longest
-// alone. "" is none.
-func (c configuration) shadows(namespace string, namespaces map[string]bool) string {
-	ac := c.HTTP.AccessControl
-	if ac == nil {
-		return ""
+// strangers are the patterns of no namespace, sorted.
+func (c configuration) strangers() (list []string) {
+	if ac := c.HTTP.AccessControl; ac != nil {
+		for _, p := range sortedKeys(ac.Repositories) {
+			if _, ok := namespaceOf(p); !ok {
+				list = append(list, p)
+			}
+		}
 	}
-	for _, p := range sortedKeys(ac.Repositories) {
-		if len(p) < len(pattern(namespace)) {
-			continue
-		}
-		if ns, ok := namespaceOf(p); ok && namespaces[ns] {
-			continue
-		}
-		if intersects(p, namespace) && !deeper(p, namespace, namespaces) {
+	return list
+}
+
+// shadow names a pattern of no namespace that decides for repositories of a
+// namespace in the place of the namespace's own: Zot goes by the longest alone.
+// "" is none.
+func shadow(strangers []string, namespace string, namespaces map[string]bool) string {
+	for _, p := range strangers {
+		if len(p) >= len(pattern(namespace)) && intersects(p, namespace) && !deeper(p, namespace, namespaces) {
 			return p
 		}
 	}

@@ -310,7 +310,7 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		}
 		im, _ := w.spec(schema.KindImmutable, ns).(*schema.Immutable)
 		immutable := im != nil && len(im.Rules) > 0
-		robots := robotGrants(w.all, ns, immutable)
+		robots := robotGrants(w.robotsNow(), ns, immutable)
 		spec, declared := w.spec(schema.KindAccess, ns).(*schema.Access)
 		switch {
 		case declared:

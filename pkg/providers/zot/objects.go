@@ -33,6 +33,8 @@ type objects struct {
 	except     []schema.Key
 	namespaces map[string]bool
 	owners     []string // of the retention policies
+	strangers  []string // patterns of no namespace
+	machines   []machine
 }
 
 func (v view) objects() *objects {
@@ -43,10 +45,12 @@ func (v view) objects() *objects {
 	if v.doc == nil {
 		return o
 	}
+	o.strangers = v.conf.strangers()
 	o.readNamespaces()
 	o.readRetention()
 	o.readSync()
 	o.readRobots()
+	o.machines = machines(o.all)
 	o.readAccess()
 	o.readPeople()
 	o.readSchedules()
@@ -198,28 +202,42 @@ func inside[V any](ns string, others map[string]V) bool {
 	return false
 }
 
-// robotGrants are what robots have in a namespace, by login.
-func (o *objects) robotGrants(ns string, immutable bool) map[string]actions {
-	return robotGrants(o.all, ns, immutable)
+// machine is a robot and what it may do.
+type machine struct {
+	logins [2]string
+	access schema.Grants
 }
 
-func robotGrants(all map[schema.Key]schema.Resource, ns string, immutable bool) map[string]actions {
-	out := map[string]actions{}
+// machines lists the robots, never nil.
+func machines(all map[schema.Key]schema.Resource) []machine {
+	out := []machine{}
 	for k, r := range all {
-		spec, ok := r.Spec.(*schema.Robot)
-		if !ok {
+		if spec, ok := r.Spec.(*schema.Robot); ok {
+			out = append(out, machine{robotLogins(k), spec.Access})
+		}
+	}
+	return out
+}
+
+// keepMachines forgets the list where a robot changes.
+func keepMachines(list []machine, changed schema.Kind) []machine {
+	if changed == schema.KindRobot || changed == schema.KindNamespace {
+		return nil
+	}
+	return list
+}
+
+// robotGrants are what robots have in a namespace, by login.
+func robotGrants(robots []machine, ns string, immutable bool) map[string]actions {
+	out := map[string]actions{}
+	for _, m := range robots {
+		one, _ := m.access.Get(ns)
+		all, _ := m.access.Get("*")
+		if one|all == 0 {
 			continue
 		}
-		one, _ := spec.Access.Get(ns)
-		rights := one
-		if everywhere, ok := spec.Access.Get("*"); ok {
-			rights |= everywhere
-		}
-		if rights == 0 {
-			continue
-		}
-		for _, login := range robotLogins(k) {
-			out[login] = actionsOf(rights, immutable)
+		for _, login := range m.logins {
+			out[login] = actionsOf(one|all, immutable)
 		}
 	}
 	return out
@@ -331,7 +349,7 @@ func (o *objects) readAccess() {
 // mean just that; nil for what no rule says.
 func (o *objects) accessOf(ns string, g grants, immutable bool) (spec *schema.Access, holds bool) {
 	kept, was := keptAs[*schema.Access](o, schema.KindAccess, ns)
-	if was && wanted(kept, immutable, o.robotGrants(ns, immutable)).equal(g) {
+	if was && wanted(kept, immutable, robotGrants(o.machines, ns, immutable)).equal(g) {
 		c := *kept
 		spec, holds = &c, immutable
 	} else if s, ok := g.accessAs(immutable); ok {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -91,42 +90,57 @@ func (b probe) ask(ctx context.Context, client *http.Client, base string) (right
 type subjects map[string]string
 
 // probes lists one per distinct rule of the namespaces: anybody, and each
-// account at hand.
-func (w *writer) probes(known subjects) (list []probe) {
+// account at hand; left counts those beyond maxProbes.
+func (w *writer) probes(known subjects) (list []probe, left int) {
+	groups := map[string][]string{} // by member
+	for k, r := range w.all {
+		if g, ok := r.Spec.(*schema.Group); ok {
+			for _, u := range g.Users {
+				groups[u] = append(groups[u], k.Name)
+			}
+		}
+	}
+	users := sortedKeys(known)
 	for _, ns := range sortedKeys(w.patterns) {
 		spec, ok := w.spec(schema.KindAccess, ns).(*schema.Access)
 		if !ok {
 			continue
 		}
+		if len(list) >= maxProbes {
+			left += 3 * (1 + len(users))
+			continue
+		}
 		im, _ := w.spec(schema.KindImmutable, ns).(*schema.Immutable)
 		immutable := im != nil && len(im.Rules) > 0
-		g := wanted(spec, immutable, robotGrants(w.all, ns, immutable))
+		g := wanted(spec, immutable, robotGrants(w.robotsNow(), ns, immutable))
 		each := func(user, password string, may actions) {
 			for _, a := range []actions{actRead, actCreate, actDelete} {
 				list = append(list, probe{ns, user, password, a, may&a != 0})
 			}
 		}
 		each("", "", g.anonymous)
-		for _, user := range sortedKeys(known) {
-			if may, ok := w.may(g, user); ok {
+		for _, user := range users {
+			if may, ok := w.may(g, user, groups[user]); ok {
 				each(user, known[user], may)
 			}
 		}
 	}
-	return list
+	if len(list) > maxProbes {
+		left += len(list) - maxProbes
+		list = list[:maxProbes]
+	}
+	return list, left
 }
 
 // may is what an account has by the rules; ok is false where conditions decide
 // besides.
-func (w *writer) may(g grants, user string) (actions, bool) {
+func (w *writer) may(g grants, user string, groups []string) (actions, bool) {
 	if u, ok := w.spec(schema.KindUser, user).(*schema.User); ok && u.Admin != nil && *u.Admin {
 		return actAll, true
 	}
 	may, more := g.authenticated, g.users[user]
-	for k, r := range w.all {
-		if group, ok := r.Spec.(*schema.Group); ok && slices.Contains(group.Users, user) {
-			more |= g.groups[k.Name]
-		}
+	for _, name := range groups {
+		more |= g.groups[name]
 	}
 	return may | more, more&^may == 0 || len(g.conditions) == 0
 }
@@ -134,16 +148,15 @@ func (w *writer) may(g grants, user string) (actions, bool) {
 // prove asks for at most maxProbes of the rules, and returns what is wrong by
 // namespace.
 func (w *writer) prove(ctx context.Context, known subjects) map[string]error {
-	list := w.probes(known)
+	if w.p.permit != nil && w.p.permit(w.p.registry.URL) != nil {
+		known = nil // their passwords may not go there
+	}
+	list, left := w.probes(known)
 	if len(list) == 0 {
 		return nil
 	}
-	if w.p.permit != nil && w.p.permit(w.p.registry.URL) != nil {
-		list = slices.DeleteFunc(list, func(b probe) bool { return b.user != "" })
-	}
-	if len(list) > maxProbes {
-		w.p.logger.Warn("not every rule was proved from outside", "registry", w.p.registry.URL, "proved", maxProbes, "left", len(list)-maxProbes)
-		list = list[:maxProbes]
+	if left > 0 {
+		w.p.logger.Warn("not every rule was proved from outside", "registry", w.p.registry.URL, "proved", len(list), "left", left)
 	}
 	client, rt, err := w.p.client()
 	if err != nil {

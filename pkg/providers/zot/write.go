@@ -99,8 +99,8 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		}
 		return strings.Join(problems, "; ")
 	case *schema.Access, *schema.Immutable:
-		if shadow := now.conf.shadows(c.Key.Name, now.namespaces); shadow != "" {
-			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", shadow, p.paths.config, pattern(c.Key.Name))
+		if p2 := shadow(now.strangers, c.Key.Name, now.namespaces); p2 != "" {
+			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", p2, p.paths.config, pattern(c.Key.Name))
 		}
 	case *schema.User:
 		names, whole := now.conf.admins()
@@ -512,6 +512,7 @@ type writer struct {
 	pass  *htpasswd.File
 	creds map[string]credential
 
+	machines  []machine
 	patterns  map[string]bool // namespaces whose pattern is to be written
 	groups    map[string]bool
 	admins    bool
@@ -682,6 +683,7 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 		}
 	}
 	w.kinds[c.Key.Kind] = true
+	w.machines = keepMachines(w.machines, c.Key.Kind)
 	r := schema.Resource{Key: c.Key, Spec: spec}
 	w.all[c.Key], w.kept[c.Key] = r, r
 	return nil
@@ -702,9 +704,17 @@ func (w *writer) touch(access schema.Grants) {
 	}
 }
 
+// robotsNow are the robots as they shall be.
+func (w *writer) robotsNow() []machine {
+	if w.machines == nil {
+		w.machines = machines(w.all)
+	}
+	return w.machines
+}
+
 // reachRobots marks a new namespace that robots have rights in.
 func (w *writer) reachRobots(ns string) {
-	if len(robotGrants(w.all, ns, false)) > 0 {
+	if len(robotGrants(w.robotsNow(), ns, false)) > 0 {
 		w.patterns[ns] = true
 	}
 }
@@ -714,6 +724,7 @@ func (w *writer) remove(key schema.Key) {
 	delete(w.all, key)
 	delete(w.kept, key)
 	w.kinds[key.Kind] = true
+	w.machines = keepMachines(w.machines, key.Kind)
 	switch key.Kind {
 	case schema.KindUser:
 		w.pass.Remove(key.Name)
