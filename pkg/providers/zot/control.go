@@ -11,10 +11,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -306,6 +309,51 @@ func readOr(name string) []byte {
 		return nil
 	}
 	return b
+}
+
+// verify asks the registry's program, where the mode names it, whether it would
+// start with a configuration: a reload tells no more than that it did not.
+func (p *Provider) verify(ctx context.Context, text []byte) error {
+	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess || p.registry.Run.Binary == "" || text == nil {
+		return nil
+	}
+	name := filepath.Join(filepath.Dir(p.paths.own), "verify.json")
+	if err := renameio.WriteFile(name, text, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(name)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, "verify", name) //nolint:gosec // the program that serves the registry
+	cmd.Env = []string{}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("%w: %s does not take it, and nothing was written: %s", providers.ErrInvalid, p.registry.Run.Binary, complaint(out))
+	}
+	return err
+}
+
+// complaint is what Zot says is wrong, without what surrounds it in its log.
+func complaint(out []byte) string {
+	said := ""
+	for line := range bytes.Lines(out) {
+		var record struct {
+			Level   string `json:"level"`
+			Error   string `json:"error"`
+			Message string `json:"message"`
+		}
+		if json.Unmarshal(line, &record) == nil && (record.Error != "" || record.Level == "error") {
+			said = strings.TrimSpace(record.Message + ": " + record.Error)
+		}
+	}
+	if said == "" {
+		said = string(bytes.TrimSpace(out))
+	}
+	if len(said) > 500 {
+		said = said[:500] + "..."
+	}
+	return said
 }
 
 // commit makes the files what they shall be and the process take them over.

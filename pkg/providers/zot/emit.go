@@ -59,6 +59,9 @@ func (w *writer) finish(ctx context.Context) error {
 	if t.creds, err = w.credentials(); err != nil {
 		return err
 	}
+	if err := w.p.verify(ctx, t.config); err != nil {
+		return err
+	}
 	return w.save(ctx, t)
 }
 
