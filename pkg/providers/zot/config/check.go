@@ -185,7 +185,7 @@ func (c *checker) versionOf(t *tree, path []string) {
 		return // said of the table around it
 	}
 	if in, err := semver.NewConstraint(t.key.Versions); err == nil && !in.Check(c.version) {
-		c.at(path, fmt.Sprintf("Zot %s does not start with this key, which is of versions %s", c.version, t.key.Versions), "leave it out, or run another version").Version = true
+		c.at(path, fmt.Sprintf("Zot %s does not start with this, which is of versions %s", c.version, t.key.Versions), "leave it out, or run another version").Version = true
 	}
 }
 
@@ -230,10 +230,25 @@ func (c *checker) leaf(t *tree, n *node, path []string) {
 		ok = err == nil && n.kind != 't' && (port > 0 || !c.strict)
 	case Duration:
 		c.duration(n, text, path)
+	case Driver:
+		if ok = n.kind == '"' && slices.Contains([]string{"s3", "gcs", "azure"}, text); ok && text != "s3" {
+			c.versionOf(&tree{key: Key{Versions: later}}, path)
+		}
+	case Level:
+		if !c.strict {
+			text = strings.ToLower(text)
+		}
+		if levels := levels(); n.kind != '"' || !slices.Contains(levels, text) && (c.strict || text != "") {
+			c.at(path, fmt.Sprintf("Zot knows no level %.40s, and crashes, even one that runs", n.text), "it is one of "+strings.Join(levels, ", "))
+		}
 	}
 	if !ok {
 		c.wrong(t, n, path)
 	}
+}
+
+func levels() []string {
+	return []string{"trace", "debug", "info", "warn", "error", "fatal", "panic", "disabled"}
 }
 
 // duration refuses numbers, which Zot takes for nanoseconds, and texts that it

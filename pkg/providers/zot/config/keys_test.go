@@ -23,10 +23,14 @@ func example(typ Type) (good, bad string) {
 		return `3`, `1.5`
 	case Duration:
 		return `"3h"`, `3600`
+	case Driver:
+		return `"s3"`, `"ftp"`
+	case Level:
+		return `"warn"`, `"loud"`
 	case Port:
 		return `5000`, `"http"`
 	case Free:
-		return `{"name":"x"}`, `"x"`
+		return `{"name":"s3"}`, `"x"`
 	}
 	return "", ""
 }
@@ -36,7 +40,10 @@ func place(path, value string) string {
 	parts := strings.Split(path, ".")
 	for _, part := range slices.Backward(parts) {
 		name, list := strings.CutSuffix(part, "[]")
-		if name == "*" {
+		switch {
+		case name == "*" && strings.Contains(path, ".openid."):
+			name = "oidc" // one of a few
+		case name == "*":
 			name = "/a"
 		}
 		if list {
@@ -115,6 +122,7 @@ func TestWhatZotMisreadsIsNoSetting(t *testing.T) {
 		{"http.compat", `["a",1]`, `http.compat.1: 1 stands here; it is a text`},
 		{"http.port", `65536`, `http.port: 65536 stands here; it is a port`},
 		{"http.port", `"0"`, `it is a port`},
+		{"log.level", `"verbose"`, `log.level: Zot knows no level "verbose", and crashes, even one that runs; it is one of trace, debug, info, warn, error, fatal, panic, disabled`},
 		{"storage.dedupe", `"true"`, `storage.dedupe: a text stands here; it is true or false`},
 		{"scheduler.numWorkers", `1.0`, `it is a whole number`},
 		{"scheduler.numWorkers", `"1"`, `it is a whole number`},
@@ -131,10 +139,12 @@ func TestWhatZotMisreadsIsNoSetting(t *testing.T) {
 		{`http.auth.openid.providers.Google.name`, `"x"`, `http.auth.openid.providers.Google: Zot turns`},
 		{`storage.subPaths."/a::b".dedupe`, `true`, `parts the name "/a::b"`},
 		{"http.auth.bearer.oidc", `[{"issuer":"x","audience":["y"]}]`, `http.auth.bearer.oidc.0.audience: Zot has no such key, and does not start with it; did you mean audiences?`},
+		{"storage.storageDriver.name", `"gcs"`, `storage.storageDriver.name: Zot 2.1.6 does not start with this`},
+		{"storage.storageDriver.name", `"ftp"`, `it is s3, gcs or azure`},
 		{"storage.cacheDriver.url", `"redis://u:geheim@host"`, `storage.cacheDriver.url: a password stands in this URL`},
 		{"storage.gcDelay", `"1h"`, `storage.gcDelay: this belongs to the kind gc`},
 		{"HTTP.AccessControl", `{}`, `HTTP.AccessControl: this belongs to the kind access`},
-		{"http.readTimeout", `"1m"`, `http.readTimeout: Zot 2.1.6 does not start with this key, which is of versions >2.1.6`},
+		{"http.readTimeout", `"1m"`, `http.readTimeout: Zot 2.1.6 does not start with this, which is of versions >2.1.6`},
 	}
 	for _, test := range tests {
 		version := "2.1.20"
