@@ -515,7 +515,8 @@ func (s *site) moveOn(f *os.File, before time.Time) error {
 		if err := s.at("set the time"); err != nil {
 			return err
 		}
-		failed := s.root.Chtimes(s.base, time.Time{}, t)
+		// Both times, since a watcher takes the second alone for a write.
+		failed := s.root.Chtimes(s.base, t, t)
 		now, err := f.Stat()
 		if err != nil {
 			return err
