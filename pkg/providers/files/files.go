@@ -154,8 +154,7 @@ func (s *site) file(base string, flag int) (*os.File, error) {
 		err = fmt.Errorf("%s: %w; try again", name, ErrChanged)
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

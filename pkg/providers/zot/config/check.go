@@ -190,16 +190,14 @@ func (c *checker) versionOf(t *tree, path []string) {
 }
 
 func (c *checker) wrong(t *tree, n *node, path []string) {
-	var what string
-	switch {
-	case n.kind == '{':
+	what := n.text
+	switch n.kind {
+	case '{':
 		what = "a table"
-	case n.kind == '[':
+	case '[':
 		what = "a list"
-	case n.kind == '"':
+	case '"':
 		what = "a text"
-	default:
-		what = n.text
 	}
 	c.at(path, what+" stands here", "it is "+string(t.typ))
 }

@@ -54,7 +54,7 @@ type item struct {
 
 // Error is a mistake in a configuration file.
 type Error struct {
-	schema.Position
+	At     schema.Position
 	Text   string
 	Remedy string
 }
@@ -65,7 +65,7 @@ func (e *Error) Error() string {
 	if e.Remedy != "" {
 		s += "; " + e.Remedy
 	}
-	if p := e.Position.String(); p != "" {
+	if p := e.At.String(); p != "" {
 		s = p + ": " + s
 	}
 	return s

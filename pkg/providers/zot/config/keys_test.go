@@ -174,7 +174,7 @@ func TestAHandWrittenFileIsJudgedAsZotReadsIt(t *testing.T) {
 	const wrong = `{
   "http": {"accessControl": {"groups": {"DevTeam": {"users": ["a"]}}}},
   "storage": {"gcDelay": 3600, "gc": "yes"},
-  "log": {"levle": "info"}
+  "log": {"levvel": "info"}
 }`
 	var got []string
 	for _, p := range mustParse(t, wrong).Problems("2.1.6") {
@@ -184,7 +184,7 @@ func TestAHandWrittenFileIsJudgedAsZotReadsIt(t *testing.T) {
 		`config.json:2:41: http.accessControl.groups.DevTeam: Zot turns `[:60],
 		`config.json:3:15: storage.gcDelay: Zot counts a number in nanos`[:60],
 		`config.json:3:32: storage.gc: a text stands here; it is true or`[:60],
-		`config.json:4:11: log.levle: Zot has no such key, and does not `[:60],
+		`config.json:4:11: log.levvel: Zot has no such key, and does not `[:60],
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
