@@ -244,7 +244,7 @@ func TestWhatAChangeTakes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
 			for _, c := range Compare(mustParse(t, test.before), mustParse(t, test.after)) {
-				got = append(got, map[Reload]string{Live: "live", Restart: "restart", Stopped: "stopped"}[c.Reload]+" "+join(c.Path))
+				got = append(got, spell(c.Reload)+" "+join(c.Path))
 				if (c.Reload != Live) == (c.Why == "") {
 					t.Errorf("%v: why %q", c.Path, c.Why)
 				}
