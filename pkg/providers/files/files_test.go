@@ -284,6 +284,33 @@ func TestKilledOnADiskThatFillsPutsTheOldFileBack(t *testing.T) {
 	})
 }
 
+func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
+	two := []string{strings.Repeat("one\n", 50_000), strings.Repeat("the other\n", 10_000)}
+	name := newFile(t, two[0])
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 40 && err == nil; i++ {
+			err = Write(name, []byte(two[i%2]), []byte(two[(i+1)%2]))
+		}
+		done <- err
+	}()
+	for reads := 0; ; reads++ {
+		select {
+		case err := <-done:
+			if err != nil || reads < 10 {
+				t.Errorf("%d reads beside a writer that ended with %v", reads, err)
+			}
+			return
+		default:
+		}
+		b, err := Read(name)
+		if err != nil || string(b) != two[0] && string(b) != two[1] {
+			t.Errorf("read %.40q of %d bytes, %v", b, len(b), err)
+		}
+	}
+}
+
 func TestInodeModeAndOwnerStay(t *testing.T) {
 	name := newFile(t, "old\n")
 	if os.Getuid() == 0 {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -189,6 +191,56 @@ func TestAHandWrittenFileIsJudgedAsZotReadsIt(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// A file of another program has as many problems as it has keys.
+func TestProblemsHaveABound(t *testing.T) {
+	var b strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&b, ",\n\"%d\":{\"x\":1}", i)
+	}
+	d := mustParse(t, "{"+b.String()[1:]+"}")
+	start := time.Now()
+	if got := d.Problems("2.1.6"); len(got) != maxProblems {
+		t.Errorf("%d problems", len(got))
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func FuzzTwoConfigurations(f *testing.F) {
+	f.Add([]byte(usual), []byte(`{"http":{"auth":{"ldap":{"address":"a"}},"accessControl":null},"storage":{"retention":{"policies":[{"keepTags":[{"pulledWithin":"1h"}]}]}}}`))
+	f.Add([]byte(`{"storage":[],"extensions":{"sync":1},"http":{"port":{}}}`), []byte(`{"extensions":{"sync":{"registries":{}}},"http":[[]]}`))
+	f.Add([]byte(`{"storage":{"retention":{"policies":{"a":1},"x":{}},"subPaths":{"/A":[1],"b":{"retention":1}}}}`), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		before, err := Parse("a.json", a)
+		if err != nil {
+			return
+		}
+		after, err := Parse("b.json", b)
+		if err != nil {
+			return
+		}
+		before.Problems("2.1.6")
+		if got := Compare(before, before); len(got) > 0 {
+			t.Fatalf("a configuration differs from itself: %v", got)
+		}
+		there, back := Compare(before, after), Compare(after, before)
+		if len(there) == 0 != (len(back) == 0) {
+			t.Fatalf("there %v, back %v", there, back)
+		}
+		if err := before.Set(b); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("a.json", before.Bytes())
+		if err != nil {
+			t.Fatalf("%v\n%s", err, before.Bytes())
+		}
+		if !equal(again.root.value, after.root.value) || len(Compare(again, after)) > 0 {
+			t.Fatalf("set to\n%s\nit is\n%s", b, again.Bytes())
+		}
+	})
 }
 
 func TestWhatAChangeTakes(t *testing.T) {
