@@ -95,7 +95,7 @@ func rooms() map[string]room {
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		"pkg/providers/distribution": provider(),
 		"pkg/providers/zot":          provider("pkg/providers/zot/config"),
-		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net", "os"}},
+		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),

@@ -154,8 +154,7 @@ func (s *site) file(base string, flag int) (*os.File, error) {
 		err = fmt.Errorf("%s: %w; try again", name, ErrChanged)
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -515,7 +514,8 @@ func (s *site) moveOn(f *os.File, before time.Time) error {
 		if err := s.at("set the time"); err != nil {
 			return err
 		}
-		failed := s.root.Chtimes(s.base, time.Time{}, t)
+		// Both times, since a watcher takes the second alone for a write.
+		failed := s.root.Chtimes(s.base, t, t)
 		now, err := f.Stat()
 		if err != nil {
 			return err

@@ -159,6 +159,7 @@ func TestKilledAtEachStepLeavesOldOrNew(t *testing.T) {
 	for i, c := range contents() {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			each(t, 8, true, 0, func(t *testing.T, f *fault) {
+				t.Helper()
 				name := newFile(t, c[0])
 				err, dead := dying(func() error { return f.disk().overwrite(name, []byte(c[0]), []byte(c[1])) })
 				if err != nil || dead != (f.struck != "") {
@@ -184,6 +185,7 @@ func TestKilledAtEachStepLeavesOldOrNew(t *testing.T) {
 func TestFinishKilledAtEachStepIsFinishedByTheNext(t *testing.T) {
 	for _, c := range contents() {
 		each(t, 8, true, 0, func(t *testing.T, f *fault) {
+			t.Helper()
 			name := halfWritten(t, c[0], c[1])
 			err, _ := dying(func() error { _, err := f.disk().finish(name); return err })
 			if err != nil {
@@ -222,6 +224,7 @@ func TestFullDiskAtEachStepLeavesTheOldFile(t *testing.T) {
 					limit = max(1, int64(len(c[0])))
 				}
 				each(t, 15, false, limit, func(t *testing.T, f *fault) {
+					t.Helper()
 					name := newFile(t, c[0])
 					err := f.disk().overwrite(name, []byte(c[0]), []byte(c[1]))
 					if (err != nil) != (f.struck != "") {
@@ -254,6 +257,7 @@ func TestFullDiskAtEachStepLeavesTheOldFile(t *testing.T) {
 func TestKilledOnADiskThatFillsPutsTheOldFileBack(t *testing.T) {
 	old, next := "old\n", strings.Repeat("new and much longer\n", 500)
 	each(t, 8, true, 0, func(t *testing.T, f *fault) {
+		t.Helper()
 		name := newFile(t, old)
 		dying(func() error { return f.disk().overwrite(name, []byte(old), []byte(next)) }) //nolint:errcheck // what is left is looked at
 		full := &fault{struck: "from the start", full: int64(len(old))}
@@ -278,6 +282,33 @@ func TestKilledOnADiskThatFillsPutsTheOldFileBack(t *testing.T) {
 			t.Fatalf("a second Finish has to do: %v, %v", again, err)
 		}
 	})
+}
+
+func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
+	two := []string{strings.Repeat("one\n", 50_000), strings.Repeat("the other\n", 10_000)}
+	name := newFile(t, two[0])
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 40 && err == nil; i++ {
+			err = Write(name, []byte(two[i%2]), []byte(two[(i+1)%2]))
+		}
+		done <- err
+	}()
+	for reads := 0; ; reads++ {
+		select {
+		case err := <-done:
+			if err != nil || reads < 10 {
+				t.Errorf("%d reads beside a writer that ended with %v", reads, err)
+			}
+			return
+		default:
+		}
+		b, err := Read(name)
+		if err != nil || string(b) != two[0] && string(b) != two[1] {
+			t.Errorf("read %.40q of %d bytes, %v", b, len(b), err)
+		}
+	}
 }
 
 func TestInodeModeAndOwnerStay(t *testing.T) {
@@ -307,7 +338,7 @@ func TestInodeModeAndOwnerStay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := before.Sys().(*syscall.Stat_t), after.Sys().(*syscall.Stat_t) //nolint:forcetypeassert // unix
+	a, b := before.Sys().(*syscall.Stat_t), after.Sys().(*syscall.Stat_t)
 	if a.Ino != b.Ino || a.Mode != b.Mode || a.Uid != b.Uid || a.Gid != b.Gid {
 		t.Errorf("before %+v, after %+v", a, b)
 	}
@@ -476,6 +507,7 @@ func TestOnlyARegularFileOfBoundedSizeIsTouched(t *testing.T) {
 
 func TestCreateMakesAFileWhollyOrNot(t *testing.T) {
 	each(t, 5, true, 0, func(t *testing.T, f *fault) {
+		t.Helper()
 		name := filepath.Join(t.TempDir(), "htpasswd")
 		dying(func() error { return f.disk().create(name, []byte("content\n")) }) //nolint:errcheck // what is left is looked at
 		b, err := os.ReadFile(name)

@@ -134,14 +134,18 @@ func Parse(b []byte) *File {
 	return f
 }
 
-// parseLine reads a line as Distribution does: spaces around it mean nothing,
-// the first colon ends the name.
+// parseLine takes a line for an account where any registry does: Distribution
+// drops spaces around a line, Zot takes them for a part of name or hash. With
+// such spaces a hash keeps one, so that it is equal to none.
 func parseLine(text string) line {
 	l := line{text: text}
-	trimmed := strings.TrimSpace(text)
-	name, hash, ok := strings.Cut(trimmed, ":")
-	if ok && name != "" && !strings.HasPrefix(trimmed, "#") {
-		l.name, l.hash = name, hash
+	name, hash, ok := strings.Cut(strings.TrimSuffix(text, end(text)), ":")
+	trimmed := strings.TrimSpace(name)
+	if ok && trimmed != "" && !strings.HasPrefix(trimmed, "#") {
+		l.name, l.hash = trimmed, hash
+		if name != trimmed {
+			l.hash = " " + hash
+		}
 	}
 	return l
 }
@@ -180,7 +184,8 @@ func (f *File) Names() []string {
 }
 
 // Hash returns an account's hash. Where an account stands twice it is the last
-// one's, as with the registries.
+// one's, as with the registries. A hash in a line with spaces around name or
+// hash, which not every registry takes, has a space and no form.
 func (f *File) Hash(name string) (hash string, ok bool) {
 	at := f.at[name]
 	if len(at) == 0 {
@@ -279,6 +284,8 @@ func (f *File) Problems(forms ...Form) []Problem {
 		case l.name == "":
 		case at[len(at)-1] != i:
 			say("account %q stands again below, and only that line counts", l.name)
+		case strings.TrimSpace(l.hash) != l.hash:
+			say("spaces stand around name or hash of %q, which registries read differently; give it a new password", l.name)
 		case !slices.Contains(forms, FormOf(l.hash)):
 			say("the password of %q is hashed as %s, which the registry does not take; give it a new one", l.name, FormOf(l.hash))
 		}

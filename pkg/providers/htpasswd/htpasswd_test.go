@@ -18,6 +18,9 @@ const (
 
 func TestOnlyTheEditedLineChanges(t *testing.T) {
 	const before = "# people: all of them\n\nalice:" + hashA + "\n  bob :" + sha + "  \r\nwhat is this\n#carol:" + hashA + "\ndave:{SHA}x"
+	if diff := cmp.Diff([]string{"alice", "bob", "dave"}, Parse([]byte(before)).Names()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
 	tests := []struct {
 		name string
 		edit func(*File) error
@@ -97,6 +100,21 @@ func TestTheLastOfTwoAccountsDecides(t *testing.T) {
 	}
 	if _, ok := f.Hash("a"); ok || len(f.Names()) > 0 {
 		t.Error("a removed account is there")
+	}
+}
+
+func TestSpacesMakeAnAccountNobodysTwin(t *testing.T) {
+	for _, spaced := range []string{" a:" + hashA, "a :" + hashA, "a: " + hashA, "a:" + hashA + " \r", "a:" + hashA + "\t"} {
+		f := Parse([]byte(spaced + "\n"))
+		if h, ok := f.Hash("a"); !ok || FormOf(h) != Other {
+			t.Errorf("%q: hash %q, %v", spaced, h, ok)
+		}
+		if got := f.Problems(Bcrypt); len(got) != 1 || !strings.Contains(got[0].Text, "spaces") {
+			t.Errorf("%q: problems %+v", spaced, got)
+		}
+		if err := f.Set("a", hashA); err != nil || strings.TrimRight(string(f.Bytes()), "\r\n") != "a:"+hashA {
+			t.Errorf("%q: set it is %q, %v", spaced, f.Bytes(), err)
+		}
 	}
 }
 

@@ -24,6 +24,10 @@ type Problem struct {
 	Version bool
 }
 
+// maxProblems is how many are returned of one configuration; who has more has
+// another file than they think.
+const maxProblems = 100
+
 // String prints path, cause and remedy on one line.
 func (p Problem) String() string {
 	s := p.Path + ": " + p.Text
@@ -37,15 +41,15 @@ func (p Problem) String() string {
 }
 
 // Check holds the settings of a mode against the keys of a version of Zot, such
-// as "2.1.6"; "" is a version that is not known. All problems are returned, in
-// the settings' order.
+// as "2.1.6"; "" is a version that is not known. The first hundred problems are
+// returned, in the settings' order.
 func Check(values schema.Values, version string) []Problem {
 	c := newChecker(version)
 	c.strict = true
 	for _, v := range values {
 		n, err := parseValue(v.JSON, 1)
 		if err != nil {
-			c.report(v.Path, err.Error(), "")
+			c.report(Problem{Path: v.Path, Text: err.Error()})
 			continue
 		}
 		c.setting(split(v.Path), v, n)
@@ -79,24 +83,32 @@ func newChecker(version string) *checker {
 	return c
 }
 
-func (c *checker) report(path, text, remedy string) *Problem {
-	c.problems = append(c.problems, Problem{Path: path, Text: text, Remedy: remedy})
-	return &c.problems[len(c.problems)-1]
+func (c *checker) report(p Problem) {
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, p)
+	}
 }
 
 // at reports a problem of a path within a document or setting.
-func (c *checker) at(path []string, text, remedy string) *Problem {
-	p := c.report(join(path), text, remedy)
+func (c *checker) at(path []string, text, remedy string) {
+	c.found(path, Problem{Text: text, Remedy: remedy})
+}
+
+func (c *checker) found(path []string, p Problem) {
+	if len(c.problems) == maxProblems {
+		return // a position costs a look at the whole file
+	}
+	p.Path = join(path)
 	if c.doc != nil {
 		p.Position = c.doc.Position(path...)
 	}
-	return p
+	c.report(p)
 }
 
 // setting follows a flattened path to where its value stands.
 func (c *checker) setting(path []string, v schema.Value, n *node) {
 	if kind, owned := schema.OwnedSetting(schema.TypeZot, v.Path); owned {
-		c.report(v.Path, "this belongs to the kind "+string(kind), "declare that instead")
+		c.report(Problem{Path: v.Path, Text: "this belongs to the kind " + string(kind), Remedy: "declare that instead"})
 		return
 	}
 	at := c.tree
@@ -185,21 +197,20 @@ func (c *checker) versionOf(t *tree, path []string) {
 		return // said of the table around it
 	}
 	if in, err := semver.NewConstraint(t.key.Versions); err == nil && !in.Check(c.version) {
-		c.at(path, fmt.Sprintf("Zot %s does not start with this key, which is of versions %s", c.version, t.key.Versions), "leave it out, or run another version").Version = true
+		c.found(path, Problem{Text: fmt.Sprintf("Zot %s does not start with this, which is of versions %s", c.version, t.key.Versions),
+			Remedy: "leave it out, or run another version", Version: true})
 	}
 }
 
 func (c *checker) wrong(t *tree, n *node, path []string) {
-	var what string
-	switch {
-	case n.kind == '{':
+	what := n.text
+	switch n.kind {
+	case '{':
 		what = "a table"
-	case n.kind == '[':
+	case '[':
 		what = "a list"
-	case n.kind == '"':
+	case '"':
 		what = "a text"
-	default:
-		what = n.text
 	}
 	c.at(path, what+" stands here", "it is "+string(t.typ))
 }
@@ -230,10 +241,25 @@ func (c *checker) leaf(t *tree, n *node, path []string) {
 		ok = err == nil && n.kind != 't' && (port > 0 || !c.strict)
 	case Duration:
 		c.duration(n, text, path)
+	case Driver:
+		if ok = n.kind == '"' && slices.Contains([]string{"s3", "gcs", "azure"}, text); ok && text != "s3" {
+			c.versionOf(&tree{key: Key{Versions: later}}, path)
+		}
+	case Level:
+		if !c.strict {
+			text = strings.ToLower(text)
+		}
+		if levels := levels(); n.kind != '"' || !slices.Contains(levels, text) && (c.strict || text != "") {
+			c.at(path, fmt.Sprintf("Zot knows no level %.40s, and crashes, even one that runs", n.text), "it is one of "+strings.Join(levels, ", "))
+		}
 	}
 	if !ok {
 		c.wrong(t, n, path)
 	}
+}
+
+func levels() []string {
+	return []string{"trace", "debug", "info", "warn", "error", "fatal", "panic", "disabled"}
 }
 
 // duration refuses numbers, which Zot takes for nanoseconds, and texts that it

@@ -29,6 +29,7 @@ type Document struct {
 	src   string // as it was parsed, for positions
 	root  item   // without a key
 	style style
+	keys  *tree // nil until it is needed
 }
 
 // node is a JSON value with the spaces within it.
@@ -53,7 +54,7 @@ type item struct {
 
 // Error is a mistake in a configuration file.
 type Error struct {
-	schema.Position
+	At     schema.Position
 	Text   string
 	Remedy string
 }
@@ -64,7 +65,7 @@ func (e *Error) Error() string {
 	if e.Remedy != "" {
 		s += "; " + e.Remedy
 	}
-	if p := e.Position.String(); p != "" {
+	if p := e.At.String(); p != "" {
 		s = p + ": " + s
 	}
 	return s
@@ -277,13 +278,8 @@ func (d *Document) Set(value []byte, path ...string) error {
 		}
 		next := it.value.entry(part)
 		if next == nil {
-			// The rest of the way is new, with the value at its end.
-			for j := len(path) - 1; j > i; j-- {
-				if path[j] == "-" {
-					n = &node{kind: '[', items: []*item{{value: n, at: -1}}}
-					continue
-				}
-				n = &node{kind: '{', items: []*item{newMember(path[j], n)}}
+			if n, err = d.way(path, i, n); err != nil {
+				return err
 			}
 			return d.add(it, path[:i], part, n, indent)
 		}
@@ -291,6 +287,26 @@ func (d *Document) Set(value []byte, path ...string) error {
 	}
 	d.merge(it, n, path, indent)
 	return nil
+}
+
+// way makes what is missing between an entry of a path that is new, and the
+// value at the path's end. The keys' table says what is a list.
+func (d *Document) way(path []string, first int, n *node) (*node, error) {
+	for i := len(path) - 1; i > first; i-- {
+		if d.keys == nil {
+			d.keys = newTree()
+		}
+		part := path[i]
+		switch t := d.keys.find(path[:i]); {
+		case part == "-", part == "0" && t != nil && (t.typ == Tables || t.typ == Texts):
+			n = &node{kind: '[', items: []*item{{value: n, at: -1}}}
+		case t != nil && (t.typ == Tables || t.typ == Texts):
+			return nil, &Error{d.Position(path[:first]...), fmt.Sprintf("%s is missing, and a list does not begin with entry %q", join(path[:i]), part), ""}
+		default:
+			n = &node{kind: '{', items: []*item{newMember(part, n)}}
+		}
+	}
+	return n, nil
 }
 
 // forget takes away where values stood that come from elsewhere.

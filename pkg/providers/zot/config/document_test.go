@@ -136,6 +136,9 @@ func TestAnEditTouchesNothingElse(t *testing.T) {
 		{"lists over lines stay so", "{\n \"a\": [\n  1,\n  2\n ]\n}", []edit{{"b", `[1,2]`}, {"a|-", "3"}},
 			"  2\n ]", "  2,\n  3\n ],\n \"b\": [\n  1,\n  2\n ]"},
 		{"add and take away", usual, []edit{{"log|level", `"info"`}, {"cluster", `{"members":["a","b"]}`}, {"cluster", ""}, {"log", `{}`}}, "", ""},
+		{"a list on the way that is missing", `{ "extensions": {} }`, []edit{{"extensions|sync|registries|0|content|-|prefix", `"a"`}, {"extensions|sync|registries|0|content|1", `{"prefix":"b"}`}}, `{}`,
+			`{"sync": {"registries": [{"content": [{"prefix": "a"}, {"prefix": "b"}]}]}}`},
+		{"a name that looks like an index", `{ "http": {} }`, []edit{{"http|accesscontrol|groups|0|users|0", `"a"`}}, `{}`, `{"accesscontrol": {"groups": {"0": {"users": ["a"]}}}}`},
 		{"null is nothing", `{ "http": null }`, []edit{{"http|port", `"1"`}}, `null`, `{"port": "1"}`},
 	}
 	for _, test := range tests {
@@ -184,6 +187,9 @@ func TestReading(t *testing.T) {
 	}
 	if err := d.Set([]byte("1"), "http", "accesscontrol", "repositories", "a.b/**", "policies", "7"); err == nil {
 		t.Error("beyond a list")
+	}
+	if err := d.Set([]byte("1"), "extensions", "sync", "registries", "1", "urls"); err == nil || !strings.Contains(err.Error(), `extensions.sync.registries is missing, and a list does not begin with entry "1"`) {
+		t.Errorf("within a list that is missing: %v", err)
 	}
 	for _, bad := range []string{"", "{", `{"a":1,"A":2}`, "1 2", "'x'", strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth)} {
 		if err := d.Set([]byte(bad), "x"); err == nil {

@@ -18,6 +18,8 @@ const (
 	Integer  Type = "a whole number"
 	Duration Type = `a duration such as "1h30m"`
 	Port     Type = "a port"
+	Level    Type = "a level of logging"
+	Driver   Type = "s3, gcs or azure"  // the last two are later than 2.1.6
 	Free     Type = "a table"           // of a driver; its keys are not all known
 	Table    Type = "a table of keys"   // no row has it
 	Tables   Type = "a list of tables"  // no row has it
@@ -158,7 +160,7 @@ func Keys() []Key {
 		{"http.accessControl.metrics.users", Texts, "", Live},
 		{"http.accessControl.metrics.anonymousPolicy", Texts, later, Live},
 
-		{"log.level", Text, "", Restart},
+		{"log.level", Level, "", Restart},
 		{"log.output", Text, "", Restart},
 		{"log.audit", Text, "", Restart},
 
@@ -251,7 +253,7 @@ func storageKeys() []Key {
 		{"redirectBlobURL", Boolean, later, Live},
 		{"remoteCache", Boolean, "", Restart},
 		{"storageDriver", Free, "", Restart},
-		{"storageDriver.name", Text, "", Restart},
+		{"storageDriver.name", Driver, "", Restart},
 		{"storageDriver.secretkey", Text, "", Restart},
 		{"cacheDriver", Free, "", Restart},
 		{"cacheDriver.name", Text, "", Restart},
@@ -316,6 +318,21 @@ func (t *tree) child(name string) *tree {
 		}
 	}
 	return nil
+}
+
+// find follows a path, whose lists have indices, and returns nil where no row
+// leads.
+func (t *tree) find(path []string) *tree {
+	for _, part := range path {
+		if t.typ == Tables { // the part is an index
+			t = &tree{typ: Table, below: t.below}
+			continue
+		}
+		if t = t.child(part); t == nil {
+			return nil
+		}
+	}
+	return t
 }
 
 func (t *tree) names() []string {

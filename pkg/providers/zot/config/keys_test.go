@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,10 +25,14 @@ func example(typ Type) (good, bad string) {
 		return `3`, `1.5`
 	case Duration:
 		return `"3h"`, `3600`
+	case Driver:
+		return `"s3"`, `"ftp"`
+	case Level:
+		return `"warn"`, `"loud"`
 	case Port:
 		return `5000`, `"http"`
 	case Free:
-		return `{"name":"x"}`, `"x"`
+		return `{"name":"s3"}`, `"x"`
 	}
 	return "", ""
 }
@@ -36,7 +42,10 @@ func place(path, value string) string {
 	parts := strings.Split(path, ".")
 	for _, part := range slices.Backward(parts) {
 		name, list := strings.CutSuffix(part, "[]")
-		if name == "*" {
+		switch {
+		case name == "*" && strings.Contains(path, ".openid."):
+			name = "oidc" // one of a few
+		case name == "*":
 			name = "/a"
 		}
 		if list {
@@ -115,6 +124,7 @@ func TestWhatZotMisreadsIsNoSetting(t *testing.T) {
 		{"http.compat", `["a",1]`, `http.compat.1: 1 stands here; it is a text`},
 		{"http.port", `65536`, `http.port: 65536 stands here; it is a port`},
 		{"http.port", `"0"`, `it is a port`},
+		{"log.level", `"verbose"`, `log.level: Zot knows no level "verbose", and crashes, even one that runs; it is one of trace, debug, info, warn, error, fatal, panic, disabled`},
 		{"storage.dedupe", `"true"`, `storage.dedupe: a text stands here; it is true or false`},
 		{"scheduler.numWorkers", `1.0`, `it is a whole number`},
 		{"scheduler.numWorkers", `"1"`, `it is a whole number`},
@@ -131,10 +141,12 @@ func TestWhatZotMisreadsIsNoSetting(t *testing.T) {
 		{`http.auth.openid.providers.Google.name`, `"x"`, `http.auth.openid.providers.Google: Zot turns`},
 		{`storage.subPaths."/a::b".dedupe`, `true`, `parts the name "/a::b"`},
 		{"http.auth.bearer.oidc", `[{"issuer":"x","audience":["y"]}]`, `http.auth.bearer.oidc.0.audience: Zot has no such key, and does not start with it; did you mean audiences?`},
+		{"storage.storageDriver.name", `"gcs"`, `storage.storageDriver.name: Zot 2.1.6 does not start with this`},
+		{"storage.storageDriver.name", `"ftp"`, `it is s3, gcs or azure`},
 		{"storage.cacheDriver.url", `"redis://u:geheim@host"`, `storage.cacheDriver.url: a password stands in this URL`},
 		{"storage.gcDelay", `"1h"`, `storage.gcDelay: this belongs to the kind gc`},
 		{"HTTP.AccessControl", `{}`, `HTTP.AccessControl: this belongs to the kind access`},
-		{"http.readTimeout", `"1m"`, `http.readTimeout: Zot 2.1.6 does not start with this key, which is of versions >2.1.6`},
+		{"http.readTimeout", `"1m"`, `http.readTimeout: Zot 2.1.6 does not start with this, which is of versions >2.1.6`},
 	}
 	for _, test := range tests {
 		version := "2.1.20"
@@ -164,7 +176,7 @@ func TestAHandWrittenFileIsJudgedAsZotReadsIt(t *testing.T) {
 	const wrong = `{
   "http": {"accessControl": {"groups": {"DevTeam": {"users": ["a"]}}}},
   "storage": {"gcDelay": 3600, "gc": "yes"},
-  "log": {"levle": "info"}
+  "log": {"levvel": "info"}
 }`
 	var got []string
 	for _, p := range mustParse(t, wrong).Problems("2.1.6") {
@@ -174,11 +186,61 @@ func TestAHandWrittenFileIsJudgedAsZotReadsIt(t *testing.T) {
 		`config.json:2:41: http.accessControl.groups.DevTeam: Zot turns `[:60],
 		`config.json:3:15: storage.gcDelay: Zot counts a number in nanos`[:60],
 		`config.json:3:32: storage.gc: a text stands here; it is true or`[:60],
-		`config.json:4:11: log.levle: Zot has no such key, and does not `[:60],
+		`config.json:4:11: log.levvel: Zot has no such key, and does not `[:60],
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// A file of another program has as many problems as it has keys.
+func TestProblemsHaveABound(t *testing.T) {
+	var b strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&b, ",\n\"%d\":{\"x\":1}", i)
+	}
+	d := mustParse(t, "{"+b.String()[1:]+"}")
+	start := time.Now()
+	if got := d.Problems("2.1.6"); len(got) != maxProblems {
+		t.Errorf("%d problems", len(got))
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func FuzzTwoConfigurations(f *testing.F) {
+	f.Add([]byte(usual), []byte(`{"http":{"auth":{"ldap":{"address":"a"}},"accessControl":null},"storage":{"retention":{"policies":[{"keepTags":[{"pulledWithin":"1h"}]}]}}}`))
+	f.Add([]byte(`{"storage":[],"extensions":{"sync":1},"http":{"port":{}}}`), []byte(`{"extensions":{"sync":{"registries":{}}},"http":[[]]}`))
+	f.Add([]byte(`{"storage":{"retention":{"policies":{"a":1},"x":{}},"subPaths":{"/A":[1],"b":{"retention":1}}}}`), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		before, err := Parse("a.json", a)
+		if err != nil {
+			return
+		}
+		after, err := Parse("b.json", b)
+		if err != nil {
+			return
+		}
+		before.Problems("2.1.6")
+		if got := Compare(before, before); len(got) > 0 {
+			t.Fatalf("a configuration differs from itself: %v", got)
+		}
+		there, back := Compare(before, after), Compare(after, before)
+		if len(there) == 0 != (len(back) == 0) {
+			t.Fatalf("there %v, back %v", there, back)
+		}
+		if err := before.Set(b); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("a.json", before.Bytes())
+		if err != nil {
+			t.Fatalf("%v\n%s", err, before.Bytes())
+		}
+		if !equal(again.root.value, after.root.value) || len(Compare(again, after)) > 0 {
+			t.Fatalf("set to\n%s\nit is\n%s", b, again.Bytes())
+		}
+	})
 }
 
 func TestWhatAChangeTakes(t *testing.T) {
@@ -234,7 +296,7 @@ func TestWhatAChangeTakes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
 			for _, c := range Compare(mustParse(t, test.before), mustParse(t, test.after)) {
-				got = append(got, map[Reload]string{Live: "live", Restart: "restart", Stopped: "stopped"}[c.Reload]+" "+join(c.Path))
+				got = append(got, spell(c.Reload)+" "+join(c.Path))
 				if (c.Reload != Live) == (c.Why == "") {
 					t.Errorf("%v: why %q", c.Path, c.Why)
 				}

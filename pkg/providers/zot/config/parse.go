@@ -168,10 +168,10 @@ func (p *parser) unexpected(want string) error {
 		return p.errorAt(p.at, "the file ends where "+want+" is expected", "is it complete?")
 	}
 	r, _ := utf8.DecodeRuneInString(p.src[p.at:])
-	switch {
-	case r == '/' || r == '#':
+	switch r {
+	case '/', '#':
 		return p.errorAt(p.at, want+" is expected here", "Zot's JSON has no comments: remove it")
-	case r == '\'':
+	case '\'':
 		return p.errorAt(p.at, want+" is expected here", `write double quotes`)
 	}
 	return p.errorAt(p.at, fmt.Sprintf("%s is expected here, not %q", want, r), "")
