@@ -334,22 +334,19 @@ func (p *Provider) verify(ctx context.Context, text []byte) error {
 	return err
 }
 
-// complaint is what Zot says is wrong, without what surrounds it in its log.
+// complaint is the first thing that Zot says is wrong.
 func complaint(out []byte) string {
-	said := ""
+	said := string(bytes.TrimSpace(out))
 	for line := range bytes.Lines(out) {
 		var record struct {
-			Level   string `json:"level"`
-			Error   string `json:"error"`
-			Message string `json:"message"`
+			Error string `json:"error"`
 		}
-		if json.Unmarshal(line, &record) == nil && (record.Error != "" || record.Level == "error") {
-			said = strings.TrimSpace(record.Message + ": " + record.Error)
+		if json.Unmarshal(line, &record) == nil && record.Error != "" {
+			said = record.Error
+			break
 		}
 	}
-	if said == "" {
-		said = string(bytes.TrimSpace(out))
-	}
+	said = strings.Join(strings.Fields(said), " ")
 	if len(said) > 500 {
 		said = said[:500] + "..."
 	}

@@ -348,13 +348,13 @@ func TestAConfigurationThatZotDoesNotTakeIsPutBack(t *testing.T) {
 		t.Log(err)
 	}
 	still("conditions")
-	// What only a start finds out: a certificate that is not there.
-	settings := object(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "http.tls.cert", JSON: `"/nonexistent/cert.pem"`}, {Path: "http.tls.key", JSON: `"/nonexistent/key.pem"`}}})
-	err = s.write(t, plan.Change{Action: plan.Update, Key: settings.Key, After: &settings, Fields: []plan.Field{{Path: "values.http.tls.cert"}, {Path: "values.http.tls.key"}}})["settings"]
+	// What only a start finds out.
+	settings := object(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "storage.rootDirectory", JSON: `"/dev/null/storage"`}}})
+	err = s.write(t, plan.Change{Action: plan.Update, Key: settings.Key, After: &settings, Fields: []plan.Field{{Path: "values.storage.rootDirectory"}}})["settings"]
 	if err == nil || !strings.Contains(err.Error(), "put back") {
 		t.Errorf("error %v does not say that the old configuration was put back", err)
 	}
-	still("a certificate that is not there")
+	still("a directory that cannot be")
 }
 
 func TestWhatSomebodyElseRunsIsReloadedAndNeverRestarted(t *testing.T) {

@@ -3,6 +3,7 @@ package zot
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 // flatten parts a configuration into its leaves that no kind owns, sorted as
 // they stand. A list is one leaf. Those that hold a secret come apart.
 func flatten(doc *config.Document) (values, secrets []schema.Value) {
+	spell := newSpeller()
 	var walk func(path []string)
 	walk = func(path []string) {
 		for _, key := range doc.Keys(path...) {
@@ -33,7 +35,7 @@ func flatten(doc *config.Document) (values, secrets []schema.Value) {
 			if err != nil {
 				continue
 			}
-			v := schema.Value{Path: dotted, JSON: canonical}
+			v := schema.Value{Path: join(spell.path(at)), JSON: canonical}
 			if holdsSecret(v) {
 				secrets = append(secrets, v)
 			} else {
@@ -105,4 +107,38 @@ func split(path string) []string {
 		}
 	}
 	return append(parts, b.String())
+}
+
+// speller knows how Zot's own keys are spelled: their case means nothing.
+type speller [][]string
+
+func newSpeller() speller {
+	var out speller
+	for _, k := range config.Keys() {
+		out = append(out, strings.Split(strings.ReplaceAll(k.Path, "[]", ""), "."))
+	}
+	return out
+}
+
+// path spells one as Zot does. What is no key of Zot's, and names below one,
+// stay as they are.
+func (s speller) path(path []string) []string {
+	best := 0
+	var as []string
+	for _, key := range s {
+		n := 0
+		for n < min(len(key), len(path)) && (key[n] == "*" || strings.EqualFold(key[n], path[n])) {
+			n++
+		}
+		if n > best {
+			best, as = n, key
+		}
+	}
+	out := slices.Clone(path)
+	for i := range best {
+		if as[i] != "*" {
+			out[i] = as[i]
+		}
+	}
+	return out
 }

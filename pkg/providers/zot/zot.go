@@ -169,6 +169,17 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			text("http.tls.key", *t.Key)
 		}
 	}
+	for i, r := range st.Resources {
+		if spec, ok := r.Spec.(*schema.Settings); ok {
+			spell := newSpeller()
+			c := schema.Settings{Values: slices.Clone(spec.Values)}
+			for j, v := range c.Values {
+				c.Values[j].Path = join(spell.path(split(v.Path)))
+			}
+			slices.SortFunc(c.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
+			st.Resources[i].Spec = &c
+		}
+	}
 	if !p.away() {
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
