@@ -220,3 +220,35 @@ func TestSettingsAreEqualWhateverTheirCase(t *testing.T) {
 		t.Errorf("%d changes, %v", n, err)
 	}
 }
+
+func TestTheFirstRuleTellsWhatItCloses(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"team/one", "team/inner/two", "other/three"} {
+		dir := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}},{}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, name := placed(t, `{"storage":{"rootDirectory":"`+root+`"},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	pull := schema.Pull
+	c := made(schema.KindAccess, "team", &schema.Access{Authenticated: &pull})
+	v, err := p.Prepare(t.Context(), []plan.Change{c})
+	if err != nil || !strings.Contains(strings.Join(v[0].Notes, "\n"), "team/inner/two, team/one") {
+		t.Errorf("%+v, %v", v, err)
+	}
+	st, err := p.Read(t.Context(), schema.Scope{Repositories: []string{"team"}})
+	if err != nil || len(st.Repositories) != 2 || st.Repositories[0] != (schema.RepositoryInfo{Name: "team/inner/two", Tags: 1}) {
+		t.Errorf("%v, %v", st.Repositories, err)
+	}
+	// What lies in no namespace stays as open as it was: nothing says otherwise.
+	if got := written(t, p, made(schema.KindNamespace, "team", &schema.Namespace{}), c); got["access/team"] != nil {
+		t.Fatal(got)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"**":{"anonymousPolicy":["read","create","update","delete"]}`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}

@@ -5,6 +5,7 @@ package zot_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -167,4 +168,26 @@ func (s *server) tail() string {
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-3):], []byte("\n")))
+}
+
+// collected counts the collections of each repository that a log tells of.
+func collected(t testing.TB, log io.Reader) map[string]int {
+	t.Helper()
+	b, err := io.ReadAll(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for line := range bytes.Lines(b) {
+		var record struct {
+			Module     string `json:"module"`
+			Repository string `json:"repository"`
+			Repo       string `json:"repo"`
+			Message    string `json:"message"`
+		}
+		if json.Unmarshal(line, &record) == nil && record.Message == "gc successfully completed" {
+			out[record.Repository+record.Repo]++
+		}
+	}
+	return out
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
@@ -50,7 +51,49 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	for i, c := range changes {
 		verdicts[i] = p.prepare(c, now, running, st)
 	}
+	p.closing(s, changes, verdicts)
 	return verdicts, nil
+}
+
+// closing lists, of a registry without any rule, the repositories that the
+// first ones close.
+func (p *Provider) closing(s *site, changes []plan.Change, verdicts []providers.Verdict) {
+	if s.doc == nil || s.conf.HTTP.AccessControl != nil {
+		return
+	}
+	var names []string
+	for _, c := range changes {
+		if c.Key.Kind == schema.KindAccess && c.Action != plan.Delete {
+			names = append(names, c.Key.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	list, ok := stored(s.conf, names)
+	for i, c := range changes {
+		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
+			continue
+		}
+		if !ok {
+			verdicts[i].Notes = append(verdicts[i].Notes, "closes repositories that cannot be listed here")
+			continue
+		}
+		var closed []string
+		for _, r := range list {
+			if access.In(c.Key.Name, r.Name) {
+				closed = append(closed, r.Name)
+			}
+		}
+		if len(closed) > 0 {
+			const few = 10
+			more := ""
+			if len(closed) > few {
+				more = fmt.Sprintf(" and %d more", len(closed)-few)
+			}
+			verdicts[i].Notes = append(verdicts[i].Notes, "closes to all that it does not name: "+strings.Join(closed[:min(few, len(closed))], ", ")+more)
+		}
+	}
 }
 
 // runs is what the process has taken over.
