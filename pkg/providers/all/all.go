@@ -29,7 +29,7 @@ type Deps struct {
 	Permit func(registry string) error
 	// Process is the registry's, where ocisync runs one of its own; nil else.
 	Process providers.Process
-	Logger *slog.Logger // may be nil
+	Logger  *slog.Logger // may be nil
 }
 
 // Open returns the provider for a registry. ErrUnsupported: this version has

@@ -184,22 +184,13 @@ func wanted(spec *schema.Access, immutable bool, robots map[string]actions) gran
 	return g
 }
 
-// access says grants as a rule does, without those of robots; ok is false for
-// what no rule says.
-func (g grants) access() (spec *schema.Access, immutable, ok bool) {
-	for _, immutable := range []bool{false, true} {
-		if spec, ok := g.accessAs(immutable); ok {
-			return spec, immutable, true
-		}
-	}
-	return nil, false, false
-}
-
-func (g grants) accessAs(immutable bool) (*schema.Access, bool) {
+// accessAs says grants as a rule does, without those of robots, where tags are
+// immutable or not; ok is false for what no rule says.
+func (g grants) accessAs(immutable bool) (spec *schema.Access, ok bool) {
 	if g.odd {
 		return nil, false
 	}
-	spec := &schema.Access{Users: schema.Grants{}, Groups: schema.Grants{}, Conditions: expressions(g.conditions)}
+	spec = &schema.Access{Users: schema.Grants{}, Groups: schema.Grants{}, Conditions: expressions(g.conditions)}
 	good := true
 	rights := func(a actions) schema.Rights {
 		r, ok := a.rights(immutable)

@@ -62,8 +62,7 @@ func (p *Provider) answers(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	c.Close()
-	return true
+	return c.Close() == nil
 }
 
 // inForce is the configuration that the running process took over, where that
@@ -185,8 +184,7 @@ func (p *Provider) openLog(ctx context.Context, s *site, from int64) (io.ReadClo
 			_, err = f.Seek(from, io.SeekStart)
 		}
 		if err != nil {
-			f.Close()
-			return nil, err
+			return nil, errors.Join(err, f.Close())
 		}
 		return f, nil
 	}
@@ -313,7 +311,7 @@ func readOr(name string) []byte {
 
 // verify asks the registry's program, where the mode names it, whether it would
 // start with a configuration: a reload tells no more than that it did not.
-func (p *Provider) verify(ctx context.Context, text []byte) error {
+func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess || p.registry.Run.Binary == "" || text == nil {
 		return nil
 	}
@@ -321,10 +319,10 @@ func (p *Provider) verify(ctx context.Context, text []byte) error {
 	if err := renameio.WriteFile(name, text, 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(name)
+	defer func() { err = errors.Join(err, os.Remove(name)) }()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, "verify", name) //nolint:gosec // the program that serves the registry
+	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, "verify", name)
 	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -532,7 +532,7 @@ func (w *writer) credentials() ([]byte, error) {
 	if string(encoded(w.creds)) == string(encoded(w.s.credentials)) {
 		return nil, nil
 	}
-	b, err := json.MarshalIndent(w.creds, "", "  ")
+	b, err := json.MarshalIndent(w.creds, "", "  ") //nolint:gosec // Zot reads them there
 	return append(b, '\n'), err
 }
 

@@ -62,9 +62,9 @@ func (v view) objects() *objects {
 	return o
 }
 
-func (o *objects) put(k schema.Kind, name string, spec schema.Spec, unread ...string) {
+func (o *objects) put(k schema.Kind, name string, spec schema.Spec) {
 	key := schema.Key{Kind: k, Name: name}
-	o.all[key] = schema.Resource{Key: key, Spec: spec, Unread: unread}
+	o.all[key] = schema.Resource{Key: key, Spec: spec}
 }
 
 // keptAs is the object as ocisync wrote it last.

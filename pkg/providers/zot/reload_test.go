@@ -26,7 +26,7 @@ import (
 type bareZot struct {
 	dir, address, config, log string
 	cmd                       *exec.Cmd
-	gone                      chan error
+	gone                      chan struct{}
 }
 
 func newBare(t *testing.T) *bareZot {
@@ -38,17 +38,16 @@ func newBare(t *testing.T) *bareZot {
 	defer l.Close()
 	z := &bareZot{dir: t.TempDir(), address: l.Addr().String()}
 	z.config, z.log = filepath.Join(z.dir, "config.json"), filepath.Join(z.dir, "zot.log")
+	var accounts []byte
 	for name, hash := range map[string]string{"admin": "pw", "dev": "pw"} {
 		h, err := (&Provider{cost: 4}).hash(hash)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.OpenFile(filepath.Join(z.dir, "htpasswd"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(f, "%s:%s\n", name, h)
-		f.Close()
+		accounts = fmt.Appendf(accounts, "%s:%s\n", name, h)
+	}
+	if err := os.WriteFile(filepath.Join(z.dir, "htpasswd"), accounts, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { z.stop() })
 	return z
@@ -71,13 +70,16 @@ func (z *bareZot) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.cmd = exec.Command(bin, "serve", z.config) //nolint:noctx // ended by stop
+	z.cmd = exec.Command(bin, "serve", z.config)
 	z.cmd.Stdout, z.cmd.Stderr = log, log
 	if err := z.cmd.Start(); err != nil {
 		t.Fatalf("%v; make servers builds it", err)
 	}
-	z.gone = make(chan error, 1)
-	go func(c *exec.Cmd, gone chan error) { gone <- c.Wait() }(z.cmd, z.gone)
+	z.gone = make(chan struct{})
+	go func(c *exec.Cmd, gone chan struct{}) {
+		_ = c.Wait() // it ends by a signal, or of what a row writes
+		close(gone)
+	}(z.cmd, z.gone)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", z.address); err == nil {
 			c.Close()
@@ -206,10 +208,16 @@ func TestEachRowOfTheReloadTableOnARealZot(t *testing.T) {
 		sync    = `"extensions":{"sync":{"enable":true,"registries":[{"urls":["http://127.0.0.1:1"],"onDemand":true%s}]}}`
 	)
 	param := func(path string) func(*testing.T, *bareZot) string {
-		return func(t *testing.T, z *bareZot) string { return z.param(t, path) }
+		return func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.param(t, path)
+		}
 	}
 	answer := func(user, path string) func(*testing.T, *bareZot) string {
-		return func(t *testing.T, z *bareZot) string { return z.answer(t, user, path) }
+		return func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.answer(t, user, path)
+		}
 	}
 	for _, row := range []struct {
 		name          string
@@ -225,10 +233,12 @@ func TestEachRowOfTheReloadTableOnARealZot(t *testing.T) {
 		{"http.accessControl.adminPolicy", document(storage, controlled(`{"repositories":{"**":{"defaultPolicy":[]}},"adminPolicy":{"users":["x"],"actions":["read"]}}`)),
 			document(storage, controlled(`{"repositories":{"**":{"defaultPolicy":[]}},"adminPolicy":{"users":["dev"],"actions":["read"]}}`)), live, answer("dev", "/v2/a/b/tags/list")},
 		{"http.auth appears", document(storage, plainHTTP), document(storage, authHTTP), stopped, func(t *testing.T, z *bareZot) string {
+			t.Helper()
 			return z.answer(t, "", "/v2/_catalog") + " " + z.answer(t, "dev", "/v2/_catalog")
 		}},
 		{"http.auth goes", document(storage, controlled(shut)), document(storage, plainHTTP), stopped, answer("", "/v2/a/b/tags/list")},
 		{"http.auth.ldap goes", document(storage, ldap), document(storage, authHTTP), stopped, func(t *testing.T, z *bareZot) string {
+			t.Helper()
 			return z.answer(t, "", "/v2/") + " " + z.param(t, "http.auth.ldap")
 		}},
 		{"http.realm", document(storage, strings.Replace(authHTTP, `"auth"`, `"realm":"one","auth"`, 1)), document(storage, strings.Replace(authHTTP, `"auth"`, `"realm":"two","auth"`, 1)), restart, answer("", "/v2/")},

@@ -102,7 +102,7 @@ func layoutTags(dir string) (n int, is bool, err error) {
 		} `json:"manifests"`
 	}
 	if err := json.NewDecoder(io.LimitReader(f, maxAnswer)).Decode(&index); err != nil {
-		return 0, false, nil //nolint:nilerr // being written, or of somebody else
+		return 0, false, nil // being written, or of somebody else
 	}
 	for _, m := range index.Manifests {
 		if m.Annotations[refName] != "" {
@@ -125,10 +125,8 @@ func (p *Provider) asked(ctx context.Context, names []string) ([]schema.Reposito
 	}
 	var list []schema.RepositoryInfo
 	for next := "/v2/_catalog?n=1000"; next != ""; {
-		var page struct {
-			Repositories []string `json:"repositories"`
-		}
-		if next, err = p.get(ctx, client, next, user, password, &page); err != nil {
+		var page answer
+		if page, next, err = p.get(ctx, client, next, user, password); err != nil {
 			return nil, err
 		}
 		if len(page.Repositories) == 0 {
@@ -138,10 +136,8 @@ func (p *Provider) asked(ctx context.Context, names []string) ([]schema.Reposito
 			if !selected(names, name) {
 				continue
 			}
-			var tags struct {
-				Tags []string `json:"tags"`
-			}
-			if _, err := p.get(ctx, client, "/v2/"+name+"/tags/list", user, password, &tags); err != nil && !errors.Is(err, providers.ErrNotFound) {
+			tags, _, err := p.get(ctx, client, "/v2/"+name+"/tags/list", user, password)
+			if err != nil && !errors.Is(err, providers.ErrNotFound) {
 				return nil, err
 			}
 			list = append(list, schema.RepositoryInfo{Name: name, Tags: len(tags.Tags)})
@@ -173,10 +169,16 @@ func (p *Provider) login(ctx context.Context) (user, password string, err error)
 	return user, password, nil
 }
 
-// get asks for a page and returns where the next one is.
-func (p *Provider) get(ctx context.Context, client *http.Client, path, user, password string, into any) (next string, err error) {
-	fail := func(err error, remedy string) (string, error) {
-		return "", p.fail(schema.Key{}, "asking GET "+path, err, remedy)
+// answer is a page of the catalogue or of a repository's tags.
+type answer struct {
+	Repositories []string `json:"repositories"`
+	Tags         []string `json:"tags"`
+}
+
+// get asks for a page and tells where the next one is.
+func (p *Provider) get(ctx context.Context, client *http.Client, path, user, password string) (page answer, next string, err error) {
+	fail := func(err error, remedy string) (answer, string, error) {
+		return answer{}, "", p.fail(schema.Key{}, "asking GET "+path, err, remedy)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.Scheme+"://"+p.url.Host+path, nil)
 	if err != nil {
@@ -201,7 +203,7 @@ func (p *Provider) get(ctx context.Context, client *http.Client, path, user, pas
 	default:
 		return fail(fmt.Errorf("%w: it answers %d", providers.ErrUnreachable, resp.StatusCode), "look at its log")
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&page); err != nil {
 		return fail(fmt.Errorf("%w: %w", providers.ErrNotRegistry, err), "correct registry.url")
 	}
 	if link, _, ok := strings.Cut(resp.Header.Get("Link"), ">"); ok {
@@ -209,5 +211,5 @@ func (p *Provider) get(ctx context.Context, client *http.Client, path, user, pas
 			next = u.RequestURI()
 		}
 	}
-	return next, nil
+	return page, next, nil
 }

@@ -67,7 +67,7 @@ func newServer(t testing.TB, address string, args func() []string) *server {
 	t.Helper()
 	s := &server{binary: binary(t), address: address, args: args, logName: filepath.Join(t.TempDir(), "zot.log")}
 	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil { //nolint:usetesting // the test's own is done
+		if err := s.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -106,7 +106,7 @@ func (s *server) Start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(s.binary, s.args()...) //nolint:noctx // it outlives the call
+	cmd := exec.Command(s.binary, s.args()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
