@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -73,8 +74,8 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 	if !st.running || s.doc == nil || last.Config == "" || files.Equal(s.text, []byte(last.Config)) {
 		return nil
 	}
-	if st.id != last.Process {
-		return nil // it started since, and read the file then, or soon enough
+	if st.id != last.Process && !s.changed.After(st.started) {
+		return nil // it started since, and read the file then
 	}
 	doc, conf, err := read(p.paths.config, []byte(last.Config))
 	if err != nil {
@@ -287,7 +288,7 @@ func (p *Provider) write(s *site, t texts) error {
 		}
 		if was == nil {
 			if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-				return files.Create(name, now)
+				return errors.Join(files.Create(name, now), p.own(name))
 			}
 		}
 		return files.Write(name, was, now)
@@ -299,6 +300,19 @@ func (p *Provider) write(s *site, t texts) error {
 		return err
 	}
 	return put(p.paths.config, s.text, t.config)
+}
+
+// own gives a new file to the owner of the configuration, whom Zot runs as.
+func (p *Provider) own(name string) error {
+	info, err := os.Stat(p.paths.config)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) == os.Geteuid() {
+		return nil
+	}
+	return os.Chown(name, int(st.Uid), int(st.Gid))
 }
 
 func readOr(name string) []byte {

@@ -21,6 +21,7 @@ type view struct {
 	credentials map[string]credential
 	own         own
 	now         time.Time
+	htpasswd    string // where the accounts are; "" where nobody says
 }
 
 // objects are what a view shows.

@@ -252,3 +252,11 @@ func TestTheFirstRuleTellsWhatItCloses(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+func TestAnAccountNeedsAFileOfAccounts(t *testing.T) {
+	p, _ := placed(t, handWritten, "")
+	c := made(schema.KindUser, "u", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}})
+	if err := written(t, p, c)["user/u"]; err == nil || !strings.Contains(err.Error(), "registry.files.htpasswd") {
+		t.Errorf("error %v", err)
+	}
+}

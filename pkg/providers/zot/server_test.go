@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -180,13 +181,14 @@ func collected(t testing.TB, log io.Reader) map[string]int {
 	out := map[string]int{}
 	for line := range bytes.Lines(b) {
 		var record struct {
-			Module     string `json:"module"`
-			Repository string `json:"repository"`
-			Repo       string `json:"repo"`
-			Message    string `json:"message"`
+			Message string `json:"message"`
 		}
-		if json.Unmarshal(line, &record) == nil && record.Message == "gc successfully completed" {
-			out[record.Repository+record.Repo]++
+		if json.Unmarshal(line, &record) != nil {
+			continue
+		}
+		if path, ok := strings.CutPrefix(record.Message, "gc successfully completed for "); ok {
+			_, repository, _ := strings.Cut(path, "/data/storage/")
+			out[repository]++
 		}
 	}
 	return out

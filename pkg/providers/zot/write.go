@@ -26,6 +26,8 @@ import (
 // byHand is what the operator does where ocisync cannot restart the registry.
 const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
 
+const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
+
 // Prepare implements [providers.Provider].
 func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
 	if err := ctx.Err(); err != nil {
@@ -145,7 +147,14 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		if p2 := shadow(now.strangers, c.Key.Name, now.namespaces); p2 != "" {
 			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", p2, p.paths.config, pattern(c.Key.Name))
 		}
+	case *schema.Robot:
+		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
+			return noAccounts
+		}
 	case *schema.User:
+		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
+			return noAccounts
+		}
 		names, whole := now.conf.admins()
 		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 {
 			return fmt.Sprintf("http.accessControl.adminPolicy of %s gives its users (%s) less than everything, or under conditions; give it the actions read, create, update and delete and no conditions first", p.paths.config, strings.Join(names, ", "))

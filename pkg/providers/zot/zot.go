@@ -241,9 +241,8 @@ type site struct {
 	text     []byte // of the configuration, without padding
 	inode    uint64
 	changed  time.Time // when the configuration was, by anybody and in any way
-	htpasswd string    // where it is
-	accounts []byte
-	creds    string // where sync's credentials are
+	accounts []byte    // of htpasswd
+	creds    string    // where sync's credentials are
 }
 
 // load reads the files. Where there is no configuration the registry is a new
