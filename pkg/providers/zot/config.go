@@ -134,6 +134,18 @@ func (c configuration) gcOn() bool {
 	return err == nil && on
 }
 
+// interval is the time between collections, delay how old content must be:
+// both are an hour unless the configuration says otherwise.
+func (c configuration) interval() span { return orHour(c.Storage.GCInterval) }
+func (c configuration) delay() span    { return orHour(c.Storage.GCDelay) }
+
+func orHour(s *span) span {
+	if s == nil {
+		return span(time.Hour)
+	}
+	return *s
+}
+
 // span is a Go duration: a text such as "1h", or, as Zot takes it, a number of
 // nanoseconds.
 type span time.Duration

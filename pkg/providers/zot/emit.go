@@ -212,12 +212,12 @@ func (w *writer) emitSchedules(set func(rawJSON, ...string), remove func(...stri
 			if on != w.now.conf.gcOn() {
 				set(encoded(on), "storage", "gc")
 			}
-			if have := w.now.conf.Storage.GCInterval; on && (have == nil || *have != interval) {
+			if have := w.now.conf.interval(); on && have != interval {
 				set(encoded(interval), "storage", "gcInterval")
 			}
 		}
 		if d := gc.Delay; d != nil {
-			if have := w.now.conf.Storage.GCDelay; have == nil || *have != goDuration(*d) {
+			if w.now.conf.delay() != goDuration(*d) {
 				set(encoded(goDuration(*d)), "storage", "gcDelay")
 			}
 		}
@@ -462,7 +462,11 @@ func (w *writer) emitSync(set func(rawJSON, ...string)) {
 	}
 	gone := map[int]bool{}
 	for _, r := range ours(was) {
-		gone[have.has(r)] = true
+		i := have.has(r)
+		if i < 0 { // changed by somebody, or by a write that was cut
+			i = have.like(r)
+		}
+		gone[i] = true
 	}
 	var next []rawJSON
 	for _, r := range ours(w.all) {

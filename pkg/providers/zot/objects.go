@@ -115,8 +115,18 @@ func (o *objects) readSync() {
 		case *schema.Replication:
 			c := *spec
 			want := pulls(spec, o.remote(spec.From))
-			if want != nil && o.conf.Extensions.Sync.has(want) < 0 { // somebody took it out
-				c.Enabled = new(false)
+			if s := o.conf.Extensions.Sync; want != nil && s.has(want) < 0 {
+				i := s.like(want)
+				if i < 0 {
+					continue // somebody took it out
+				}
+				c.Trigger = s.trigger(i)
+				if tags := s.tags(i); tags != want.tags() {
+					c.Match = &schema.Match{Tags: &tags}
+					if m := spec.Match; m != nil {
+						c.Match.Repositories = m.Repositories
+					}
+				}
 			}
 			o.all[k] = schema.Resource{Key: k, Spec: &c}
 		case *schema.Namespace:
@@ -443,14 +453,9 @@ func (o *objects) readPeople() {
 
 // readSchedules reads collection, audit and scanning.
 func (o *objects) readSchedules() {
-	s := o.conf.Storage
-	gc := &schema.GC{Schedule: new("none"), Delay: new(schema.Duration(3600))}
-	known := true
+	gc := &schema.GC{Schedule: new("none")}
 	if o.conf.gcOn() {
-		interval := span(time.Hour)
-		if s.GCInterval != nil {
-			interval = *s.GCInterval
-		}
+		interval := o.conf.interval()
 		gc.Schedule = new("@every " + interval.String())
 		if kept, ok := keptAs[*schema.GC](o, schema.KindGC, ""); ok && kept.Schedule != nil {
 			if e, ok := every(*kept.Schedule); ok && e == interval {
@@ -458,10 +463,8 @@ func (o *objects) readSchedules() {
 			}
 		}
 	}
-	if s.GCDelay != nil {
-		d, ok := s.GCDelay.duration()
-		known, gc.Delay = ok, &d
-	}
+	d, known := o.conf.delay().duration()
+	gc.Delay = &d
 	if !known {
 		o.except = append(o.except, schema.Key{Kind: schema.KindGC})
 	} else {

@@ -260,3 +260,29 @@ func TestAnAccountNeedsAFileOfAccounts(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestAReplacedNamespaceBeginsAnew(t *testing.T) {
+	p, _ := placed(t, handWritten, "")
+	pull := schema.Pull
+	key := schema.Key{Kind: schema.KindNamespace, Name: "team"}
+	got := written(t, p, made(schema.KindRemote, "up", &schema.Remote{URL: new("https://up.example.com")}), made(schema.KindNamespace, "team", &schema.Namespace{}), made(schema.KindAccess, "team", &schema.Access{Anonymous: &pull}), made(schema.KindRetention, "team", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}))
+	for k, err := range got {
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	none := schema.Rights(0)
+	next := schema.Resource{Key: key, Spec: &schema.Namespace{ProxyOf: new("up")}}
+	got = written(t, p, plan.Change{Action: plan.Replace, Key: key, After: &next}, made(schema.KindAccess, "team", &schema.Access{Anonymous: &none}))
+	if got["namespace/team"] != nil || got["access/team"] != nil {
+		t.Fatal(got)
+	}
+	st := readEverything(t, p)
+	if _, ok := st.Get(schema.Key{Kind: schema.KindRetention, Name: "team"}); ok {
+		t.Error("retention of the replaced namespace is still there")
+	}
+	r, _ := st.Get(schema.Key{Kind: schema.KindAccess, Name: "team"})
+	if spec, ok := r.Spec.(*schema.Access); !ok || *spec.Anonymous != none {
+		t.Errorf("the rule is %+v", r.Spec)
+	}
+}

@@ -56,9 +56,13 @@ func (k *keepTags) merge(o keepTags) {
 // would judge by the first alone, it judges by that and all that may match.
 func policiesOf(namespace string, spec *schema.Retention) []retentionPolicy {
 	var out []retentionPolicy
+	untagged := spec.Untagged
+	if untagged != nil && *untagged { // which Zot does unless told otherwise
+		untagged = nil
+	}
 	add := func(repositories string, rules []schema.KeepRule) {
 		out = append(out, retentionPolicy{
-			Repositories: []string{namespace + "/" + repositories}, DeleteUntagged: spec.Untagged, KeepTags: keepTagsOf(rules),
+			Repositories: []string{namespace + "/" + repositories}, DeleteUntagged: untagged, KeepTags: keepTagsOf(rules),
 		})
 	}
 	for i, r := range spec.Keep {

@@ -121,3 +121,42 @@ func (s *syncConfig) has(want *syncRegistry) int {
 		return ok && bytes.Equal(encoded(r), text)
 	})
 }
+
+// like finds an entry from the same place to the same place, that differs in
+// how often, or in tags.
+func (s *syncConfig) like(want *syncRegistry) int {
+	if s == nil || want == nil {
+		return -1
+	}
+	return slices.IndexFunc(s.Registries, func(raw json.RawMessage) bool {
+		r, ok := strict[syncRegistry](raw)
+		return ok && slices.Equal(r.URLs, want.URLs) && r.OnDemand == want.OnDemand && len(r.Content) == 1 && len(want.Content) == 1 &&
+			r.Content[0].Prefix == want.Content[0].Prefix && r.Content[0].Destination == want.Content[0].Destination
+	})
+}
+
+// trigger is how often an entry copies.
+func (s *syncConfig) trigger(i int) *schema.Trigger {
+	r, _ := strict[syncRegistry](s.Registries[i])
+	if r.PollInterval == nil {
+		return &schema.Trigger{On: "manual"}
+	}
+	return &schema.Trigger{Schedule: "@every " + r.PollInterval.String()}
+}
+
+// tags are the tags an entry copies, as a glob where one says it and else as
+// the regular expression; "" for all.
+func (s *syncConfig) tags(i int) string {
+	r, _ := strict[syncRegistry](s.Registries[i])
+	return r.tags()
+}
+
+func (r syncRegistry) tags() string {
+	if len(r.Content) != 1 || r.Content[0].Tags == nil {
+		return ""
+	}
+	if glob, ok := globOf(r.Content[0].Tags.Regex); ok {
+		return glob
+	}
+	return r.Content[0].Tags.Regex
+}

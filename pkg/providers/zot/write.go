@@ -691,6 +691,13 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 			return w.p.fail(c.Key, "writing", fmt.Errorf("%s: %w", ns, providers.ErrNotFound), "create the namespace first")
 		}
 	}
+	if c.Action == plan.Replace { // what hangs on it goes, and is made anew
+		w.remove(c.Key)
+		maps.DeleteFunc(w.shown, func(k schema.Key, _ schema.Resource) bool {
+			ns, ok := k.Namespace()
+			return ok && ns == c.Key
+		})
+	}
 	return w.put(ctx, c, secret)
 }
 
