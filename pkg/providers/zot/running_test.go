@@ -455,3 +455,30 @@ func TestARegistryThatStartsAndDiesIsSaid(t *testing.T) {
 		t.Errorf("the configuration is not as it was (%v)", err)
 	}
 }
+
+func TestTheAddressIsNotChangedUnderARunningZot(t *testing.T) {
+	s := newStand(t)
+	starts := s.server.starts
+	r := s.registry
+	r.URL = "http://" + freeAddress(t)
+	p, err := zot.New(r, s.server, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := providertest.DirectCycle(t.Context(), p, state(t, object(schema.KindNamespace, "a", &schema.Namespace{}))); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "ocisync down") {
+		t.Errorf("error %v", err)
+	}
+	if s.server.starts != starts || s.status(t, http.MethodGet, "", "", "/v2/") != http.StatusUnauthorized {
+		t.Error("the registry does not run on as it did")
+	}
+	if err := s.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := providertest.DirectCycle(t.Context(), p, state(t, object(schema.KindNamespace, "a", &schema.Namespace{}))); err != nil {
+		t.Fatal(err)
+	}
+	s.server.address = r.URL[len("http://"):]
+	if err := s.server.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

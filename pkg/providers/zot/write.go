@@ -26,6 +26,10 @@ import (
 // byHand is what the operator does where ocisync cannot restart the registry.
 const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
 
+// moved is what the operator does where the address of a registry that
+// ocisync runs changes: whoever watches over the process knows it too.
+const moved = "the address of a Zot that runs is not changed under it: run `ocisync down`, `ocisync apply` again, and `ocisync up`"
+
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
 // Prepare implements [providers.Provider].
@@ -124,7 +128,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = p.conflicting(c, now)
 	}
 	if v.Effect == plan.ByHand {
-		v.Notes = append(v.Notes, byHand)
+		v.Notes = append(v.Notes, p.operator(c))
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
 	return v
@@ -244,10 +248,25 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	if st.running {
 		how = needs(c, now, running)
 	}
-	if how == plan.Restart && p.process == nil {
+	if how == plan.Restart && (p.process == nil || moves(c)) {
 		return plan.ByHand
 	}
 	return how
+}
+
+// operator says what somebody has to do for a change.
+func (p *Provider) operator(c plan.Change) string {
+	if p.process != nil {
+		return moved
+	}
+	return byHand
+}
+
+// moves reports whether a change gives Zot another address.
+func moves(c plan.Change) bool {
+	return c.Key.Kind == schema.KindSettings && slices.ContainsFunc(c.Fields, func(f plan.Field) bool {
+		return f.Path == "values.http.address" || f.Path == "values.http.port"
+	})
 }
 
 // needs says what a change takes in a Zot that runs.
@@ -674,7 +693,7 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
 	case v.Effect == plan.ByHand:
-		return fail(providers.ErrPending, byHand)
+		return fail(providers.ErrPending, w.p.operator(c))
 	}
 	if err := w.check(c); err != nil {
 		return err
