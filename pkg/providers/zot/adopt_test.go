@@ -209,3 +209,13 @@ func TestWhatIsNotManagedStaysByteForByte(t *testing.T) {
 		t.Errorf("our policy stands behind one of nobody's:\n%s", after)
 	}
 }
+
+func TestListsAsOneTextAreReadAsZotReadsThem(t *testing.T) {
+	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"a/**":{"policies":[{"users":"x,y","actions":"read"}]}}}}}`, "")
+	st := readEverything(t, p)
+	r, _ := st.Get(schema.Key{Kind: schema.KindAccess, Name: "a"})
+	spec, ok := r.Spec.(*schema.Access)
+	if want := schema.NewGrants(schema.Grant{Name: "x", Rights: schema.Pull}, schema.Grant{Name: "y", Rights: schema.Pull}); !ok || !cmp.Equal(spec.Users, want) {
+		t.Errorf("%+v", r.Spec)
+	}
+}

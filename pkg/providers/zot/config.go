@@ -71,20 +71,39 @@ type accessControl struct {
 }
 
 type groupMembers struct {
-	Users []string `json:"users"`
+	Users words `json:"users"`
+}
+
+// words is a list of texts, or, as Zot takes it, one text with commas.
+type words []string
+
+// UnmarshalJSON reads either.
+func (w *words) UnmarshalJSON(b []byte) error {
+	if len(b) == 0 || b[0] != '"' {
+		return json.Unmarshal(b, (*[]string)(w))
+	}
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*w = words{}
+	if text != "" {
+		*w = strings.Split(text, ",")
+	}
+	return nil
 }
 
 // policyGroup is what one pattern of repositories gives.
 type policyGroup struct {
 	Policies        []policy `json:"policies"`
-	DefaultPolicy   []string `json:"defaultPolicy"`
-	AnonymousPolicy []string `json:"anonymousPolicy"`
+	DefaultPolicy   words    `json:"defaultPolicy"`
+	AnonymousPolicy words    `json:"anonymousPolicy"`
 }
 
 type policy struct {
-	Users      []string    `json:"users,omitempty"`
-	Groups     []string    `json:"groups,omitempty"`
-	Actions    []string    `json:"actions"`
+	Users      words       `json:"users,omitempty"`
+	Groups     words       `json:"groups,omitempty"`
+	Actions    words       `json:"actions"`
 	Conditions []condition `json:"conditions,omitempty"`
 }
 

@@ -30,6 +30,7 @@ import (
 // status is what is known of the process.
 type status struct {
 	running bool
+	blind   bool   // nothing tells what it takes over
 	id      string // another with each start; "" where nobody tells
 	started time.Time
 }
@@ -44,7 +45,7 @@ func (p *Provider) status(ctx context.Context, s *site) (status, error) {
 		if err != nil {
 			return status{}, p.fail(schema.Key{}, "asking whether it runs", err, "")
 		}
-		return status{st.Running, st.ID, st.Started}, nil
+		return status{st.Running, !p.told(s), st.ID, st.Started}, nil
 	}
 	if p.paths.data != "" && s.doc == nil {
 		return status{}, nil
@@ -203,11 +204,25 @@ func (p *Provider) openLog(ctx context.Context, s *site, from int64) (io.ReadClo
 	return r, nil
 }
 
-// logEnd is where the log ends now; ok is false where there is none.
-func (p *Provider) logEnd(ctx context.Context, s *site) (end int64, ok bool) {
+// told reports whether Zot writes down what it takes over, which it does at
+// level info, and where that can be read.
+func (p *Provider) told(s *site) bool {
 	switch strings.ToLower(s.conf.Log.Level) {
 	case "warn", "error", "fatal", "panic":
-		return 0, false // what it takes over is told at level info
+		return false
+	}
+	name := p.logFile(s)
+	if name == "" {
+		return p.process != nil
+	}
+	f, err := os.Open(name)
+	return err == nil && f.Close() == nil
+}
+
+// logEnd is where the log ends now; ok is false where there is none.
+func (p *Provider) logEnd(ctx context.Context, s *site) (end int64, ok bool) {
+	if !p.told(s) {
+		return 0, false
 	}
 	r, err := p.openLog(ctx, s, 0)
 	if err != nil || r == nil {

@@ -257,3 +257,18 @@ func TestTheFileIsReadByItsOwnerAlone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAZotThatTellsNothingIsRestarted(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := files.Write(a.config, []byte(a.text()), []byte(strings.Replace(a.text(), `"info"`, `"error"`, 1))); err != nil {
+		t.Fatal(err)
+	}
+	c := makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})
+	v, err := p.Prepare(t.Context(), []plan.Change{c})
+	if err != nil || v[0].Effect != plan.Restart {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := wrote(t, p, c); err != nil || a.began != 2 {
+		t.Errorf("%d starts, %v", a.began, err)
+	}
+}

@@ -248,6 +248,9 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	if st.running {
 		how = needs(c, now, running)
 	}
+	if how == plan.Reload && st.blind && p.process != nil {
+		how = plan.Restart // which tells
+	}
 	if how == plan.Restart && (p.process == nil || moves(c)) {
 		return plan.ByHand
 	}
