@@ -290,7 +290,7 @@ func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
 	done := make(chan error)
 	go func() {
 		var err error
-		for i := 0; i < 40 && err == nil; i++ {
+		for i := 0; i < 60 && err == nil; i++ {
 			err = Write(name, []byte(two[i%2]), []byte(two[(i+1)%2]))
 		}
 		done <- err
@@ -298,7 +298,7 @@ func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
 	for reads := 0; ; reads++ {
 		select {
 		case err := <-done:
-			if err != nil || reads < 10 {
+			if err != nil || reads < 3 {
 				t.Errorf("%d reads beside a writer that ended with %v", reads, err)
 			}
 			return
