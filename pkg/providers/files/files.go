@@ -230,7 +230,10 @@ func (s *site) remove(base string) error {
 	if err := s.at("remove " + base); err != nil {
 		return err
 	}
-	return s.root.Remove(base)
+	if err := s.root.Remove(base); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // clear ends a write: the promise first, then what it would have needed.
