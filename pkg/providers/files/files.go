@@ -230,7 +230,10 @@ func (s *site) remove(base string) error {
 	if err := s.at("remove " + base); err != nil {
 		return err
 	}
-	return s.root.Remove(base)
+	if err := s.root.Remove(base); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // clear ends a write: the promise first, then what it would have needed.
@@ -297,22 +300,28 @@ func (d disk) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer s.root.Close()
-	// A write beside us is over within this time, or was cut.
-	for range 50 {
-		b, again, err := s.readOnce()
-		if err != nil || !again {
-			return unpad(b), err
+	// A write beside us begins and ends between our steps. What is wrong for
+	// longer than one takes is wrong.
+	var b []byte
+	for i := range 20 {
+		var again bool
+		if b, again, err = s.readOnce(); !again {
+			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(time.Duration(i+1) * time.Millisecond)
 	}
-	return nil, fmt.Errorf("%s: %w, again and again; try again", name, ErrChanged)
+	if err != nil {
+		return nil, err
+	}
+	return unpad(b), nil
 }
 
-// readOnce reads again is true where the file changed under the reading.
+// readOnce reads again is true where the file may have changed under the
+// reading.
 func (s *site) readOnce() (b []byte, again bool, err error) {
 	f, err := s.file(s.base, os.O_RDONLY)
 	if err != nil {
-		return nil, errors.Is(err, ErrChanged), ignoring(err, ErrChanged)
+		return nil, errors.Is(err, ErrChanged), err
 	}
 	defer f.Close()
 	before, err := f.Stat()
@@ -325,23 +334,20 @@ func (s *site) readOnce() (b []byte, again bool, err error) {
 	}
 	c, err := s.cut()
 	if err != nil {
-		return nil, false, err
+		return nil, true, err
 	}
 	if c != nil {
-		return c.next, false, c.check(s.name, b)
+		err := c.check(s.name, b)
+		return c.next, err != nil, err
 	}
 	after, err := f.Stat()
 	if err != nil {
 		return nil, false, err
 	}
-	return b, after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()), nil
-}
-
-func ignoring(err, target error) error {
-	if errors.Is(err, target) {
-		return nil
+	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return nil, true, fmt.Errorf("%s: %w, again and again; try again", s.name, ErrChanged)
 	}
-	return err
+	return b, false, nil
 }
 
 func (d disk) create(name string, content []byte) error {

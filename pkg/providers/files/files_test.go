@@ -284,13 +284,39 @@ func TestKilledOnADiskThatFillsPutsTheOldFileBack(t *testing.T) {
 	})
 }
 
+// The disk fails in the middle, and again while the file is put back.
+func TestADiskThatFailsAltogetherLeavesAWriteToFinish(t *testing.T) {
+	for _, c := range contents() {
+		name := newFile(t, c[0])
+		d := disk{write: func(f *os.File, b []byte, offset int64) (int, error) {
+			if filepath.Base(f.Name()) != filepath.Base(name) {
+				return f.WriteAt(b, offset)
+			}
+			n, err := f.WriteAt(b[:len(b)/2], offset)
+			return n, errors.Join(err, syscall.EIO)
+		}}
+		err := d.overwrite(name, []byte(c[0]), []byte(c[1]))
+		if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), name+prevSuffix) {
+			t.Errorf("error %v", err)
+		}
+		if unfinished, err := Unfinished(name); !unfinished || err != nil {
+			t.Errorf("unfinished %v, %v", unfinished, err)
+		}
+		startable(t, name, c[0], c[1])
+		if did, err := Finish(name); !did || err != nil {
+			t.Errorf("Finish: %v, %v", did, err)
+		}
+		stands(t, name, c[1], c[1])
+	}
+}
+
 func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
 	two := []string{strings.Repeat("one\n", 50_000), strings.Repeat("the other\n", 10_000)}
 	name := newFile(t, two[0])
 	done := make(chan error)
 	go func() {
 		var err error
-		for i := 0; i < 40 && err == nil; i++ {
+		for i := 0; i < 60 && err == nil; i++ {
 			err = Write(name, []byte(two[i%2]), []byte(two[(i+1)%2]))
 		}
 		done <- err
@@ -298,7 +324,7 @@ func TestAReaderBesideAWriterSeesOldOrNew(t *testing.T) {
 	for reads := 0; ; reads++ {
 		select {
 		case err := <-done:
-			if err != nil || reads < 10 {
+			if err != nil || reads < 3 {
 				t.Errorf("%d reads beside a writer that ended with %v", reads, err)
 			}
 			return

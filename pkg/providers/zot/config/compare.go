@@ -125,8 +125,11 @@ func (c *comparison) walk(t *tree, a, b *node, path []string) {
 	if t != nil {
 		r = t.worst
 	}
-	if r == Restart {
+	switch r {
+	case Restart:
 		why = "Zot reads this only when it starts"
+	case Stopped:
+		why = "a running Zot crashes if it cannot open this file"
 	}
 	c.add(path, r, why)
 }

@@ -228,7 +228,7 @@ func TestWhatZotWouldMisreadIsRefusedWithItsPlace(t *testing.T) {
 		{"c.json", "{\"a\":" + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + "}", "more than 100 deep"},
 		{"c.json", "{\"a\":[" + strings.Repeat("0,", MaxValues) + "0]}", "more than 1000000 values"},
 		{"c.json", strings.Repeat(" ", MaxSize) + "{}", "the file has 16777218 bytes"},
-		{"/etc/zot/config.yaml", "http:\n  port: 1\n", "/etc/zot/config.yaml:1:1: this configuration is YAML, and only JSON is edited without touching what nobody asked to change; convert it once, with yq 4: `yq -o=json . config.yaml >config.json`"},
+		{"/etc/zot/config.yaml", "http:\n  port: 1\n", "/etc/zot/config.yaml:1:1: this configuration is YAML, and only JSON is edited without touching what nobody asked to change; convert it once, with Python and PyYAML: `python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin), indent=2))' <config.yaml >config.json`, see that"},
 		{"config.YML", "{}", "YAML"},
 		{"config.toml", "[http]\n", "this configuration is TOML"},
 		{"config.env", "A=1", "of the format .env"},

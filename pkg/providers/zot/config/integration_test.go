@@ -4,13 +4,17 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // verify asks the real Zot, of version 2.1.6, for its opinion of a file.
@@ -134,6 +138,67 @@ func TestIntegrationTwentyConfigurationsAreTaken(t *testing.T) {
 			t.Logf("%s, %d edits: taken %v", name, len(edits), ok)
 			if ok == later {
 				t.Errorf("%s, %d edits: later keys %v, and 2.1.6 says %v\n%s", name, len(edits), later, ok, words)
+			}
+		}
+	}
+}
+
+// TestIntegrationARunningZotCrashesAtItsLog is why these two are refused, or
+// written only while Zot is stopped.
+func TestIntegrationARunningZotCrashesAtItsLog(t *testing.T) {
+	zot, err := filepath.Abs("../../../../bin/servers/zot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []string{`{"level":"loud"}`, `{"level":"info","output":"/nowhere/zot.log"}`} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_, port, err := net.SplitHostPort(address)
+		if err := errors.Join(err, l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "config.json")
+		write := func(log string) {
+			t.Helper()
+			if err := os.WriteFile(file, fmt.Appendf(nil, `{"storage":{"rootDirectory":%q},"http":{"port":%q},"log":%s}`, dir+"/data", port, log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(`{"level":"info"}`)
+		cmd := exec.CommandContext(t.Context(), zot, "serve", file)
+		cmd.Dir = dir
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("%v; make servers builds it", err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for up := false; !up; time.Sleep(20 * time.Millisecond) {
+			q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v2/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := http.DefaultClient.Do(q); err == nil {
+				up = true
+				r.Body.Close()
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("Zot ended at once: %v", err)
+			default:
+			}
+		}
+		write(log)
+		select {
+		case err := <-ended:
+			t.Logf("%s: %v", log, err)
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: Zot still runs", log)
+			if err := errors.Join(cmd.Process.Kill(), <-ended); err != nil {
+				t.Logf("it was killed: %v", err)
 			}
 		}
 	}

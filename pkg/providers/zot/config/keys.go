@@ -161,7 +161,7 @@ func Keys() []Key {
 		{"http.accessControl.metrics.anonymousPolicy", Texts, later, Live},
 
 		{"log.level", Level, "", Restart},
-		{"log.output", Text, "", Restart},
+		{"log.output", Text, "", Stopped}, // a running Zot opens it while it reads the file, and uses it after the next start
 		{"log.audit", Text, "", Restart},
 
 		{"scheduler.numWorkers", Integer, "", Restart},

@@ -290,6 +290,8 @@ func TestWhatAChangeTakes(t *testing.T) {
 		{"an event's sink", extensions(`"events":{"sinks":[{"type":"http"}]}`), extensions(`"events":{"sinks":[{"type":"nats"}]}`), "restart extensions.events.sinks"},
 		{"a key that is not known", `{"new":1}`, `{"new":2}`, "restart new"},
 		{"a driver", storage(`"storageDriver":{"name":"s3","bucket":"a"}`), storage(`"storageDriver":{"name":"s3","bucket":"b"}`), "restart storage.storageDriver"},
+		{"another log", `{"log":{"output":"/a"}}`, `{"log":{"output":"/b"}}`, "stopped log.output"},
+		{"a log appears", `{"log":{}}`, `{"log":{"output":"/b"}}`, "stopped log.output"},
 		{"log", `{"log":{"level":"info"}}`, `{"log":{"level":"debug"}}`, "restart log.level"},
 	}
 	for _, test := range tests {

@@ -44,8 +44,8 @@ a word. Keys are the same in any case.
 
 **live**: a running Zot reads a new value from its file within moments.
 **restart**: it is in force after the next start, which the plan shows and an apply
-makes. Observed on 2.1.6 and 2.1.20; where the two differ, the table has what is
-right for both.
+makes. **stopped**: Zot must not run while it is written. Observed on 2.1.6 and
+2.1.20; where the two differ, the table has what is right for both.
 
 Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`storage`" + `, but for
 ` + "`fastRestart`" + `. Drivers have keys of their own besides.
@@ -73,9 +73,9 @@ Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`stora
 ## Sections that appear or disappear
 
 What a running Zot makes of a section that was not there when it started, or that
-is gone, is another matter than a change within one. **stopped**: an apply stops
-Zot, writes, and starts it; where somebody else runs Zot, that is theirs to do in
-this order.
+is gone, is another matter than a change within one. Where that is **stopped**, an
+apply stops Zot, writes, and starts it; where somebody else runs Zot, that is theirs
+to do in this order.
 
 | section | appears | goes | otherwise |
 |---|---|---|---|

@@ -284,7 +284,7 @@ func formatOf(name string, src []byte) error {
 			how + ", see that `zot verify config.json` is content, start Zot with that file, and name it in registry.files.config"}
 	}
 	const (
-		yaml = "convert it once, with yq 4: `yq -o=json . %s >config.json`"
+		yaml = "convert it once, with Python and PyYAML: `python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin), indent=2))' <%s >config.json`"
 		toml = "convert it once, with Python 3.11 or later: `python3 -c 'import json, sys, tomllib; print(json.dumps(tomllib.load(sys.stdin.buffer), indent=2))' <%s >config.json`"
 	)
 	base := filepath.Base(name)
