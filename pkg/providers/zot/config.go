@@ -21,7 +21,9 @@ type configuration struct {
 		GCInterval    *span            `json:"gcInterval"`
 		Retention     *retentionConfig `json:"retention"`
 		SubPaths      map[string]struct {
-			RootDirectory string `json:"rootDirectory"`
+			RootDirectory string           `json:"rootDirectory"`
+			GC            json.RawMessage  `json:"gc"`
+			Retention     *retentionConfig `json:"retention"`
 		} `json:"subPaths"`
 	} `json:"storage"`
 	HTTP struct {
@@ -145,12 +147,59 @@ func (c configuration) authenticated() bool {
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // gcOn tells whether Zot collects; it does unless told otherwise.
-func (c configuration) gcOn() bool {
-	if !present(c.Storage.GC) {
-		return true
+func (c configuration) gcOn() bool { return truth(c.Storage.GC, true) }
+
+func truth(raw json.RawMessage, unsaid bool) bool {
+	if !present(raw) {
+		return unsaid
 	}
-	on, err := strconv.ParseBool(strings.Trim(string(c.Storage.GC), `"`))
+	on, err := strconv.ParseBool(strings.Trim(string(raw), `"`))
 	return err == nil && on
+}
+
+// store is a part of the storage that has retention of its own: the default
+// one, whose route is "", or a sub-path.
+type store struct {
+	route    string   // as it is written: "/a"
+	at       []string // of its retention
+	policies []rawPolicy
+	gc       bool
+}
+
+// stores lists the default store, then the sub-paths by route.
+func (c configuration) stores() []store {
+	of := func(r *retentionConfig) []rawPolicy {
+		if r == nil {
+			return nil
+		}
+		return r.Policies
+	}
+	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn()}}
+	for _, route := range sortedKeys(c.Storage.SubPaths) {
+		s := c.Storage.SubPaths[route]
+		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false)})
+	}
+	return out
+}
+
+// storeOf is the route of the store that has a namespace's content: Zot goes by
+// the first segment of a repository's name alone.
+func (c configuration) storeOf(namespace string) string {
+	first, _, _ := strings.Cut(namespace, "/")
+	for route := range c.Storage.SubPaths {
+		if strings.EqualFold(route, "/"+first) {
+			return route
+		}
+	}
+	return ""
+}
+
+// policies are those of retention in all stores.
+func (c configuration) policies() (all []rawPolicy) {
+	for _, s := range c.stores() {
+		all = append(all, s.policies...)
+	}
+	return all
 }
 
 // interval is the time between collections, delay how old content must be:

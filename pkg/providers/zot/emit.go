@@ -368,10 +368,6 @@ func (w *writer) emitRetention(set func(rawJSON, ...string)) {
 	if !w.retention {
 		return
 	}
-	var have []rawPolicy
-	if r := w.now.conf.Storage.Retention; r != nil {
-		have = r.Policies
-	}
 	with := map[string]bool{}
 	for k := range w.all {
 		if k.Kind == schema.KindRetention {
@@ -385,7 +381,16 @@ func (w *writer) emitRetention(set func(rawJSON, ...string)) {
 		}
 	}
 	slices.SortFunc(names, innerFirst)
+	for _, s := range w.now.conf.stores() {
+		here := slices.DeleteFunc(slices.Clone(names), func(ns string) bool { return w.now.conf.storeOf(ns) != s.route })
+		w.emitPolicies(here, s, set)
+	}
+}
+
+// emitPolicies writes those of one store.
+func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...string)) {
 	var next []rawPolicy
+	have, owners := s.policies, w.now.owners[s.route]
 	for _, ns := range names {
 		spec, ok := w.spec(schema.KindRetention, ns).(*schema.Retention)
 		var want []retentionPolicy
@@ -396,7 +401,7 @@ func (w *writer) emitRetention(set func(rawJSON, ...string)) {
 		}
 		var old []rawPolicy
 		var parsed []retentionPolicy
-		for i, of := range w.now.owners {
+		for i, of := range owners {
 			if of == ns {
 				p, _ := strict[retentionPolicy](have[i])
 				old, parsed = append(old, have[i]), append(parsed, p)
@@ -411,14 +416,14 @@ func (w *writer) emitRetention(set func(rawJSON, ...string)) {
 		}
 	}
 	for i, raw := range have {
-		if i >= len(w.now.owners) || w.now.owners[i] == "" {
+		if i >= len(owners) || owners[i] == "" {
 			next = append(next, raw)
 		}
 	}
 	if len(next) == 0 && have == nil {
 		return
 	}
-	set(encoded(append([]rawPolicy{}, next...)), "storage", "retention", "policies")
+	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
 }
 
 // emitSync writes what is copied from remotes: ours before that of others.

@@ -1,7 +1,6 @@
 package zot
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,8 +32,8 @@ type objects struct {
 	// except are those of which Zot has more than can be said.
 	except     []schema.Key
 	namespaces map[string]bool
-	owners     []string // of the retention policies
-	strangers  []string // patterns of no namespace
+	owners     map[string][]string // of the retention policies, by store
+	strangers  []string            // patterns of no namespace
 	machines   []machine
 }
 
@@ -159,17 +158,22 @@ func (o *objects) login(spec *schema.Remote, have credential) *schema.Login {
 
 // readRetention reads policies that stand for a namespace.
 func (o *objects) readRetention() {
-	var raw []json.RawMessage
-	if r := o.conf.Storage.Retention; r != nil {
-		raw = r.Policies
-	}
-	of, parsed := owners(raw, o.namespaces)
-	by := map[string][]retentionPolicy{}
-	for i, ns := range of {
-		if ns != "" {
-			by[ns] = append(by[ns], parsed[i])
+	o.owners = map[string][]string{}
+	for _, s := range o.conf.stores() {
+		of, parsed := owners(s.policies, o.namespaces, func(ns string) bool { return o.conf.storeOf(ns) == s.route })
+		by := map[string][]retentionPolicy{}
+		for i, ns := range of {
+			if ns != "" {
+				by[ns] = append(by[ns], parsed[i])
+			}
 		}
+		o.readPolicies(of, by)
+		o.owners[s.route] = of
 	}
+}
+
+// readPolicies reads those of one store; what no rules say is nobody's.
+func (o *objects) readPolicies(of []string, by map[string][]retentionPolicy) {
 	for ns, policies := range by {
 		kept, was := keptAs[*schema.Retention](o, schema.KindRetention, ns)
 		var spec *schema.Retention
@@ -200,7 +204,6 @@ func (o *objects) readRetention() {
 		}
 		o.put(schema.KindRetention, ns, spec)
 	}
-	o.owners = of
 }
 
 // inside reports whether a namespace lies in one of the others.

@@ -286,3 +286,37 @@ func TestAReplacedNamespaceBeginsAnew(t *testing.T) {
 		t.Errorf("the rule is %+v", r.Spec)
 	}
 }
+
+func TestRetentionStandsWhereTheContentLies(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent/a","subPaths":{"/big":{"rootDirectory":"/nonexistent/b","gc":true},"/Part":{"rootDirectory":"/nonexistent/c"}}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	st := schema.State{}
+	for i, ns := range []string{"big/one", "small"} {
+		st.Resources = append(st.Resources,
+			schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: ns}, Spec: &schema.Namespace{}},
+			schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: ns}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: i + 1}}}})
+	}
+	if err := st.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	cycle(t, p, st)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := strings.Join(strings.Fields(string(b)), "")
+	for _, want := range []string{
+		`"/big":{"rootDirectory":"/nonexistent/b","gc":true,"retention":{"policies":[{"repositories":["big/one/**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":1}]}]}}`,
+		`"retention":{"policies":[{"repositories":["small/**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":2}]}]}`,
+	} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("%s does not stand in\n%s", want, b)
+		}
+	}
+	if n := cycle(t, p, st); n != 0 {
+		t.Errorf("the same again makes %d changes", n)
+	}
+	v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindRetention, "part", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})})
+	if err != nil || v[0].Refused != "" || !strings.Contains(strings.Join(v[0].Notes, " "), "gc is off") {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

@@ -30,10 +30,3 @@ func reach(was, now *config.Document) (how plan.Effect, why string) {
 	}
 	return how, why
 }
-
-func (c configuration) policies() []rawPolicy {
-	if c.Storage.Retention == nil {
-		return nil
-	}
-	return c.Storage.Retention.Policies
-}

@@ -385,8 +385,9 @@ func (k keepTags) rules() ([]schema.KeepRule, bool) {
 
 // owners says of each policy of the configuration whose it is: a namespace's,
 // or nobody's (""). What stands behind a policy of nobody's that may match the
-// same repositories is never asked, and nobody's too.
-func owners(policies []json.RawMessage, namespaces map[string]bool) (of []string, parsed []retentionPolicy) {
+// same repositories is never asked, and nobody's too; so is one whose
+// namespace is not here.
+func owners(policies []json.RawMessage, namespaces map[string]bool, here func(ns string) bool) (of []string, parsed []retentionPolicy) {
 	of, parsed = make([]string, len(policies)), make([]retentionPolicy, len(policies))
 	var strangers []string
 	for i, raw := range policies {
@@ -396,7 +397,7 @@ func owners(policies []json.RawMessage, namespaces map[string]bool) (of []string
 		if ok && len(p.Repositories) == 1 {
 			ns = holder(p.Repositories[0], namespaces)
 		}
-		if ns == "" || slices.ContainsFunc(strangers, func(s string) bool { return intersects(s, ns) }) {
+		if ns == "" || !here(ns) || slices.ContainsFunc(strangers, func(s string) bool { return intersects(s, ns) }) {
 			loose, _ := looseRepositories(raw)
 			strangers = append(strangers, loose...)
 			continue

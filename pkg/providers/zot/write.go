@@ -163,12 +163,6 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 {
 			return fmt.Sprintf("http.accessControl.adminPolicy of %s gives its users (%s) less than everything, or under conditions; give it the actions read, create, update and delete and no conditions first", p.paths.config, strings.Join(names, ", "))
 		}
-	case *schema.Retention:
-		for route := range now.conf.Storage.SubPaths {
-			if sub := strings.Trim(route, "/"); strings.HasPrefix(sub+"/", c.Key.Name+"/") || strings.HasPrefix(c.Key.Name+"/", sub+"/") {
-				return fmt.Sprintf("storage.subPaths %q has content of this namespace, and a retention of its own, which ocisync does not write; move it below storage.rootDirectory, or leave retention out here", route)
-			}
-		}
 	}
 	return ""
 }
@@ -228,7 +222,10 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "conditions are kept, and decide nothing while the rule names no user and no group")
 		}
 	case *schema.Retention:
-		if !now.conf.gcOn() {
+		route := now.conf.storeOf(c.Key.Name)
+		if i := slices.IndexFunc(now.conf.stores(), func(s store) bool { return s.route == route }); route != "" && i >= 0 && !now.conf.stores()[i].gc {
+			notes = append(notes, fmt.Sprintf("Zot applies retention while it collects, and gc is off in storage.subPaths %q; set it there", route))
+		} else if route == "" && !now.conf.gcOn() {
 			notes = append(notes, "Zot applies retention while it collects, and gc is off; set gc.schedule")
 		}
 		if len(spec.Keep) > 1 && slices.ContainsFunc(spec.Keep, func(r schema.KeepRule) bool { return r.Tags != "" || r.Repositories != "" }) {
