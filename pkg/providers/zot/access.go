@@ -311,8 +311,7 @@ func meets(pattern, names []string) bool {
 	return doublestar.MatchUnvalidated(pattern[0], names[0]) && meets(pattern[1:], names[1:])
 }
 
-// inForce is the pattern that decides for a namespace that has none of its
-// own, and what it gives.
+// inForce is what decides for a namespace without its own pattern.
 func (c configuration) inForce(namespace string) policyGroup {
 	ac := c.HTTP.AccessControl
 	if ac == nil {
@@ -320,7 +319,7 @@ func (c configuration) inForce(namespace string) policyGroup {
 	}
 	best := ""
 	for p := range ac.Repositories {
-		if doublestar.MatchUnvalidated(p, namespace+"/x") && (len(p) > len(best) || len(p) == len(best) && p < best) {
+		if p != pattern(namespace) && doublestar.MatchUnvalidated(p, namespace+"/x") && (len(p) > len(best) || len(p) == len(best) && p < best) {
 			best = p
 		}
 	}

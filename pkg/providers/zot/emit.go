@@ -324,9 +324,11 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 			w.control(set)
 			set(groupJSON(g.group(before), before), at...)
 		case !there && len(robots) == 0 && !immutable:
+		case w.gone(schema.Key{Kind: schema.KindAccess, Name: ns}) && len(robots) == 0 && !immutable:
+			remove(at...)
 		default: // what is in force there, and what robots may
 			from := before
-			if !there {
+			if !there || w.gone(schema.Key{Kind: schema.KindAccess, Name: ns}) {
 				from = w.now.conf.inForce(ns)
 			}
 			g := grantsOf(from)
@@ -348,6 +350,13 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 			set(groupJSON(g.group(before), before), at...)
 		}
 	}
+}
+
+// gone reports whether an object was there and shall not be.
+func (w *writer) gone(key schema.Key) bool {
+	_, was := w.now.all[key]
+	_, is := w.all[key]
+	return was && !is
 }
 
 // withoutUpdate takes the right to move tags from everybody but those who may

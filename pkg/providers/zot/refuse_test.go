@@ -305,8 +305,8 @@ func TestRetentionStandsWhereTheContentLies(t *testing.T) {
 	}
 	flat := strings.Join(strings.Fields(string(b)), "")
 	for _, want := range []string{
-		`"/big":{"rootDirectory":"/nonexistent/b","gc":true,"retention":{"policies":[{"repositories":["big/one/**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":1}]}]}}`,
-		`"retention":{"policies":[{"repositories":["small/**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":2}]}]}`,
+		`"/big":{"rootDirectory":"/nonexistent/b","gc":true,"retention":{"policies":[{"repositories":["big/one/**"],"deleteUntagged":false,"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":1}]}]}}`,
+		`"retention":{"policies":[{"repositories":["small/**"],"deleteUntagged":false,"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":2}]}]}`,
 	} {
 		if !strings.Contains(flat, want) {
 			t.Errorf("%s does not stand in\n%s", want, b)
@@ -318,5 +318,52 @@ func TestRetentionStandsWhereTheContentLies(t *testing.T) {
 	v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindRetention, "part", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})})
 	if err != nil || v[0].Refused != "" || !strings.Contains(strings.Join(v[0].Notes, " "), "gc is off") {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestWhoIsDeletedIsNamedNowhere(t *testing.T) {
+	p, name := handMadeAt(t)
+	live := readEverything(t, p)
+	gone := func(kind schema.Kind, name string) plan.Change {
+		r, ok := live.Get(schema.Key{Kind: kind, Name: name})
+		if !ok {
+			t.Fatalf("%s/%s is not there", kind, name)
+		}
+		return plan.Change{Action: plan.Delete, Key: r.Key, Before: &r}
+	}
+	for k, err := range written(t, p, gone(schema.KindUser, "ext"), gone(schema.KindGroup, "ops"), gone(schema.KindAccess, "releases")) {
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{`"ext"`, `"ops"`} {
+		if strings.Contains(string(b), word) {
+			t.Errorf("%s still stands in\n%s", word, b)
+		}
+	}
+	after := readEverything(t, p)
+	for _, key := range []schema.Key{{Kind: schema.KindUser, Name: "ext"}, {Kind: schema.KindGroup, Name: "ops"}} {
+		if _, still := after.Get(key); still {
+			t.Errorf("%s is still there", key)
+		}
+	}
+}
+
+// The last rule that goes must not leave a registry without any: it would be
+// open to all after its next start.
+func TestTheLastRuleLeavesTheRegistryShut(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"team/**":{"anonymousPolicy":["read"]}}}}}`, "")
+	live := readEverything(t, p)
+	r, _ := live.Get(schema.Key{Kind: schema.KindNamespace, Name: "team"})
+	if err := written(t, p, plan.Change{Action: plan.Delete, Key: r.Key, Before: &r})["namespace/team"]; err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}`) {
+		t.Errorf("%s, %v", b, err)
 	}
 }

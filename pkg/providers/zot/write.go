@@ -744,6 +744,11 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 	case *schema.Access, *schema.Immutable:
 		w.patterns[c.Key.Name] = true
 	case *schema.Retention:
+		if s.Untagged == nil { // nothing goes that the mode does not say, and Zot's default is that it does
+			c := *s
+			c.Untagged = new(false)
+			spec = &c
+		}
 		w.retention = true
 	case *schema.Remote:
 		w.credential(c.Key, before, s, secret)
