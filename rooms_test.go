@@ -116,6 +116,7 @@ func confined() map[string][]string {
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
 		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/docker/docker":              {"pkg/runtime"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},
 		"github.com/stretchr/testify":           {},

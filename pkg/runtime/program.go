@@ -161,7 +161,7 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 		return fail(fmt.Errorf("%w; run ocisync as the user who owns %s", err, o.data()))
 	}
 	defer alive.Close() // the program has it too
-	if err := syscall.Flock(int(alive.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+	if err := o.lockAlive(alive); errors.Is(err, syscall.EWOULDBLOCK) {
 		return fail(fmt.Errorf("%w %s, and was not noted by who started it; end the process that has %s open (lsof, fuser), then try again", ErrOccupied, o.data(), alive.Name()))
 	} else if err != nil {
 		return fail(fmt.Errorf("locking %s: %w", alive.Name(), err))
@@ -197,6 +197,18 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 		return nil, errors.Join(err, r.stop(0))
 	}
 	return r, nil
+}
+
+// lockAlive waits a moment: of a process that ends, the first thread is gone
+// before its files are.
+func (o Options) lockAlive(f *os.File) error {
+	for try := 0; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || try == 30 {
+			return err
+		}
+		time.Sleep(o.Probe)
+	}
 }
 
 // adopt takes over a program that somebody else started.
