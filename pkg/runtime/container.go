@@ -481,7 +481,10 @@ func (c *Container) wait(ctx context.Context, f *found) error {
 			now, err := c.engine.inspect(watching, f.ID)
 			if err == nil && (now == nil || !now.Running || now.Restarts > f.Restarts) {
 				how = "the container is gone"
-				if now != nil {
+				switch {
+				case now != nil && now.Running:
+					how = "the engine had to start it again"
+				case now != nil:
 					how = fmt.Sprintf("exit status %d", now.Code)
 				}
 				close(ended)
@@ -506,7 +509,7 @@ func (c *Container) wait(ctx context.Context, f *found) error {
 }
 
 func (c *Container) lastWords(ctx context.Context, f *found) string {
-	r, err := c.engine.log(ctx, f.ID, f.Started, saidLines, false)
+	r, err := c.engine.log(ctx, f.ID, f.Started, saidFrom, false)
 	if err != nil {
 		return "its log cannot be read: " + err.Error()
 	}

@@ -48,14 +48,14 @@ func (d docker) explained(err error) error {
 	case client.IsErrConnectionFailed(err):
 		return fmt.Errorf("%w at %s; start it (systemctl start docker), or say in DOCKER_HOST where it is", ErrNoEngine, host)
 	}
-	text := err.Error()
+	text := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 	switch {
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
-		return fmt.Errorf("%w: %w", ErrTaken, err)
+		return fmt.Errorf("%w: %s", ErrTaken, text)
 	case strings.Contains(text, "bind source path does not exist"):
-		return fmt.Errorf("%w; see that it is on the host of the engine", err)
+		text += "; see that it is on the host of the engine"
 	}
-	return err
+	return errors.New(text)
 }
 
 func (d docker) describe(ctx context.Context) (name string, local bool) {
@@ -198,14 +198,14 @@ func (d docker) image(ctx context.Context, ref string) (string, error) {
 // pull reads what the engine tells of a pull, layer by layer.
 func (d docker) pull(ctx context.Context, ref string, progress func(done, total int64)) error {
 	missing := func(err error) error {
-		return fmt.Errorf("%w, and it cannot be pulled: %w; correct registry.run.image, or load it with docker load or docker pull", ErrNoImage, err)
+		return fmt.Errorf("%w, and it cannot be pulled (%w); correct registry.run.image, or load it with docker load or docker pull", ErrNoImage, err)
 	}
 	r, err := d.client.ImagePull(ctx, ref, image.PullOptions{})
 	if err != nil {
 		if e := d.explained(err); errors.Is(e, ErrNoEngine) || ctx.Err() != nil {
 			return e
 		}
-		return missing(err)
+		return missing(d.explained(err))
 	}
 	defer r.Close()
 	type layer struct{ done, total int64 }

@@ -164,26 +164,38 @@ func lastLines(r io.Reader, n int) ([]byte, error) {
 
 const (
 	saidLines = 3
+	saidFrom  = 40 // the last lines, of which those are chosen
 	saidBytes = 600
 )
 
 // lastWords is what a log said last, for an error: a few lines in one, without
-// what a terminal would take for orders.
+// what a terminal would take for orders. Lines that speak of an error come
+// before others, such as the help that many programs end with.
 func lastWords(r io.Reader) string {
-	b, err := lastLines(r, saidLines)
+	b, err := lastLines(r, saidFrom)
 	if err != nil {
 		return "its log cannot be read: " + err.Error()
 	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimSpace(strings.Map(func(r rune) rune {
+	var all, telling []string
+	for l := range strings.Lines(string(b)) {
+		l = strings.TrimSpace(strings.Map(func(r rune) rune {
 			if unicode.IsPrint(r) {
 				return r
 			}
 			return ' '
 		}, l))
+		if l == "" {
+			continue
+		}
+		all = append(all, l)
+		if low := strings.ToLower(l); strings.Contains(low, "error") || strings.Contains(low, "panic") || strings.Contains(low, "fatal") {
+			telling = append(telling, l)
+		}
 	}
-	text := strings.Join(lines, " | ")
+	if len(telling) == 0 {
+		telling = all
+	}
+	text := strings.Join(telling[max(0, len(telling)-saidLines):], " | ")
 	if text == "" {
 		return "its log says nothing"
 	}
