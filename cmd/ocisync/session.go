@@ -98,7 +98,17 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 		}
 		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct registry.url, or add %q to registries in %s", registry, registry, host.File)}
 	}
-	return all.Open(cfg.Registry, all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()})
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()}
+	var p providers.Provider
+	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		deps.Process = process{r}
+	}
+	p, err = all.Open(cfg.Registry, deps)
+	return p, err
 }
 
 // sendable resolves what a provider may send to its registry: no state key,

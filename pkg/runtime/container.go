@@ -187,6 +187,9 @@ func (c *Container) wanted(ctx context.Context) (box, error) {
 	if run.Binary != "" {
 		b.Entrypoint = []string{run.Binary}
 	}
+	if err := c.o.makeOwn(); err != nil {
+		return box{}, err
+	}
 	info, err := os.Stat(c.o.data())
 	if err != nil {
 		return box{}, c.fail(fmt.Errorf("registry.run.data: %w; make the directory, or correct it", err))
@@ -203,7 +206,9 @@ func (c *Container) image(ctx context.Context, b *box) (err error) {
 	b.imageID, err = c.engine.image(ctx, b.Image)
 	if errors.Is(err, ErrNoImage) {
 		c.o.Say("pulling " + b.Image)
-		if err = c.engine.pull(ctx, b.Image, c.o.Pulling); err != nil {
+		err = c.engine.pull(ctx, b.Image, c.o.Pulling)
+		c.o.Pulling(0, 0)
+		if err != nil {
 			return c.fail(fmt.Errorf("image %s: %w", b.Image, err))
 		}
 		b.imageID, err = c.engine.image(ctx, b.Image)
@@ -334,6 +339,12 @@ func (c *Container) Restart(ctx context.Context) (Outcome, error) { return c.loc
 // locked lets nobody else change what runs on the data directory meanwhile, be
 // it as a container or as a process.
 func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error) {
+	var wanted box
+	if v != verbStart { // which takes what there is
+		if wanted, err = c.wanted(ctx); err != nil {
+			return Outcome{}, err
+		}
+	}
 	l, err := c.o.takeLock(ctx, "ocisync "+string(v), c.o.Patience.Ready)
 	if err != nil {
 		return Outcome{}, err
@@ -355,7 +366,7 @@ func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error)
 			return Outcome{}, c.fail(fmt.Errorf("%w: container %s, of another mode or instance; take that down first, or name another directory in registry.run.data", ErrOccupied, name))
 		}
 	}
-	out, err = c.bring(ctx, v)
+	out, err = c.bring(ctx, v, wanted)
 	if err == nil && !out.Already {
 		err = c.o.writeRecord(record{Container: c.name()})
 	}
@@ -363,7 +374,7 @@ func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error)
 }
 
 // bring has the container running and ready.
-func (c *Container) bring(ctx context.Context, v verb) (Outcome, error) {
+func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, error) {
 	old, err := c.mend(ctx)
 	if err != nil {
 		return Outcome{}, err
@@ -374,11 +385,12 @@ func (c *Container) bring(ctx context.Context, v verb) (Outcome, error) {
 		}
 		return Outcome{}, c.run(ctx, old)
 	}
-	wanted, err := c.wanted(ctx)
-	if err == nil {
-		err = c.image(ctx, &wanted)
+	if v == verbStart {
+		if wanted, err = c.wanted(ctx); err != nil {
+			return Outcome{}, err
+		}
 	}
-	if err != nil {
+	if err := c.image(ctx, &wanted); err != nil {
 		return Outcome{}, err
 	}
 	if old == nil {

@@ -341,7 +341,7 @@ func TestAMissingImageIsPulled(t *testing.T) {
 	h := newHarbour(t)
 	h.o.Registry.Run.Image = "zot:2"
 	h.up()
-	if d := cmp.Diff([]int64{5, 10}, h.pulled); d != "" || !h.one().Running {
+	if d := cmp.Diff([]int64{5, 10, 0, 0}, h.pulled); d != "" || !h.one().Running {
 		t.Errorf("progress (-want +got):\n%s", d)
 	}
 }

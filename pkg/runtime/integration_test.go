@@ -375,7 +375,7 @@ func containerIsPulled(t *testing.T, e *enginetest.Engine, source, ref string) {
 	var said2 []string
 	var last, total int64
 	r.options.Say = func(s string) { said2 = append(said2, s) }
-	r.options.Pulling = func(d, t int64) { last, total = d, t }
+	r.options.Pulling = func(d, t int64) { last, total = max(last, d), max(total, t) }
 	c := r.container()
 	_, err = c.Up(t.Context())
 	r.must("up", err)

@@ -205,6 +205,32 @@ func lastWords(r io.Reader) string {
 	return "its log said last: " + text
 }
 
+// WriteLog writes the last lines of a log file to w, 0 for all that is kept of
+// it; with more it goes on until the context is done. No file is an empty log.
+func WriteLog(ctx context.Context, path string, w io.Writer, tail int, more bool) error {
+	from, err := since(path, mark{Rotations: keptLogs})
+	if err != nil {
+		return fmt.Errorf("its log: %w; run ocisync as the user who runs the registry", err)
+	}
+	defer from.Close()
+	if tail > 0 {
+		var b []byte
+		if b, err = lastLines(from, tail); err == nil {
+			_, err = w.Write(b)
+		}
+	} else {
+		_, err = io.Copy(w, from)
+	}
+	if err != nil || !more {
+		return err
+	}
+	end, err := from.end()
+	if err != nil {
+		return err
+	}
+	return follow(ctx, path, end, w, 250*time.Millisecond)
+}
+
 // follow copies what a log gains from an offset on to w, until the context is
 // done. A log that was emptied is read from its beginning.
 func follow(ctx context.Context, path string, from int64, w io.Writer, every time.Duration) error {

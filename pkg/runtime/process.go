@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +14,12 @@ import (
 	"time"
 )
 
-// upLog is what an ocisync that supervises in the background writes.
-const upLog = "up.log"
+const (
+	// UpLog is what an ocisync in the background writes, below ocisync/ in the
+	// data directory.
+	UpLog     = "up.log"
+	upLogSize = 4 << 20 // at which a start begins a new one
+)
 
 // Process is a registry that runs as a process of this host. Safe for
 // concurrent use.
@@ -32,15 +37,15 @@ func NewProcess(o Options) (*Process, error) {
 // called when it is ready. ErrSupervised: another process does it; [Process.Up]
 // speaks to that one.
 func (p *Process) Supervise(ctx context.Context, command string, started func(Status, Outcome)) (err error) {
+	wanted, err := p.o.program(ctx)
+	if err != nil {
+		return err
+	}
 	l, err := p.o.takeLock(ctx, command, 10*p.o.Probe)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.release()) }()
-	wanted, err := p.o.program(ctx)
-	if err != nil {
-		return err
-	}
 	s := newSupervisor(p.o)
 	s.tell(func(v *view) { v.State = stateStarting })
 	end, err := s.serve(ctx, l)
@@ -143,12 +148,12 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	wanted, err := p.o.program(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
 	var out Outcome
 	if found.alive() {
-		wanted, err := p.o.program(ctx)
-		if err != nil {
-			return Outcome{}, err
-		}
 		out.Changed = found.Program.differences(wanted)
 		out.Adopted = len(out.Changed) == 0
 	}
@@ -159,7 +164,7 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Adopted = false
 	}
 	err = Detach(ctx, Detached{
-		Args: p.o.Background, Log: p.o.own(upLog), Every: p.o.Probe,
+		Args: p.o.Background, Log: p.o.own(UpLog), Every: p.o.Probe,
 		Ready: func(ctx context.Context, pid int) bool {
 			c := p.o.dial(ctx)
 			if c == nil {
@@ -224,27 +229,10 @@ func (p *Process) Log(context.Context) (io.ReadCloser, error) {
 // WriteLog writes the last lines of its log to w, 0 for all that is kept, those
 // of earlier starts too; with more it goes on until the context is done.
 func (p *Process) WriteLog(ctx context.Context, w io.Writer, tail int, more bool) error {
-	from, err := since(p.o.Log, mark{Rotations: keptLogs})
-	if err != nil {
-		return fmt.Errorf("%s: its log: %w; run ocisync as the user who runs it", p.o.Registry.URL, err)
+	if err := WriteLog(ctx, p.o.Log, w, tail, more); err != nil {
+		return fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}
-	defer from.Close()
-	if tail > 0 {
-		var b []byte
-		if b, err = lastLines(from, tail); err == nil {
-			_, err = w.Write(b)
-		}
-	} else {
-		_, err = io.Copy(w, from)
-	}
-	if err != nil || !more {
-		return err
-	}
-	end, err := from.end()
-	if err != nil {
-		return err
-	}
-	return follow(ctx, p.o.Log, end, w, p.o.Watch)
+	return nil
 }
 
 // Detached is a command that is to outlive this process.
@@ -267,6 +255,9 @@ func Detach(ctx context.Context, d Detached) error {
 	}
 	if err := os.MkdirAll(filepath.Dir(d.Log), 0o700); err != nil {
 		return fmt.Errorf("making its log: %w", err)
+	}
+	if _, err := rotate(d.Log, upLogSize); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("its log: %w", err)
 	}
 	log, offset, err := openLog(d.Log)
 	if err != nil {

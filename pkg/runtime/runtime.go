@@ -81,11 +81,10 @@ type Options struct {
 	Log string
 	// Background is the command that supervises a process in the background.
 	Background []string
-	// Version is what this ocisync is, for messages.
-	Version string
 	// Say is told what is waited for, in a line without an end; nil: nobody.
 	Say func(line string)
-	// Pulling is told of an image on its way, in bytes; nil: nobody.
+	// Pulling is told of an image on its way, in bytes, and at its end of none;
+	// nil: nobody.
 	Pulling func(done, total int64)
 	Logger  *slog.Logger // may be nil
 	Patience
