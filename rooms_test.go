@@ -59,7 +59,7 @@ func rooms() map[string]room {
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
-		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
+		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
 		"schema":        {modules: none, not: []string{"context", "log", "net/http", "os", "os/exec", "syscall"}},
 		"schema/load":   {may: []string{"schema"}},

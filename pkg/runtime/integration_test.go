@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -305,7 +306,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 		t.Errorf("its log: %q, %v", b, err)
 	}
 	r.must("down", c.Down(t.Context()))
-	if list, err := e.Client.ContainerList(t.Context(), container.ListOptions{All: true}); err != nil || len(list) != 0 {
+	if list, err := e.Client.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelMode+"="+r.options.Mode))}); err != nil || len(list) != 0 {
 		t.Errorf("left: %v, %v", list, err)
 	}
 }
