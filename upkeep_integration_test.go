@@ -3,6 +3,7 @@
 package ocisync_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -49,6 +50,7 @@ type operated struct {
 }
 
 func operate(t *testing.T, typ, run string) {
+	t.Helper()
 	s := newSite(t, unusedURL(t), "")
 	if docker := os.Getenv("DOCKER_HOST"); docker != "" {
 		s.env = append(s.env, "DOCKER_HOST="+docker)
@@ -61,14 +63,13 @@ func operate(t *testing.T, typ, run string) {
 		}
 	}
 	mode("")
-	must := func(code int, words string, args ...string) string {
+	must := func(code int, words string, args ...string) {
 		t.Helper()
 		out := s.must(code, args...)
 		t.Logf("ocisync %s: exit code %d: %s", strings.Join(args, " "), code, out)
 		if !strings.Contains(out, words) {
 			t.Errorf("ocisync %s does not say %q:\n%s", strings.Join(args, " "), words, out)
 		}
-		return out
 	}
 	status := func() operated {
 		t.Helper()
@@ -84,7 +85,11 @@ func operate(t *testing.T, typ, run string) {
 	} else if code != 0 {
 		t.Fatalf("up: exit code %d: %s", code, bad)
 	}
-	t.Cleanup(func() { s.must(0, "down") })
+	t.Cleanup(func() {
+		if out, err := s.command(context.Background(), "down").CombinedOutput(); err != nil {
+			t.Errorf("down: %v: %s", err, out)
+		}
+	})
 	first := status()
 	if !first.Running || !first.Ready || len(first.Differences) != 0 {
 		t.Errorf("after up: %+v", first)

@@ -120,7 +120,7 @@ func (r statusReport) String() string {
 	if len(r.Differences) > 0 {
 		line("", "ocisync up makes it as the mode has it")
 	}
-	w.Flush() //nolint:errcheck,gosec // to memory
+	w.Flush() //nolint:errcheck // to memory
 	return safeLines(b.String())
 }
 

@@ -78,6 +78,13 @@ type found struct {
 // container.
 type engine interface {
 	surroundings
+	containers
+	// log reads what a container wrote since then, at most the last lines of it
+	// (0: all); with more it goes on.
+	log(ctx context.Context, id string, since time.Time, tail int, more bool) (io.ReadCloser, error)
+}
+
+type containers interface {
 	// inspect returns nil for a container that is not there.
 	inspect(ctx context.Context, name string) (*found, error)
 	// create makes a container; its image and network are there.
@@ -87,7 +94,6 @@ type engine interface {
 	stop(ctx context.Context, id string, grace time.Duration) error
 	remove(ctx context.Context, id string) error
 	rename(ctx context.Context, id, name string) error
-	logs
 }
 
 type surroundings interface {
@@ -102,12 +108,6 @@ type surroundings interface {
 	of(ctx context.Context, label, value string) ([]string, error)
 	// describe names the engine for people; local says that it is of this host.
 	describe(ctx context.Context) (name string, local bool)
-}
-
-type logs interface {
-	// log reads what a container wrote since then, at most the last lines of it
-	// (0: all); with more it goes on.
-	log(ctx context.Context, id string, since time.Time, tail int, more bool) (io.ReadCloser, error)
 }
 
 // Container is a registry that runs as a container; the Docker engine starts it
@@ -199,6 +199,44 @@ func (c *Container) wanted(ctx context.Context) (box, error) {
 		b.User = strconv.FormatUint(uint64(s.Uid), 10) + ":" + strconv.FormatUint(uint64(s.Gid), 10)
 	}
 	return b, nil
+}
+
+// giveAway makes what root put into a data directory of somebody else that
+// one's own: configuration and accounts, which the program must read. What is
+// ocisync's alone stays root's.
+func (o Options) giveAway() error {
+	root, err := os.OpenRoot(o.data())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		s, ok := info.Sys().(*syscall.Stat_t)
+		// a second name could be that of any file of this disk
+		if !ok || s.Uid != 0 || e.Name() == ownDir || !e.IsDir() && (!info.Mode().IsRegular() || s.Nlink > 1) {
+			continue
+		}
+		if err := root.Lchown(e.Name(), int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // image has the image there, from its registry if it is not.
@@ -463,6 +501,9 @@ func (c *Container) make(ctx context.Context, name string, b box) (*found, error
 // run starts a container and waits until it is ready. One that does not get
 // ready is stopped.
 func (c *Container) run(ctx context.Context, f *found) error {
+	if err := c.o.giveAway(); err != nil {
+		return c.fail(fmt.Errorf("giving the files to the owner of the data directory: %w", err))
+	}
 	if _, local := c.engine.describe(ctx); local {
 		if err := c.o.free(ctx, f.Listen); err != nil {
 			return err
@@ -504,7 +545,7 @@ func (c *Container) wait(ctx context.Context, f *found) error {
 			}
 			select {
 			case <-watching.Done():
-			case <-time.After(c.o.Watch):
+			case <-time.After(c.o.Patience.Watch):
 			}
 		}
 	}()

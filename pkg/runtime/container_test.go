@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -283,12 +284,33 @@ func TestAContainerRunsAsTheOwnerOfTheData(t *testing.T) {
 		t.Skip("only root gives a directory away")
 	}
 	h := newHarbour(t)
-	if err := os.Chown(h.o.data(), 1234, 567); err != nil {
+	in := func(name string) string { return filepath.Join(h.o.data(), name) }
+	err := errors.Join(
+		os.Chown(h.o.data(), 1234, 567),
+		os.WriteFile(in("config.json"), nil, 0o600),
+		os.WriteFile(in("another's"), nil, 0o600), os.Chown(in("another's"), 9, 9),
+		os.Symlink("config.json", in("link")),
+		os.WriteFile(in("twice"), nil, 0o600), os.Link(in("twice"), in("again")),
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
 	h.up()
 	if c := h.one(); c.User != "1234:567" {
 		t.Errorf("user %q", c.User)
+	}
+	got := map[string]uint32{}
+	for _, name := range []string{"config.json", "another's", "link", "twice", "ocisync"} {
+		info, err := os.Lstat(in(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = info.Sys().(*syscall.Stat_t).Uid
+	}
+	// its own files are root's to keep, and a link could lead anywhere
+	want := map[string]uint32{"config.json": 1234, "another's": 9, "link": 0, "twice": 0, "ocisync": 0}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("owners (-want +got):\n%s", d)
 	}
 }
 

@@ -63,7 +63,7 @@ func (o Options) takeLock(ctx context.Context, command string, wait time.Duratio
 	f := flock.New(o.own(lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	ok, err := f.TryLockContext(waiting, o.Probe)
+	ok, err := f.TryLockContext(waiting, o.Patience.Probe)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -118,7 +118,7 @@ func (s *supervisor) serve(ctx context.Context, l *lock) (stop func() error, err
 			return nil, errors.Join(fmt.Errorf("making the supervisor's socket: %s is longer than %d bytes; set TMPDIR or registry.run.data to a shorter path", path, maxSocketPath), os.Remove(temp))
 		}
 	}
-	clear := func() error {
+	tidy := func() error {
 		if temp == "" {
 			return nil
 		}
@@ -126,15 +126,15 @@ func (s *supervisor) serve(ctx context.Context, l *lock) (stop func() error, err
 	}
 	// left by one that died; its directory is closed to others
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(err, clear())
+		return nil, errors.Join(err, tidy())
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("making the supervisor's socket: %w", err), clear())
+		return nil, errors.Join(fmt.Errorf("making the supervisor's socket: %w", err), tidy())
 	}
 	l.holder.Socket = path
 	if err := errors.Join(os.Chmod(path, 0o600), l.tell()); err != nil {
-		return nil, errors.Join(err, listener.Close(), clear())
+		return nil, errors.Join(err, listener.Close(), tidy())
 	}
 	s.tell(func(v *view) { v.Holder = l.holder })
 	ended := make(chan struct{})
@@ -159,7 +159,7 @@ func (s *supervisor) serve(ctx context.Context, l *lock) (stop func() error, err
 		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}
-		return errors.Join(err, clear())
+		return errors.Join(err, tidy())
 	}, nil
 }
 
@@ -239,7 +239,7 @@ func (o Options) dial(ctx context.Context) *control {
 	if err != nil {
 		return nil
 	}
-	c.Close() //nolint:errcheck,gosec // it said nothing
+	c.Close() //nolint:errcheck // it said nothing
 	return &control{&http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx) },

@@ -284,7 +284,7 @@ func (d docker) log(ctx context.Context, id string, since time.Time, tail int, m
 	out, in := io.Pipe()
 	go func() {
 		_, err := stdcopy.StdCopy(in, in, r)
-		in.CloseWithError(errors.Join(err, r.Close())) //nolint:errcheck // it never fails
+		in.CloseWithError(errors.Join(err, r.Close()))
 	}()
 	return out, nil
 }

@@ -53,8 +53,8 @@ func fakeRegistry(how, address string) {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v2/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
-	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Join(os.Environ(), "\n")) })
+	mux.HandleFunc("/v2/", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "{}") })
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, strings.Join(os.Environ(), "\n")) })
 	mux.HandleFunc("/say", func(w http.ResponseWriter, q *http.Request) { fmt.Println(q.URL.RawQuery) })
 	mux.HandleFunc("/die", func(http.ResponseWriter, *http.Request) { fmt.Println("told to die"); os.Exit(9) })
 	go func() {

@@ -31,8 +31,8 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// real is a real registry with the least configuration it runs with.
-type real struct {
+// site is a real registry with the least configuration it runs with.
+type site struct {
 	*testing.T
 	options Options
 	address string
@@ -49,9 +49,9 @@ func unusedAddress(t *testing.T) string {
 }
 
 // newReal is a registry of a type; listen is what its configuration says.
-func newReal(t *testing.T, typ, program, imageRef string) *real {
+func newReal(t *testing.T, typ, program, imageRef string) *site {
 	t.Helper()
-	r := &real{T: t, address: unusedAddress(t)}
+	r := &site{T: t, address: unusedAddress(t)}
 	data := t.TempDir()
 	driver, listen := schema.DriverProcess, r.address
 	if imageRef != "" {
@@ -88,37 +88,37 @@ func newReal(t *testing.T, typ, program, imageRef string) *real {
 	return r
 }
 
-func (r *real) must(doing string, err error) {
+func (r *site) must(doing string, err error) {
 	r.Helper()
 	if err != nil {
 		r.Fatalf("%s: %v", doing, err)
 	}
 }
 
-func (r *real) ref(tag string) name.Reference {
+func (r *site) ref(tag string) name.Reference {
 	r.Helper()
 	ref, err := name.ParseReference(r.options.listen()+"/"+tag, name.Insecure)
 	r.must("a reference", err)
 	return ref
 }
 
-// push pushes an image and returns its digest.
-func (r *real) push(tag string) string {
+// push pushes an image as a/b:1 and returns its digest.
+func (r *site) push() string {
 	r.Helper()
 	im, err := random.Image(256, 1)
 	r.must("an image", err)
 	im = mutate.ConfigMediaType(mutate.MediaType(im, types.OCIManifestSchema1), types.OCIConfigJSON)
-	r.must("pushing", remote.Write(r.ref(tag), im, remote.WithTransport(&http.Transport{DisableKeepAlives: true})))
+	r.must("pushing", remote.Write(r.ref("a/b:1"), im, remote.WithTransport(&http.Transport{DisableKeepAlives: true})))
 	d, err := im.Digest()
 	r.must("a digest", err)
 	return d.String()
 }
 
-func (r *real) has(tag, digest string) {
+func (r *site) has(digest string) {
 	r.Helper()
-	d, err := remote.Head(r.ref(tag), remote.WithTransport(&http.Transport{DisableKeepAlives: true}))
+	d, err := remote.Head(r.ref("a/b:1"), remote.WithTransport(&http.Transport{DisableKeepAlives: true}))
 	if err != nil || d.Digest.String() != digest {
-		r.Errorf("%s: %v, %v; want %s", tag, d, err, digest)
+		r.Errorf("a/b:1: %v, %v; want %s", d, err, digest)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestIntegrationRealRegistriesRunAsProcesses(t *testing.T) {
 			case err := <-ended:
 				t.Fatal(err)
 			}
-			digest := r.push("a/b:1")
+			digest := r.push()
 			f, err := os.OpenFile(p.o.own(aliveFile), os.O_RDWR, 0)
 			r.must("its lock", err)
 			defer f.Close()
@@ -154,12 +154,12 @@ func TestIntegrationRealRegistriesRunAsProcesses(t *testing.T) {
 				}
 			}
 			r.must("start", p.Start(t.Context())) // waits until it is ready
-			r.has("a/b:1", digest)
+			r.has(digest)
 			began := time.Now()
 			_, err = p.Restart(t.Context())
 			r.must("restart", err)
 			t.Logf("restarted in %s", time.Since(began).Round(time.Millisecond))
-			r.has("a/b:1", digest)
+			r.has(digest)
 			log, err := p.Log(t.Context())
 			r.must("log", err)
 			defer log.Close()
@@ -205,7 +205,7 @@ func TestIntegrationContainers(t *testing.T) {
 	t.Run("Pull", func(t *testing.T) { containerIsPulled(t, e, images[schema.TypeDistribution], images[schema.TypeZot]) })
 }
 
-func (r *real) container() *Container {
+func (r *site) container() *Container {
 	r.Helper()
 	c, err := NewContainer(r.options)
 	r.must("options", err)
@@ -214,6 +214,7 @@ func (r *real) container() *Container {
 }
 
 func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
+	t.Helper()
 	r := newReal(t, typ, "", ref)
 	if os.Geteuid() == 0 { // as somebody, whom the data belongs to
 		r.must("chown", filepath.WalkDir(r.options.Registry.Run.Data, func(path string, _ os.DirEntry, err error) error {
@@ -254,7 +255,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("the container (-want +got):\n%s", d)
 	}
-	digest := r.push("a/b:1")
+	digest := r.push()
 	first, err := c.Status(t.Context())
 	if err != nil || !first.Running || !strings.Contains(first.Supervisor, "Docker engine") {
 		t.Errorf("status: %+v, %v", first, err)
@@ -270,7 +271,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	if err != nil || len(out.Changed) != 1 {
 		t.Fatalf("up: %+v, %v", out, err)
 	}
-	r.has("a/b:1", digest)
+	r.has(digest)
 	// one that dies leaves what was
 	before, err := c.Status(t.Context())
 	r.must("status", err)
@@ -278,7 +279,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	_, err = r.container().Up(t.Context())
 	wantError(t, err, ErrDied, "its log said last", "it runs again as before")
 	t.Log(err)
-	r.has("a/b:1", digest)
+	r.has(digest)
 	if now, err := c.Status(t.Context()); err != nil || !now.Running || strings.SplitN(now.ID, "@", 2)[0] != strings.SplitN(before.ID, "@", 2)[0] {
 		t.Errorf("status: %+v, %v", now, err)
 	}
@@ -298,7 +299,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	}
 	r.must("stop", c.Stop(t.Context()))
 	r.must("start", c.Start(t.Context()))
-	r.has("a/b:1", digest)
+	r.has(digest)
 	log, err := c.Log(t.Context())
 	r.must("log", err)
 	defer log.Close()
@@ -312,6 +313,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 }
 
 func containerFails(t *testing.T, e *enginetest.Engine, typ, ref string) {
+	t.Helper()
 	r := newReal(t, typ, "", ref)
 	l, err := net.Listen("tcp", r.address)
 	r.must("listening", err)
@@ -355,6 +357,7 @@ func containerFails(t *testing.T, e *enginetest.Engine, typ, ref string) {
 
 // containerIsPulled runs one registry from an image that another one has.
 func containerIsPulled(t *testing.T, e *enginetest.Engine, source, ref string) {
+	t.Helper()
 	from := newReal(t, schema.TypeDistribution, "", source)
 	from.options.Mode = "rt-source"
 	_, err := from.container().Up(t.Context())

@@ -41,7 +41,7 @@ func (p *Process) Supervise(ctx context.Context, command string, started func(St
 	if err != nil {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, command, 10*p.o.Probe)
+	l, err := p.o.takeLock(ctx, command, 10*p.o.Patience.Probe)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Adopted = false
 	}
 	err = Detach(ctx, Detached{
-		Args: p.o.Background, Log: p.o.own(UpLog), Every: p.o.Probe,
+		Args: p.o.Background, Log: p.o.own(UpLog), Every: p.o.Patience.Probe,
 		Ready: func(ctx context.Context, pid int) bool {
 			c := p.o.dial(ctx)
 			if c == nil {
@@ -197,7 +197,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(p.o.Probe):
+			case <-time.After(p.o.Patience.Probe):
 			}
 		}
 		return nil
@@ -206,7 +206,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	if err != nil || !r.alive() {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, "ocisync down", 10*p.o.Probe) // nobody adopts it now
+	l, err := p.o.takeLock(ctx, "ocisync down", 10*p.o.Patience.Probe) // nobody adopts it now
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,9 @@ func TestRestartsComeLaterEachTime(t *testing.T) {
 	w.must("the file", os.WriteFile(file, nil, 0o600))
 	began := time.Now()
 	_ = get(t.Context(), "http://"+w.address+"/die", nil)
-	<-s.ended
+	if err := <-s.ended; err == nil {
+		t.Error("it was not given up")
+	}
 	if took := time.Since(began); took < (40+80+160)*time.Millisecond {
 		t.Errorf("four deaths took %s, less than the three delays between them", took)
 	}

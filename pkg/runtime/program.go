@@ -207,7 +207,7 @@ func (o Options) lockAlive(f *os.File) error {
 		if !errors.Is(err, syscall.EWOULDBLOCK) || try == 30 {
 			return err
 		}
-		time.Sleep(o.Probe)
+		time.Sleep(o.Patience.Probe)
 	}
 }
 
@@ -216,7 +216,7 @@ func (o Options) adopt(r record) *running {
 	a := &running{record: r, gone: make(chan struct{}), how: "it ended, and who started it was not there to see how"}
 	go func() {
 		for a.alive() {
-			time.Sleep(o.Watch)
+			time.Sleep(o.Patience.Watch)
 		}
 		close(a.gone)
 	}()

@@ -87,7 +87,8 @@ type Options struct {
 	// nil: nobody.
 	Pulling func(done, total int64)
 	Logger  *slog.Logger // may be nil
-	Patience
+	// Patience bounds what is waited for.
+	Patience Patience
 }
 
 // Patience bounds what is waited for. The zero value of a field stands for its
@@ -304,7 +305,7 @@ func (o Options) ready(ctx context.Context, ended <-chan struct{}) error {
 		}
 		select {
 		case <-waiting.Done():
-		case <-time.After(o.Probe):
+		case <-time.After(o.Patience.Probe):
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 	}
 	defer func() { err = errors.Join(err, s.halt("stopped with its supervisor")) }()
 	started(outcome)
-	rotation := time.NewTicker(s.Watch)
+	rotation := time.NewTicker(s.Patience.Watch)
 	defer rotation.Stop()
 	for {
 		var gone <-chan struct{}
@@ -276,7 +276,7 @@ func (s *supervisor) mourn() error {
 	now := time.Now()
 	recent := s.deaths[:0]
 	for _, d := range s.deaths {
-		if now.Sub(d) < s.Window {
+		if now.Sub(d) < s.Patience.Window {
 			recent = append(recent, d)
 		}
 	}
@@ -294,7 +294,7 @@ func (s *supervisor) mourn() error {
 		s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
 		return fmt.Errorf("%s: %w: it %s; %s; mend that, then start it again", s.Registry.URL, ErrDied, why, said)
 	}
-	s.delay = min(max(s.Delay, 2*s.delay), s.Slowest)
+	s.delay = min(max(s.Patience.Delay, 2*s.delay), s.Patience.Slowest)
 	s.retry = time.After(s.delay)
 	s.Logger.Warn("the registry died", "how", dead.how, "again_in", s.delay, "log", said)
 	s.tell(func(v *view) {
@@ -309,9 +309,6 @@ func (s *supervisor) mourn() error {
 func (s *supervisor) again(ctx context.Context) error {
 	r, err := s.start(ctx, s.wanted)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		last := s.view().Record
 		gone := make(chan struct{})
 		close(gone)
@@ -326,7 +323,7 @@ func (s *supervisor) again(ctx context.Context) error {
 
 // rotate keeps the log small.
 func (s *supervisor) rotate() {
-	done, err := rotate(s.Log, s.LogSize)
+	done, err := rotate(s.Log, s.Patience.LogSize)
 	if err != nil {
 		s.Logger.Warn("the log could not be rotated", "error", err)
 	}

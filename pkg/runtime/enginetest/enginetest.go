@@ -52,7 +52,11 @@ func Start(t testing.TB) *Engine {
 		}
 		e.own(program)
 	}
-	t.Cleanup(func() { e.Client.Close() })
+	t.Cleanup(func() {
+		if err := e.Client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return e
 }
 
@@ -66,7 +70,11 @@ func (e *Engine) own(program string) {
 	if err := turn.Lock(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { turn.Close() })
+	t.Cleanup(func() {
+		if err := turn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	dir, err := os.MkdirTemp("", "ocisync-engine-") // a short path, for its sockets
 	if err != nil {
 		t.Fatal(err)
@@ -76,15 +84,18 @@ func (e *Engine) own(program string) {
 		t.Fatal(err)
 	}
 	e.Host = "unix://" + filepath.Join(dir, "sock")
-	cmd := exec.Command(program, "--host", e.Host, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "--host", e.Host, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"--pidfile", filepath.Join(dir, "pid"), "--bridge", "none", "--iptables=false", "--ip-masq=false")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // its log says more
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
@@ -108,7 +119,6 @@ func (e *Engine) own(program string) {
 		}
 		select {
 		case <-ended:
-			ended <- nil
 			end = time.Now()
 		default:
 		}
