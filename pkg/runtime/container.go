@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -526,10 +527,12 @@ func (c *Container) run(ctx context.Context, f *found) error {
 // wait waits until the registry answers. The error says what its log said last.
 func (c *Container) wait(ctx context.Context, f *found) error {
 	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
 	ended := make(chan struct{})
 	var how string
-	go func() {
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	defer cancel()
+	watcher.Go(func() {
 		for watching.Err() == nil {
 			now, err := c.engine.inspect(watching, f.ID)
 			if err == nil && (now == nil || !now.Running || now.Restarts > f.Restarts) {
@@ -548,7 +551,7 @@ func (c *Container) wait(ctx context.Context, f *found) error {
 			case <-time.After(c.o.Patience.Watch):
 			}
 		}
-	}()
+	})
 	err := c.o.ready(ctx, ended)
 	switch {
 	case err == nil:
