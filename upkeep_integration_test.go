@@ -120,6 +120,9 @@ func operate(t *testing.T, typ, run string) {
 		}
 	}
 	mode("args = [\"--no-such-flag\"]\n")
+	if out, _, code := s.run("plan"); code == 0 && !strings.Contains(out, "the registry runs with arguments: none -> --no-such-flag; ocisync up makes it as the mode says") {
+		t.Errorf("the plan does not tell how it runs: %s", out)
+	}
 	if d := status().Differences; len(d) != 1 || d[0].What != "arguments" {
 		t.Errorf("differences: %v", d)
 	}

@@ -38,6 +38,7 @@ type session struct {
 	trust    state.Trust
 	key      state.Key
 	verify   string // the public key that inventories are checked with, "" for none
+	remarks  []string
 	writing  bool
 	closers  []func() error
 }
@@ -86,6 +87,9 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if err = s.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if s.remarks, err = o.runsOtherwise(ctx, cfg); err != nil {
+		return nil, err
+	}
 	return s, s.loadInventory(ctx)
 }
 
@@ -109,6 +113,24 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 	}
 	p, err = all.Open(cfg.Registry, deps)
 	return p, err
+}
+
+// runsOtherwise says in what the registry that ocisync runs is run otherwise
+// than the mode says now. It changes nothing.
+func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]string, error) {
+	r, err := o.launched(cfg, nil)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	differences, err := r.Differences(ctx)
+	if err != nil {
+		return []string{"how the registry runs could not be compared with the mode: " + err.Error()}, ctx.Err()
+	}
+	var out []string
+	for _, d := range differences {
+		out = append(out, fmt.Sprintf("the registry runs with %s; ocisync up makes it as the mode says", d))
+	}
+	return out, nil
 }
 
 // sendable resolves what a provider may send to its registry: no state key,
@@ -206,7 +228,7 @@ func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, boo
 func (s *session) cycle(approved string) apply.Cycle {
 	return apply.Cycle{
 		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
-		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved,
+		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: s.remarks,
 	}
 }
 

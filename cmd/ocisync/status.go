@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -64,8 +63,7 @@ func (o *options) status(ctx context.Context) error {
 			report.NotReady = err.Error()
 		}
 		report.Ready = report.NotReady == ""
-		var refused codedError // what cannot be started here is not compared either
-		if report.Differences, err = r.Differences(ctx); err != nil && !errors.As(err, &refused) {
+		if report.Differences, err = r.Differences(ctx); err != nil {
 			return err
 		}
 	}

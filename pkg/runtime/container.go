@@ -24,7 +24,8 @@ const (
 	labelInstance = "ocisync.instance"
 	labelRegistry = "ocisync.registry"
 	labelData     = "ocisync.data"
-	labelSpec     = "ocisync.spec" // digest of the box it was made from
+	labelSpec     = "ocisync.spec"  // digest of the box it was made from
+	labelAsked    = "ocisync.asked" // what the mode said, as JSON
 )
 
 // next is appended to the name of a container that is to take the place of one.
@@ -139,11 +140,12 @@ func (c *Container) name() string {
 	return "ocisync-" + c.o.Mode
 }
 
-func (c *Container) labels(spec string) map[string]string {
+func (c *Container) labels(spec string) (map[string]string, error) {
+	asked, err := json.Marshal(c.o.asked())
 	return map[string]string{
 		labelMode: c.o.Mode, labelInstance: c.o.Instance, labelRegistry: c.o.Registry.URL,
-		labelData: c.o.data(), labelSpec: spec,
-	}
+		labelData: c.o.data(), labelSpec: spec, labelAsked: string(asked),
+	}, err
 }
 
 func (c *Container) fail(err error) error {
@@ -344,21 +346,29 @@ func (f *found) ended() string {
 	return fmt.Sprintf("ended %s ago: %s", time.Since(f.Ended).Round(time.Second), text)
 }
 
-// Differences lists in what the container is another than the mode wants; nil
-// if there is none. It pulls nothing.
+// Differences lists in what the container was made otherwise than the mode says
+// now; nil if there is none. It pulls nothing, and looks at the mode's words and
+// at what the image's name stands for here: what a provider starts otherwise,
+// with another version of ocisync, [Container.Up] sees.
 func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	f, err := c.ours(ctx, c.name())
 	if f == nil || err != nil {
 		return nil, err
 	}
-	wanted, err := c.wanted(ctx)
-	if err != nil {
-		return nil, err
+	var then asked
+	if err := json.Unmarshal([]byte(f.Labels[labelAsked]), &then); err != nil {
+		return nil, c.fail(fmt.Errorf("container %s: label %s: %w; ocisync up makes it anew", f.Name, labelAsked, err))
 	}
-	if wanted.imageID, err = c.engine.image(ctx, wanted.Image); err != nil && !errors.Is(err, ErrNoImage) {
-		return nil, c.fail(err)
+	now := c.o.asked()
+	d := then.differences(now)
+	if then.Image != now.Image {
+		return d, nil
 	}
-	return f.differences(wanted)
+	id, err := c.engine.image(ctx, now.Image)
+	if errors.Is(err, ErrNoImage) {
+		return d, nil
+	}
+	return differing(d, "image", short(f.imageID), short(id)), c.fail(err)
 }
 
 // Start starts it, unless it runs, and returns when it is ready.
@@ -486,7 +496,10 @@ func (c *Container) make(ctx context.Context, name string, b box) (*found, error
 	if err != nil {
 		return nil, err
 	}
-	labels := c.labels(spec)
+	labels, err := c.labels(spec)
+	if err != nil {
+		return nil, err
+	}
 	if c.o.Registry.Run.Network == "" {
 		if err := c.engine.network(ctx, b.Network, labels); err != nil {
 			return nil, c.fail(fmt.Errorf("network %s: %w", b.Network, err))

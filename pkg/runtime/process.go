@@ -102,18 +102,15 @@ func (p *Process) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// Differences lists in what the process is another than the mode wants; nil if
-// none runs.
-func (p *Process) Differences(ctx context.Context) ([]Difference, error) {
+// Differences lists in what the process was started otherwise than the mode
+// says now; nil if none runs. It looks at the mode's words alone: what a
+// provider starts otherwise, with another version of ocisync, [Process.Up] sees.
+func (p *Process) Differences(context.Context) ([]Difference, error) {
 	r, err := p.o.readRecord()
 	if err != nil || !r.alive() {
 		return nil, err
 	}
-	wanted, err := p.o.program(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return r.Program.differences(wanted), nil
+	return r.Program.Asked.differences(p.o.asked()), nil
 }
 
 // Start starts it, unless it runs, and returns when it is ready.

@@ -34,6 +34,8 @@ type program struct {
 	Grace  time.Duration `json:"grace"`
 	// Build tells the file from another one put in its place.
 	Build string `json:"build"`
+	// Asked is what of this the mode said.
+	Asked asked `json:"asked"`
 }
 
 // program is the program as the mode has it now.
@@ -51,17 +53,13 @@ func (o Options) program(ctx context.Context) (program, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return fail(err)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return fail(fmt.Errorf("registry.run.binary: %w", err))
-	}
 	l, err := o.launch(ctx)
 	if err != nil {
 		return program{}, err
 	}
 	return program{
 		Path: path, Args: l.Args, Env: l.Env, Dir: o.data(), Listen: o.listen(), Grace: l.Grace,
-		Build: fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339)),
+		Build: build(path), Asked: o.asked(),
 	}, nil
 }
 
