@@ -154,7 +154,7 @@ func (o *options) again(cfg *schema.Config, words ...string) ([]string, error) {
 func ready(r schema.Registry) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := ping(ctx, r, r.URL)
-		if rest, secure := strings.CutPrefix(r.URL, "https://"); err != nil && secure && r.Run.Listen != "" {
+		if rest, secure := strings.CutPrefix(r.URL, "https://"); err != nil && secure {
 			if ping(ctx, r, "http://"+rest) == nil {
 				return nil
 			}
@@ -163,7 +163,7 @@ func ready(r schema.Registry) func(context.Context) error {
 	}
 }
 
-// ping asks for /v2/, where the registry listens if that is known, else by its
+// ping asks for /v2/, where the registry listens if it is run here, else by its
 // URL. That a login is wanted is an answer.
 func ping(ctx context.Context, r schema.Registry, url string) error {
 	var t schema.TLS
@@ -175,8 +175,8 @@ func ping(ctx context.Context, r schema.Registry, url string) error {
 		return err
 	}
 	rt.DisableKeepAlives = true
-	if r.Run != nil && r.Run.Listen != "" {
-		to := runtime.Reach(r.Run.Listen)
+	if r.Run != nil {
+		to := runtime.Reach(runtime.Address(r))
 		rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, to)
 		}

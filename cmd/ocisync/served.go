@@ -85,7 +85,7 @@ func (s *served) Up(ctx context.Context) (runtime.Outcome, error) {
 		return runtime.Outcome{}, err
 	}
 	err = runtime.Detach(ctx, runtime.Detached{
-		Args: command, Log: s.log(),
+		Args: command, Log: s.log(), Say: func(line string) { s.o.say("%s", line) },
 		Ready: func(ctx context.Context, pid int) bool {
 			info, err := s.serving(ctx)
 			return err == nil && info != nil && info.PID == pid && ping(ctx, s.cfg.Registry, s.cfg.Registry.URL) == nil

@@ -120,9 +120,6 @@ func (d docker) create(ctx context.Context, name string, b box, labels map[strin
 	if err != nil {
 		return "", err
 	}
-	if host == "localhost" {
-		host = "127.0.0.1" // the engine takes addresses alone
-	}
 	if host != "" && net.ParseIP(host) == nil {
 		return "", fmt.Errorf("the engine listens at addresses, and %s is a name; name an address in registry.run.listen, such as 127.0.0.1:%s", host, port)
 	}

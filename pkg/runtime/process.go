@@ -161,7 +161,7 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Adopted = false
 	}
 	err = Detach(ctx, Detached{
-		Args: p.o.Background, Log: p.o.own(UpLog), Every: p.o.Patience.Probe,
+		Args: p.o.Background, Log: p.o.own(UpLog), Every: p.o.Patience.Probe, Say: p.o.Say,
 		Ready: func(ctx context.Context, pid int) bool {
 			c := p.o.dial(ctx)
 			if c == nil {
@@ -238,7 +238,8 @@ type Detached struct {
 	Log  string   // where it writes; made if it is absent
 	// Ready says whether the process does what it was started for.
 	Ready func(ctx context.Context, pid int) bool
-	Every time.Duration // between two questions; 0 is 100 ms
+	Every time.Duration     // between two questions; 0 is 100 ms
+	Say   func(line string) // is told when it takes long; may be nil
 }
 
 // Detach starts a command in a session of its own and returns when it is ready.
@@ -269,6 +270,10 @@ func Detach(ctx context.Context, d Detached) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	if d.Say != nil {
+		long := time.AfterFunc(unusual, func() { d.Say("waiting until it is ready; " + d.Log + " may say more") })
+		defer long.Stop()
+	}
 	for {
 		if d.Ready(ctx, cmd.Process.Pid) {
 			return nil

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 const (
@@ -266,13 +268,26 @@ func (o Options) lastWords(r record) string {
 	return lastWords(log)
 }
 
-// listen is where the registry is to be reached on this host.
-func (o Options) listen() string {
-	if o.Registry.Run.Listen != "" {
-		return o.Registry.Run.Listen
+// Address is where a registry listens on this host that is run as the mode
+// says: at registry.run.listen, else as its URL says, a container on the
+// loopback interface alone.
+func Address(r schema.Registry) string {
+	address := hostPort(r.URL)
+	if r.Run.Listen != "" {
+		address = r.Run.Listen
 	}
-	return hostPort(o.Registry.URL)
+	host, port, err := net.SplitHostPort(address)
+	if r.Run.Driver != schema.DriverDocker || err != nil || host != "localhost" && r.Run.Listen != "" {
+		return address
+	}
+	// the engine takes addresses, not names
+	if net.ParseIP(host) == nil || r.Run.Listen == "" && !net.ParseIP(host).IsLoopback() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
+
+func (o Options) listen() string { return Address(o.Registry) }
 
 // free says whether an address can be listened at. ErrTaken: somebody does.
 func (o Options) free(ctx context.Context, address string) error {

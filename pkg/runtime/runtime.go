@@ -213,6 +213,7 @@ func words(args []string) string {
 
 const (
 	ownDir       = "ocisync"
+	unusual      = 3 * time.Second // after which it is said what is waited for
 	usualGrace   = 30 * time.Second
 	killPatience = 10 * time.Second // for the kernel to take a killed process away
 )
@@ -299,7 +300,7 @@ func (o Options) ready(ctx context.Context, ended <-chan struct{}) error {
 			return fmt.Errorf("%w in %s: %w", ErrNotReady, o.Patience.Ready, last)
 		}
 		last = err
-		if !told && time.Since(began) > 3*time.Second {
+		if !told && time.Since(began) > unusual {
 			told = true
 			o.Say("waiting until it is ready: " + err.Error())
 		}
