@@ -399,7 +399,7 @@ func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error)
 		return Outcome{}, err
 	}
 	defer func() { err = errors.Join(err, l.release()) }()
-	r, err := c.o.readRecord()
+	r, err := c.o.last()
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -468,7 +468,7 @@ func TestAProcessAndAContainerNeverRunOnOneDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.up()
-	err = <-w.supervising().ended
+	err = w.supervising().fails()
 	wantError(t, err, ErrOccupied, "container ocisync-dev")
 	if err := h.Down(t.Context()); err != nil {
 		t.Fatal(err)

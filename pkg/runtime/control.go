@@ -167,7 +167,7 @@ func (s *supervisor) serve(ctx context.Context, l *lock) (stop func() error, err
 func (s *supervisor) ask(ctx context.Context, o order, ended <-chan struct{}) reply {
 	done := make(chan reply, 1)
 	o.done = done
-	over := reply{Error: "the supervisor is ending; try again"}
+	over := reply{err: errGone}.told()
 	select {
 	case s.orders <- o:
 	case <-ended:
@@ -196,7 +196,7 @@ func answer[T any](w http.ResponseWriter, v T) {
 // kinds names the kinds of error on their way.
 func kinds() map[string]error {
 	return map[string]error{
-		"supervised": ErrSupervised, "taken": ErrTaken, "occupied": ErrOccupied, "died": ErrDied, "not ready": ErrNotReady,
+		"gone": errGone, "supervised": ErrSupervised, "taken": ErrTaken, "occupied": ErrOccupied, "died": ErrDied, "not ready": ErrNotReady,
 	}
 }
 
@@ -213,6 +213,9 @@ func (r reply) told() reply {
 	}
 	return r
 }
+
+// errGone says that a supervisor ended before it answered.
+var errGone = errors.New("the registry's supervisor ended meanwhile")
 
 // toldError is an error that a supervisor told of.
 type toldError struct {
@@ -274,6 +277,9 @@ func call[T any](ctx context.Context, c *control, method, path string, body io.R
 		return err
 	}
 	resp, err := c.client.Do(req)
+	if op := (*net.OpError)(nil); errors.Is(err, io.EOF) || errors.As(err, &op) && !op.Timeout() && ctx.Err() == nil {
+		return errGone
+	}
 	if err != nil {
 		return fmt.Errorf("asking the registry's supervisor: %w; see whether it is stuck, and end it if it is", err)
 	}

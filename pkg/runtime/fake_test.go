@@ -213,6 +213,18 @@ func (w *world) supervising() *supervised {
 	return s
 }
 
+// fails says why the supervisor ended before anything was ready.
+func (s *supervised) fails() error {
+	s.w.t.Helper()
+	select {
+	case err := <-s.ended:
+		return err
+	case <-s.started:
+		s.w.t.Fatal("it started")
+		return nil
+	}
+}
+
 // end stops the supervisor and says what it returned.
 func (s *supervised) end() error {
 	s.w.t.Helper()

@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,4 +30,34 @@ func begun(pid int) string {
 		boot = []byte("--------")
 	}
 	return fmt.Sprintf("%s-%s", boot[:8], fields[19])
+}
+
+// opener finds a process of this user, other than this one, that has a file
+// open; 0 if there is none.
+func opener(path string) int {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		dir := filepath.Join("/proc", p.Name(), "fd")
+		files, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		for _, f := range files {
+			if open, err := os.Stat(filepath.Join(dir, f.Name())); err == nil && os.SameFile(open, info) {
+				return pid
+			}
+		}
+	}
+	return 0
 }

@@ -17,3 +17,6 @@ func begun(pid int) string {
 	}
 	return strings.Join(strings.Fields(string(out)), "-")
 }
+
+// opener finds a process that has a file open; here it cannot.
+func opener(string) int { return 0 }

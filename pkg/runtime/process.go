@@ -85,7 +85,7 @@ func (p *Process) Status(ctx context.Context) (Status, error) {
 			return Status{}, fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 		}
 	}
-	r, err := p.o.readRecord()
+	r, err := p.o.last()
 	if err != nil {
 		return Status{}, err
 	}
@@ -136,12 +136,31 @@ func (p *Process) order(ctx context.Context, v verb) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	return c.order(ctx, order{Verb: v, Program: wanted})
+	out, err := c.order(ctx, order{Verb: v, Program: wanted})
+	if errors.Is(err, errGone) && p.ended(ctx) {
+		return p.background(ctx, v)
+	}
+	return out, err
+}
+
+// ended waits a moment until nobody supervises.
+func (p *Process) ended(ctx context.Context) bool {
+	for range 50 {
+		if p.o.dial(ctx) == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(p.o.Patience.Probe):
+		}
+	}
+	return false
 }
 
 // background starts a supervisor that outlives this process.
 func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
-	found, err := p.o.readRecord()
+	found, err := p.o.last()
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -187,7 +206,10 @@ func (p *Process) Down(ctx context.Context) error { return p.end(ctx, verbDown) 
 func (p *Process) end(ctx context.Context, v verb) error {
 	if c := p.o.dial(ctx); c != nil {
 		holder := p.o.holder()
-		if _, err := c.order(ctx, order{Verb: v}); err != nil || v == verbStop {
+		switch _, err := c.order(ctx, order{Verb: v}); {
+		case errors.Is(err, errGone) && p.ended(ctx):
+			return p.end(ctx, v)
+		case err != nil, v == verbStop:
 			return err
 		}
 		for p.o.dial(ctx) != nil && p.o.holder().PID == holder.PID {
@@ -199,7 +221,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 		}
 		return nil
 	}
-	r, err := p.o.readRecord()
+	r, err := p.o.last()
 	if err != nil || !r.alive() {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,7 +108,7 @@ func TestRestartsComeLaterEachTime(t *testing.T) {
 
 func TestARegistryThatDiesAtOnceIsAnErrorWithItsLastWords(t *testing.T) {
 	w := newWorld(t, "dies")
-	err := <-w.supervising().ended
+	err := w.supervising().fails()
 	wantError(t, err, ErrDied, "exit status 7", "fake registry has a reason to die")
 	if st := w.status(); st.Running || !strings.Contains(st.Detail, "exit status 7") {
 		t.Errorf("status: %+v", st)
@@ -117,7 +118,7 @@ func TestARegistryThatDiesAtOnceIsAnErrorWithItsLastWords(t *testing.T) {
 func TestARegistryThatDoesNotAnswerIsStoppedAndSaid(t *testing.T) {
 	w := newWorld(t, "deaf")
 	w.options.Patience.Ready = 100 * time.Millisecond
-	err := <-w.supervising().ended
+	err := w.supervising().fails()
 	wantError(t, err, ErrNotReady, "100ms", "connection refused", "fake registry listens to nobody")
 	if st := w.status(); st.Running {
 		t.Errorf("it still runs: %+v", st)
@@ -152,7 +153,7 @@ func TestATakenPortIsSaidAndNothingStarts(t *testing.T) {
 	l, err := net.Listen("tcp", w.address)
 	w.must("listening", err)
 	defer l.Close()
-	err = <-w.supervising().ended
+	err = w.supervising().fails()
 	wantError(t, err, ErrTaken, w.address, "stop the program that uses it, or name another in registry.run.listen")
 	if _, err := os.Stat(w.options.Log); err == nil {
 		t.Error("something was started")
@@ -169,7 +170,7 @@ func TestAProgramThatIsNotThereIsSaid(t *testing.T) {
 	} {
 		w.must("a file", os.WriteFile(filepath.Join(w.data, "plain"), nil, 0o600))
 		w.options.Registry.Run.Binary = binary
-		err := <-w.supervising().ended
+		err := w.supervising().fails()
 		if err == nil || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "registry.run.binary") {
 			t.Errorf("%s: %v", binary, err)
 		}
@@ -222,7 +223,7 @@ func (w *world) alive(s Status) bool { return begun(s.PID) != "" }
 func TestAnOrphanWhoseSuccessorDiesRunsOn(t *testing.T) {
 	w := newWorld(t, "well")
 	w.orphan()
-	err := <-w.as("dies").supervising().ended
+	err := w.as("dies").supervising().fails()
 	wantError(t, err, ErrDied, "exit status 7", "it runs again as before")
 	if !w.answers() || w.ask("/env") != "FAKE=well" {
 		t.Error("the former one does not run")
@@ -237,26 +238,58 @@ func TestAnOrphanWhoseSuccessorDiesRunsOn(t *testing.T) {
 // lock that the program holds cannot.
 func TestTwoNeverRunOnOneDirectory(t *testing.T) {
 	w := newWorld(t, "well")
-	w.orphan()
+	orphan := w.orphan()
 	o, err := w.options.settled()
 	w.must("options", err)
-	lost, err := os.ReadFile(o.own(recordFile))
-	w.must("the record", err)
 	w.must("losing the record", os.Remove(o.own(recordFile)))
+	if st := w.status(); !st.Running || st.PID != orphan.PID {
+		t.Errorf("it is not found: %+v", st)
+	}
+	h := newHarbour(t)
+	h.o.Registry.Run.Data = w.data
+	_, err = h.Up(t.Context())
+	wantError(t, err, ErrOccupied, strconv.Itoa(orphan.PID))
 	other := newWorld(t, "well")
 	other.options.Registry.Run.Data = w.data
-	err = <-other.supervising().ended
-	wantError(t, err, ErrOccupied, w.data, "run.alive")
-	if other.answers() {
-		t.Error("a second one runs")
+	s := other.supervise()
+	if begun(orphan.PID) != "" || w.answers() || !other.answers() {
+		t.Error("the former one runs beside the new one")
 	}
-	w.must("the record", os.WriteFile(o.own(recordFile), lost, 0o600))
+	w.must("ending", s.end())
+}
+
+// Wherever a supervisor is killed, the next one finds what it left.
+func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
+	w := newWorld(t, "well")
+	o, err := w.options.settled()
+	w.must("options", err)
+	for i := range 12 {
+		w.must("up", w.process().Start(t.Context()))
+		holder := o.holder().PID
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = w.process().Restart(t.Context())
+		}()
+		time.Sleep(time.Duration(i) * 1500 * time.Microsecond)
+		_ = syscall.Kill(holder, syscall.SIGKILL)
+		<-done
+	}
+	_, err = w.process().Up(t.Context())
+	w.must("up", err)
+	if st := w.status(); !st.Running || !w.answers() {
+		t.Errorf("afterwards: %+v", st)
+	}
+	w.must("down", w.process().Down(t.Context()))
+	if w.answers() || o.kept() {
+		t.Error("one is left")
+	}
 }
 
 func TestASecondSupervisorIsRefused(t *testing.T) {
 	w := newWorld(t, "well")
 	s := w.supervise()
-	wantError(t, <-w.supervising().ended, ErrSupervised, "process", "(test)")
+	wantError(t, w.supervising().fails(), ErrSupervised, "process", "(test)")
 	out, err := w.process().Up(t.Context())
 	if d := cmp.Diff(Outcome{Already: true}, out); d != "" || err != nil {
 		t.Errorf("up of what runs as wanted: %v (-want +got):\n%s", err, d)

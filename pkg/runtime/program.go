@@ -130,6 +130,30 @@ func (o Options) readRecord() (record, error) {
 	return r, nil
 }
 
+// last is what runs, or ran last. A program whose supervisor was killed before
+// it had noted it is found by the lock that it keeps; nothing is known of that
+// one but its number.
+func (o Options) last() (record, error) {
+	r, err := o.readRecord()
+	if err != nil || r.alive() || !o.kept() {
+		return r, err
+	}
+	if pid := opener(o.own(aliveFile)); pid != 0 {
+		return record{PID: pid, Begun: begun(pid), Program: program{Grace: usualGrace}}, nil
+	}
+	return r, nil
+}
+
+// kept reports whether some program keeps its lock.
+func (o Options) kept() bool {
+	f, err := os.Open(o.own(aliveFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
 func (o Options) writeRecord(r record) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
@@ -162,7 +186,7 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 	}
 	defer alive.Close() // the program has it too
 	if err := o.lockAlive(alive); errors.Is(err, syscall.EWOULDBLOCK) {
-		return fail(fmt.Errorf("%w %s, and was not noted by who started it; end the process that has %s open (lsof, fuser), then try again", ErrOccupied, o.data(), alive.Name()))
+		return fail(fmt.Errorf("%w %s, and who started it was killed before it was noted; end the process that has %s open (lsof, fuser), then try again", ErrOccupied, o.data(), alive.Name()))
 	} else if err != nil {
 		return fail(fmt.Errorf("locking %s: %w", alive.Name(), err))
 	}

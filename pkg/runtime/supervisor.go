@@ -134,7 +134,7 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 
 // begin starts the program, or adopts the one that an earlier supervisor left.
 func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) {
-	old, err := s.readRecord()
+	old, err := s.last()
 	if err != nil {
 		return Outcome{}, err
 	}
