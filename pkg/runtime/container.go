@@ -523,13 +523,12 @@ func (c *Container) run(ctx context.Context, f *found) error {
 			return err
 		}
 	}
+	// of now, and not of what the engine says: it may have started it again by then
+	f.Started, f.Restarts = time.Now(), 0
 	if err := c.engine.start(ctx, f.ID); errors.Is(err, ErrTaken) {
 		return taken(c.o.Registry.URL, f.Listen)
 	} else if err != nil {
 		return c.fail(fmt.Errorf("starting container %s: %w", f.Name, err))
-	}
-	if now, err := c.engine.inspect(ctx, f.ID); err == nil && now != nil {
-		f.Started, f.Restarts = now.Started, 0 // the engine counts anew
 	}
 	if err := c.wait(ctx, f); err != nil {
 		return errors.Join(err, c.fail(c.engine.stop(context.WithoutCancel(ctx), f.ID, f.Grace)))

@@ -277,7 +277,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	r.must("status", err)
 	r.options.Registry.Run.Args = []string{"--no-such-flag"}
 	_, err = r.container().Up(t.Context())
-	wantError(t, err, ErrDied, "its log said last", "it runs again as before")
+	wantError(t, err, ErrDied, "its log said last: Error: unknown flag: --no-such-flag", "it runs again as before")
 	t.Log(err)
 	r.has(digest)
 	if now, err := c.Status(t.Context()); err != nil || !now.Running || strings.SplitN(now.ID, "@", 2)[0] != strings.SplitN(before.ID, "@", 2)[0] {
@@ -306,6 +306,16 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	if b, err := io.ReadAll(log); err != nil || len(b) == 0 {
 		t.Errorf("its log: %q, %v", b, err)
 	}
+	following, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- c.WriteLog(following, write, 1, true) }()
+	if n, err := read.Read(make([]byte, 1<<10)); n == 0 || err != nil {
+		t.Errorf("following its log: %d bytes, %v", n, err)
+	}
+	go io.Copy(io.Discard, read) //nolint:errcheck // it ends with the test
+	cancel()
+	r.must("following", <-done)
 	r.must("down", c.Down(t.Context()))
 	if list, err := e.Client.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelMode+"="+r.options.Mode))}); err != nil || len(list) != 0 {
 		t.Errorf("left: %v, %v", list, err)
