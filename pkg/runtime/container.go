@@ -588,6 +588,11 @@ func (c *Container) lastWords(ctx context.Context, f *found) string {
 // replace puts a new container in the place of one. It is made while the former
 // runs, so that an image or a file that is missing harms nobody.
 func (c *Container) replace(ctx context.Context, old *found, b box) error {
+	if _, local := c.engine.describe(ctx); local && b.Listen != old.Listen {
+		if err := c.o.free(ctx, b.Listen); err != nil {
+			return err
+		}
+	}
 	made, err := c.make(ctx, c.name()+next, b)
 	if err != nil {
 		return err

@@ -47,23 +47,24 @@ func rotate(path string, size int64) (bool, error) {
 	if err != nil || info.Size() < size {
 		return false, err
 	}
-	for n := keptLogs - 1; n > 0; n-- {
-		if err := os.Rename(rotated(path, n), rotated(path, n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
-	}
 	from, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(rotated(path, 1), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	fresh := rotated(path, 0)
+	to, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return false, err
 	}
 	_, err = io.Copy(to, from)
-	if err = errors.Join(err, to.Close()); err != nil {
-		return false, errors.Join(err, os.Remove(rotated(path, 1))) // the log itself is whole
+	if err = errors.Join(err, to.Close()); err != nil { // such as a full disk
+		return false, errors.Join(err, os.Remove(fresh))
+	}
+	for n := keptLogs - 1; n >= 0; n-- {
+		if err := os.Rename(rotated(path, n), rotated(path, n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
 	}
 	return true, os.Truncate(path, 0)
 }

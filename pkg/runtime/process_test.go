@@ -160,6 +160,22 @@ func TestATakenPortIsSaidAndNothingStarts(t *testing.T) {
 	}
 }
 
+func TestANewAddressThatIsTakenLeavesWhatRuns(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	before := w.status()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must("listening", err)
+	defer l.Close()
+	w.options.Registry.Run.Listen = l.Addr().String()
+	_, err = w.process().Up(t.Context())
+	wantError(t, err, ErrTaken, l.Addr().String())
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("%+v; before %+v", st, before)
+	}
+	w.must("ending", s.end())
+}
+
 func TestAProgramThatIsNotThereIsSaid(t *testing.T) {
 	w := newWorld(t, "well")
 	for binary, words := range map[string]string{
@@ -437,6 +453,27 @@ func TestTheLogIsRotatedUnderTheProgram(t *testing.T) {
 	}
 	if info, err := os.Stat(w.options.Log); err != nil || info.Size() > 3000 || info.Mode().Perm() != 0o600 {
 		t.Errorf("the log itself: %v, %v", info, err)
+	}
+	w.must("ending", s.end())
+}
+
+func TestALogThatCannotBeRotatedIsWholeAndTriedLater(t *testing.T) {
+	w := newWorld(t, "well")
+	w.options.Patience.LogSize = 500
+	w.must("a directory in the way", os.Mkdir(w.options.Log+".0", 0o700))
+	w.must("an older one", os.WriteFile(w.options.Log+".1", []byte("older\n"), 0o600))
+	s := w.supervise()
+	line := strings.Repeat("x", 99)
+	for range 10 {
+		w.ask("/say?" + line)
+	}
+	time.Sleep(10 * w.options.Patience.Watch)
+	log, err := os.ReadFile(w.options.Log)
+	if err != nil || strings.Count(string(log), line) != 10 {
+		t.Errorf("the log: %d lines, %v", strings.Count(string(log), "\n"), err)
+	}
+	if older, err := os.ReadFile(w.options.Log + ".1"); err != nil || string(older) != "older\n" {
+		t.Errorf("the older log: %q, %v", older, err)
 	}
 	w.must("ending", s.end())
 }

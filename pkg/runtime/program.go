@@ -124,6 +124,9 @@ func (o Options) readRecord() (record, error) {
 	if err == nil {
 		err = json.Unmarshal(b, &r)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return record{}, fmt.Errorf("%s: what runs on %s: %w; run ocisync as the user who runs the registry", o.Registry.URL, o.data(), err)
+	}
 	if err != nil {
 		return record{}, fmt.Errorf("%s: what runs on %s: %w; see that no registry runs there, then remove %s", o.Registry.URL, o.data(), err, o.own(recordFile))
 	}

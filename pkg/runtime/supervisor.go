@@ -48,6 +48,7 @@ type supervisor struct {
 	deaths  []time.Time
 	delay   time.Duration
 	retry   <-chan time.Time // a restart to come
+	quiet   time.Time        // until when no rotation is tried, after one failed
 
 	mu   sync.Mutex
 	seen view
@@ -231,6 +232,11 @@ func (s *supervisor) wait(ctx context.Context, r *running) error {
 // does not get ready, the former is started again, and the error says so.
 func (s *supervisor) replace(ctx context.Context, p program) error {
 	former := s.current.Program
+	if p.Listen != former.Listen { // while the former still runs
+		if err := s.free(ctx, p.Listen); err != nil {
+			return err
+		}
+	}
 	if err := s.halt("stopped to be started as the mode has it"); err != nil {
 		return err
 	}
@@ -286,8 +292,8 @@ func (s *supervisor) mourn() error {
 	}
 	said := s.lastWords(dead.record)
 	r := dead.ended(dead.how)
-	if err := s.writeRecord(r); err != nil {
-		return err
+	if err := s.writeRecord(r); err != nil { // no reason to leave it dead
+		s.Logger.Warn("the registry's death could not be noted", "error", err)
 	}
 	if len(s.deaths) >= s.Patience.Deaths {
 		why := fmt.Sprintf("died %d times in %s: %s", len(s.deaths), now.Sub(s.deaths[0]).Round(time.Second), dead.how)
@@ -323,8 +329,12 @@ func (s *supervisor) again(ctx context.Context) error {
 
 // rotate keeps the log small.
 func (s *supervisor) rotate() {
+	if time.Now().Before(s.quiet) {
+		return
+	}
 	done, err := rotate(s.Log, s.Patience.LogSize)
 	if err != nil {
+		s.quiet = time.Now().Add(time.Minute)
 		s.Logger.Warn("the log could not be rotated", "error", err)
 	}
 	if !done || s.current == nil {
