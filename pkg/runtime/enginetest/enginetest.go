@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/gofrs/flock"
@@ -97,6 +99,7 @@ func (e *Engine) own(program string) {
 		_ = cmd.Wait() // its log says more
 	}()
 	t.Cleanup(func() {
+		e.empty()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
@@ -126,6 +129,20 @@ func (e *Engine) own(program string) {
 			said, _ := os.ReadFile(log.Name())
 			t.Fatalf("dockerd does not answer: %v; its log ends:\n%s", err, said[max(0, len(said)-2000):])
 		}
+	}
+}
+
+// empty removes what a test that failed left: a bridge would outlive the engine.
+func (e *Engine) empty() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	list, err := e.Client.ContainerList(ctx, container.ListOptions{All: true})
+	for _, c := range list {
+		err = errors.Join(err, e.Client.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true}))
+	}
+	_, pruned := e.Client.NetworksPrune(ctx, filters.NewArgs())
+	if err = errors.Join(err, pruned); err != nil {
+		e.t.Errorf("emptying the engine: %v", err)
 	}
 }
 
