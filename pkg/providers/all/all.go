@@ -27,7 +27,9 @@ type Deps struct {
 	Policy  schema.Policy
 	// Permit is asked before a secret goes to the registry's URL; nil permits.
 	Permit func(registry string) error
-	Logger *slog.Logger // may be nil
+	// Process is the registry's, where ocisync runs one of its own; nil else.
+	Process providers.Process
+	Logger  *slog.Logger // may be nil
 }
 
 // Open returns the provider for a registry. ErrUnsupported: this version has
