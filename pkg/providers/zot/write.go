@@ -128,7 +128,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = p.conflicting(c, now)
 	}
 	if v.Effect == plan.ByHand {
-		v.Notes = append(v.Notes, p.operator(c))
+		v.Notes = append(v.Notes, p.operator())
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
 	return v
@@ -255,7 +255,7 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 }
 
 // operator says what somebody has to do for a change.
-func (p *Provider) operator(c plan.Change) string {
+func (p *Provider) operator() string {
 	if p.process != nil {
 		return moved
 	}
@@ -693,7 +693,7 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
 	case v.Effect == plan.ByHand:
-		return fail(providers.ErrPending, w.p.operator(c))
+		return fail(providers.ErrPending, w.p.operator())
 	}
 	if err := w.check(c); err != nil {
 		return err
