@@ -10,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // grace is how long Zot may take to stop. It cuts requests off and is gone
@@ -30,6 +33,9 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
 	}
 	if err := p.found(); err != nil {
+		return providers.Launch{}, err
+	}
+	if err := p.face(); err != nil {
 		return providers.Launch{}, err
 	}
 	_, port := p.listen()
@@ -69,6 +75,31 @@ func (p *Provider) found() error {
 		if err := files.Create(p.paths.config, p.first()); err != nil {
 			return fail(err)
 		}
+	}
+	return nil
+}
+
+// face makes the configuration say where Zot listens, which a running one
+// does not look at: whoever starts it waits for it there.
+func (p *Provider) face() error {
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return p.unreadable(err)
+	}
+	doc, err := config.Parse(p.paths.config, text)
+	if err != nil {
+		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
+	}
+	for _, v := range p.front() {
+		path := split(v.Path)
+		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
+			if err := doc.Set([]byte(v.JSON), path...); err != nil {
+				return p.fail(schema.Key{}, "", err, "")
+			}
+		}
+	}
+	if err := files.Write(p.paths.config, text, doc.Bytes()); err != nil {
+		return p.unreadable(err)
 	}
 	return nil
 }

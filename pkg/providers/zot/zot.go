@@ -160,13 +160,13 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 	if p.outside != "" {
 		text(schema.OutsidePath, string(p.outside))
 	}
-	if p.paths.data != "" {
-		host, port := p.listen()
-		text("http.address", host)
-		text("http.port", port)
-		if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
-			text("http.tls.cert", *t.Cert)
-			text("http.tls.key", *t.Key)
+	var notes []plan.Note
+	for _, v := range p.front() {
+		more = append(more, v)
+		for _, r := range st.Resources {
+			if spec, ok := r.Spec.(*schema.Settings); ok && slices.ContainsFunc(spec.Values, func(o schema.Value) bool { return strings.EqualFold(o.Path, v.Path) && o.JSON != v.JSON }) {
+				notes = append(notes, plan.Note{Key: r.Key, Text: v.Path + " is " + v.JSON + ", as registry.run and registry.tls say, whatever stands in registry.zot"})
+			}
 		}
 	}
 	for i, r := range st.Resources {
@@ -187,10 +187,24 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 	if err := st.Sort(); err != nil {
 		return schema.State{}, nil, err
 	}
-	return st, nil, nil
+	return st, notes, nil
 }
 
-// addSettings adds values that the mode's own table does not have.
+// front is where a Zot that ocisync runs listens, and its certificate: the
+// mode's registry.run and registry.tls say it, and nothing else.
+func (p *Provider) front() []schema.Value {
+	if p.paths.data == "" {
+		return nil
+	}
+	host, port := p.listen()
+	out := []schema.Value{{Path: "http.address", JSON: strconv.Quote(host)}, {Path: "http.port", JSON: strconv.Quote(port)}}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		out = append(out, schema.Value{Path: "http.tls.cert", JSON: string(encoded(*t.Cert))}, schema.Value{Path: "http.tls.key", JSON: string(encoded(*t.Key))})
+	}
+	return out
+}
+
+// addSettings adds values in the place of those of the mode's own table.
 func addSettings(st *schema.State, more []schema.Value) {
 	key := schema.Key{Kind: schema.KindSettings}
 	i := slices.IndexFunc(st.Resources, func(r schema.Resource) bool { return r.Key == key })
@@ -207,9 +221,7 @@ func addSettings(st *schema.State, more []schema.Value) {
 	}
 	for _, v := range more {
 		same := func(o schema.Value) bool { return strings.EqualFold(o.Path, v.Path) }
-		if v.Path == schema.OutsidePath || v.Path == loadedPath || !slices.ContainsFunc(values, same) {
-			values = append(slices.DeleteFunc(values, same), v)
-		}
+		values = append(slices.DeleteFunc(values, same), v)
 	}
 	slices.SortFunc(values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 	st.Resources[i].Spec = &schema.Settings{Values: values}
