@@ -28,7 +28,7 @@ const byHand = "somebody else runs it, and a running Zot does not take this over
 
 // moved is what the operator does where the address of a registry that
 // ocisync runs changes: whoever watches over the process knows it too.
-const moved = "the address of a Zot that runs is not changed under it: `ocisync up` starts it where the mode says"
+const moved = "the address of a Zot that runs is not changed under it: run `ocisync down`, then `ocisync up`, which starts it where the mode says"
 
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
