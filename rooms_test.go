@@ -51,7 +51,7 @@ func rooms() map[string]room {
 	provider := func(more ...string) room {
 		return room{
 			may: append([]string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state",
-				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci"}, more...),
+				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci", "pkg/providers/files", "pkg/providers/htpasswd"}, more...),
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
@@ -87,12 +87,15 @@ func rooms() map[string]room {
 			may:   []string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"},
 			tests: []string{"pkg/providers/memory", "pkg/providers/providertest"},
 		},
+		"pkg/providers/files":        {modules: none},
+		"pkg/providers/htpasswd":     {modules: []string{"golang.org/x/crypto"}, not: []string{"log", "net", "os"}},
 		"pkg/providers/oci":          {may: []string{"schema", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		"pkg/providers/distribution": provider(),
-		"pkg/providers/zot":          provider(),
+		"pkg/providers/zot":          provider("pkg/providers/zot/config"),
+		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),
