@@ -55,6 +55,10 @@ func rooms() map[string]room {
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
+	tried := func(r room) room { // on real registries
+		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
+		return r
+	}
 	all := []string{"schema", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
@@ -87,15 +91,15 @@ func rooms() map[string]room {
 			may:   []string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"},
 			tests: []string{"pkg/providers/memory", "pkg/providers/providertest"},
 		},
-		"pkg/providers/files":        {modules: none},
+		"pkg/providers/files":        {modules: none, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/providers/htpasswd":     {modules: []string{"golang.org/x/crypto"}, not: []string{"log", "net", "os"}},
 		"pkg/providers/oci":          {may: []string{"schema", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		"pkg/providers/distribution": provider(),
-		"pkg/providers/zot":          provider("pkg/providers/zot/config"),
-		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
+		"pkg/providers/zot":          tried(provider("pkg/providers/zot/config")),
+		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),

@@ -3,12 +3,19 @@
 package zot_test
 
 import (
+	"context"
+	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -54,8 +61,90 @@ func TestARunningZotPassesTheProviderSuite(t *testing.T) {
 			if err := process.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			return old{p}
+			return ofVersion(t, p)
 		},
+	}
+	providertest.Run(t, x.harness())
+}
+
+func ofVersion(t testing.TB, p *zot.Provider) providers.Provider {
+	t.Helper()
+	if later(t) {
+		return p
+	}
+	return old{p}
+}
+
+// contained is a Zot in a container as its provider sees it.
+type contained struct{ *runtime.Container }
+
+func (c contained) Status(ctx context.Context) (providers.ProcessStatus, error) {
+	s, err := c.Container.Status(ctx)
+	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
+}
+
+func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
+	const image = "ocisync.test/zot-suite" // no tag: it tells no version
+	enginetest.Start(t).Image(image, binary(t))
+	containers := map[string]contained{}
+	x := &tester{
+		registry: func(t testing.TB) schema.Registry {
+			t.Helper()
+			return schema.Registry{
+				Type: schema.TypeZot, URL: "http://" + freeAddress(t),
+				Run: &schema.Run{Driver: schema.DriverDocker, Image: image, Data: filepath.Join(t.TempDir(), "data")},
+			}
+		},
+		wrap: func(t testing.TB, p *zot.Provider, process providers.Process) providers.Provider {
+			t.Helper()
+			if err := process.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return ofVersion(t, p)
+		},
+	}
+	x.process = func(t testing.TB, r schema.Registry) providers.Process {
+		t.Helper()
+		if c, ok := containers[r.Run.Data]; ok {
+			return c
+		}
+		launcher, err := zot.New(r, nil, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := runtime.NewContainer(runtime.Options{
+			Mode: "m", Instance: filepath.Base(filepath.Dir(filepath.Dir(r.Run.Data))), Registry: r,
+			Launch: func(ctx context.Context) (runtime.Launch, error) {
+				l, err := launcher.Launch(ctx)
+				out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Grace: time.Second}
+				for _, m := range l.Mounts {
+					out.Mounts = append(out.Mounts, runtime.Mount(m))
+				}
+				return out, err
+			},
+			Ready: func(ctx context.Context) error {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/v2/", nil)
+				if err != nil {
+					return err
+				}
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					return err
+				}
+				return resp.Body.Close()
+			},
+			Patience: runtime.Patience{Probe: 10 * time.Millisecond},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := c.Down(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		containers[r.Run.Data] = contained{c}
+		return containers[r.Run.Data]
 	}
 	providertest.Run(t, x.harness())
 }

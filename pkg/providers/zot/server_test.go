@@ -22,19 +22,23 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
-// binary is the real Zot that `make servers` builds.
+const root = "../../.." // of the module
+
+// binary is the real Zot.
 func binary(t testing.TB) string {
 	t.Helper()
-	name, err := filepath.Abs(filepath.Join("..", "..", "..", "bin", "servers", "zot"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(name); err != nil {
-		t.Fatalf("%v; make servers builds it", err)
-	}
+	name, _ := enginetest.Zot(t, root)
 	return name
+}
+
+// later reports whether the real Zot is later than 2.1.6.
+func later(t testing.TB) bool {
+	t.Helper()
+	_, is := enginetest.Zot(t, root)
+	return is
 }
 
 // freeAddress is one that nobody listens at now.
