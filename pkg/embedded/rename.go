@@ -222,7 +222,7 @@ func (m move) check(ctx context.Context, s *storage.Storage, rules *access.Rules
 		return nil
 	}
 	if s == nil {
-		return fmt.Errorf("%s: %w: a namespace keeps its name, because another program serves its repositories; make a new one, and copy them", m.To, ErrUnsupported)
+		return fmt.Errorf("%s: %w: a namespace keeps its name, because another program serves its repositories; make a new one, and copy them", m.To, ErrInvalid)
 	}
 	if access.In(m.From.Name, m.To.Name) || access.In(m.To.Name, m.From.Name) {
 		return fmt.Errorf("%s: %w: a namespace cannot move into itself, nor to where it lies in; choose a name beside it", m.To, ErrInvalid)

@@ -158,7 +158,7 @@ func TestATokenServiceGivesWhatTheAdminAPISays(t *testing.T) {
 	}
 	rename := embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "crew"}}, From: &schema.Key{Kind: schema.KindNamespace, Name: "team"}}
 	rename.Object.Spec = &schema.Namespace{}
-	if results, err := s.Change(t.Context(), []embedded.Change{rename}); err != nil || !errors.Is(results[0].Err, embedded.ErrUnsupported) {
+	if results, err := s.Change(t.Context(), []embedded.Change{rename}); err != nil || !errors.Is(results[0].Err, embedded.ErrInvalid) {
 		t.Errorf("a namespace took another name, its content did not: %v", err)
 	}
 	for _, words := range []string{`msg="token granted" account=dev address=127.0.0.1:`, "granted=repository:team/app:pull\n", `msg="login refused"`} {
@@ -265,7 +265,7 @@ func TestADirectoryOfAccountsLeavesContentAlone(t *testing.T) {
 		t.Errorf("%v, %v", ok, err)
 	}
 	from, to := schema.Key{Kind: schema.KindNamespace, Name: "team"}, schema.Key{Kind: schema.KindNamespace, Name: "crew"}
-	if err := d.Renamable(t.Context(), from, to); !errors.Is(err, embedded.ErrUnsupported) {
+	if err := d.Renamable(t.Context(), from, to); !errors.Is(err, embedded.ErrInvalid) {
 		t.Errorf("error %v", err)
 	}
 	entries, err := os.ReadDir(data)

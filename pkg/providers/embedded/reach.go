@@ -116,7 +116,7 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 		return away{}, err
 	}
 	if p.permit != nil {
-		if err := p.permit(p.registry.URL); err != nil {
+		if err := p.permit(p.url.String()); err != nil {
 			return away{}, err
 		}
 	}
