@@ -91,7 +91,8 @@ func rooms() map[string]room {
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
-		"pkg/providers/distribution": provider(),
+		// its accounts and rules are kept and served as the embedded registry's
+		"pkg/providers/distribution": provider("pkg/embedded", "pkg/providers/embedded"),
 		"pkg/providers/zot":          provider(),
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
