@@ -23,7 +23,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	var rest []plan.Change
 	var at []int
 	for i, c := range changes {
-		if c.Key.Kind == schema.KindSettings && p.place.Config != "" {
+		if c.Key.Kind == schema.KindSettings {
 			v, err := p.prepareSettings(ctx, c)
 			if err != nil {
 				return nil, err
@@ -53,6 +53,8 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	return verdicts, nil
 }
 
+const elsewhere = "config.yml lies on the registry's host: run `ocisync apply` there"
+
 func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (providers.Verdict, error) {
 	var v providers.Verdict
 	values, ok := valuesOf(c)
@@ -67,6 +69,9 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 		switch {
 		case err != nil:
 			return v, err
+		case p.place.Config == "":
+			v.Effect = plan.ByHand
+			v.Notes = append(v.Notes, elsewhere)
 		case p.process == nil:
 			v.Effect = plan.ByHand
 			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: restart it after the apply")
@@ -83,7 +88,10 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	if err := CheckSettings(p.chosen(c, declared)); err != nil {
 		v.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	if live, err := p.file(); err == nil && p.place.Service != nil {
+	if p.place.Config == "" || p.place.Service == nil {
+		return v, nil
+	}
+	if live, err := p.file(); err == nil {
 		for _, other := range []string{"htpasswd", "silly", "none"} {
 			if live.doc.get("auth."+other) != nil {
 				v.Notes = append(v.Notes, "auth."+other+" goes: who may log in, and do what, is ocisync's token service's to say")
@@ -134,7 +142,7 @@ func inConfig(c plan.Change, values schema.Values) schema.Values {
 func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
 	var rest []plan.Change
 	for _, c := range changes {
-		if c.Key.Kind == schema.KindSettings && p.place.Config != "" {
+		if c.Key.Kind == schema.KindSettings {
 			report(c.Key, p.writeSettings(ctx, c))
 			continue
 		}
@@ -160,7 +168,7 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	if !ok {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
 	}
-	if c.Before != nil {
+	if c.Before != nil && p.place.Config != "" {
 		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {
 			return err
 		}
@@ -174,6 +182,9 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	}
 	if len(inConfig(c, values)) == 0 {
 		return nil
+	}
+	if p.place.Config == "" {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w on another host", providers.ErrPending), Remedy: elsewhere}
 	}
 	var declared schema.Values
 	for _, x := range values {

@@ -346,3 +346,25 @@ func TestARegistryThatSomebodyElseRuns(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSettingsOfAnotherHostWaitForIt(t *testing.T) {
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "https://registry.example.com", Token: &schema.TokenService{URL: "http://127.0.0.1:9"},
+	}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	change := plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.Settings{Values: schema.Values{level("debug")}}}}
+	verdicts, err := p.Prepare(t.Context(), []plan.Change{change})
+	if err != nil || verdicts[0].Effect != plan.ByHand || !strings.Contains(verdicts[0].Notes[0], "on the registry's host") {
+		t.Errorf("%+v, %v", verdicts, err)
+	}
+	if err := write(t, p, []plan.Change{change}); !errors.Is(err, providers.ErrPending) {
+		t.Errorf("error %v", err)
+	}
+	// whose accounts cannot be asked for is unknown, and not without accounts
+	if st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser)); !errors.Is(err, providers.ErrUnreachable) {
+		t.Errorf("%+v, %v", st, err)
+	}
+}

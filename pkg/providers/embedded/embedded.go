@@ -97,7 +97,7 @@ func (p *Provider) with(options []Option) *Provider {
 // Accounts says what accounts and rules [NewAccounts] is for.
 type Accounts struct {
 	Service *url.URL // where the token service answers
-	Data    string   // the directory that holds them below ocisync/
+	Data    string   // the directory that holds them below ocisync/; "" on another host
 	Kinds   []schema.Kind
 	Table   schema.Table // what it says is unsupported is refused
 }
