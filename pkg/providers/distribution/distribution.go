@@ -26,8 +26,8 @@ import (
 )
 
 // Provider implements [providers.Provider], [providers.Checker],
-// [providers.Remarker], [providers.Renewer], [providers.Transporter] and
-// [providers.Launcher].
+// [providers.Remarker], [providers.Renewer], [providers.Transporter],
+// [providers.Launcher] and [providers.Runner].
 type Provider struct {
 	registry schema.Registry
 	place    Place
@@ -62,9 +62,12 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 	return p, err
 }
 
-// accountKinds are those of the token service.
+// accountKinds are those that the token service keeps.
 func accountKinds() []schema.Kind {
-	return []schema.Kind{schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot}
+	return []schema.Kind{
+		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
+		schema.KindRetention, schema.KindGC,
+	}
 }
 
 // Capabilities implements [providers.Provider].
@@ -124,6 +127,9 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		var err error
 		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
 			return schema.State{}, err
+		}
+		for i, r := range st.Resources {
+			st.Resources[i] = done(r)
 		}
 		if !settings { // it reads its policy in any case
 			st.Scope.Kinds = slices.DeleteFunc(st.Scope.Kinds, func(k schema.Kind) bool { return k == schema.KindSettings })

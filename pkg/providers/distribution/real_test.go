@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -577,5 +578,137 @@ func TestIntegrationOcisyncReachesItsOwnNamespaceAlone(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, users, err)
 		}
 		release()
+	}
+}
+
+// TestIntegrationRetentionAndCollection: tags that no rule keeps go through the
+// registry, their content by its own program while it takes no pushes, and what
+// is tagged can be pulled all the while.
+func TestIntegrationRetentionAndCollection(t *testing.T) {
+	s, p := real(t)
+	serveTokens(t, s)
+	provider := openSite(t, s)
+	objects, _ := decisions(t)
+	retained := schema.Key{Kind: schema.KindRetention, Name: "team"}
+	objects = append(objects,
+		plan.Change{Action: plan.Create, Key: retained, After: &schema.Resource{Key: retained, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: 2}}}}},
+		plan.Change{Action: plan.Create, Key: schema.Key{Kind: schema.KindGC}, After: &schema.Resource{Key: schema.Key{Kind: schema.KindGC}, Spec: &schema.GC{Untagged: new(true)}}})
+	if err := provider.Write(t.Context(), objects, func(k schema.Key, err error) {
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	password, err := providertest.Secrets{}.Resolve(t.Context(), schema.SecretRef{Env: providertest.SecretA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := remote.WithAuth(&authn.Basic{Username: "root", Password: password})
+	host := strings.TrimPrefix(s.registry.URL, "http://")
+	tag := func(repository, tag string) reference.Tag {
+		ref, err := reference.NewTag(host+"/"+repository+":"+tag, reference.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	push := func(ref reference.Tag) v1.Image {
+		image, err := random.Image(10_000, 1)
+		if err == nil {
+			err = remote.Write(ref, image, root)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return image
+	}
+	for i := range 4 {
+		push(tag("team/app", fmt.Sprint(i)))
+		push(tag("team/secret/app", fmt.Sprint(i))) // whose namespace has no rule
+		time.Sleep(20 * time.Millisecond)
+	}
+	subject, err := push(tag("team/app", "3")).Digest() // the newest by far
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(tag("team/app", strings.Replace(subject.String(), ":", "-", 1)))
+	run := func(job string, dry bool) providers.JobReport {
+		t.Helper()
+		report, err := provider.Run(t.Context(), job, dry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	left := func(repository string) string {
+		t.Helper()
+		list, err := remote.List(tag(repository, "x").Repository, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(list)
+		return strings.Join(list, " ")
+	}
+	fallback := strings.Replace(subject.String(), ":", "-", 1)
+	for _, dry := range []bool{true, false} {
+		report := run("retention", dry)
+		if r := report.Retained; r == nil || r.Kept != 2 || len(r.Gone) != 2 || r.Gone[0].Name != "team/app:0" || r.Gone[0].Why == "" {
+			t.Errorf("dry %v: %+v", dry, report.Retained)
+		}
+		if got, want := left("team/app"), map[bool]string{true: "0 1 2 3 " + fallback, false: "2 3 " + fallback}[dry]; got != want {
+			t.Errorf("dry %v: tags %q, want %q", dry, got, want)
+		}
+	}
+	if got := left("team/secret/app"); got != "0 1 2 3" {
+		t.Errorf("tags of a namespace without rules: %q", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var puller sync.WaitGroup
+	puller.Go(func() { // read-only is not away: but for the moment of a restart
+		for ctx.Err() == nil {
+			if _, err := remote.Get(tag("team/app", "2"), root); err != nil && refusedBy(err) {
+				t.Errorf("a pull is refused meanwhile: %v", err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	first := run("gc", true).Collected
+	if first.Blobs < 4 || first.Bytes < 20_000 || first.Manifests == 0 {
+		t.Errorf("a dry collection would take %+v", first)
+	}
+	before, err := p.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second := run("gc", false).Collected; second.Blobs != first.Blobs || second.Bytes != first.Bytes {
+		t.Errorf("a collection took %+v, and a dry one said %+v", second, first)
+	}
+	stop()
+	puller.Wait()
+	after, err := p.Status(t.Context())
+	if err != nil || !after.Running || after.ID == before.ID {
+		t.Errorf("%+v, %v: it was not restarted", after, err)
+	}
+	if again := run("gc", true).Collected; again.Blobs != 0 {
+		t.Errorf("a second collection would take %+v", again)
+	}
+	if image, err := remote.Image(tag("team/app", "2"), root); err != nil {
+		t.Error(err)
+	} else if err := remote.Write(tag("open/copy", "2"), image, root); err != nil {
+		t.Errorf("the registry takes no push after a collection: %v", err)
+	}
+	if changes, _ := settings(t, provider); len(changes) != 0 {
+		t.Errorf("a plan after a collection says %+v", changes)
+	}
+	// one that was killed leaves it read-only: the plan says so
+	if b, err := os.ReadFile(p.launch.Args[1]); err != nil {
+		t.Error(err)
+	} else if err := os.WriteFile(p.launch.Args[1], bytes.Replace(b, []byte("readonly:\n      enabled: false"), []byte("readonly:\n      enabled: true"), 1), 0o600); err != nil {
+		t.Error(err)
+	}
+	changes, verdicts := settings(t, provider)
+	if len(changes) != 1 || changes[0].Fields[0].Path != "values.storage.maintenance.readonly.enabled" || verdicts[0].Effect != plan.Restart {
+		t.Errorf("%+v", changes)
 	}
 }

@@ -52,6 +52,7 @@ func (p *Provider) owned(declared schema.Values) schema.Values {
 	if p.registry.Run != nil {
 		set("http.addr", quoted(p.address()))
 		set("storage.delete.enabled", "true")
+		set(readOnly, "false")
 		if !slices.ContainsFunc(drivers(), func(d string) bool { return has("storage." + d) }) || has("storage.filesystem") && !has("storage.filesystem.rootdirectory") {
 			set("storage.filesystem.rootdirectory", quoted(p.storage()))
 		}

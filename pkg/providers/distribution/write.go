@@ -38,6 +38,10 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			}
 			continue
 		}
+		if why := refused(c); why != "" {
+			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: why}
+			continue
+		}
 		rest, at = append(rest, c), append(at, i)
 	}
 	if len(rest) == 0 {
@@ -148,6 +152,10 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		}
 		if row := Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
 			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: providers.ErrUnsupported, Remedy: row.Reason})
+			continue
+		}
+		if why := refused(c); why != "" {
+			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w: %s", providers.ErrUnsupported, why)})
 			continue
 		}
 		rest = append(rest, c)
