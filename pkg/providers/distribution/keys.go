@@ -254,8 +254,8 @@ func listOfTables(known []key, path string) bool {
 
 func find(known []key, path string) (key, bool) {
 	i := slices.IndexFunc(known, func(k key) bool {
-		prefix, any := strings.CutSuffix(k.path, "*")
-		return k.path == path || any && strings.HasPrefix(path, prefix) && len(path) > len(prefix)
+		prefix, open := strings.CutSuffix(k.path, "*")
+		return k.path == path || open && strings.HasPrefix(path, prefix) && len(path) > len(prefix)
 	})
 	if i < 0 {
 		return key{}, false

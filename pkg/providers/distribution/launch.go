@@ -118,7 +118,7 @@ func (p *Provider) known(ctx context.Context, text string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", providers.ErrUnreachable, err)
 	}
-	resp.Body.Close() //nolint:errcheck // nothing in it counts
+	resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return true, nil

@@ -146,8 +146,8 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// real is a running Distribution, launched by its provider.
-func real(t testing.TB) (site, *process) {
+// launched is a running Distribution, launched by its provider.
+func launched(t testing.TB) (site, *process) {
 	t.Helper()
 	address, tokens := freeAddress(t), freeAddress(t)
 	_, port, _ := net.SplitHostPort(tokens)
@@ -178,7 +178,7 @@ func openSite(t testing.TB, s site) *distribution.Provider {
 }
 
 // serveTokens runs the site's token service until the test ends.
-func serveTokens(t testing.TB, s site) *registry.Registry {
+func serveTokens(t testing.TB, s site) {
 	t.Helper()
 	r, err := openSite(t, s).TokenService(t.Context(), registry.Options{Command: "test"})
 	if err != nil {
@@ -193,13 +193,12 @@ func serveTokens(t testing.TB, s site) *registry.Registry {
 			t.Error(err)
 		}
 	})
-	return r
 }
 
 func TestIntegrationDistributionPassesTheProviderSuiteWhileItRuns(t *testing.T) {
 	suite(t, func(t testing.TB) site {
 		t.Helper()
-		s, _ := real(t)
+		s, _ := launched(t)
 		return s
 	})
 }
@@ -259,11 +258,13 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 	}
 	for registryName, start := range map[string]func(*testing.T) (providers.Provider, string){
 		"Distribution": func(t *testing.T) (providers.Provider, string) {
-			s, _ := real(t)
+			t.Helper()
+			s, _ := launched(t)
 			serveTokens(t, s)
 			return openSite(t, s), s.registry.URL
 		},
 		"embedded": func(t *testing.T) (providers.Provider, string) {
+			t.Helper()
 			r := schema.Registry{Type: schema.TypeDistribution, URL: "http://" + freeAddress(t), Run: &schema.Run{Driver: schema.DriverEmbedded, Data: filepath.Join(t.TempDir(), "data")}}
 			p, err := embedded.New(r, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
 			if err != nil {
@@ -341,7 +342,7 @@ func refusedBy(err error) bool {
 }
 
 func TestIntegrationKeysRotateWhileClientsPush(t *testing.T) {
-	s, p := real(t)
+	s, p := launched(t)
 	serveTokens(t, s)
 	provider := openSite(t, s)
 	objects, _ := decisions(t)
@@ -462,7 +463,7 @@ func tags(t *testing.T, url, text string) int {
 // does not know it ignores without a word, so that the keys were taken from its
 // source, and this is that their types are right.
 func TestIntegrationTheRegistryTakesEverySetting(t *testing.T) {
-	s, _ := real(t)
+	s, _ := launched(t)
 	p := openSite(t, s)
 	values := []schema.Value{
 		{Path: "log.level", JSON: `"debug"`}, {Path: "log.formatter", JSON: `"json"`}, {Path: "log.fields.service", JSON: `"registry"`},
@@ -500,7 +501,7 @@ func TestIntegrationTheRegistryTakesEverySetting(t *testing.T) {
 }
 
 func TestIntegrationSettingsThatDoNotComeUpArePutBack(t *testing.T) {
-	s, running := real(t)
+	s, running := launched(t)
 	p := openSite(t, s)
 	before, err := os.ReadFile(running.launch.Args[1])
 	if err != nil {
@@ -522,7 +523,7 @@ func TestIntegrationSettingsThatDoNotComeUpArePutBack(t *testing.T) {
 // TestIntegrationOcisyncReachesItsOwnNamespaceAlone: with its keys on the
 // registry's host, and with a login from elsewhere.
 func TestIntegrationOcisyncReachesItsOwnNamespaceAlone(t *testing.T) {
-	s, _ := real(t)
+	s, _ := launched(t)
 	serveTokens(t, s)
 	p := openSite(t, s)
 	objects, _ := decisions(t)
@@ -585,7 +586,7 @@ func TestIntegrationOcisyncReachesItsOwnNamespaceAlone(t *testing.T) {
 // registry, their content by its own program while it takes no pushes, and what
 // is tagged can be pulled all the while.
 func TestIntegrationRetentionAndCollection(t *testing.T) {
-	s, p := real(t)
+	s, p := launched(t)
 	serveTokens(t, s)
 	provider := openSite(t, s)
 	objects, _ := decisions(t)

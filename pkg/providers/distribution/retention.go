@@ -206,7 +206,7 @@ func (c *client) deleteTag(ctx context.Context, repository, tag string) error {
 	if err != nil {
 		return err
 	}
-	resp.Body.Close() //nolint:errcheck // nothing in it counts
+	resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusAccepted, http.StatusNotFound:
 		return nil

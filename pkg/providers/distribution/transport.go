@@ -99,7 +99,7 @@ func (t *loggedIn) RoundTrip(asked *http.Request) (*http.Response, error) {
 	r.Header.Del("Authorization")
 	if err := t.authorize(r); err != nil {
 		if r.Body != nil {
-			r.Body.Close() //nolint:errcheck // nothing was sent
+			r.Body.Close()
 		}
 		return nil, err
 	}
@@ -112,8 +112,9 @@ func (t *loggedIn) RoundTrip(asked *http.Request) (*http.Response, error) {
 
 func (t *loggedIn) authorize(r *http.Request) error {
 	p := t.provider
-	user, password, err := "", "", error(nil)
+	var user, password string
 	if t.keys == nil {
+		var err error
 		if user, password, err = p.login(r.Context()); err != nil {
 			return err
 		}

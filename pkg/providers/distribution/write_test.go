@@ -3,7 +3,6 @@ package distribution_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -286,7 +285,7 @@ func TestTheStoreOfContentIsOne(t *testing.T) {
 func TestARegistryThatSomebodyElseRuns(t *testing.T) {
 	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-		fmt.Fprint(w, "{}")
+		w.Write([]byte("{}")) //nolint:errcheck // the test would see
 	}))
 	defer answers.Close()
 	name := filepath.Join(t.TempDir(), "config.yml")
@@ -366,5 +365,19 @@ func TestSettingsOfAnotherHostWaitForIt(t *testing.T) {
 	// whose accounts cannot be asked for is unknown, and not without accounts
 	if st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser)); !errors.Is(err, providers.ErrUnreachable) {
 		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+func TestRulesAboutPullsAreRefused(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "data"), nil)
+	key := schema.Key{Kind: schema.KindRetention, Name: "team"}
+	for rule, refused := range map[schema.KeepRule]bool{
+		{Newest: 3}: false, {NewestPulled: 3}: true, {PulledWithin: 3600}: true, {Tags: "v*", Always: true}: false,
+	} {
+		c := plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.Retention{Keep: []schema.KeepRule{rule}}}}
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{c})
+		if err != nil || (verdicts[0].Refused != "") != refused {
+			t.Errorf("%+v: %+v, %v", rule, verdicts, err)
+		}
 	}
 }
