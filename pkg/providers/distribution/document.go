@@ -200,7 +200,7 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 			}
 			return nil
 		}
-		if schema.SecretSetting(schema.TypeDistribution, at) {
+		if schema.SecretSetting(schema.TypeDistribution, at) || holdsSecret(n) {
 			secrets = append(secrets, at)
 			return nil
 		}
@@ -225,6 +225,20 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 	slices.SortFunc(values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 	slices.Sort(secrets)
 	return values, secrets, nil
+}
+
+// holdsSecret reports whether a value, such as a list of webhooks with the
+// headers they are sent, holds what nobody is to see in a plan.
+func holdsSecret(n *yaml.Node) bool {
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := strings.ToLower(n.Content[i].Value)
+			if schema.SecretSetting(schema.TypeDistribution, key) || slices.Contains([]string{"authorization", "cookie", "x-api-key", "token"}, key) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(n.Content, holdsSecret)
 }
 
 // jsonNode turns JSON, which is YAML, into nodes as people write them. Texts

@@ -1,8 +1,10 @@
 package distribution
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,6 +127,12 @@ func TestLeavesAreReadAsTheyAreWritten(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, values); diff != "" || len(secrets) != 1 || secrets[0] != "http.secret" {
 		t.Errorf("leaves (-want +got):\n%s; secrets %v", diff, secrets)
+	}
+	const guarded = "notifications:\n  endpoints:\n    - name: x\n      headers: {Authorization: [Bearer canary]}\nlog:\n  hooks:\n    - options: {smtp: {password: canary}}\n  level: info\nmiddleware:\n  storage: [{options: {privatekey: canary}}]\n"
+	values, secrets, err = parsed(t, guarded).leaves()
+	if err != nil || strings.Contains(fmt.Sprint(values), "canary") || len(values) != 1 ||
+		!slices.Equal(secrets, []string{"log.hooks", "middleware.storage", "notifications.endpoints"}) {
+		t.Errorf("%v: secrets in lists are shown: %v; hidden: %v", err, values, secrets)
 	}
 	short, _, err := parsed(t, "storage: inmemory\nauth: none\n").leaves()
 	if diff := cmp.Diff(schema.Values{{Path: "auth.none", JSON: "{}"}, {Path: "storage.inmemory", JSON: "{}"}}, short); diff != "" || err != nil {
