@@ -113,7 +113,7 @@ func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command 
 	})
 }
 
-func (o *options) authServe(ctx context.Context) (err error) {
+func (o *options) authServe(ctx context.Context) error {
 	cfg, err := o.config()
 	if err != nil {
 		return err
@@ -122,13 +122,32 @@ func (o *options) authServe(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr())
-	if err := r.Serve(ctx); err != nil {
-		return err
+	err = serveBeside(ctx, r, func(ctx context.Context) error {
+		o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr())
+		<-ctx.Done()
+		return nil
+	})
+	if err == nil {
+		o.say("stopped")
 	}
-	o.say("stopped")
-	return nil
+	return err
+}
+
+// serveBeside serves a token service for as long as work takes, and closes it.
+// The work is told to end if the service does.
+func serveBeside(ctx context.Context, r *embedded.Registry, work func(context.Context) error) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	working, end := context.WithCancel(ctx)
+	defer end()
+	served := make(chan error, 1)
+	go func() {
+		served <- r.Serve(serving)
+		end()
+	}()
+	err := work(working)
+	stop()
+	return errors.Join(err, <-served, r.Close())
 }
 
 func (o *options) authRotate(ctx context.Context) error {
