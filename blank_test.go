@@ -33,7 +33,7 @@ func TestARegistryThatLostItsStateIsNotMadeAnewUnasked(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), tt.store+people+team)
+			s := newSite(t, unusedURL(t), tt.store+names+team)
 			s.must(0, "plan")
 			s.must(0, "apply")
 			if err := os.RemoveAll(filepath.Join(s.dir, tt.lose)); err != nil {
@@ -68,7 +68,7 @@ func TestADirectoryThatHoldsOtherThingsIsNoNewRegistry(t *testing.T) {
 		"a file": "data/precious", "beside a stock registry's": "data/docker/registry/v1/x", "the modes": "",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), people+team)
+			s := newSite(t, unusedURL(t), names+team)
 			if at == "" {
 				s.write("modes/m/m.toml", strings.Replace(s.text(), "../../data", "..", 1))
 			} else {
@@ -94,7 +94,7 @@ func TestADirectoryThatHoldsOtherThingsIsNoNewRegistry(t *testing.T) {
 		})
 	}
 	t.Run("but a stock registry's content is taken over", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), people+team)
+		s := newSite(t, unusedURL(t), names+team)
 		s.write("data/docker/registry/v2/repositories/.keep", "")
 		s.must(0, "plan")
 		s.must(0, "apply")
@@ -116,7 +116,7 @@ func TestRulesThatOthersMayWriteAreRefused(t *testing.T) {
 		"the lock":                 {"ocisync/lock", 0o622},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), people+team+"[namespace.team.webhook.w]\nurl = \"https://hooks.example.com\"\nevents = [\"push\"]\nauth = { env = \"OCISYNC_DEV_PASSWORD\" }\n")
+			s := newSite(t, unusedURL(t), names+team+"[namespace.team.webhook.w]\nurl = \"https://hooks.example.com\"\nevents = [\"push\"]\nauth = { env = \"OCISYNC_DEV_PASSWORD\" }\n")
 			s.must(0, "apply")
 			path := filepath.Join(s.data, tt.path)
 			if err := os.Chmod(path, tt.mode); err != nil {
@@ -134,7 +134,7 @@ func TestRulesThatOthersMayWriteAreRefused(t *testing.T) {
 		})
 	}
 	t.Run("while it is served", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), people+team)
+		s := newSite(t, unusedURL(t), names+team)
 		s.must(0, "apply")
 		served(t, registry.Options{Data: s.data})
 		path := filepath.Join(s.data, "ocisync", "state.json")

@@ -32,7 +32,7 @@ func TestAJournalThatWasTamperedWithIsNoticed(t *testing.T) {
 		"taken away":          {nil, "it is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), signedState+people+team)
+			s := newSite(t, unusedURL(t), signedState+names+team)
 			s.must(0, "apply")
 			if _, bad, _ := s.run("apply"); bad != "" {
 				t.Fatalf("a sound journal: %s", bad)
@@ -55,7 +55,7 @@ func TestAJournalThatWasTamperedWithIsNoticed(t *testing.T) {
 				}
 			}
 			told("nothing")
-			s.mode(signedState + people + strings.Replace(team, "first", "second", 1))
+			s.mode(signedState + names + strings.Replace(team, "first", "second", 1))
 			told("something")
 			now, err := os.ReadFile(path)
 			if err != nil {
@@ -74,7 +74,7 @@ func TestAJournalThatWasTamperedWithIsNoticed(t *testing.T) {
 			if err := os.Rename(path, path+".evidence"); err != nil {
 				t.Fatal(err)
 			}
-			s.mode(signedState + people + team)
+			s.mode(signedState + names + team)
 			if _, bad, code := s.run("apply"); code != 0 || !strings.Contains(bad, "it is gone") {
 				t.Errorf("moved away: exit code %d: %s", code, bad)
 			}

@@ -29,6 +29,14 @@ password = { env = "OCISYNC_PASSWORD" }
 password = { env = "OCISYNC_DEV_PASSWORD" }
 `
 
+// names are the same people without passwords, for tests that run the program
+// many times and are about something else: hashing is slow on purpose.
+const names = `
+[user.root]
+admin = true
+[user.dev]
+`
+
 const team = `
 [namespace.team]
 description = "first"

@@ -59,7 +59,7 @@ func rooms() map[string]room {
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
-		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
+		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
 		"schema":        {modules: none, not: []string{"context", "log", "net/http", "os", "os/exec", "syscall"}},
 		"schema/load":   {may: []string{"schema"}},
@@ -98,8 +98,9 @@ func rooms() map[string]room {
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),
 
-		"pkg/runtime": {may: []string{"schema"}},
-		"pkg/content": {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
+		"pkg/runtime":            {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}},
+		"pkg/runtime/enginetest": {may: []string{"schema"}},
+		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
 		"pkg/watch": {
 			may: []string{"schema", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
 				"pkg/providers", "pkg/apply", "pkg/content"},
@@ -117,6 +118,7 @@ func confined() map[string][]string {
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
 		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},
 		"github.com/stretchr/testify":           {},

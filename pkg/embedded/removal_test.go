@@ -88,7 +88,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	}
 	r, _ = hooked(t, data) // what was removed meanwhile is told now
 	want = append(want, "delete team/app:keep by anonymous", "delete team/app:t3 by retention")
-	if d := cmp.Diff(want, told(to.wait(t, 4))); d != "" {
+	if d := cmp.Diff(want, told(to.distinct(t, 4))); d != "" {
 		t.Error(d)
 	}
 	for _, tag := range []string{"t4", "t5"} {
@@ -101,7 +101,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	if report.GC.Tags != 1 {
 		t.Fatalf("collected %+v, want one fallback tag", report.GC)
 	}
-	events := told(to.wait(t, 6+1+report.GC.Manifests))[6:]
+	events := told(to.distinct(t, 6+1+report.GC.Manifests))[6:]
 	if !slices.Contains(events, "delete team/app:"+orphan+" by gc") {
 		t.Errorf("collection told %q", events)
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +80,23 @@ func (r *receiver) wait(t *testing.T, n int) []received {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%d deliveries, want %d", len(got), n)
+		}
+	}
+}
+
+// distinct returns the first n deliveries once n came, each once: one that was
+// under way when its registry stopped comes again.
+func (r *receiver) distinct(t *testing.T, n int) []received {
+	t.Helper()
+	for all := n; ; all++ {
+		seen := map[string]bool{}
+		got := slices.DeleteFunc(r.wait(t, all), func(d received) bool {
+			again := seen[d.id]
+			seen[d.id] = true
+			return again
+		})
+		if len(got) >= n {
+			return got
 		}
 	}
 }
