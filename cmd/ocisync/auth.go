@@ -113,6 +113,24 @@ func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command 
 	})
 }
 
+// withTokens gives tokens to the clients of a registry that gets them from
+// ocisync for as long as work takes, unless another process does.
+func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {
+	if cfg.Registry.Type != schema.TypeDistribution {
+		return work(ctx)
+	}
+	r, err := o.tokenService(ctx, cfg, command)
+	if errors.Is(err, embedded.ErrHeld) {
+		o.say("%v", err)
+		return work(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	o.say("giving tokens for %s at %s", cfg.Registry.URL, r.Addr())
+	return serveBeside(ctx, r, work)
+}
+
 func (o *options) authServe(ctx context.Context) error {
 	cfg, err := o.config()
 	if err != nil {
