@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"github.com/gofrs/flock"
 )
@@ -127,6 +128,19 @@ func (e *Engine) own(program string) {
 			t.Fatalf("dockerd does not answer: %v; its log ends:\n%s", err, said[max(0, len(said)-2000):])
 		}
 	}
+}
+
+// Network makes a network that several containers share, until the test ends.
+func (e *Engine) Network(name string) {
+	e.t.Helper()
+	if _, err := e.Client.NetworkCreate(e.t.Context(), name, network.CreateOptions{}); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		if err := e.Client.NetworkRemove(context.Background(), name); err != nil {
+			e.t.Error(err)
+		}
+	})
 }
 
 // Image makes an image of one static program, which it is named by.
