@@ -27,7 +27,7 @@ import (
 
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
-// [providers.Launcher] and [providers.Runner].
+// [providers.Launcher], [providers.Runner] and [providers.Blank].
 type Provider struct {
 	registry schema.Registry
 	place    Place
@@ -208,6 +208,15 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		notes = append(notes, plan.Note{Key: settingsKey(), Text: note})
 	}
 	return notes, err
+}
+
+// Blank implements [providers.Blank]: a registry whose token service was never
+// told anything.
+func (p *Provider) Blank(ctx context.Context) (string, error) {
+	if p.accounts == nil {
+		return "", nil
+	}
+	return p.accounts.Blank(ctx)
 }
 
 // Due implements [providers.Renewer].

@@ -368,6 +368,24 @@ func TestSettingsOfAnotherHostWaitForIt(t *testing.T) {
 	}
 }
 
+func TestLostAccountsAreNoNewRegistry(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := open(t, data, nil)
+	key := schema.Key{Kind: schema.KindUser, Name: "dev"}
+	if err := write(t, p, []plan.Change{{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.User{}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := p.Blank(t.Context()); err != nil || missing != "" {
+		t.Errorf("%q, %v", missing, err)
+	}
+	if err := os.Remove(filepath.Join(data, "ocisync", "state.json")); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := p.Blank(t.Context()); err != nil || !strings.Contains(missing, "state.json") {
+		t.Errorf("%q, %v", missing, err)
+	}
+}
+
 func TestRulesAboutPullsAreRefused(t *testing.T) {
 	p := open(t, filepath.Join(t.TempDir(), "data"), nil)
 	key := schema.Key{Kind: schema.KindRetention, Name: "team"}
