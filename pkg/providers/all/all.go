@@ -40,11 +40,11 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	case schema.TypeMemory:
 		return memory.New(deps.Secrets, schema.State{})
 	case schema.TypeDistribution:
-		outside, permit := embedded.Outside(access.Outside(deps.Policy.Outside)), embedded.Permit(deps.Permit)
+		outside := access.Outside(deps.Policy.Outside)
 		if r.Driver() == schema.DriverEmbedded {
-			return embedded.New(r, deps.Secrets, deps.Logger, outside, permit)
+			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(outside), embedded.Permit(deps.Permit))
 		}
-		return distribution.New(r, deps.Process, deps.Secrets, deps.Logger, outside, permit)
+		return distribution.New(r, deps.Process, deps.Secrets, deps.Logger, distribution.Outside(outside), distribution.Permit(deps.Permit))
 	case schema.TypeZot, schema.TypeHarbor:
 		return nil, &providers.Error{
 			Registry: r.URL,

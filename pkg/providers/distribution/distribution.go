@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
@@ -35,10 +36,32 @@ type Provider struct {
 	process  providers.Process  // nil where somebody else runs the registry
 	secrets  providers.Secrets
 	logger   *slog.Logger
+	permit   func(registry string) error // nil where secrets may go anywhere
+	options  []embedded.Option           // of the accounts
 }
 
-// Option is something New need not be told. It is the accounts' provider's.
-type Option = embedded.Option
+// Option is something New need not be told.
+type Option func(*Provider)
+
+// Outside makes the mode's policy.outside part of the desired state, as a value
+// of the settings that the token service keeps.
+func Outside(o access.Outside) Option {
+	return func(p *Provider) { p.options = append(p.options, embedded.Outside(o)) }
+}
+
+// Permit asks, before a secret goes to the registry or its token service,
+// whether it may.
+func Permit(ask func(registry string) error) Option {
+	return func(p *Provider) {
+		p.permit = ask
+		p.options = append(p.options, embedded.Permit(ask))
+	}
+}
+
+// HashCost is what hashing passwords costs, for tests.
+func HashCost(cost int) Option {
+	return func(p *Provider) { p.options = append(p.options, embedded.HashCost(cost)) }
+}
 
 // New makes the provider and reaches for nothing yet. The process is nil where
 // somebody else runs the registry; the logger may be nil.
@@ -54,10 +77,13 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger}
+	for _, o := range options {
+		o(p)
+	}
 	if place.Service != nil {
 		p.accounts, err = embedded.NewAccounts(r, embedded.Accounts{
 			Service: place.Service, Data: place.Data, Kinds: append(accountKinds(), schema.KindSettings), Table: Capabilities(),
-		}, secrets, logger, options...)
+		}, secrets, logger, p.options...)
 	}
 	return p, err
 }

@@ -170,7 +170,7 @@ func launched(t testing.TB) (site, *process) {
 
 func openSite(t testing.TB, s site) *distribution.Provider {
 	t.Helper()
-	p, err := distribution.New(s.registry, s.process, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
+	p, err := distribution.New(s.registry, s.process, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
-	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -25,7 +24,7 @@ func suite(t *testing.T, fresh func(t testing.TB) site) {
 	t.Helper()
 	open := func(t testing.TB, s site) *distribution.Provider {
 		t.Helper()
-		p, err := distribution.New(s.registry, s.process, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
+		p, err := distribution.New(s.registry, s.process, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -195,11 +195,21 @@ func repositoryOf(path string) string {
 	return ""
 }
 
-// login is the account of the mode, "" without one.
+// login is the account of the mode, "" without one. It is asked whether it may go
+// to where it is for.
 func (p *Provider) login(ctx context.Context) (user, password string, err error) {
 	l := p.registry.Login
 	if l == nil || l.User == nil || l.Password == nil {
 		return "", "", nil
+	}
+	to := p.registry.URL
+	if p.place.Service != nil {
+		to = p.place.Service.String()
+	}
+	if p.permit != nil {
+		if err := p.permit(to); err != nil {
+			return "", "", err
+		}
 	}
 	if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
 		return "", "", fmt.Errorf("registry.login: %w", err)

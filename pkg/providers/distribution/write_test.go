@@ -20,7 +20,6 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
-	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -97,7 +96,7 @@ func open(t *testing.T, data string, process providers.Process) *distribution.Pr
 	t.Helper()
 	p, err := distribution.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: "http://localhost:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
-	}, process, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost), embedded.Outside(access.Deny))
+	}, process, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost), distribution.Outside(access.Deny))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,5 +396,47 @@ func TestRulesAboutPullsAreRefused(t *testing.T) {
 		if err != nil || (verdicts[0].Refused != "") != refused {
 			t.Errorf("%+v: %+v, %v", rule, verdicts, err)
 		}
+	}
+}
+
+func TestALoginGoesWhereItMayAlone(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("%s %s got a login", r.Method, r.URL)
+		}
+		asked++
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	refusal := errors.New("the host file names others")
+	for _, to := range []*schema.TokenService{nil, {URL: server.URL}} {
+		p, err := distribution.New(schema.Registry{
+			Type: schema.TypeDistribution, URL: server.URL, Token: to, Files: &schema.FilePaths{Config: filepath.Join(t.TempDir(), "config.yml")},
+			Login: &schema.Login{User: new("root"), Password: &schema.SecretRef{Env: providertest.SecretA}},
+		}, nil, providertest.Secrets{}, nil, distribution.Permit(func(registry string) error {
+			if registry != server.URL {
+				t.Errorf("asked for %s", registry)
+			}
+			return refusal
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt, release, err := p.Transport(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v2/ocisync/state/manifests/m", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := rt.RoundTrip(req); !errors.Is(err, refusal) {
+			t.Errorf("%+v, %v", resp, err)
+		}
+		release()
+	}
+	if asked > 0 {
+		t.Errorf("%d requests went out", asked)
 	}
 }
