@@ -55,6 +55,11 @@ func rooms() map[string]room {
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
+	// run is a room whose tests run what it configures
+	run := func(r room) room {
+		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
+		return r
+	}
 	all := []string{"schema", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
@@ -93,7 +98,8 @@ func rooms() map[string]room {
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
-		"pkg/providers/distribution": provider(),
+		// its accounts and rules are kept and served as the embedded registry's
+		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
 		"pkg/providers/zot":          provider("pkg/providers/zot/config"),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),

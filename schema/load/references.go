@@ -156,6 +156,9 @@ func (c *checker) crossChecks(root *Node) {
 	if typ == schema.TypeZot || typ == schema.TypeDistribution {
 		c.loginUser(root, reg.Get("login"))
 	}
+	if t := reg.Get("token"); t != nil && (typ != schema.TypeDistribution || run.Get("driver").text() == schema.DriverEmbedded) {
+		c.reportKey(t, "registry.token", "this registry gives no tokens of ocisync's", "remove the table")
+	}
 	if run == nil || run.Kind != Table {
 		return
 	}
