@@ -20,6 +20,7 @@ import (
 //	POST check         {"user","password"} or {"key","secret"} -> {"equal"}
 //	POST run           {"job","dry_run"} -> {"report","code","error"}; ends when the job does
 //	GET  rename        ?from=KEY&to=KEY -> {"key","code","error"}: could it be renamed
+//	POST acknowledge   {"keys":[…]} -> {}: the renames of objects that are called so now are written down
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
 //	POST run/retention RetentionOptions -> as run; with dry_run a preview
@@ -156,6 +157,8 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		writeJSON(w, http.StatusOK, list)
 	case "GET rename":
 		r.serveRename(w, q)
+	case "POST acknowledge":
+		r.serveAcknowledge(w, q)
 	case "GET usage":
 		r.serveUsage(w, q)
 	case "POST run/retention":
