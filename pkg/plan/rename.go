@@ -232,7 +232,7 @@ func (d *differ) claimed(c claim) {
 	}
 	switch {
 	case len(c.by) == 0 && d.isOwned(c.live):
-		d.refuse(schema.Resource{Key: c.live}, "", fmt.Sprintf("%s became it in a rename that was cut short, and the file has neither; put it back by the name it shall have, apply, and take it out after that", c.had[0]))
+		d.refuse(schema.Resource{Key: c.live}, "", fmt.Sprintf("%s became it in a rename that was cut short, and the file has neither; declare it by one of the two names, apply, and take it out after that", c.had[0]))
 		return
 	case len(c.by) == 0: // somebody else's
 		for _, name := range append([]schema.Key{c.live}, c.had...) {
