@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -557,4 +559,95 @@ func TestARenameIsRememberedUntilItIsAcknowledged(t *testing.T) {
 	s.change(t, putUser(t, "dev", false), embedded.Change{Object: schema.Resource{Key: key(t, "namespace/c")}, Delete: true}) // what is gone needs no reminder
 	checkRenamed(t, s, all[1])
 	s.change(t, putNamespace("a"))
+}
+
+// A push that began before a rename, and whose body ends after it, is told to
+// come again: what it was about is elsewhere now.
+func TestAPushDuringARenameIsToldToComeAgain(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "dev", false), putNamespace("old"), putAccess("old", schema.Access{Authenticated: rights(schema.Pull | schema.Push)}))
+	im := image(t)
+	if err := remote.Write(s.ref(t, "old/app:1"), im, s.as("dev")...); err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := im.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := s.do(t, http.MethodPost, "dev", "/v2/old/app/blobs/uploads/")
+	if start.StatusCode != http.StatusAccepted {
+		t.Fatal(start.Status)
+	}
+	type sending struct {
+		path  string
+		body  string
+		rest  *io.PipeWriter
+		reply chan *http.Response
+	}
+	const blob = "the first half and the other"
+	location, err := start.Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	defer client.CloseIdleConnections()
+	requests := map[string]*sending{
+		http.MethodPatch: {path: location.RequestURI(), body: blob},
+		http.MethodPut:   {path: "/v2/old/app/manifests/2", body: string(manifest)},
+	}
+	for method, r := range requests {
+		body, rest := io.Pipe()
+		r.rest, r.reply = rest, make(chan *http.Response, 1)
+		reads := make(chan struct{})
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reads) }})
+		req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Addr()+r.path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("dev", "pw-dev")
+		req.Header.Set("Expect", "100-continue")
+		req.ContentLength = int64(len(r.body))
+		req.Header.Set("Content-Type", "application/octet-stream")
+		if method == http.MethodPut {
+			req.Header.Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
+		}
+		go func() {
+			defer close(r.reply)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.reply <- resp
+		}()
+		<-reads // it is past the authorizer
+		if _, err := io.WriteString(rest, r.body[:8]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.change(t, rename(t, "namespace/old", "namespace/new", &schema.Namespace{}))
+	for method, r := range requests {
+		if _, err := io.WriteString(r.rest, r.body[8:]); err != nil {
+			t.Fatal(err)
+		}
+		r.rest.Close()
+		resp, ok := <-r.reply
+		if !ok {
+			continue
+		}
+		if code := ociCode(t, resp); resp.StatusCode != http.StatusServiceUnavailable || code != "UNAVAILABLE" || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: status %d, code %s, Retry-After %q", method, resp.StatusCode, code, resp.Header.Get("Retry-After"))
+		}
+		resp.Body.Close()
+	}
+	list, err := s.Repositories(t.Context(), []string{"*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]schema.RepositoryInfo{{Name: "new/app", Tags: 1}}, list); d != "" {
+		t.Error(d)
+	}
+	if err := remote.Write(s.ref(t, "new/app:2"), im, s.as("dev")...); err != nil {
+		t.Error(err)
+	}
 }
