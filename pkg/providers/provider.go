@@ -73,8 +73,8 @@ type Remarker interface {
 // tells of them in [schema.State] Renamed, until they are written down where
 // they were asked for.
 type Acknowledger interface {
-	// Acknowledge says so of objects, which are called so now. Of one that was
-	// not renamed it says nothing.
+	// Acknowledge says so of objects, which are called so now, whatever they were
+	// called before. Of one that was not renamed it says nothing.
 	Acknowledge(ctx context.Context, keys []schema.Key) error
 }
 
