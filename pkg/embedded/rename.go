@@ -303,7 +303,13 @@ func (m move) check(ctx context.Context, s *storage.Storage, at *snapshot) error
 		if _, err := reference.WithName(to); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s: %w", m.To, ErrInvalid, from, to, err))
 		}
-		if slices.Contains(there, to) {
+		holds := slices.Contains(there, to)
+		if holds && len(at.doc.pending()) == 0 {
+			if holds, err = s.Holds(ctx, to); err != nil {
+				return fmt.Errorf("looking at repository %s: %w", to, err)
+			}
+		}
+		if holds {
 			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s, which exists; delete one of the two", m.To, ErrConflict, from, to))
 		}
 		if ns := at.rules.Namespace(to); len(ns) > len(m.To.Name) {

@@ -650,4 +650,13 @@ func TestAPushDuringARenameIsToldToComeAgain(t *testing.T) {
 	if err := remote.Write(s.ref(t, "new/app:2"), im, s.as("dev")...); err != nil {
 		t.Error(err)
 	}
+	// what is left of the upload is nothing in the way
+	if resp := s.do(t, http.MethodPost, "dev", "/v2/new/app/blobs/uploads/"); resp.StatusCode != http.StatusAccepted {
+		t.Error(resp.Status)
+	}
+	if err := s.Renamable(t.Context(), key(t, "namespace/new"), key(t, "namespace/old")); err != nil {
+		t.Error(err)
+	}
+	s.change(t, rename(t, "namespace/new", "namespace/old", &schema.Namespace{}))
+	s.pulls(t, "dev", "old/app:2", im)
 }
