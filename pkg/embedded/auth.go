@@ -71,7 +71,7 @@ type visit struct {
 	denied string // what a known subject may not do
 	// moved says that the repository fell to another namespace, or to none,
 	// before the request could change anything.
-	moved bool
+	moved  bool
 	pushed *pushed
 }
 

@@ -630,7 +630,9 @@ func TestAPushDuringARenameIsToldToComeAgain(t *testing.T) {
 		if _, err := io.WriteString(r.rest, r.body[8:]); err != nil {
 			t.Fatal(err)
 		}
-		r.rest.Close()
+		if err := r.rest.Close(); err != nil {
+			t.Fatal(err)
+		}
 		resp, ok := <-r.reply
 		if !ok {
 			continue
