@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -38,6 +39,9 @@ type Info struct {
 	PID     int    `json:"pid"`
 	Data    string `json:"data"`
 	URL     string `json:"url,omitempty"`
+	// Command and Started are those of the process.
+	Command string    `json:"command,omitempty"`
+	Started time.Time `json:"started,omitzero"`
 }
 
 type changesRequest struct {

@@ -250,7 +250,10 @@ func (r *Registry) info() Info {
 			url = "https://" + r.Addr()
 		}
 	}
-	return Info{Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url}
+	return Info{
+		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url,
+		Command: r.lock.holder.Command, Started: r.lock.holder.Started,
+	}
 }
 
 // Serve serves until the context is done, lets requests in flight finish, and

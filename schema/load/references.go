@@ -29,7 +29,7 @@ func (c *checker) reference(n *Node, kind, path string, isKey bool) {
 	}
 	what := kind + ` "` + clip(word) + `" is not declared`
 	want := "add [" + Path(kind, word) + "]"
-	if s := c.near.of(word, declared.all()); s != "" {
+	if s := c.near.Of(word, declared.all()); s != "" {
 		want = `did you mean "` + s + `"?`
 	}
 	if isKey {
@@ -137,7 +137,7 @@ func (c *checker) ignored(n *Node, path string) {
 		}
 		f := d.field(part)
 		if f == nil {
-			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), c.near.oneOf(part, fieldList(d)))
+			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), nearestOf(&c.near, part, fieldList(d)))
 			return
 		}
 		d = f.def

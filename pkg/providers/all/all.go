@@ -27,7 +27,9 @@ type Deps struct {
 	Policy  schema.Policy
 	// Permit is asked before a secret goes to the registry's URL; nil permits.
 	Permit func(registry string) error
-	Logger *slog.Logger // may be nil
+	// Process is the registry's, where ocisync runs one of its own; nil else.
+	Process providers.Process
+	Logger  *slog.Logger // may be nil
 }
 
 // Open returns the provider for a registry. ErrUnsupported: this version has
@@ -37,7 +39,9 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	switch r.Type {
 	case schema.TypeMemory:
 		return memory.New(deps.Secrets, schema.State{})
-	case schema.TypeZot, schema.TypeHarbor, schema.TypeDistribution:
+	case schema.TypeZot:
+		return zot.New(r, deps.Process, deps.Secrets, deps.Logger, zot.Outside(access.Outside(deps.Policy.Outside)), zot.Permit(deps.Permit))
+	case schema.TypeHarbor, schema.TypeDistribution:
 		if r.Type == schema.TypeDistribution && r.Driver() == schema.DriverEmbedded {
 			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)), embedded.Permit(deps.Permit))
 		}

@@ -54,8 +54,8 @@ func TestOpenAndTableKnowTheSameRegistries(t *testing.T) {
 		table, open bool
 	}{
 		{schema.TypeMemory, "", true, true},
-		{schema.TypeZot, "", true, false},
-		{schema.TypeZot, schema.DriverDocker, true, false},
+		{schema.TypeZot, "", true, true},
+		{schema.TypeZot, schema.DriverDocker, true, true},
 		{schema.TypeHarbor, "", true, false},
 		{schema.TypeDistribution, schema.DriverProcess, true, false},
 		{schema.TypeDistribution, schema.DriverEmbedded, true, true},
