@@ -47,6 +47,16 @@ type Directive struct {
 	Paused     *Pause
 }
 
+// Former is the key that the object had before, by the file. A child's former
+// name without a slash is one of its own namespace.
+func (d Directive) Former() (k Key, ok bool) {
+	k = Key{Kind: d.Key.Kind, Name: d.Previously}
+	if ns, child := d.Key.Namespace(); child && !strings.Contains(d.Previously, "/") && !d.Key.Kind.Single() {
+		k.Name = ns.Name + "/" + d.Previously
+	}
+	return k, d.Previously != ""
+}
+
 // Pause keeps ocisync's hands off an object until a day.
 type Pause struct {
 	Until  *Date  `json:"until,omitzero"`

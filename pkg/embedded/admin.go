@@ -21,13 +21,14 @@ import (
 //	POST check         {"user","password"} or {"key","secret"} -> {"equal"}
 //	POST run           {"job","dry_run"} -> {"report","code","error"}; ends when the job does
 //	GET  rename        ?from=KEY&to=KEY -> {"key","code","error"}: could it be renamed
+//	POST acknowledge   {"keys":[…]} -> {}: the renames of objects that are called so now are written down
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
 //	POST rotate        {} -> {}: sign tokens with the next key
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
 //	POST run/retention RetentionOptions -> as run; with dry_run a preview
 //
-// A token service has info, state, changes, check, rename and rotate, and what
-// serves content has all but rotate.
+// A token service has info, state, changes, check, rename, acknowledge and
+// rotate, and what serves content has all but rotate.
 const (
 	adminPath = "/ocisync/v1/"
 
@@ -156,6 +157,8 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		r.serveRotate(w, q)
 	case "GET rename":
 		r.serveRename(w, q)
+	case "POST acknowledge":
+		r.serveAcknowledge(w, q)
 	default:
 		if r.tokens == nil && r.serveHousekeeping(w, q, what) {
 			return

@@ -69,6 +69,9 @@ type visit struct {
 	who    identity
 	rules  *access.Rules
 	denied string // what a known subject may not do
+	// moved says that the repository fell to another namespace, or to none,
+	// before the request could change anything.
+	moved  bool
 	pushed *pushed
 }
 

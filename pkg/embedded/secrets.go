@@ -144,7 +144,7 @@ func (d *document) dropSecrets(objects map[schema.Key]schema.Resource) {
 
 // checkKeptSecret reports whether an object's secret is the one given.
 func (d document) checkKeptSecret(key schema.Key, secret string) bool {
-	have, ok := d.values[d.Secrets[d.present(key).String()]]
+	have, ok := d.values[d.Secrets[key.String()]]
 	return sameSecret(have, secret) && ok
 }
 

@@ -245,6 +245,14 @@ func (p *Provider) Blank(ctx context.Context) (string, error) {
 	return p.accounts.Blank(ctx)
 }
 
+// Acknowledge implements [providers.Acknowledger]: of accounts and their rules.
+func (p *Provider) Acknowledge(ctx context.Context, keys []schema.Key) error {
+	if p.accounts == nil {
+		return nil
+	}
+	return p.accounts.Acknowledge(ctx, keys)
+}
+
 // Due implements [providers.Renewer].
 func (p *Provider) Due(ctx context.Context, desired schema.State, at time.Time) ([]providers.Renewal, error) {
 	if p.accounts == nil {

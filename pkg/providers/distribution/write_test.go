@@ -440,3 +440,36 @@ func TestALoginGoesWhereItMayAlone(t *testing.T) {
 		t.Errorf("%d requests went out", asked)
 	}
 }
+
+func TestARenameOfAnAccountIsRememberedUntilItIsAcknowledged(t *testing.T) {
+	p, _ := running(t)
+	user := func(name string) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: name}, Spec: &schema.User{}}
+	}
+	was, is := user("dev"), user("developer")
+	for _, c := range []plan.Change{
+		{Action: plan.Create, Key: was.Key, After: &was},
+		{Action: plan.Rename, Key: is.Key, Before: &was, After: &is},
+	} {
+		if err := write(t, p, []plan.Change{c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	renamed := func() []schema.Renaming {
+		t.Helper()
+		st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Renamed
+	}
+	if d := cmp.Diff([]schema.Renaming{{From: was.Key, To: is.Key}}, renamed()); d != "" {
+		t.Errorf("before it was acknowledged: %s", d)
+	}
+	if err := p.Acknowledge(t.Context(), []schema.Key{is.Key}); err != nil {
+		t.Fatal(err)
+	}
+	if r := renamed(); len(r) > 0 {
+		t.Errorf("still remembered: %v", r)
+	}
+}

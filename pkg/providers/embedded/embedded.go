@@ -202,6 +202,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 				st.Resources = append(st.Resources, r)
 			}
 		}
+		st.Renamed = live.Renamed
 	}
 	if len(scope.Repositories) > 0 {
 		st.Scope.Repositories = slices.Clone(scope.Repositories)

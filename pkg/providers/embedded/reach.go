@@ -30,6 +30,7 @@ type changer interface {
 	Change(context.Context, []registry.Change) ([]registry.Result, error)
 	// Renamable says why an object cannot be renamed, nil where it can.
 	Renamable(ctx context.Context, from, to schema.Key) error
+	Acknowledge(ctx context.Context, keys []schema.Key) error
 }
 
 // checker says whether a secret is the one the registry has.
