@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -48,7 +49,7 @@ type timesLine struct {
 // loadTimes reads the file and touches nothing. A line that is none, such as
 // the last one after a crash, is left out: its tag has the time of its link.
 func loadTimes(t *times) error {
-	f, err := os.Open(filepath.Join(t.data, ownDir, timesFile))
+	f, err := regular.Open(filepath.Join(t.data, ownDir, timesFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

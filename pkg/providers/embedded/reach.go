@@ -11,6 +11,7 @@ import (
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -138,6 +139,9 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 	return away{served{c}}, nil
 }
 
+// maxPEM bounds a file of certificates, in bytes.
+const maxPEM = 4 << 20
+
 func (p *Provider) tls() (*tls.Config, error) {
 	t := p.registry.TLS
 	if t == nil || p.url.Scheme != "https" {
@@ -148,9 +152,9 @@ func (p *Provider) tls() (*tls.Config, error) {
 		conf.InsecureSkipVerify = true // the mode asks for it, and every plan says so
 	}
 	if t.CA != nil {
-		pem, err := os.ReadFile(*t.CA)
+		pem, err := regular.Read(*t.CA, maxPEM)
 		if err != nil {
-			return nil, fmt.Errorf("registry.tls.ca: %w", err)
+			return nil, fmt.Errorf("registry.tls.ca: %w; name a PEM file that this user may read", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
