@@ -22,7 +22,8 @@ type Machine struct{ state, locks string }
 
 // NewMachine finds the directories: what the host file names, else
 // $XDG_STATE_HOME/ocisync, else /var/lib/ocisync for root and
-// ~/.local/state/ocisync for others. Nothing is made yet.
+// ~/.local/state/ocisync for others. Nothing is made yet. It refuses a
+// directory that everybody may write, and with it what this machine saw.
 func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, error) {
 	m := Machine{host.State, host.Lock}
 	if m.state == "" {
@@ -42,7 +43,26 @@ func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, 
 	if m.locks == "" {
 		m.locks = filepath.Join(m.state, "locks")
 	}
+	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir)} {
+		if err := private(dir); err != nil {
+			return Machine{}, err
+		}
+	}
 	return m, nil
+}
+
+const (
+	journalDir = "journal" // below state
+	seenDir    = "seen"
+)
+
+// private refuses a directory that everybody may write. One that is not there,
+// or cannot be looked at, is for whoever uses it.
+func private(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("ocisync's state in %s has mode %04o, so that everybody could change what this machine saw and did; look at what it holds, then run chmod o-w %[1]s, or set state in the host file", dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 // Locks is the directory for [Acquire].
@@ -50,7 +70,7 @@ func (m Machine) Locks() string { return m.locks }
 
 // Journal is the path of the journal for [OpenJournal].
 func (m Machine) Journal(id Identity) string {
-	return filepath.Join(m.state, "journal", id.fileName()+".jsonl")
+	return filepath.Join(m.state, journalDir, id.fileName()+".jsonl")
 }
 
 // Seen returns the highest serial that [Machine.Remember] was given; 0 for none.
@@ -157,7 +177,7 @@ func (m Machine) CheckJournal(id Identity) (damage string, err error) {
 }
 
 func (m Machine) seenFile(id Identity) (dir, name string) {
-	return filepath.Join(m.state, "seen"), id.fileName() + ".json"
+	return filepath.Join(m.state, seenDir), id.fileName() + ".json"
 }
 
 // fileName is readable and distinct for each mode and registry.
