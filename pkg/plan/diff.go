@@ -218,7 +218,7 @@ func (d *differ) both(want, have *schema.Resource) {
 	}
 	spec := d.ignore(want.Key, d.spec(*want), have.Spec)
 	fields := d.differences(want.Key, spec, have)
-	d.dropped(want.Key, applied, spec)
+	d.dropped(want.Key, applied, want.Spec)
 	if len(fields) == 0 {
 		d.plan.Unchanged++
 		d.plan.Same = append(d.plan.Same, want.Key)
