@@ -178,10 +178,35 @@ func (s *session) loadInventory(ctx context.Context) error {
 		return err
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
+	switch s.trust.Level {
+	case state.Signed, state.Absent, state.Lost: // the rest is distrusted already, or never prunes
+		why, err := s.machine.Strange(s.identity, s.source())
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			s.inv, s.trust = state.Distrust(s.identity, why)
+		}
+	case state.Unsigned, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
+	}
 	if s.writing && s.trust.Level == state.Signed {
-		return s.machine.Remember(s.identity, s.inv.Serial)
+		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// source is where the mode says that its inventory is, and how it is checked.
+// A directory of the checkout is the same wherever that lies.
+func (s *session) source() state.Source {
+	store := "the registry"
+	if s.cfg.State.Store == "dir" {
+		dir := s.cfg.State.Dir
+		if rel, err := filepath.Rel(s.cfg.Dir, dir); err == nil && filepath.IsLocal(rel) {
+			dir = rel
+		}
+		store = "directory " + dir
+	}
+	return state.Source{Verify: s.verify, Store: store}
 }
 
 // atHand resolves a reference as far as this run may: a plan runs no command.
@@ -215,8 +240,16 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		return err
 	}
 	s.stored = data
+	var from state.Source
+	if !s.key.IsZero() {
+		from = s.source()
+	} else if s.trust.Level == state.Strange { // somebody said that it is meant
+		if err := s.machine.Forget(s.identity); err != nil {
+			return err
+		}
+	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
-	return s.machine.Remember(s.identity, inv.Serial)
+	return s.machine.Remember(s.identity, inv.Serial, from)
 }
 
 // who says under what name a run is written down.

@@ -102,7 +102,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 // without somebody's word.
 func (c Cycle) suspect() bool {
 	switch c.Trust.Level {
-	case state.Bad, state.Older, state.Foreign, state.Unreadable:
+	case state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 		return true
 	case state.Signed, state.Unsigned, state.Absent, state.Lost:
 	}

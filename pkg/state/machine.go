@@ -81,13 +81,35 @@ func (m Machine) Seen(id Identity) (Seen, error) {
 
 // seenJSON is what this machine saw last of a mode and registry.
 type seenJSON struct {
-	Serial  int64 `json:"serial"`
-	Journal Mark  `json:"journal,omitzero"` // its last line
+	Serial  int64  `json:"serial"`
+	Journal Mark   `json:"journal,omitzero"` // its last line
+	Source  Source `json:"source,omitzero"`
+}
+
+// Source is where a signed inventory comes from. Both can be changed by whoever
+// can change the mode's files.
+type Source struct {
+	Verify string `json:"verify"` // the public key it is checked with
+	Store  string `json:"store"`  // in the words of its user; equal for the same place
+}
+
+// Strange says that a mode's inventory came from elsewhere when this machine
+// last believed one, "" where it did not, or never believed a signed one.
+func (m Machine) Strange(id Identity, now Source) (why string, err error) {
+	s, err := m.seen(id)
+	switch was := s.Source; {
+	case err != nil || was == Source{} || now.Verify == "":
+	case was.Verify != now.Verify:
+		why = fmt.Sprintf("this machine knows it as signed by another key (%s) than state.verify names now (%s)", was.Verify, now.Verify)
+	case was.Store != now.Store:
+		why = fmt.Sprintf("this machine knows it in another place (%s) than state names now (%s)", was.Store, now.Store)
+	}
+	return why, err
 }
 
 func (m Machine) seen(id Identity) (seenJSON, error) {
 	dir, name := m.seenFile(id)
-	b, err := readFile(dir, name, 1<<10)
+	b, err := readFile(dir, name, 16<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return seenJSON{}, nil
 	}
@@ -105,14 +127,33 @@ func (m Machine) seen(id Identity) (seenJSON, error) {
 	return s, nil
 }
 
-// Remember keeps a serial that was written or found trustworthy; a lower one
-// than before changes nothing. Call it under the lock of [Acquire].
-func (m Machine) Remember(id Identity, serial int64) error {
+// Remember keeps the serial of an inventory that was written or found
+// trustworthy, unless it knows a higher one, and from where it came if it is
+// signed: the zero Source changes nothing. Call it under the lock of [Acquire].
+func (m Machine) Remember(id Identity, serial int64, from Source) error {
 	have, err := m.seen(id)
-	if err != nil || serial <= have.Serial {
+	if err != nil {
 		return err
 	}
-	have.Serial = serial
+	next := have
+	next.Serial = max(have.Serial, serial)
+	if (from != Source{}) {
+		next.Source = from
+	}
+	if next == have {
+		return nil
+	}
+	return m.remember(id, next)
+}
+
+// Forget lets inventories of the mode come from anywhere again. Call it under
+// the lock of [Acquire].
+func (m Machine) Forget(id Identity) error {
+	have, err := m.seen(id)
+	if err != nil || have.Source == (Source{}) {
+		return err
+	}
+	have.Source = Source{}
 	return m.remember(id, have)
 }
 

@@ -38,3 +38,56 @@ func TestAStateThatEverybodyMayWriteIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Whoever changes a mode's files can bring an inventory, and the key and place
+// that it is to be believed by.
+func TestAnInventoryFromElsewhereOwnsNothing(t *testing.T) {
+	m, inv := machine(t), sample(t)
+	id := inv.Identity()
+	ours, theirs := newKey(t), newKey(t)
+	known := Source{Verify: ours.Public(), Store: "directory state"}
+	strange := func(now Source) string {
+		t.Helper()
+		why, err := m.Strange(id, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return why
+	}
+	if why := strange(Source{theirs.Public(), "directory evil"}); why != "" {
+		t.Errorf("a fresh machine cannot know: %s", why)
+	}
+	if err := m.Remember(id, 5, known); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remember(id, 6, Source{}); err != nil { // one without a signature
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		now  Source
+		want string
+	}{
+		"the same":           {known, ""},
+		"another key":        {Source{theirs.Public(), known.Store}, "another key"},
+		"another place":      {Source{known.Verify, "directory evil"}, "another place"},
+		"both":               {Source{theirs.Public(), "directory evil"}, "another key"},
+		"no key, no pruning": {Source{"", "directory evil"}, ""},
+	} {
+		if why := strange(tt.now); (why == "") != (tt.want == "") || !strings.Contains(why, tt.want) {
+			t.Errorf("%s: %q; want %q", name, why, tt.want)
+		}
+	}
+	have, trust := Distrust(id, strange(Source{theirs.Public(), known.Store}))
+	if trust.Usable() || trust.MayDelete() || len(have.Objects) > 0 || !strings.Contains(trust.String(), "--new-inventory") {
+		t.Errorf("%d objects, %s", len(have.Objects), trust)
+	}
+	if err := m.Forget(id); err != nil {
+		t.Fatal(err)
+	}
+	if why := strange(Source{theirs.Public(), "directory evil"}); why != "" {
+		t.Errorf("forgotten, and %s", why)
+	}
+	if n, err := m.Seen(id); n != 6 || err != nil {
+		t.Errorf("seen = %d, %v", n, err)
+	}
+}
