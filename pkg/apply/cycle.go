@@ -74,14 +74,14 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	owner := c.ownership(matches)
+	owner, policy := c.ownership(matches), c.policy(desired)
 	draft := plan.Diff(plan.Input{
 		Mode:       c.Config.Mode,
 		Registry:   plan.Registry{Type: c.Config.Registry.Type, URL: c.Config.Registry.URL},
 		Desired:    desired,
 		Live:       live,
 		Directives: c.Config.Directives,
-		Policy:     c.Config.Policy,
+		Policy:     policy,
 		Table:      p.Capabilities(),
 		Ownership:  owner,
 		Today:      c.Today,
@@ -108,7 +108,7 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		draft.Again++
 	}
 	guarded := plan.Guard(draft, plan.GuardInput{
-		Policy: c.Config.Policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
+		Policy: policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
 	})
 	if needs := plan.Needs(guarded); len(needs.Repositories) > 0 {
 		content, err := p.Read(ctx, needs)

@@ -79,8 +79,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		inv.Drop(k)
 	}
 	inv.Put(put...)
-	protected := slices.Sorted(slices.Values(c.Config.Policy.Protect))
-	protected = slices.Compact(protected)
+	protected := c.protects()
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true
 	}

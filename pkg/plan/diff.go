@@ -90,6 +90,7 @@ func Diff(in Input) Plan {
 		d.directives[x.Key] = x
 	}
 	d.capabilities()
+	d.onDelete()
 	d.renames()
 	d.remake()
 	d.merge()
