@@ -128,6 +128,9 @@ func (r sendable) Resolve(ctx context.Context, ref schema.SecretRef) (v string, 
 func (s *session) openStore(ctx context.Context) (err error) {
 	switch c := s.cfg.State; c.Store {
 	case "dir":
+		if rel, relErr := filepath.Rel(s.cfg.Dir, c.Dir); (relErr != nil || !filepath.IsLocal(rel)) && !s.machine.Lends(c.Dir) {
+			return codedError{exitRefused, fmt.Errorf("state.dir %s lies neither in %s, which holds the modes, nor in %s, where ocisync keeps its state on this host; name a directory in one of the two, or set state in the host file to one above it", c.Dir, s.cfg.Dir, s.machine.Dir())}
+		}
 		s.store, err = state.DirStore(c.Dir, s.cfg.Mode)
 	case "", "registry":
 		t, ok := s.provider.(providers.Transporter)

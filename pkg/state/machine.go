@@ -65,6 +65,30 @@ func private(dir string) error {
 	return nil
 }
 
+// Dir is the directory itself.
+func (m Machine) Dir() string { return m.state }
+
+// Lends reports whether a mode may keep its inventory in a directory of this
+// machine's: it is the state directory or lies below it, and is none that
+// ocisync keeps for itself.
+func (m Machine) Lends(dir string) bool {
+	if !within(m.state, dir) {
+		return false
+	}
+	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), m.locks} {
+		if within(own, dir) {
+			return false
+		}
+	}
+	return true
+}
+
+// within reports whether a path is a directory, or lies below it, by its text.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
 // Locks is the directory for [Acquire].
 func (m Machine) Locks() string { return m.locks }
 

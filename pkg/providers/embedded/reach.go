@@ -146,7 +146,7 @@ func (p *Provider) login(ctx context.Context) (user, password string, err error)
 	case l == nil && p.registry.Admin != nil:
 		return "", "", unusable("the mode has no registry.login, and registry.admin is not used at this registry", name)
 	case l == nil:
-		return "", "", unusable("the mode has no registry.login, and this registry is not on this host", name+", or run ocisync where the registry runs")
+		return "", "", unusable("the mode has no registry.login, and a registry that is reached by its URL asks for one", name+", or run ocisync where the registry runs")
 	case l.User == nil:
 		robot := ""
 		if l.Robot != nil {

@@ -69,7 +69,7 @@ func TestALoginThatCannotBeUsedIsToldFromAWrongOne(t *testing.T) {
 		registry schema.Registry
 		says     string
 	}{
-		"none":        {schema.Registry{}, "the mode has no registry.login, and this registry is not on this host; name an admin user"},
+		"none":        {schema.Registry{}, "the mode has no registry.login, and a registry that is reached by its URL asks for one; name an admin user"},
 		"admin alone": {schema.Registry{Admin: &schema.Login{User: text("root"), Password: secret}}, "registry.admin is not used at this registry; name an admin user"},
 		"a robot":     {schema.Registry{Login: &schema.Login{Robot: text("ci"), Password: secret}}, `registry.login is the robot "ci", and no robot administers this registry; name an admin user`},
 		"no password": {schema.Registry{Login: &schema.Login{User: text("root")}}, `registry.login names user "root" and no password; add password`},
