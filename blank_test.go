@@ -45,6 +45,9 @@ func TestARegistryThatLostItsStateIsNotMadeAnewUnasked(t *testing.T) {
 			before := s.live()
 			for _, verb := range []string{"plan", "apply"} {
 				out := s.must(4, verb)
+				if strings.Contains(out, "let `ocisync apply` start a new one") {
+					t.Errorf("%s advises what is refused:\n%s", verb, out)
+				}
 				for _, want := range []string{"registry: it is blank, although ", "restore ocisync/state.json in the data directory " + s.data + " from a backup", "--new"} {
 					if !strings.Contains(out, want) {
 						t.Errorf("%s does not say %q:\n%s", verb, want, out)

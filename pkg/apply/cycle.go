@@ -88,6 +88,13 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		Unmanaged:  c.Unmanaged,
 	})
 	draft.Notes = slices.Concat(draft.Notes, notes, unresolved)
+	lost, err := c.lost(ctx, live)
+	if err != nil {
+		return Found{}, err
+	}
+	if lost != "" && c.Trust.Level == state.Lost {
+		c.Trust.Remedy = "restore both, or make the registry anew with --new"
+	}
 	draft.Notes = append(draft.Notes, c.remarks(draft, live)...)
 	if r, ok := c.Provider.(providers.Remarker); ok {
 		more, err := r.Remarks(ctx, desired, c.now())
@@ -96,10 +103,8 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		}
 		draft.Notes = append(draft.Notes, more...)
 	}
-	if why, err := c.lost(ctx, live); err != nil {
-		return Found{}, err
-	} else if why != "" {
-		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: why})
+	if lost != "" {
+		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: lost})
 	}
 	if draft, err = prepare(ctx, p, draft); err != nil {
 		return Found{}, err

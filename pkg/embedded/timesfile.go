@@ -155,7 +155,10 @@ func openTimes(ctx context.Context, t *times, s *storage.Storage) error {
 func (t *times) close(ctx context.Context, s *storage.Storage) error {
 	close(t.stop)
 	<-t.done
-	return t.flush(ctx, s)
+	if err := t.flush(ctx, s); err != nil {
+		return fmt.Errorf("the times of the last pushes and pulls were not kept: %w", err)
+	}
+	return nil
 }
 
 // flush appends what is new, or writes the file anew where it has grown long.
