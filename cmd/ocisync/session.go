@@ -182,7 +182,7 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
 	switch s.trust.Level {
-	case state.Signed, state.Absent, state.Lost: // the rest is distrusted already, or never prunes
+	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
 		why, err := s.machine.Strange(s.identity, s.source())
 		if err != nil {
 			return err
@@ -190,7 +190,7 @@ func (s *session) loadInventory(ctx context.Context) error {
 		if why != "" {
 			s.inv, s.trust = state.Distrust(s.identity, why)
 		}
-	case state.Unsigned, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
+	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
 	if s.writing && s.trust.Level == state.Signed {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())

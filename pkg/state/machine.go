@@ -118,11 +118,16 @@ type Source struct {
 }
 
 // Strange says that a mode's inventory came from elsewhere when this machine
-// last believed one, "" where it did not, or never believed a signed one.
+// last believed one, "" where it did not, or never believed a signed one. Of a
+// registry that it never saw the mode with, it says whether it knows the mode
+// by another key alone: the registry may be an old one by another URL.
 func (m Machine) Strange(id Identity, now Source) (why string, err error) {
 	s, err := m.seen(id)
 	switch was := s.Source; {
-	case err != nil || was == Source{} || now.Verify == "":
+	case err != nil || now.Verify == "":
+	case was == Source{} && s.Serial == 0:
+		return m.otherKey(id, now.Verify)
+	case was == Source{}:
 	case was.Verify != now.Verify:
 		why = fmt.Sprintf("this machine knows it as signed by another key (%s) than state.verify names now (%s)", was.Verify, now.Verify)
 	case was.Store != now.Store:
@@ -133,22 +138,57 @@ func (m Machine) Strange(id Identity, now Source) (why string, err error) {
 
 func (m Machine) seen(id Identity) (seenJSON, error) {
 	dir, name := m.seenFile(id)
-	b, err := readFile(dir, name, 16<<10)
-	if errors.Is(err, fs.ErrNotExist) {
+	s, err := m.read(dir, name)
+	switch malformed := (malformedError{}); {
+	case errors.Is(err, fs.ErrNotExist):
 		return seenJSON{}, nil
-	}
-	if err != nil {
+	case errors.As(err, &malformed):
+		return seenJSON{}, fmt.Errorf("the last serial seen of %s, in %s: %w; delete the file if the inventory is known to be the newest",
+			id, filepath.Join(dir, name), err)
+	case err != nil:
 		return seenJSON{}, fmt.Errorf("the last serial seen of %s: %w; let this user read it, or set state in the host file", id, err)
 	}
-	var s seenJSON
+	return s, nil
+}
+
+type malformedError struct{ error }
+
+func (Machine) read(dir, name string) (s seenJSON, err error) {
+	b, err := readFile(dir, name, 16<<10)
+	if err != nil {
+		return s, err
+	}
 	if err = strictJSON(b, &s); err == nil && (s.Serial < 0 || s.Journal.Seq < 0) {
 		err = errors.New("a negative number")
 	}
 	if err != nil {
-		return seenJSON{}, fmt.Errorf("the last serial seen of %s, in %s: %w; delete the file if the inventory is known to be the newest",
-			id, filepath.Join(dir, name), err)
+		return seenJSON{}, malformedError{err}
 	}
 	return s, nil
+}
+
+// otherKey looks for the mode at other registries.
+func (m Machine) otherKey(id Identity, verify string) (why string, err error) {
+	dir, own := m.seenFile(id)
+	mode := own[:len(own)-len(registryHash(id.Registry, id.Mode)+".json")]
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return "", nil //nolint:nilerr // nothing was seen
+	}
+	for _, f := range files {
+		if len(f.Name()) != len(own) || !strings.HasPrefix(f.Name(), mode) {
+			continue
+		}
+		s, err := m.read(dir, f.Name())
+		switch {
+		case err != nil || s.Source.Verify == "":
+		case s.Source.Verify == verify:
+			return "", nil
+		default:
+			why = fmt.Sprintf("this machine knows mode %s, at another registry or by another URL, as signed by another key (%s) than state.verify names now (%s)", id.Mode, s.Source.Verify, verify)
+		}
+	}
+	return why, nil
 }
 
 // Remember keeps the serial of an inventory that was written or found

@@ -77,6 +77,18 @@ func TestAnInventoryFromElsewhereOwnsNothing(t *testing.T) {
 			t.Errorf("%s: %q; want %q", name, why, tt.want)
 		}
 	}
+	elsewhere := id
+	elsewhere.Registry.URL = "https://the-same-registry.example.com"
+	if why, err := m.Strange(elsewhere, Source{theirs.Public(), "directory evil"}); err != nil || !strings.Contains(why, "by another URL") {
+		t.Errorf("the registry by another URL: %q, %v", why, err)
+	}
+	if why, err := m.Strange(elsewhere, known); err != nil || why != "" {
+		t.Errorf("another registry, the same key: %q, %v", why, err)
+	}
+	elsewhere.Mode += "-other"
+	if why, err := m.Strange(elsewhere, Source{theirs.Public(), "directory evil"}); err != nil || why != "" {
+		t.Errorf("another mode: %q, %v", why, err)
+	}
 	have, trust := Distrust(id, strange(Source{theirs.Public(), known.Store}))
 	if trust.Usable() || trust.MayDelete() || len(have.Objects) > 0 || !strings.Contains(trust.String(), "--new-inventory") {
 		t.Errorf("%d objects, %s", len(have.Objects), trust)
