@@ -202,14 +202,14 @@ func webURL(s string) string {
 	case u.Fragment != "":
 		return "leave out the part from # on"
 	case !validPort(u.Port()):
-		return "write a port from 1 to 65535, or none"
+		return "write a port up to 65535, or none"
 	}
 	return ""
 }
 
 func validPort(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return port == "" || err == nil && n > 0
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil
 }
 
 // hostOnly reports whether a URL says nothing behind its host and port.
