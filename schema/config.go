@@ -35,6 +35,8 @@ type Config struct {
 	Owners   []Owner
 	// Desired holds the objects; its scope is the kinds that occur.
 	Desired State
+	// OnDelete is the on_delete of [defaults.namespace], "" for none.
+	OnDelete string
 	// Directives says, sorted by key, what the file asks for beyond fields.
 	Directives []Directive
 }

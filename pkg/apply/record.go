@@ -80,8 +80,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		inv.Drop(k)
 	}
 	inv.Put(put...)
-	protected := slices.Sorted(slices.Values(c.Config.Policy.Protect))
-	protected = slices.Compact(protected)
+	protected := c.protects()
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true
 	}
@@ -118,7 +117,7 @@ func renameRecord(inv *state.Inventory, names []schema.Key, to schema.Key) error
 // without somebody's word.
 func (c Cycle) suspect() bool {
 	switch c.Trust.Level {
-	case state.Bad, state.Older, state.Foreign, state.Unreadable:
+	case state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 		return true
 	case state.Signed, state.Unsigned, state.Absent, state.Lost:
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const lockFile = "lock"
@@ -97,7 +99,7 @@ func (l *lock) release() error {
 // readHolder reads who holds, or held last, a data directory. It touches
 // nothing and does not tell whether the holder still lives.
 func readHolder(data string) (Holder, error) {
-	f, err := os.Open(filepath.Join(data, ownDir, lockFile))
+	f, err := regular.Open(filepath.Join(data, ownDir, lockFile))
 	if err != nil {
 		return Holder{}, err
 	}

@@ -8,11 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -41,7 +41,7 @@ func (d *document) loadSecrets(data string) error {
 	}
 	const restore = "restore it from the same backup as state.json, or write the secrets again with apply"
 	name := filepath.Join(data, ownDir, secretsFile)
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return fmt.Errorf("%w; %s", err, restore)
 	}

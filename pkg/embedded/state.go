@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -69,7 +70,7 @@ func loadState(data string) (document, error) {
 	}
 	empty := document{Format: stateFormat, Passwords: map[string]string{}}
 	name := filepath.Join(data, ownDir, stateFile)
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}

@@ -101,6 +101,7 @@ func Diff(in Input) Plan {
 		d.directives[x.Key] = x
 	}
 	d.capabilities()
+	d.onDelete()
 	d.renames()
 	d.remake()
 	d.merge()
@@ -234,7 +235,7 @@ func (d *differ) both(want, have *schema.Resource) {
 	}
 	spec := d.ignore(want.Key, d.spec(*want), have.Spec)
 	fields := d.differences(want.Key, spec, have)
-	d.dropped(want.Key, applied, spec)
+	d.dropped(want.Key, applied, want.Spec)
 	if len(fields) == 0 {
 		d.plan.Unchanged++
 		d.plan.Same = append(d.plan.Same, want.Key)

@@ -111,7 +111,7 @@ func (p *Plan) protect(in GuardInput, was origins) {
 			continue
 		}
 		if pat, yes := protects(c.Key); yes {
-			why := fmt.Sprintf("%s of a protected object (policy.protect %q); put the object back, or apply a change that only takes the protection off first", c.Action, pat)
+			why := fmt.Sprintf("%s of a protected object (%s); put the object back, or apply a change that only takes the protection off first", c.Action, protectedBy(pat))
 			p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 		}
 		if c.Key.Kind != schema.KindNamespace {
@@ -122,7 +122,7 @@ func (p *Plan) protect(in GuardInput, was origins) {
 				continue
 			}
 			if pat, yes := protects(r.Key); yes {
-				why := fmt.Sprintf("%s would take along %s, which is protected (policy.protect %q); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, pat)
+				why := fmt.Sprintf("%s would take along %s, which is protected (%s); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, protectedBy(pat))
 				p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 			}
 		}

@@ -26,6 +26,8 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindNamespace, Support: schema.Emulated, Reason: "Distribution has repositories only; ocisync keeps what they have in common"},
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "Distribution is a proxy as a whole or not at all, by the setting proxy"},
+		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
+		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 
 		{Kind: schema.KindAccess, Support: schema.Emulated, Reason: tokens},
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "kept, and not needed: authenticated means every user of the registry"},

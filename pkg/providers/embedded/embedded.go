@@ -269,6 +269,10 @@ func (e kinded) Unwrap() []error { return []error{e.kind, e.cause} }
 // failure says what registry an error is of, and makes it one of the kinds of
 // package providers.
 func (p *Provider) failure(doing string, err error) error {
+	var said *providers.Error
+	if errors.As(err, &said) { // by the provider itself
+		return err
+	}
 	out := &providers.Error{Registry: p.registry.URL, Doing: doing, Err: err}
 	start, address := "start the registry with `ocisync up`", "registry.url"
 	if p.accounts {
