@@ -45,6 +45,9 @@ func TestARegistryThatLostItsStateIsNotMadeAnewUnasked(t *testing.T) {
 			before := s.live()
 			for _, verb := range []string{"plan", "apply"} {
 				out := s.must(4, verb)
+				if strings.Contains(out, "let `ocisync apply` start a new one") {
+					t.Errorf("%s advises what is refused:\n%s", verb, out)
+				}
 				for _, want := range []string{"registry: it is blank, although ", "restore ocisync/state.json in the data directory " + s.data + " from a backup", "--new"} {
 					if !strings.Contains(out, want) {
 						t.Errorf("%s does not say %q:\n%s", verb, want, out)
@@ -108,17 +111,25 @@ func TestRulesThatOthersMayWriteAreRefused(t *testing.T) {
 		path string
 		mode os.FileMode
 	}{
+		"the data, everybody":      {".", 0o707},
+		"the data, its group":      {".", 0o770},
 		"the directory, everybody": {"ocisync", 0o777},
 		"the directory, its group": {"ocisync", 0o770},
 		"the state":                {"ocisync/state.json", 0o666},
 		"the state, its group":     {"ocisync/state.json", 0o660},
 		"the secrets":              {"ocisync/secrets.json", 0o602},
 		"the lock":                 {"ocisync/lock", 0o622},
+		"when tags were pushed":    {"ocisync/times.jsonl", 0o602},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, unusedURL(t), names+team+"[namespace.team.webhook.w]\nurl = \"https://hooks.example.com\"\nevents = [\"push\"]\nauth = { env = \"OCISYNC_DEV_PASSWORD\" }\n")
 			s.must(0, "apply")
 			path := filepath.Join(s.data, tt.path)
+			if f, err := os.OpenFile(filepath.Join(s.data, "ocisync", "times.jsonl"), os.O_CREATE|os.O_RDONLY, 0o600); err != nil {
+				t.Fatal(err)
+			} else if err = f.Close(); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}

@@ -50,36 +50,38 @@ func rooms() map[string]room {
 	globs := []string{"github.com/bmatcuk/doublestar"} // matches names without touching files
 	provider := func(more ...string) room {
 		return room{
-			may: append([]string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state",
+			may: append([]string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state",
 				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci", "pkg/providers/files", "pkg/providers/htpasswd"}, more...),
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
-	tried := func(r room) room { // on real registries
+	// run is a room whose tests run what it configures
+	run := func(r room) room {
 		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
 		return r
 	}
-	all := []string{"schema", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
+	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
 		"schema":        {modules: none, not: []string{"context", "log", "net/http", "os", "os/exec", "syscall"}},
-		"schema/load":   {may: []string{"schema"}},
+		"schema/load":   {may: []string{"schema", "pkg/regular"}},
 		"schema/policy": {may: []string{"schema", "schema/load"}},
 
 		"pkg/retention": {may: []string{"schema"}, modules: globs, not: []string{"context", "log", "net", "os", "syscall"}},
 		"pkg/access":    {may: []string{"schema"}, modules: globs, not: pure()},
 		"pkg/plan":      {may: []string{"schema"}, modules: append(globs, "github.com/sergi/go-diff"), not: pure()},
 
-		"pkg/state":                   {may: []string{"schema", "pkg/plan"}},
-		"pkg/secret":                  {may: []string{"schema"}},
+		"pkg/regular":                 {may: none},
+		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
+		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
 		"pkg/embedded/storage":        {may: []string{"schema"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
-			may:   []string{"schema", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"},
+			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"},
 			tests: []string{"pkg/embedded/storage/s3test"},
 		},
 
@@ -93,12 +95,13 @@ func rooms() map[string]room {
 		},
 		"pkg/providers/files":        {modules: none, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/providers/htpasswd":     {modules: []string{"golang.org/x/crypto"}, not: []string{"log", "net", "os"}},
-		"pkg/providers/oci":          {may: []string{"schema", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
+		"pkg/providers/oci":          {may: []string{"schema", "pkg/regular", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
-		"pkg/providers/distribution": provider(),
-		"pkg/providers/zot":          tried(provider("pkg/providers/zot/config")),
+		// its accounts and rules are kept and served as the embedded registry's
+		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
+		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
@@ -108,7 +111,7 @@ func rooms() map[string]room {
 		"pkg/runtime/enginetest": {may: []string{"schema"}},
 		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
 		"pkg/watch": {
-			may: []string{"schema", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
+			may: []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
 				"pkg/providers", "pkg/apply", "pkg/content"},
 			tests: []string{"pkg/providers/memory"},
 		},

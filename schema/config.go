@@ -35,6 +35,8 @@ type Config struct {
 	Owners   []Owner
 	// Desired holds the objects; its scope is the kinds that occur.
 	Desired State
+	// OnDelete is the on_delete of [defaults.namespace], "" for none.
+	OnDelete string
 	// Directives says, sorted by key, what the file asks for beyond fields.
 	Directives []Directive
 }
@@ -45,6 +47,16 @@ type Directive struct {
 	Previously string // the object's former name
 	OnDelete   string // refuse, archive or purge (namespaces)
 	Paused     *Pause
+}
+
+// Former is the key that the object had before, by the file. A child's former
+// name without a slash is one of its own namespace.
+func (d Directive) Former() (k Key, ok bool) {
+	k = Key{Kind: d.Key.Kind, Name: d.Previously}
+	if ns, child := d.Key.Namespace(); child && !strings.Contains(d.Previously, "/") && !d.Key.Kind.Single() {
+		k.Name = ns.Name + "/" + d.Previously
+	}
+	return k, d.Previously != ""
 }
 
 // Pause keeps ocisync's hands off an object until a day.
@@ -163,6 +175,13 @@ type AzureCredentials struct {
 	Secret   *SecretRef `json:"secret,omitzero" sync:"secret"`
 }
 
+// TokenService says where ocisync gives tokens for a registry. Empty is a
+// default.
+type TokenService struct {
+	URL    string `json:"url,omitempty"`
+	Listen string `json:"listen,omitempty"`
+}
+
 // FilePaths names the files of a registry that somebody else runs on this host.
 type FilePaths struct {
 	Config   string `json:"config,omitempty"`
@@ -173,13 +192,14 @@ type FilePaths struct {
 // Registry is what a mode describes. Native settings (registry.zot and so on)
 // are the resource "settings" of the desired state.
 type Registry struct {
-	Type  string     `json:"type"`
-	URL   string     `json:"url"`
-	Login *Login     `json:"login,omitempty"`
-	Admin *Login     `json:"admin,omitempty"`
-	TLS   *TLS       `json:"tls,omitempty"`
-	Run   *Run       `json:"run,omitempty"`
-	Files *FilePaths `json:"files,omitempty"`
+	Type  string        `json:"type"`
+	URL   string        `json:"url"`
+	Login *Login        `json:"login,omitempty"`
+	Admin *Login        `json:"admin,omitempty"`
+	TLS   *TLS          `json:"tls,omitempty"`
+	Run   *Run          `json:"run,omitempty"`
+	Files *FilePaths    `json:"files,omitempty"`
+	Token *TokenService `json:"token,omitempty"`
 }
 
 // Driver is the registry's driver, "" where somebody else runs it.

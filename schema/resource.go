@@ -122,6 +122,15 @@ type State struct {
 	Scope     Scope      `json:"scope"`
 	// Repositories is what is known of content, for a plan's impact; sorted by name.
 	Repositories []RepositoryInfo `json:"repositories,omitempty"`
+	// Renamed lists, oldest first, what the registry renamed in runs that ended
+	// before they had written it down.
+	Renamed []Renaming `json:"renamed,omitempty"`
+}
+
+// Renaming says what an object was called, and what it became.
+type Renaming struct {
+	From Key `json:"from"`
+	To   Key `json:"to"`
 }
 
 // RepositoryInfo is what a registry holds of one repository.
@@ -131,7 +140,8 @@ type RepositoryInfo struct {
 	Bytes Size   `json:"bytes,omitempty"` // 0 where not known
 }
 
-// Sort puts the resources in key order. It fails if a key stands twice.
+// Sort puts the resources in key order; what was renamed keeps its order. It
+// fails if a key stands twice.
 func (s *State) Sort() error {
 	slices.SortFunc(s.Resources, func(a, b Resource) int { return a.Key.Compare(b.Key) })
 	for i := 1; i < len(s.Resources); i++ {

@@ -23,7 +23,7 @@ OCISYNC_MODE does not count here.
 ` + exitHelp,
 		Example: "  ocisync explain namespace.retention\n  ocisync explain --mode prod namespace.team-a",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 || args[0] == "" {
 				return errors.New("name one key, such as namespace.retention")
 			}
 			return nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -123,19 +123,13 @@ func (o *options) modeFiles() ([]string, error) {
 const maxFile = 16 << 20
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
+	b, err := regular.Read(path, maxFile)
+	if errors.Is(err, regular.ErrLarge) {
+		return nil, fmt.Errorf("%s is larger than %d MiB; split it", path, maxFile>>20)
+	} else if err != nil {
 		return nil, load.Unreadable(path, err)
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, load.Unreadable(path, err)
-	}
-	if len(b) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB; split it", path, maxFile>>20)
-	}
-	return b, err
+	return b, nil
 }
 
 // replaceFile writes a file whole or not at all, through links, and keeps its

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +13,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/apply"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers/all"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 	"github.com/ocisync/ocisync/schema/load"
@@ -115,17 +114,11 @@ func (p *planOptions) planAgainst(ctx context.Context) (apply.Found, error) {
 const maxRecorded = 256 << 20
 
 func readState(path string) (schema.State, error) {
-	f, err := os.Open(path)
-	if err != nil {
+	b, err := regular.Read(path, maxRecorded)
+	if errors.Is(err, regular.ErrLarge) {
+		return schema.State{}, fmt.Errorf("%s is larger than %d MiB, and no recorded state is; name another file", path, maxRecorded>>20)
+	} else if err != nil {
 		return schema.State{}, load.Unreadable(path, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxRecorded+1))
-	if err != nil {
-		return schema.State{}, load.Unreadable(path, err)
-	}
-	if len(b) > maxRecorded {
-		return schema.State{}, fmt.Errorf("%s is larger than %d MiB", path, maxRecorded>>20)
 	}
 	var s schema.State
 	dec := json.NewDecoder(bytes.NewReader(b))

@@ -160,6 +160,9 @@ func (r sendable) Resolve(ctx context.Context, ref schema.SecretRef) (v string, 
 func (s *session) openStore(ctx context.Context) (err error) {
 	switch c := s.cfg.State; c.Store {
 	case "dir":
+		if rel, relErr := filepath.Rel(s.cfg.Dir, c.Dir); (relErr != nil || !filepath.IsLocal(rel)) && !s.machine.Lends(c.Dir) {
+			return codedError{exitRefused, fmt.Errorf("state.dir %s lies neither in %s, which holds the modes, nor in %s, where ocisync keeps its state on this host; name a directory in one of the two, or set state in the host file to one above it", c.Dir, s.cfg.Dir, s.machine.Dir())}
+		}
 		s.store, err = state.DirStore(c.Dir, s.cfg.Mode)
 	case "", "registry":
 		t, ok := s.provider.(providers.Transporter)
@@ -210,10 +213,35 @@ func (s *session) loadInventory(ctx context.Context) error {
 		return err
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
+	switch s.trust.Level {
+	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
+		why, err := s.machine.Strange(s.identity, s.source())
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			s.inv, s.trust = state.Distrust(s.identity, why)
+		}
+	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
+	}
 	if s.writing && s.trust.Level == state.Signed {
-		return s.machine.Remember(s.identity, s.inv.Serial)
+		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// source is where the mode says that its inventory is, and how it is checked.
+// A directory of the checkout is the same wherever that lies.
+func (s *session) source() state.Source {
+	store := "the registry"
+	if s.cfg.State.Store == "dir" {
+		dir := s.cfg.State.Dir
+		if rel, err := filepath.Rel(s.cfg.Dir, dir); err == nil && filepath.IsLocal(rel) {
+			dir = rel
+		}
+		store = "directory " + dir
+	}
+	return state.Source{Verify: s.verify, Store: store}
 }
 
 // atHand resolves a reference as far as this run may: a plan runs no command.
@@ -247,8 +275,16 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		return err
 	}
 	s.stored = data
+	var from state.Source
+	if !s.key.IsZero() {
+		from = s.source()
+	} else if s.trust.Level == state.Strange { // somebody said that it is meant
+		if err := s.machine.Forget(s.identity); err != nil {
+			return err
+		}
+	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
-	return s.machine.Remember(s.identity, inv.Serial)
+	return s.machine.Remember(s.identity, inv.Serial, from)
 }
 
 // who says under what name a run is written down.

@@ -37,11 +37,13 @@ driver = "process": up starts registry.run.binary and supervises it, in the
 foreground until Ctrl-C: one that dies is started again, later each time, until
 it has died five times in five minutes. The program gets no variable of up's
 environment. If up is killed, the registry runs on, and the next up takes it over.
+Beside a Distribution it gives tokens to its clients, as ocisync auth serve does.
 
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
 container has a read-only root, no capabilities, a network of its own, and runs as
-the owner of registry.run.data, unless that is root.
+the owner of registry.run.data, unless that is root. The tokens of a Distribution
+that runs so are given by ocisync auth serve.
 
 A new registry has no accounts: apply the mode, before or after up.
 ` + exitHelp,
@@ -79,10 +81,12 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 		return err
 	}
 	if p, ok := r.(*runtime.Process); ok && !detach {
-		err := p.Supervise(ctx, command, func(s runtime.Status, out runtime.Outcome) {
-			o.tellOutcome(cfg, s, out)
-			o.say("process %d, log in %s; Ctrl-C stops it", s.PID, s.Log)
-			context.AfterFunc(ctx, func() { o.say("stopping") })
+		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+			return p.Supervise(ctx, command, func(s runtime.Status, out runtime.Outcome) {
+				o.tellOutcome(cfg, s, out)
+				o.say("process %d, log in %s; Ctrl-C stops it", s.PID, s.Log)
+				context.AfterFunc(ctx, func() { o.say("stopping") })
+			})
 		})
 		if err == nil {
 			o.say("stopped")

@@ -76,20 +76,27 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	owner := c.ownership(matches)
+	owner, policy := c.ownership(matches), c.policy(desired)
 	draft := plan.Diff(plan.Input{
 		Mode:       c.Config.Mode,
 		Registry:   plan.Registry{Type: c.Config.Registry.Type, URL: c.Config.Registry.URL},
 		Desired:    desired,
 		Live:       live,
 		Directives: c.Config.Directives,
-		Policy:     c.Config.Policy,
+		Policy:     policy,
 		Table:      p.Capabilities(),
 		Ownership:  owner,
 		Today:      c.Today,
 		Unmanaged:  c.Unmanaged,
 	})
 	draft.Notes = slices.Concat(draft.Notes, notes, unresolved)
+	lost, err := c.lost(ctx, live)
+	if err != nil {
+		return Found{}, err
+	}
+	if lost != "" && c.Trust.Level == state.Lost {
+		c.Trust.Remedy = "restore both, or make the registry anew with --new"
+	}
 	draft.Notes = append(draft.Notes, c.remarks(draft, live)...)
 	if r, ok := c.Provider.(providers.Remarker); ok {
 		more, err := r.Remarks(ctx, desired, c.now())
@@ -98,10 +105,8 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		}
 		draft.Notes = append(draft.Notes, more...)
 	}
-	if why, err := c.lost(ctx, live); err != nil {
-		return Found{}, err
-	} else if why != "" {
-		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: why})
+	if lost != "" {
+		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: lost})
 	}
 	if draft, err = prepare(ctx, p, draft); err != nil {
 		return Found{}, err
@@ -110,7 +115,7 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		draft.Again++
 	}
 	guarded := plan.Guard(draft, plan.GuardInput{
-		Policy: c.Config.Policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
+		Policy: policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
 	})
 	if needs := plan.Needs(guarded); len(needs.Repositories) > 0 {
 		content, err := p.Read(ctx, needs)

@@ -34,6 +34,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	for _, h := range found.Plan.Held {
 		left[h.Change.Key] = true
 	}
+	names := plan.Names(found.Live)
 	for _, ch := range found.Plan.Changes {
 		ok := ch.Recorded() || done[ch.Key]
 		if !ok {
@@ -48,7 +49,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		case plan.Forget:
 			drop = append(drop, ch.Key)
 		case plan.Rename:
-			if err := inv.Rename(ch.Before.Key, ch.Key); err != nil {
+			if err := renameRecord(&inv, append([]schema.Key{ch.Before.Key}, names(ch.Before.Key)...), ch.Key); err != nil {
 				return 0, false, err
 			}
 		case plan.Adopt, plan.Unprotect, plan.Create, plan.Update, plan.Replace:
@@ -79,8 +80,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		inv.Drop(k)
 	}
 	inv.Put(put...)
-	protected := slices.Sorted(slices.Values(c.Config.Policy.Protect))
-	protected = slices.Compact(protected)
+	protected := c.protects()
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true
 	}
@@ -98,11 +98,26 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	return recorded, true, nil
 }
 
+// renameRecord gives what is recorded by one of the names the new one, in the
+// place of what is recorded by that of an object that is no more.
+func renameRecord(inv *state.Inventory, names []schema.Key, to schema.Key) error {
+	i := slices.IndexFunc(names, func(k schema.Key) bool {
+		return k != to && (inv.Managed(k) || len(childrenOf(*inv, k)) > 0)
+	})
+	if i < 0 {
+		return nil
+	}
+	for _, k := range append(childrenOf(*inv, to), to) {
+		inv.Drop(k)
+	}
+	return inv.Rename(names[i], to)
+}
+
 // suspect reports whether there is an inventory that must not be written over
 // without somebody's word.
 func (c Cycle) suspect() bool {
 	switch c.Trust.Level {
-	case state.Bad, state.Older, state.Foreign, state.Unreadable:
+	case state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 		return true
 	case state.Signed, state.Unsigned, state.Absent, state.Lost:
 	}

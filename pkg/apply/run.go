@@ -101,7 +101,29 @@ func (c Cycle) Apply(ctx context.Context, found Found, run Run) (Report, error) 
 	defer cancel()
 	var err error
 	report.Recorded, report.Saved, err = c.record(recordCtx, found, report, run)
+	if err == nil {
+		err = c.acknowledge(recordCtx, report)
+	}
 	return report, errors.Join(fatal, err)
+}
+
+// acknowledge tells the registry that renames are written down here, so that it
+// need not remind of them.
+func (c Cycle) acknowledge(ctx context.Context, report Report) error {
+	var keys []schema.Key
+	for _, l := range report.Lines {
+		if l.Action == plan.Rename && l.Outcome == Done {
+			keys = append(keys, l.Key)
+		}
+	}
+	a, ok := c.Provider.(providers.Acknowledger)
+	if !ok || len(keys) == 0 {
+		return nil
+	}
+	if err := a.Acknowledge(ctx, keys); err != nil {
+		return fmt.Errorf("what was renamed is done and recorded, and the registry could not be told so: %w; apply again", err)
+	}
+	return nil
 }
 
 type execution struct {

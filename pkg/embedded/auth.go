@@ -69,6 +69,9 @@ type visit struct {
 	who    identity
 	rules  *access.Rules
 	denied string // what a known subject may not do
+	// moved says that the repository fell to another namespace, or to none,
+	// before the request could change anything.
+	moved  bool
 	pushed *pushed
 }
 
@@ -105,6 +108,12 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 	if !ok {
 		return identity{}, errWrongLogin
 	}
+	return r.authenticate(q, name, password)
+}
+
+// authenticate checks an account's password, within the limits of the request's
+// address and of the account. errWrongLogin: it is wrong.
+func (r *Registry) authenticate(q *http.Request, name, password string) (identity, error) {
 	a, subject := r.store.now().login(name, r.store.clock())
 	from := clientOf(q)
 	right, err := r.passwords.check(q.Context(), a, password, func() error { return r.failures.peek(from) })

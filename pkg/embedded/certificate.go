@@ -9,10 +9,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // recheck is how often, at most, a certificate's files are looked at.
 const recheck = time.Second
+
+// maxPEM bounds each of the files, in bytes.
+const maxPEM = 4 << 20
 
 // certificate is a pair of PEM files that may be exchanged while it is in use.
 // A handshake looks at the files, at most once in recheck; while they do not
@@ -94,7 +99,15 @@ func (c *certificate) load() error {
 		return err
 	}
 	c.seen = files
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	cert, err := regular.Read(c.cert, maxPEM)
+	if err != nil {
+		return err
+	}
+	key, err := regular.Read(c.key, maxPEM)
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return err
 	}

@@ -115,6 +115,7 @@ func (d document) apply(changes []Change) (document, []Result) {
 	}
 	next.dropSecrets(objects)
 	next.dropAccounts(objects)
+	next.dropMoves(objects)
 	next.Objects = slices.Collect(maps.Values(objects))
 	slices.SortFunc(next.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
 	return next, results
@@ -150,7 +151,10 @@ func (c Change) check(d document, objects map[schema.Key]schema.Resource) error 
 			return fmt.Errorf("%s: %s: %w; make the namespace first", key, ns, ErrMissing)
 		}
 	}
-	return nil
+	if _, exists := objects[key]; exists || c.From != nil {
+		return nil
+	}
+	return d.free(key, key, objects)
 }
 
 func (c Change) apply(objects map[schema.Key]schema.Resource, passwords map[string]string, version string) (changed bool, err error) {

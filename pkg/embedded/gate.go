@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"hash/maphash"
 	"io"
 	"maps"
@@ -45,7 +46,8 @@ func newGate() *gate {
 type pass struct {
 	gate       *gate
 	repository string
-	reads      bool // changes nothing
+	reads      bool   // changes nothing
+	entered    func() // called inside, once; may be nil
 	once       sync.Once
 	inside     bool
 }
@@ -58,6 +60,9 @@ func (p *pass) enter() {
 	p.once.Do(func() {
 		p.gate.passing.RLock()
 		p.inside = true
+		if p.entered != nil {
+			p.entered()
+		}
 	})
 }
 
@@ -148,17 +153,25 @@ func (g *gate) changed() map[string]struct{} {
 func (g *gate) close() { g.passing.Lock() }
 func (g *gate) open()  { g.passing.Unlock() }
 
+// errMoved ends the body of a request whose repository has moved.
+var errMoved = errors.New("the repository has moved")
+
 // gatedBody lets its reader into the gate once all was sent, so that a slow
-// client holds up nobody: until then an upload changes nothing but itself.
+// client holds up nobody: until then an upload changes nothing but itself. It
+// ends with errMoved where the visit's repository has moved by then.
 type gatedBody struct {
 	io.ReadCloser
-	pass *pass
+	pass  *pass
+	visit *visit
 }
 
 func (b gatedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.pass.enter()
+		if b.visit.moved {
+			err = errMoved
+		}
 	}
 	return n, err
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/adhocore/gronx"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -237,7 +237,7 @@ func (s *scheduler) save() {
 
 func readJobs(data string) (map[string]jobRecord, error) {
 	records := map[string]jobRecord{}
-	f, err := os.Open(filepath.Join(data, ownDir, jobsFile))
+	f, err := regular.Open(filepath.Join(data, ownDir, jobsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return records, nil
 	}

@@ -125,7 +125,7 @@ func TestAJobThatIsOrderedRunsAndIsKept(t *testing.T) {
 func TestASlowUploadHoldsUpNoSweep(t *testing.T) {
 	g := newGate()
 	p := g.pass("a")
-	body := gatedBody{io.NopCloser(strings.NewReader("slow")), p}
+	body := gatedBody{io.NopCloser(strings.NewReader("slow")), p, &visit{}}
 	if _, err := body.Read(make([]byte, 2)); err != nil {
 		t.Fatal(err)
 	}

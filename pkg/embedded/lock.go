@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const lockFile = "lock"
@@ -42,9 +44,10 @@ type lock struct {
 	holder Holder
 }
 
-// takeLock makes the directory where it is missing and takes its lock.
-func takeLock(data, command string) (*lock, error) {
-	if err := usable(data); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
+// takeLock makes the directory where it is missing and takes its lock. Content
+// that lies there is another program's if the directory is one of accounts.
+func takeLock(data, command string, accounts bool) (*lock, error) {
+	if err := usable(data, accounts); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
 		return nil, err
 	} else if err != nil {
 		return nil, fmt.Errorf("looking at the embedded registry's data directory: %w; %s", err, remedy(err, data))
@@ -96,7 +99,7 @@ func (l *lock) release() error {
 // readHolder reads who holds, or held last, a data directory. It touches
 // nothing and does not tell whether the holder still lives.
 func readHolder(data string) (Holder, error) {
-	f, err := os.Open(filepath.Join(data, ownDir, lockFile))
+	f, err := regular.Open(filepath.Join(data, ownDir, lockFile))
 	if err != nil {
 		return Holder{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const ownerFile = "owner" // below ownDir
@@ -32,7 +33,7 @@ func claim(ctx context.Context, data string, s *storage.Storage) error {
 // ownerOf reads who the data directory is, or makes it somebody.
 func ownerOf(data string) (o storage.Owner, err error) {
 	dir := filepath.Join(data, ownDir)
-	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
+	b, err := regular.Read(filepath.Join(dir, ownerFile), 64<<10)
 	if err == nil {
 		if json.Unmarshal(b, &o) != nil || o.ID == "" {
 			err = fmt.Errorf("%s is damaged; restore it from a backup", filepath.Join(dir, ownerFile))

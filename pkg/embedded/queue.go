@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -156,7 +158,7 @@ func (q *queue) write(name string, d delivery) error {
 }
 
 func (q *queue) read(name string) (d delivery, err error) {
-	f, err := os.Open(filepath.Join(q.dir, name))
+	f, err := regular.Open(filepath.Join(q.dir, name))
 	if err != nil {
 		return d, err
 	}

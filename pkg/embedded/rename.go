@@ -23,11 +23,22 @@ import (
 // moves after it: repositories, their times, and deliveries that wait. Until
 // that is done state.json lists the move, so that a crash leaves nothing half
 // moved: whoever takes the lock next finishes it before anything else.
+//
+// It stays listed until whoever asked for it acknowledges it, so that a plan
+// knows of it even if that one was killed first, and its file has another name
+// by then. Meanwhile nobody else gets the former name.
 
-// move is a rename whose content may lie under the former name still.
+// move is a rename that is not acknowledged.
 type move struct {
 	From schema.Key `json:"from"`
 	To   schema.Key `json:"to"`
+	// Moved says that no content lies under the former name any more.
+	Moved bool `json:"moved,omitempty"`
+}
+
+// pending lists the moves that content has still to follow.
+func (d document) pending() []move {
+	return slices.DeleteFunc(slices.Clone(d.Moves), func(m move) bool { return m.Moved })
 }
 
 // renamed is a key's name after the move.
@@ -36,7 +47,7 @@ func (m move) renamed(name string) string { return m.To.Name + strings.TrimPrefi
 // rename moves the object, and what hangs on it, in the document alone; did is
 // false where that was done before. ErrMissing, ErrConflict, ErrInvalid.
 func (c Change) rename(next *document, objects map[schema.Key]schema.Resource) (did bool, err error) {
-	m := move{*c.From, c.Object.Key}
+	m := move{From: *c.From, To: c.Object.Key}
 	old, exists := objects[m.From]
 	_, taken := objects[m.To]
 	switch {
@@ -53,6 +64,9 @@ func (c Change) rename(next *document, objects map[schema.Key]schema.Resource) (
 	case c.blocked != nil:
 		return false, c.blocked
 	}
+	if err := next.free(m.To, m.From, objects); err != nil {
+		return false, err
+	}
 	for _, key := range slices.Collect(maps.Keys(objects)) {
 		if to := m.key(key); to != key {
 			next.rekey(objects, key, to)
@@ -62,10 +76,58 @@ func (c Change) rename(next *document, objects map[schema.Key]schema.Resource) (
 		o.Spec = m.follow(o.Spec)
 		objects[key] = o
 	}
-	if m.From.Kind == schema.KindNamespace || m.From.Kind == schema.KindWebhook {
-		next.Moves = append(slices.Clone(next.Moves), m)
-	}
+	m.Moved = m.From.Kind != schema.KindNamespace && m.From.Kind != schema.KindWebhook
+	next.Moves = append(slices.Clone(next.Moves), m)
 	return true, nil
+}
+
+// free refuses a name that another object than self had before a move that is
+// not acknowledged. ErrConflict.
+func (d document) free(name, self schema.Key, objects map[schema.Key]schema.Resource) error {
+	for i, m := range d.Moves {
+		now := d.present(i)
+		if _, ok := objects[now]; ok && now != self && d.carried(i, m.From) == name {
+			return fmt.Errorf("%s: %w: it became %s in a rename that was cut short; plan again", name, ErrConflict, now)
+		}
+	}
+	return nil
+}
+
+// present is what the object of the i-th move is called now.
+func (d document) present(i int) schema.Key { return d.carried(i, d.Moves[i].To) }
+
+// carried is a key after the moves that followed the i-th.
+func (d document) carried(i int, key schema.Key) schema.Key {
+	for _, m := range d.Moves[i+1:] {
+		key = m.key(key)
+	}
+	return key
+}
+
+// acknowledge forgets the moves of objects that are called so now.
+func (d document) acknowledge(keys []schema.Key) document {
+	var left []move
+	for i, m := range d.Moves {
+		if !m.Moved || !slices.Contains(keys, d.present(i)) {
+			left = append(left, m)
+		}
+	}
+	if len(left) < len(d.Moves) {
+		d.Moves = left
+		d.Revision++
+	}
+	return d
+}
+
+// dropMoves forgets the moves of objects that are gone.
+func (d *document) dropMoves(objects map[schema.Key]schema.Resource) {
+	var left []move
+	for i, m := range d.Moves {
+		if _, ok := objects[d.present(i)]; ok || !m.Moved {
+			left = append(left, m)
+		}
+	}
+	d.Moves = left
 }
 
 func (d *document) rekey(objects map[schema.Key]schema.Resource, from, to schema.Key) {
@@ -131,7 +193,7 @@ func (d document) beside(before document) document {
 	both.Secrets, both.values, both.Robots = maps.Clone(d.Secrets), maps.Clone(d.values), maps.Clone(d.Robots)
 	for _, o := range before.Objects {
 		ns, child := o.Key.Namespace()
-		moved := slices.ContainsFunc(d.Moves, func(m move) bool { return m.From == o.Key || child && m.From == ns })
+		moved := slices.ContainsFunc(d.pending(), func(m move) bool { return m.From == o.Key || child && m.From == ns })
 		if _, there := now.Get(o.Key); there || !moved {
 			continue
 		}
@@ -144,24 +206,6 @@ func (d document) beside(before document) document {
 	return both
 }
 
-// former returns an object as it was called before moves that are not over.
-func (d document) former(o schema.Resource) schema.Resource {
-	for _, m := range slices.Backward(d.Moves) {
-		back := move{From: m.To, To: m.From}
-		o.Key, o.Spec = back.key(o.Key), back.follow(o.Spec)
-	}
-	return o
-}
-
-// present returns the key that the document has for one that [document.live]
-// told.
-func (d document) present(key schema.Key) schema.Key {
-	for _, m := range d.Moves {
-		key = m.key(key)
-	}
-	return key
-}
-
 // key is the key of what is moved, or hangs on it, after the move.
 func (m move) key(k schema.Key) schema.Key {
 	if ns, child := k.Namespace(); k == m.From || child && ns == m.From {
@@ -172,7 +216,7 @@ func (m move) key(k schema.Key) schema.Key {
 
 // contents is what bears names of objects and lies outside of state.json.
 type contents struct {
-	storage *storage.Storage
+	storage *storage.Storage // nil where another program serves content
 	gate    *gate
 	times   *times
 	queue   *queue
@@ -181,8 +225,10 @@ type contents struct {
 
 // contents opens them; the caller holds the directory's lock.
 func (d *Directory) contents(ctx context.Context) (*contents, error) {
-	if err := d.own(ctx); err != nil {
-		return nil, err
+	if !d.accounts {
+		if err := d.own(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s, err := d.content(ctx)
 	if err != nil {
@@ -196,7 +242,12 @@ func (d *Directory) contents(ctx context.Context) (*contents, error) {
 	t := newTimes(d.data, logger)
 	return &contents{
 		storage: s, gate: newGate(), times: t, queue: q,
-		close: func(ctx context.Context) error { return t.flush(ctx, s) },
+		close: func(ctx context.Context) error {
+			if s == nil {
+				return nil
+			}
+			return t.flush(ctx, s)
+		},
 	}, loadTimes(t)
 }
 
@@ -209,32 +260,69 @@ func (m move) repositories(ctx context.Context, s *storage.Storage, rules *acces
 	return slices.DeleteFunc(all, func(r string) bool { return !belongs(rules, m.From.Name, r) }), nil
 }
 
+// settled lists the repositories below a name as they are once all moves are
+// over.
+func settled(ctx context.Context, s *storage.Storage, at *snapshot, below string) ([]string, error) {
+	list, err := s.Repositories(ctx, below)
+	if err != nil {
+		return nil, fmt.Errorf("listing the repositories of namespace/%s: %w", below, err)
+	}
+	for _, m := range at.doc.pending() {
+		if m.From.Kind != schema.KindNamespace {
+			continue
+		}
+		list = slices.DeleteFunc(list, func(r string) bool { return belongs(at.rules, m.From.Name, r) })
+		more, err := m.repositories(ctx, s, at.rules)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range more {
+			if r = m.renamed(r); access.In(below, r) && !slices.Contains(list, r) {
+				list = append(list, r)
+			}
+		}
+	}
+	return list, nil
+}
+
 // check says why the content of a namespace cannot move, nil where it can.
-func (m move) check(ctx context.Context, s *storage.Storage, rules *access.Rules) error {
+func (m move) check(ctx context.Context, s *storage.Storage, at *snapshot) error {
 	if m.From.Kind != schema.KindNamespace || m.To.Kind != schema.KindNamespace {
 		return nil
+	}
+	if s == nil {
+		return fmt.Errorf("%s: %w: a namespace keeps its name, because another program serves its repositories; make a new one, and copy them", m.To, ErrInvalid)
 	}
 	if access.In(m.From.Name, m.To.Name) || access.In(m.To.Name, m.From.Name) {
 		return fmt.Errorf("%s: %w: a namespace cannot move into itself, nor to where it lies in; choose a name beside it", m.To, ErrInvalid)
 	}
-	list, err := m.repositories(ctx, s, rules)
+	list, err := settled(ctx, s, at, m.From.Name)
 	if err != nil {
 		return err
 	}
-	there, err := s.Repositories(ctx, m.To.Name)
+	there, err := settled(ctx, s, at, m.To.Name)
 	if err != nil {
-		return fmt.Errorf("listing the repositories of %s: %w", m.To, err)
+		return err
 	}
 	var problems []error
 	for _, from := range list {
+		if !belongs(at.rules, m.From.Name, from) {
+			continue
+		}
 		to := m.renamed(from)
 		if _, err := reference.WithName(to); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s: %w", m.To, ErrInvalid, from, to, err))
 		}
-		if slices.Contains(there, to) {
+		holds := slices.Contains(there, to)
+		if holds && len(at.doc.pending()) == 0 {
+			if holds, err = s.Holds(ctx, to); err != nil {
+				return fmt.Errorf("looking at repository %s: %w", to, err)
+			}
+		}
+		if holds {
 			problems = append(problems, fmt.Errorf("%s: %w: repository %s cannot become %s, which exists; delete one of the two", m.To, ErrConflict, from, to))
 		}
-		if ns := rules.Namespace(to); len(ns) > len(m.To.Name) {
+		if ns := at.rules.Namespace(to); len(ns) > len(m.To.Name) {
 			problems = append(problems, fmt.Errorf("%s: %w: repository %s would become %s and fall to namespace %s; rename that first", m.To, ErrConflict, from, to, ns))
 		}
 	}
@@ -244,7 +332,7 @@ func (m move) check(ctx context.Context, s *storage.Storage, rules *access.Rules
 // settle finishes moves. Run again, it does what is left. The caller keeps
 // writers out.
 func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules) error {
-	for _, m := range doc.Moves {
+	for _, m := range doc.pending() {
 		if m.From.Kind == schema.KindWebhook {
 			if err := c.queue.rename(m.From.Name, m.To.Name); err != nil {
 				return fmt.Errorf("%s: moving its deliveries: %w", m.To, err)
@@ -266,7 +354,7 @@ func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules
 		c.times.moved(m.From.Name, func(r string) (string, bool) { return m.renamed(r), belongs(rules, m.From.Name, r) })
 		for _, o := range doc.Objects {
 			if ns, ok := o.Key.Namespace(); ok && ns == m.To && o.Key.Kind == schema.KindWebhook {
-				if err := c.queue.rename(move{m.To, m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {
+				if err := c.queue.rename(move{From: m.To, To: m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {
 					return fmt.Errorf("%s: moving its deliveries: %w", o.Key, err)
 				}
 			}
@@ -317,13 +405,13 @@ func (q *queue) rename(from, to string) error {
 // renamable says why an object cannot be renamed, nil where it can. It changes
 // nothing.
 func renamable(ctx context.Context, s *storage.Storage, now *snapshot, from, to schema.Key) error {
-	m := move{from, to}
+	m := move{From: from, To: to}
 	objects := make(map[schema.Key]schema.Resource, len(now.doc.Objects))
 	for _, o := range now.doc.Objects {
 		objects[o.Key] = o
 	}
-	scratch := document{Passwords: map[string]string{}}
-	c := Change{Object: schema.Resource{Key: to}, From: &from, blocked: m.check(ctx, s, now.rules)}
+	scratch := document{Passwords: map[string]string{}, Moves: now.doc.Moves}
+	c := Change{Object: schema.Resource{Key: to}, From: &from, blocked: m.check(ctx, s, now)}
 	_, err := c.rename(&scratch, objects)
 	return err
 }
@@ -348,6 +436,44 @@ func (c *Client) Renamable(ctx context.Context, from, to schema.Key) error {
 		return err
 	}
 	return answer.result().Err
+}
+
+func (r *Registry) serveAcknowledge(w http.ResponseWriter, q *http.Request) {
+	var request acknowledgement
+	if !readJSON(w, q, maxChangeBytes, &request) {
+		return
+	}
+	if err := r.store.acknowledge(request.Keys); err != nil {
+		r.logger.Error("acknowledging renames failed", "error", err)
+		ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+type acknowledgement struct {
+	Keys []schema.Key `json:"keys"`
+}
+
+// Acknowledge says that the renames of objects, which are called so now, are
+// written down where they were asked for.
+func (c *Client) Acknowledge(ctx context.Context, keys []schema.Key) error {
+	return call(ctx, c, http.MethodPost, "acknowledge", nil, acknowledgement{keys}, &struct{}{})
+}
+
+// Acknowledge says that the renames of objects, which are called so now, are
+// written down where they were asked for.
+func (d *Directory) Acknowledge(ctx context.Context, keys []schema.Key) (err error) {
+	release, err := d.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := openStore(d.data, "")
+	if err != nil {
+		return err
+	}
+	return s.acknowledge(keys)
 }
 
 // Renamable says why an object cannot be renamed, nil where it can.

@@ -1,10 +1,13 @@
 package embedded_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -285,6 +289,9 @@ func TestARobotKeepsItsLoginThroughRenames(t *testing.T) {
 		t.Errorf("its login answers %d", got)
 	}
 	// nobody else may get that login while it works
+	if err := s.Acknowledge(t.Context(), []schema.Key{key(t, "namespace/crew")}); err != nil {
+		t.Fatal(err)
+	}
 	s.change(t, putNamespace("team"))
 	results, err := s.Change(t.Context(), []embedded.Change{{Object: schema.Resource{Key: key(t, "robot/team/ci"), Spec: robot}, Account: account}})
 	if err != nil || !errors.Is(results[0].Err, embedded.ErrConflict) || !strings.Contains(results[0].Err.Error(), "robot/crew/ci") {
@@ -338,50 +345,86 @@ func TestARenamedWebhookDeliversWhatWaits(t *testing.T) {
 	}
 }
 
+// cutShort is a data directory in which the rename of namespace/old, with a
+// webhook, to namespace/new was killed: state.json bears the new name, and one
+// of two repositories does.
+func cutShort(t *testing.T) (data string, im v1.Image) {
+	t.Helper()
+	data = filepath.Join(t.TempDir(), "data")
+	s := serve(t, data)
+	url := "https://told.example.com"
+	s.change(t, putUser(t, "root", true), putNamespace("old"),
+		embedded.Change{Object: schema.Resource{Key: key(t, "webhook/old/w"), Spec: &schema.Webhook{URL: &url, Events: schema.NewSet("delete")}}, Secret: "Bearer x"})
+	im = image(t)
+	for _, ref := range []string{"old/a:1", "old/b:1"} {
+		if err := remote.Write(s.ref(t, ref), im, s.as("root")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.stop(t)
+	name := filepath.Join(data, "ocisync", "state.json")
+	var doc map[string]json.RawMessage
+	b, err := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal([]byte(strings.NewReplacer(`"namespace/old"`, `"namespace/new"`, `"webhook/old/w"`, `"webhook/new/w"`).Replace(string(b))), &doc)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc["moves"] = json.RawMessage(`[{"from":"namespace/old","to":"namespace/new"}]`)
+	if b, err = json.Marshal(doc); err == nil {
+		err = os.WriteFile(name, b, 0o600)
+	}
+	below := filepath.Join(data, "docker", "registry", "v2", "repositories")
+	if err := errors.Join(err, os.MkdirAll(filepath.Join(below, "new"), 0o750), os.Rename(filepath.Join(below, "old", "a"), filepath.Join(below, "new", "a"))); err != nil {
+		t.Fatal(err)
+	}
+	return data, im
+}
+
+func openDirectory(t *testing.T, data string) *embedded.Directory {
+	t.Helper()
+	d, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// told is a registry, however it is reached.
+type told interface {
+	State(context.Context, []schema.Kind) (embedded.Live, error)
+}
+
+// checkRenamed fails unless those renames, as "FROM > TO", wait to be
+// acknowledged.
+func checkRenamed(t *testing.T, r told, want ...string) {
+	t.Helper()
+	live, err := r.State(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range live.Renamed {
+		got = append(got, m.From.String()+" > "+m.To.String())
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("renames that wait to be acknowledged (-want +got):\n%s", d)
+	}
+}
+
 func TestAMoveThatACrashCutShortIsFinished(t *testing.T) {
 	for _, how := range []string{"by up", "by the rename", "by another change"} {
 		t.Run(how, func(t *testing.T) {
-			data := filepath.Join(t.TempDir(), "data")
-			s := serve(t, data)
-			url := "https://told.example.com"
-			s.change(t, putUser(t, "root", true), putNamespace("old"),
-				embedded.Change{Object: schema.Resource{Key: key(t, "webhook/old/w"), Spec: &schema.Webhook{URL: &url, Events: schema.NewSet("delete")}}, Secret: "Bearer x"})
-			im := image(t)
-			for _, ref := range []string{"old/a:1", "old/b:1"} {
-				if err := remote.Write(s.ref(t, ref), im, s.as("root")...); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s.stop(t)
-			// state.json bears the new name, and one of two repositories does
-			name := filepath.Join(data, "ocisync", "state.json")
-			var doc map[string]json.RawMessage
-			b, err := os.ReadFile(name)
-			if err == nil {
-				err = json.Unmarshal([]byte(strings.NewReplacer(`"namespace/old"`, `"namespace/new"`, `"webhook/old/w"`, `"webhook/new/w"`).Replace(string(b))), &doc)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			doc["moves"] = json.RawMessage(`[{"from":"namespace/old","to":"namespace/new"}]`)
-			if b, err = json.Marshal(doc); err == nil {
-				err = os.WriteFile(name, b, 0o600)
-			}
-			below := filepath.Join(data, "docker", "registry", "v2", "repositories")
-			if err := errors.Join(err, os.MkdirAll(filepath.Join(below, "new"), 0o750), os.Rename(filepath.Join(below, "old", "a"), filepath.Join(below, "new", "a"))); err != nil {
-				t.Fatal(err)
-			}
+			data, im := cutShort(t)
 			if how != "by up" {
-				d, err := embedded.OpenDirectory(data, "test", bucketFor(t, data))
-				if err != nil {
-					t.Fatal(err)
-				}
-				// what is not over looks as before, so that a plan has it to do
+				d := openDirectory(t, data)
+				checkRenamed(t, d, "namespace/old > namespace/new")
 				live, err := d.State(t.Context(), []schema.Kind{schema.KindNamespace, schema.KindWebhook})
-				if err != nil || len(live.Objects) != 2 || live.Objects[0].Key != key(t, "namespace/old") || live.Objects[1].Key != key(t, "webhook/old/w") || len(live.Objects[1].Unread) != 1 {
+				if err != nil || len(live.Objects) != 2 || live.Objects[0].Key != key(t, "namespace/new") || live.Objects[1].Key != key(t, "webhook/new/w") || len(live.Objects[1].Unread) != 1 {
 					t.Errorf("live has %v, %v", live.Objects, err)
 				}
-				if same, err := d.CheckSecret(t.Context(), key(t, "webhook/old/w"), "Bearer x"); err != nil || !same {
+				if same, err := d.CheckSecret(t.Context(), key(t, "webhook/new/w"), "Bearer x"); err != nil || !same {
 					t.Errorf("the webhook's secret is another: %v", err)
 				}
 				change := putNamespace("other")
@@ -392,20 +435,230 @@ func TestAMoveThatACrashCutShortIsFinished(t *testing.T) {
 				if results, err := d.Change(t.Context(), []embedded.Change{change}); err != nil || results[0].Err != nil {
 					t.Fatal(err, results)
 				}
-				if b, err := os.ReadFile(name); err != nil || strings.Contains(string(b), "moves") {
-					t.Errorf("the move is still open: %s, %v", b, err)
-				}
 			}
-			s = serve(t, data)
+			s := serve(t, data)
+			checkRenamed(t, s, "namespace/old > namespace/new") // whoever asked for it knows nothing of that
 			for _, ref := range []string{"new/a:1", "new/b:1"} {
 				s.pulls(t, "root", ref, im)
 			}
 			if _, err := remote.Image(s.ref(t, "old/b:1"), remote.WithAuth(&authn.Basic{Username: "root", Password: "pw-root"})); err == nil {
 				t.Error("the former name still answers")
 			}
-			if _, err := os.Stat(filepath.Join(below, "old")); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat(filepath.Join(data, "docker", "registry", "v2", "repositories", "old")); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the former directory is still there: %v", err)
+			}
+			if err := s.Acknowledge(t.Context(), []schema.Key{key(t, "namespace/new")}); err != nil {
+				t.Error(err)
+			}
+			checkRenamed(t, s)
+		})
+	}
+}
+
+func TestAMoveThatACrashCutShortIsTakenBack(t *testing.T) {
+	for _, how := range []string{"stopped", "served"} {
+		t.Run(how, func(t *testing.T) {
+			data, im := cutShort(t)
+			var r interface {
+				told
+				Renamable(ctx context.Context, from, to schema.Key) error
+				Change(context.Context, []embedded.Change) ([]embedded.Result, error)
+				Acknowledge(context.Context, []schema.Key) error
+			} = openDirectory(t, data)
+			if how == "served" {
+				r = serve(t, data)
+			}
+			// a repository of which half has moved is not two
+			below := filepath.Join(data, "docker", "registry", "v2", "repositories")
+			if how == "stopped" {
+				err := os.MkdirAll(filepath.Join(below, "old", "a"), 0o750)
+				if err := errors.Join(err, os.Rename(filepath.Join(below, "new", "a", "_manifests"), filepath.Join(below, "old", "a", "_manifests"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := r.Renamable(t.Context(), key(t, "namespace/new"), key(t, "namespace/old")); err != nil {
+				t.Error(err)
+			}
+			live, err := r.State(t.Context(), []schema.Kind{schema.KindNamespace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := rename(t, "namespace/new", "namespace/old", &schema.Namespace{Description: new("again")})
+			back.IfVersion = live.Objects[0].Version
+			if results, err := r.Change(t.Context(), []embedded.Change{back}); err != nil || results[0].Err != nil {
+				t.Fatal(err, results)
+			}
+			checkRenamed(t, r, "namespace/old > namespace/new", "namespace/new > namespace/old")
+			if err := r.Acknowledge(t.Context(), []schema.Key{key(t, "namespace/old")}); err != nil {
+				t.Error(err)
+			}
+			checkRenamed(t, r)
+			s, ok := r.(*served)
+			if !ok {
+				s = serve(t, data)
+			}
+			for _, ref := range []string{"old/a:1", "old/b:1"} {
+				s.pulls(t, "root", ref, im)
+			}
+			if d := cmp.Diff([]string{"user/root", "namespace/old", "webhook/old/w"}, s.keys(t), cmpopts.SortSlices(strings.Compare)); d != "" {
+				t.Error(d)
+			}
+			if _, err := os.Stat(filepath.Join(below, "new")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("something is left under the new name: %v", err)
 			}
 		})
 	}
+}
+
+func TestARenameIsRememberedUntilItIsAcknowledged(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	url := "https://told.example.com"
+	hook := &schema.Webhook{URL: &url, Events: schema.NewSet("push")}
+	robot := &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "a", Rights: schema.Pull})}
+	s.change(t, putUser(t, "dev", false), putUser(t, "other", false), putGroup("ops", "dev"), putNamespace("a"),
+		embedded.Change{Object: schema.Resource{Key: key(t, "webhook/a/w"), Spec: hook}},
+		embedded.Change{Object: schema.Resource{Key: key(t, "robot/ci"), Spec: robot}})
+	s.change(t, rename(t, "user/dev", "user/developer", &schema.User{}))
+	s.change(t, rename(t, "group/ops", "group/operations", &schema.Group{Users: schema.NewSet("developer")}))
+	s.change(t, rename(t, "robot/ci", "robot/cd", robot))
+	s.change(t, rename(t, "webhook/a/w", "webhook/a/told", hook))
+	s.change(t, rename(t, "namespace/a", "namespace/b", &schema.Namespace{}))
+	s.change(t, rename(t, "namespace/b", "namespace/c", &schema.Namespace{}))
+	all := []string{"user/dev > user/developer", "group/ops > group/operations", "robot/ci > robot/cd", "webhook/a/w > webhook/a/told", "namespace/a > namespace/b", "namespace/b > namespace/c"}
+	checkRenamed(t, s, all...)
+	if live, err := s.State(t.Context(), []schema.Kind{schema.KindUser}); err != nil || len(live.Renamed) != 3 {
+		t.Errorf("of users it tells %v, %v", live.Renamed, err)
+	}
+	// nobody else gets a name that may be wanted back
+	for name, c := range map[string]embedded.Change{
+		"made":    putUser(t, "dev", false),
+		"made so": rename(t, "user/other", "user/dev", &schema.User{}),
+		"first":   putNamespace("a"),
+		"middle":  putNamespace("b"),
+		"child":   {Object: schema.Resource{Key: key(t, "webhook/c/w"), Spec: hook}},
+	} {
+		results, err := s.Change(t.Context(), []embedded.Change{c})
+		if err != nil || !errors.Is(results[0].Err, embedded.ErrConflict) || !strings.Contains(results[0].Err.Error(), "cut short") {
+			t.Errorf("%s: %v, %v", name, results, err)
+		}
+	}
+	acknowledge := func(names ...string) {
+		t.Helper()
+		var keys []schema.Key
+		for _, n := range names {
+			keys = append(keys, key(t, n))
+		}
+		if err := s.Acknowledge(t.Context(), keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acknowledge("user/dev", "namespace/b", "user/other") // none of them is a name by now
+	checkRenamed(t, s, all...)
+	acknowledge("webhook/c/told", "user/developer", "robot/cd")
+	checkRenamed(t, s, all[1], all[4], all[5])
+	s.change(t, putUser(t, "dev", false), embedded.Change{Object: schema.Resource{Key: key(t, "namespace/c")}, Delete: true}) // what is gone needs no reminder
+	checkRenamed(t, s, all[1])
+	s.change(t, putNamespace("a"))
+}
+
+// A push that began before a rename, and whose body ends after it, is told to
+// come again: what it was about is elsewhere now.
+func TestAPushDuringARenameIsToldToComeAgain(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "dev", false), putNamespace("old"), putAccess("old", schema.Access{Authenticated: rights(schema.Pull | schema.Push)}))
+	im := image(t)
+	if err := remote.Write(s.ref(t, "old/app:1"), im, s.as("dev")...); err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := im.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := s.do(t, http.MethodPost, "dev", "/v2/old/app/blobs/uploads/")
+	if start.StatusCode != http.StatusAccepted {
+		t.Fatal(start.Status)
+	}
+	type sending struct {
+		path  string
+		body  string
+		rest  *io.PipeWriter
+		reply chan *http.Response
+	}
+	const blob = "the first half and the other"
+	location, err := start.Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	defer client.CloseIdleConnections()
+	requests := map[string]*sending{
+		http.MethodPatch: {path: location.RequestURI(), body: blob},
+		http.MethodPut:   {path: "/v2/old/app/manifests/2", body: string(manifest)},
+	}
+	for method, r := range requests {
+		body, rest := io.Pipe()
+		r.rest, r.reply = rest, make(chan *http.Response, 1)
+		reads := make(chan struct{})
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reads) }})
+		req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Addr()+r.path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("dev", "pw-dev")
+		req.Header.Set("Expect", "100-continue")
+		req.ContentLength = int64(len(r.body))
+		req.Header.Set("Content-Type", "application/octet-stream")
+		if method == http.MethodPut {
+			req.Header.Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
+		}
+		go func() {
+			defer close(r.reply)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.reply <- resp
+		}()
+		<-reads // it is past the authorizer
+		if _, err := io.WriteString(rest, r.body[:8]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.change(t, rename(t, "namespace/old", "namespace/new", &schema.Namespace{}))
+	for method, r := range requests {
+		if _, err := io.WriteString(r.rest, r.body[8:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.rest.Close(); err != nil {
+			t.Fatal(err)
+		}
+		resp, ok := <-r.reply
+		if !ok {
+			continue
+		}
+		if code := ociCode(t, resp); resp.StatusCode != http.StatusServiceUnavailable || code != "UNAVAILABLE" || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: status %d, code %s, Retry-After %q", method, resp.StatusCode, code, resp.Header.Get("Retry-After"))
+		}
+		resp.Body.Close()
+	}
+	list, err := s.Repositories(t.Context(), []string{"*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]schema.RepositoryInfo{{Name: "new/app", Tags: 1}}, list); d != "" {
+		t.Error(d)
+	}
+	if err := remote.Write(s.ref(t, "new/app:2"), im, s.as("dev")...); err != nil {
+		t.Error(err)
+	}
+	// what is left of the upload is nothing in the way
+	if resp := s.do(t, http.MethodPost, "dev", "/v2/new/app/blobs/uploads/"); resp.StatusCode != http.StatusAccepted {
+		t.Error(resp.Status)
+	}
+	if err := s.Renamable(t.Context(), key(t, "namespace/new"), key(t, "namespace/old")); err != nil {
+		t.Error(err)
+	}
+	s.change(t, rename(t, "namespace/new", "namespace/old", &schema.Namespace{}))
+	s.pulls(t, "dev", "old/app:2", im)
 }

@@ -32,6 +32,9 @@ func (w *reply) WriteHeader(status int) {
 	plain := strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain")
 	switch {
 	case w.replaced || w.held != 0:
+	case w.visit.moved:
+		w.replaced = true
+		comeAgain(w.ResponseWriter)
 	case w.visit.denied != "" && status == http.StatusBadRequest:
 		w.replaced = true
 		ociError(w.ResponseWriter, http.StatusForbidden, "DENIED", w.visit.denied)

@@ -156,13 +156,12 @@ func (d document) robots() []RobotStatus {
 		if o.Key.Kind != schema.KindRobot {
 			continue
 		}
-		s := RobotStatus{Key: d.former(o).Key, Accounts: slices.Clone(d.Robots[o.Key.String()])}
+		s := RobotStatus{Key: o.Key, Accounts: slices.Clone(d.Robots[o.Key.String()])}
 		for i := range s.Accounts {
 			s.Accounts[i].Hash, s.Accounts[i].Former = "", nil
 		}
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b RobotStatus) int { return a.Key.Compare(b.Key) })
 	return out
 }
 
@@ -204,7 +203,7 @@ func (s *snapshot) login(name string, now time.Time) (*account, access.Subject) 
 // made last; nil without one.
 func (s *snapshot) newest(robot schema.Key) *account {
 	var newest *robotLogin
-	for _, a := range s.doc.Robots[s.doc.present(robot).String()] {
+	for _, a := range s.doc.Robots[robot.String()] {
 		if l := s.robots[a.Login]; l != nil && a.Ends.IsZero() && (newest == nil || a.Made.After(newest.about.Made)) {
 			newest = l
 		}

@@ -8,11 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -41,7 +41,7 @@ func (d *document) loadSecrets(data string) error {
 	}
 	const restore = "restore it from the same backup as state.json, or write the secrets again with apply"
 	name := filepath.Join(data, ownDir, secretsFile)
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return fmt.Errorf("%w; %s", err, restore)
 	}
@@ -144,7 +144,7 @@ func (d *document) dropSecrets(objects map[schema.Key]schema.Resource) {
 
 // checkKeptSecret reports whether an object's secret is the one given.
 func (d document) checkKeptSecret(key schema.Key, secret string) bool {
-	have, ok := d.values[d.Secrets[d.present(key).String()]]
+	have, ok := d.values[d.Secrets[key.String()]]
 	return sameSecret(have, secret) && ok
 }
 

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -45,7 +46,7 @@ type document struct {
 	values  map[string]string // the entries, by name
 	// Robots holds the accounts of robots, by the object's key.
 	Robots map[string][]RobotAccount `json:"robots,omitempty"`
-	// Moves are renames that content has still to follow.
+	// Moves are renames that nobody acknowledged, oldest first.
 	Moves []move `json:"moves,omitempty"`
 }
 
@@ -69,7 +70,7 @@ func loadState(data string) (document, error) {
 	}
 	empty := document{Format: stateFormat, Passwords: map[string]string{}}
 	name := filepath.Join(data, ownDir, stateFile)
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}
@@ -252,8 +253,7 @@ func compile(doc document, fallback access.Outside, before *snapshot) *snapshot 
 }
 
 // live returns the objects of the kinds, all where none are named, as a
-// provider reads them. What has still to move has its former name: a plan says
-// then that it is to be renamed, and whoever does that finishes the move.
+// provider reads them.
 func (d document) live(kinds []schema.Kind) Live {
 	l := Live{Revision: d.Revision, Objects: []schema.Resource{}}
 	for _, o := range d.Objects {
@@ -269,9 +269,13 @@ func (d document) live(kinds []schema.Kind) Live {
 		if len(d.Robots[o.Key.String()]) > 0 {
 			o.Unread = []string{"secret.value"}
 		}
-		l.Objects = append(l.Objects, d.former(o))
+		l.Objects = append(l.Objects, o)
 	}
-	slices.SortFunc(l.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
+	for _, m := range d.Moves {
+		if len(kinds) == 0 || slices.Contains(kinds, m.From.Kind) || m.From.Kind == schema.KindNamespace {
+			l.Renamed = append(l.Renamed, schema.Renaming{From: m.From, To: m.To})
+		}
+	}
 	if len(kinds) == 0 || slices.Contains(kinds, schema.KindRobot) {
 		l.Robots = d.robots()
 	}
@@ -283,6 +287,9 @@ type Live struct {
 	Revision uint64 `json:"revision"`
 	// Objects is sorted by key. Users with a password list it as unread.
 	Objects []schema.Resource `json:"objects"`
+	// Renamed lists the renames that nobody acknowledged, oldest first: those of
+	// these kinds, and of namespaces, below which others have their names.
+	Renamed []schema.Renaming `json:"renamed,omitempty"`
 	// Robots are the accounts of the robots among them.
 	Robots []RobotStatus `json:"robots,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ func (s *store) change(ctx context.Context, changes []Change) ([]Result, error) 
 	defer s.mu.Unlock()
 	before := s.now()
 	now := s.clock().UTC()
-	renames := len(before.doc.Moves) > 0
+	renames := len(before.doc.pending()) > 0
 	for i := range changes {
 		changes[i].at = now
 		renames = renames || changes[i].From != nil
@@ -84,7 +85,7 @@ func (s *store) rename(ctx context.Context, changes []Change) (results []Result,
 	before := s.now()
 	for i, change := range changes {
 		if change.From != nil {
-			changes[i].blocked = move{*change.From, change.Object.Key}.check(ctx, c.storage, before.rules)
+			changes[i].blocked = move{From: *change.From, To: change.Object.Key}.check(ctx, c.storage, before)
 		}
 	}
 	next, results := before.doc.apply(changes)
@@ -100,16 +101,26 @@ func (s *store) rename(ctx context.Context, changes []Change) (results []Result,
 	return results, s.settle(ctx, c)
 }
 
-// settle finishes the moves that the document lists.
+// settle finishes the moves that content has still to follow. They stay listed.
 func (s *store) settle(ctx context.Context, c *contents) error {
 	next := s.now().doc
-	if len(next.Moves) == 0 {
+	if len(next.pending()) == 0 {
 		return nil
 	}
 	if err := c.settle(ctx, next, access.Compile(schema.State{Resources: next.Objects}, s.outside)); err != nil {
 		return fmt.Errorf("%w; what is left is moved with the next change, or when the registry starts", err)
 	}
-	next.Moves = nil
+	next.Moves = slices.Clone(next.Moves)
+	for i := range next.Moves {
+		next.Moves[i].Moved = true
+	}
 	next.Revision++
 	return s.replace(next)
+}
+
+// acknowledge forgets the moves of objects that are called so now.
+func (s *store) acknowledge(keys []schema.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replace(s.now().doc.acknowledge(keys))
 }

@@ -104,3 +104,20 @@ func TestTimesThatCannotBeWrittenAreKeptForLater(t *testing.T) {
 		t.Errorf("pulled at %v", got.pulled)
 	}
 }
+
+// Who stops a registry on a full disk hears what is lost, and what to do.
+func TestTimesThatCannotBeKeptAreSaidSo(t *testing.T) {
+	data := t.TempDir()
+	tt, s := timesOf(t, data)
+	if err := openTimes(t.Context(), tt, s); err != nil {
+		t.Fatal(err)
+	}
+	tt.pushed("team/app", "v1", "sha256:"+digest.Digest(strings.Repeat("a", 64)), "dev", time.Now())
+	if err := os.MkdirAll(filepath.Join(data, ownDir, timesFile), 0o700); err != nil { // cannot be written to
+		t.Fatal(err)
+	}
+	err := tt.close(t.Context(), s)
+	if err == nil || !strings.HasPrefix(err.Error(), "the times of the last pushes and pulls were not kept: ") || !strings.Contains(err.Error(), data) {
+		t.Error(err)
+	}
+}

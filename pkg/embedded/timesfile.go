@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -48,7 +49,7 @@ type timesLine struct {
 // loadTimes reads the file and touches nothing. A line that is none, such as
 // the last one after a crash, is left out: its tag has the time of its link.
 func loadTimes(t *times) error {
-	f, err := os.Open(filepath.Join(t.data, ownDir, timesFile))
+	f, err := regular.Open(filepath.Join(t.data, ownDir, timesFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -154,7 +155,10 @@ func openTimes(ctx context.Context, t *times, s *storage.Storage) error {
 func (t *times) close(ctx context.Context, s *storage.Storage) error {
 	close(t.stop)
 	<-t.done
-	return t.flush(ctx, s)
+	if err := t.flush(ctx, s); err != nil {
+		return fmt.Errorf("the times of the last pushes and pulls were not kept: %w", err)
+	}
+	return nil
 }
 
 // flush appends what is new, or writes the file anew where it has grown long.

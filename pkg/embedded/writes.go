@@ -22,6 +22,11 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 	}
 	p := r.gate.pass(v.repository)
 	defer p.leave()
+	p.entered = func() {
+		now := r.store.now().rules
+		v.moved = !p.reads && now != v.rules && now.Namespace(v.repository) != v.rules.Namespace(v.repository) &&
+			(v.who.may(v.rules, schema.Push, v.repository) || v.who.may(v.rules, schema.Delete, v.repository))
+	}
 	switch q.Method {
 	case http.MethodOptions:
 	case http.MethodGet, http.MethodHead:
@@ -39,14 +44,25 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 			break
 		}
 		q = q.WithContext(q.Context())
-		q.Body = gatedBody{q.Body, p}
+		q.Body = gatedBody{q.Body, p, v}
 		if v.of == "manifest" && q.Method == http.MethodPut && v.who.may(v.rules, schema.Push, v.repository) {
 			w = r.readManifest(w, q, v)
 		}
 	default:
 		p.enter()
 	}
+	if v.moved {
+		comeAgain(w)
+		return
+	}
 	next.ServeHTTP(w, q)
+}
+
+// comeAgain answers a request whose repository has moved while it waited: by
+// the rules in force now it may be somebody else's, or gone.
+func comeAgain(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the namespace of the repository was renamed, made or removed meanwhile; push again, by the repository's present name")
 }
 
 // seen tells the gate what its client is told to be there.

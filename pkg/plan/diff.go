@@ -51,6 +51,16 @@ func (o Ownership) applied(k schema.Key) (schema.Spec, bool) {
 	return o.Applied(k)
 }
 
+// appliedAs asks by the names an object may be known by.
+func (o Ownership) appliedAs(names []schema.Key) (schema.Spec, bool) {
+	for _, k := range names {
+		if spec, ok := o.applied(k); ok {
+			return spec, true
+		}
+	}
+	return nil, false
+}
+
 // Input is everything Diff looks at.
 type Input struct {
 	Mode       string
@@ -82,6 +92,7 @@ func Diff(in Input) Plan {
 		owned:      slices.Compact(sorted(in.Ownership.Owned, schema.Key.Compare)),
 		taken:      map[schema.Key]schema.Key{},
 		moves:      moves{},
+		cut:        cutShort(in.Live),
 		remade:     map[schema.Key][]string{},
 		skip:       map[schema.Key]bool{},
 		left:       map[schema.Key]schema.Spec{},
@@ -90,6 +101,7 @@ func Diff(in Input) Plan {
 		d.directives[x.Key] = x
 	}
 	d.capabilities()
+	d.onDelete()
 	d.renames()
 	d.remake()
 	d.merge()
@@ -118,8 +130,9 @@ type differ struct {
 	views      map[schema.Kind]*view
 	directives map[schema.Key]schema.Directive
 	owned      []schema.Key              // sorted, each once
-	taken      map[schema.Key]schema.Key // live keys a rename has consumed, and their new ones
+	taken      map[schema.Key]schema.Key // keys of objects that get another name, and that or the live one
 	moves      moves
+	cut        cuts
 	remade     map[schema.Key][]string // replaced namespaces and the live children that go with each
 	skip       map[schema.Key]bool     // desired keys left out
 	left       map[schema.Key]schema.Spec
@@ -148,10 +161,14 @@ func (d *differ) covers(k schema.Key) bool {
 	return d.in.Live.Scope.Covers(k) && (len(d.moves) == 0 || d.in.Live.Scope.Covers(d.moves.former(k)))
 }
 
-// applied is what ocisync last made of the object, under its name or the one it
+// applied is what ocisync last made of the object, under its name or one it
 // had.
 func (d *differ) applied(k schema.Key) (schema.Spec, bool) {
-	return d.in.Ownership.applied(d.moves.former(k))
+	k = d.moves.former(k)
+	if len(d.cut) == 0 {
+		return d.in.Ownership.applied(k)
+	}
+	return d.in.Ownership.appliedAs(d.cut.names(k))
 }
 
 // paused reports whether the file asks to keep hands off the object today.
@@ -218,7 +235,7 @@ func (d *differ) both(want, have *schema.Resource) {
 	}
 	spec := d.ignore(want.Key, d.spec(*want), have.Spec)
 	fields := d.differences(want.Key, spec, have)
-	d.dropped(want.Key, applied, spec)
+	d.dropped(want.Key, applied, want.Spec)
 	if len(fields) == 0 {
 		d.plan.Unchanged++
 		d.plan.Same = append(d.plan.Same, want.Key)

@@ -308,6 +308,24 @@ func TestAFieldThatIsNoLongerManagedStaysAndIsSaid(t *testing.T) {
 	checkNote(t, p, "user/a: comment is not in the file any more and stays as it is")
 }
 
+// What the registry cannot do, and what the policy ignores, stands in the file.
+func TestWhatIsLeftOutStandsInTheFile(t *testing.T) {
+	w := world{
+		desired: []string{`gc {"workers":4,"schedule":"@daily"}`, `user/a {"comment":"c","email":"e"}`},
+		live:    []string{`gc {"schedule":"@daily"}`, `user/a {"comment":"d","email":"e"}`},
+		applied: []string{`gc {"workers":4,"schedule":"@daily"}`, `user/a {"comment":"c","email":"e"}`},
+		table:   append(nativeTable(), schema.Capability{Kind: schema.KindGC, Field: "workers", Support: schema.Unsupported, Reason: "one worker"}),
+		policy:  schema.Policy{Unsupported: "note", Ignore: []schema.Ignore{{Resource: "user/*", Field: "comment", Reason: "by hand"}}},
+	}
+	p := w.plan(t)
+	check(t, p)
+	checkNote(t, p, "gc: workers left out: one worker")
+	checkNote(t, p, "user/a: comment differs and is ignored: by hand")
+	if got := notes(p); strings.Contains(got, "not in the file") {
+		t.Error(got)
+	}
+}
+
 func TestImpactCountsWhatLiesInTheNamespaceItself(t *testing.T) {
 	w := world{live: []string{"namespace/a", "namespace/a/b", "namespace/ab"}, owned: []string{"namespace/a"}, policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds()}
 	in, p := w.input(t), w.plan(t)

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"pgregory.net/rapid"
 
@@ -198,6 +199,13 @@ func genInput(t *rapid.T) Input {
 		}
 		if rapid.Bool().Draw(t, "owned") {
 			in.Ownership.Owned = append(in.Ownership.Owned, r.Key)
+		}
+	}
+	for _, r := range in.Live.Resources {
+		if rapid.IntRange(0, 9).Draw(t, "cut") == 0 && r.Key.Name != "" {
+			was := r.Key
+			was.Name = strings.TrimSuffix(was.Name, "/x") + rapid.SampledFrom([]string{"", "/x", "/y", "c"}).Draw(t, "was")
+			in.Live.Renamed = append(in.Live.Renamed, schema.Renaming{From: was, To: r.Key})
 		}
 	}
 	in.Policy.Prune = rapid.SliceOf(rapid.SampledFrom(schema.Kinds())).Draw(t, "prune")

@@ -8,10 +8,16 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// isOwned reports whether the object, under its name or the one it had, is
+// isOwned reports whether the object, under its name or one it had, is
 // ocisync's.
 func (d *differ) isOwned(k schema.Key) bool {
-	_, ok := slices.BinarySearchFunc(d.owned, d.moves.former(k), schema.Key.Compare)
+	k = d.moves.former(k)
+	return d.recorded(k) || len(d.cut) > 0 && slices.ContainsFunc(d.cut.names(k), d.recorded)
+}
+
+// recorded reports whether the inventory owns an object of that name.
+func (d *differ) recorded(k schema.Key) bool {
+	_, ok := slices.BinarySearchFunc(d.owned, k, schema.Key.Compare)
 	return ok
 }
 

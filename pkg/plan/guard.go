@@ -29,9 +29,10 @@ func Guard(p Plan, in GuardInput) Plan {
 	p.Refusals, p.Notes = slices.Clone(p.Refusals), slices.Clone(p.Notes)
 	in.Live.Resources = sorted(in.Live.Resources, compareResources)
 	in.Desired.Resources = sorted(in.Desired.Resources, compareResources)
-	p.protect(in)
+	was := p.origins(in.Live)
+	p.protect(in, was)
 	over := p.overLimit(in)
-	p.hold(in)
+	p.hold(in, was)
 	digest := ""
 	if in.Approved != "" {
 		digest = p.Approval()
@@ -52,10 +53,38 @@ func Guard(p Plan, in GuardInput) Plan {
 	return p
 }
 
+// origins is what live objects are called that get another name in a plan.
+type origins struct {
+	moves moves
+	cut   cuts
+}
+
+func (p *Plan) origins(live schema.State) origins {
+	o := origins{moves: moves{}, cut: cutShort(live)}
+	for _, namespaces := range []bool{true, false} {
+		for _, c := range p.Changes {
+			if c.Action != Rename || c.Before == nil || (c.Key.Kind == schema.KindNamespace) != namespaces {
+				continue
+			}
+			o.moves[c.Key] = c.Before.Key
+			if _, ok := live.Get(o.moves.former(c.Key)); !ok {
+				o.moves[c.Key] = c.Key // it was done, and cut short
+			}
+		}
+	}
+	return o
+}
+
+// live is the name in the registry of an object that a plan knows by k.
+func (o origins) live(k schema.Key) schema.Key { return o.moves.former(k) }
+
+// names lists what the inventory may call it.
+func (o origins) names(k schema.Key) []schema.Key { return o.cut.names(o.live(k)) }
+
 // protect refuses deletes and replaces of protected objects, and of namespaces
-// that would take protected objects along. A pattern that this plan takes off
-// still protects in it.
-func (p *Plan) protect(in GuardInput) {
+// that would take protected objects along, and renames by which an object would
+// lose its protection. A pattern that this plan takes off still protects in it.
+func (p *Plan) protect(in GuardInput, was origins) {
 	patterns := slices.Concat(in.Policy.Protect, in.Ownership.Protected)
 	slices.Sort(patterns)
 	patterns = slices.Compact(patterns)
@@ -75,11 +104,14 @@ func (p *Plan) protect(in GuardInput) {
 		return
 	}
 	for _, c := range p.Changes {
+		if c.Action == Rename {
+			p.protectRename(c, in, was, protects)
+		}
 		if c.Action != Delete && c.Action != Replace {
 			continue
 		}
 		if pat, yes := protects(c.Key); yes {
-			why := fmt.Sprintf("%s of a protected object (policy.protect %q); put the object back, or apply a change that only takes the protection off first", c.Action, pat)
+			why := fmt.Sprintf("%s of a protected object (%s); put the object back, or apply a change that only takes the protection off first", c.Action, protectedBy(pat))
 			p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 		}
 		if c.Key.Kind != schema.KindNamespace {
@@ -90,9 +122,36 @@ func (p *Plan) protect(in GuardInput) {
 				continue
 			}
 			if pat, yes := protects(r.Key); yes {
-				why := fmt.Sprintf("%s would take along %s, which is protected (policy.protect %q); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, pat)
+				why := fmt.Sprintf("%s would take along %s, which is protected (%s); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, protectedBy(pat))
 				p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 			}
+		}
+	}
+}
+
+// protectRename refuses the rename of a protected object, or of one on which
+// such hang, to a name that policy.protect does not have.
+func (p *Plan) protectRename(c Change, in GuardInput, was origins, protects func(schema.Key) (string, bool)) {
+	live := was.live(c.Key)
+	becomes := map[schema.Key]schema.Key{live: c.Key}
+	if c.Key.Kind == schema.KindNamespace {
+		for _, r := range in.Live.Resources {
+			if ns, child := r.Key.Namespace(); child && ns == live {
+				becomes[r.Key] = below(schema.Renaming{From: live, To: c.Key}, r.Key)
+			}
+		}
+	}
+	for now, to := range becomes {
+		was := was.cut.names(now)
+		i := slices.IndexFunc(was, func(k schema.Key) bool { _, yes := protects(k); return yes })
+		switch {
+		case i < 0:
+		case slices.ContainsFunc(in.Policy.Protect, func(pat string) bool { return MatchKey(pat, to) }):
+		case slices.ContainsFunc(p.Changes, func(o Change) bool { return o.Action == Rename && o.Before.Key == to }): // looked at by itself
+		default:
+			pat, _ := protects(was[i])
+			p.Refusals = append(p.Refusals, Refusal{c.Key, "previously", fmt.Sprintf(
+				"%s is protected (policy.protect %q), and %s would not be; add %q to policy.protect, or apply a change that only takes the protection off first", was[i], pat, to, to), c.Source})
 		}
 	}
 }
@@ -133,7 +192,7 @@ func (p *Plan) overLimit(in GuardInput) string {
 
 // hold moves changes that need an approval, and all that depends on them, out
 // of the list.
-func (p *Plan) hold(in GuardInput) {
+func (p *Plan) hold(in GuardInput, was origins) {
 	held := map[schema.Key]string{}
 	var queue []schema.Key
 	mark := func(c Change, why string) {
@@ -142,14 +201,8 @@ func (p *Plan) hold(in GuardInput) {
 			queue = append(queue, c.Key)
 		}
 	}
-	renamed := moves{}
 	for _, c := range p.Changes {
-		if c.Action == Rename && c.Before != nil {
-			renamed[c.Key] = c.Before.Key
-		}
-	}
-	for _, c := range p.Changes {
-		mark(c, holdWhy(c, in.Ownership, renamed))
+		mark(c, holdWhy(c, in.Ownership, was))
 	}
 	waits := p.waiting()
 	for {
@@ -177,12 +230,15 @@ func (p *Plan) hold(in GuardInput) {
 			p.Held = append(p.Held, Held{c, why})
 			continue
 		}
+		if ns, child := c.Key.Namespace(); child && c.Action == Adopt && held[ns] != "" && was.live(ns) != ns {
+			continue // it has not that name yet
+		}
 		rest = append(rest, c)
 	}
 	p.Changes = rest
 }
 
-func holdWhy(c Change, o Ownership, renamed moves) string {
+func holdWhy(c Change, o Ownership, was origins) string {
 	switch c.Action {
 	case Delete:
 		if c.Key.Kind == schema.KindNamespace {
@@ -195,9 +251,15 @@ func holdWhy(c Change, o Ownership, renamed moves) string {
 		if c.Key.Kind == schema.KindNamespace {
 			return "a namespace is replaced only with an approval"
 		}
-		return removalWhy(c, o, renamed)
-	case Update, Rename:
-		return removalWhy(c, o, renamed)
+		return removalWhy(c, o, was)
+	case Rename:
+		names := was.names(c.Key)
+		if !slices.ContainsFunc(o.Owned, func(k schema.Key) bool { return slices.Contains(names, k) }) {
+			return fmt.Sprintf("%s is not ocisync's, and whoever declares it would miss it; to make it yours first, declare it by that name and apply", names[0])
+		}
+		return removalWhy(c, o, was)
+	case Update:
+		return removalWhy(c, o, was)
 	case Create, Adopt, Forget, Unprotect:
 	}
 	return ""
@@ -205,12 +267,12 @@ func holdWhy(c Change, o Ownership, renamed moves) string {
 
 // removalWhy holds what takes away the entries of a list that ocisync did not
 // manage until now, or all of a table of rights.
-func removalWhy(c Change, o Ownership, renamed moves) string {
+func removalWhy(c Change, o Ownership, was origins) string {
 	if c.Deletes() == 0 {
 		return ""
 	}
 	var before flat
-	if spec, ok := o.applied(renamed.former(c.Key)); ok {
+	if spec, ok := o.appliedAs(was.names(c.Key)); ok {
 		before = flatten(spec)
 	}
 	for _, f := range c.Fields {

@@ -174,7 +174,7 @@ func TestProtectionHolds(t *testing.T) {
 
 func TestReplacingAProtectedNamespaceIsRefused(t *testing.T) {
 	w := world{desired: []string{`namespace/a {"proxy_of":"s"}`}, live: []string{`namespace/a {"proxy_of":"r"}`}, owned: []string{"*"}, policy: schema.Policy{Protect: []string{"namespace/a"}}}
-	check(t, w.plan(t), "held: replace namespace/a: a namespace is replaced only with an approval", `refused: namespace/a: replace of a protected object (policy.protect "namespace/a")`)
+	check(t, w.plan(t), "held: replace namespace/a: a namespace is replaced only with an approval", `refused: namespace/a: replace of a protected object (policy.protect "namespace/a", or on_delete = "refuse")`)
 }
 
 func TestNoPlanBothUnprotectsAndDeletes(t *testing.T) {

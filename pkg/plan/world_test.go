@@ -52,6 +52,7 @@ type world struct {
 	table         schema.Table
 	approved      string
 	except        []schema.Key
+	cut           []schema.Renaming
 }
 
 var today = schema.Date{Year: 2026, Month: 5, Day: 1}
@@ -62,7 +63,7 @@ func (w world) input(t *testing.T) Input {
 		Mode: "prod", Registry: Registry{Type: "memory", URL: "https://registry.example.com"},
 		Desired: objects(t, w.desired...), Live: objects(t, w.live...), Directives: w.directives, Policy: w.policy, Table: w.table, Today: today,
 	}
-	in.Live.Scope.Except = w.except
+	in.Live.Scope.Except, in.Live.Renamed = w.except, w.cut
 	if in.Table == nil {
 		in.Table = nativeTable()
 	}

@@ -69,6 +69,15 @@ type Remarker interface {
 	Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error)
 }
 
+// Acknowledger is what a provider offers whose registry remembers renames, and
+// tells of them in [schema.State] Renamed, until they are written down where
+// they were asked for.
+type Acknowledger interface {
+	// Acknowledge says so of objects, which are called so now, whatever they were
+	// called before. Of one that was not renamed it says nothing.
+	Acknowledge(ctx context.Context, keys []schema.Key) error
+}
+
 // Blank is what a provider offers that can tell a registry that was never told
 // anything from one that is empty now.
 type Blank interface {

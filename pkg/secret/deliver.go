@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -186,7 +187,11 @@ func readOwn(root *os.Root, name string) ([]byte, error) {
 	} else if !os.SameFile(info, opened) {
 		return nil, errLink
 	}
-	return readAll(f, maxDockerConfig)
+	b, err := io.ReadAll(io.LimitReader(f, maxDockerConfig+1))
+	if err == nil && len(b) > maxDockerConfig {
+		err = fmt.Errorf("it is larger than %d KiB, and no config.json of Docker; move it away", maxDockerConfig>>10)
+	}
+	return b, err
 }
 
 // mergeDocker sets one registry's login in a Docker client's config.json and

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -121,7 +122,7 @@ func (r *Resolver) resolve(ctx context.Context, ref schema.SecretRef) (string, e
 	case value == "":
 		return "", errors.New("it is empty; put the secret there")
 	case len(value) > maxSecret:
-		return "", fmt.Errorf("it is larger than %d KiB", maxSecret>>10)
+		return "", fmt.Errorf("it is larger than %d KiB; a secret is shorter: put it there alone", maxSecret>>10)
 	}
 	return value, nil
 }
@@ -183,6 +184,9 @@ func (r *Resolver) file(path string) (string, error) {
 	if errors.Is(last, fs.ErrNotExist) {
 		return "", missing("there is no such file below " + orNone(dirs) + "; put it there")
 	}
+	if errors.Is(last, regular.ErrLarge) {
+		return "", fmt.Errorf("it is larger than %d KiB; a secret is shorter: put it there alone", maxSecret>>10)
+	}
 	if errors.Is(last, fs.ErrPermission) {
 		return "", fmt.Errorf("%w; let this user read it", last)
 	}
@@ -218,27 +222,7 @@ func readBelow(dir, rel string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not block
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	return readAll(f, limit)
-}
-
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("it is larger than %d KiB", limit>>10)
-	}
-	return b, err
+	return regular.ReadIn(root, rel, limit)
 }
 
 // trimNewline takes one newline off the end.
@@ -259,15 +243,21 @@ func (r *Resolver) age(path string) (string, error) {
 		return "", errors.New("it is not below the directory that holds the modes; move it there")
 	}
 	sealed, err := readBelow(r.tree, rel, maxFile)
-	if err != nil {
-		return "", err
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", missing("there is no such file in the tree of the modes; make it with age -r, and commit it")
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("%w; let this user read it", err)
+	case errors.Is(err, regular.ErrLarge):
+		return "", fmt.Errorf("its file is larger than %d KiB, and no secret is; encrypt the secret alone", maxFile>>10)
+	case err != nil:
+		return "", fmt.Errorf("%w; put a regular file there, no link that leaves the tree", err)
 	}
-	keys, err := os.Open(r.host.Secrets.Age)
+	keys, err := regular.Read(r.host.Secrets.Age, maxFile)
 	if err != nil {
-		return "", fmt.Errorf("reading the identity file that secrets.age of the host file names: %w", err)
+		return "", fmt.Errorf("reading the identity file that secrets.age of the host file names: %w; name there a file that this user may read", err)
 	}
-	defer keys.Close()
-	identities, err := age.ParseIdentities(io.LimitReader(keys, maxFile))
+	identities, err := age.ParseIdentities(bytes.NewReader(keys))
 	if err != nil { // its text may hold a line of the file
 		return "", errors.New("the file that secrets.age of the host file names is not an age identity file")
 	}

@@ -188,7 +188,7 @@ func countLines(f *os.File) (n int64, err error) {
 
 // putAside moves the file's tail to <path>.torn.
 func (j *Journal) putAside(from, n int64) error {
-	torn, err := os.OpenFile(j.path+".torn", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	torn, err := os.OpenFile(j.path+".torn", os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600) // a pipe that nobody reads fails
 	if err != nil {
 		return err
 	}

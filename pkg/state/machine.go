@@ -22,7 +22,8 @@ type Machine struct{ state, locks string }
 
 // NewMachine finds the directories: what the host file names, else
 // $XDG_STATE_HOME/ocisync, else /var/lib/ocisync for root and
-// ~/.local/state/ocisync for others. Nothing is made yet.
+// ~/.local/state/ocisync for others. Nothing is made yet. It refuses a
+// directory that everybody may write, and with it what this machine saw.
 func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, error) {
 	m := Machine{host.State, host.Lock}
 	if m.state == "" {
@@ -42,7 +43,50 @@ func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, 
 	if m.locks == "" {
 		m.locks = filepath.Join(m.state, "locks")
 	}
+	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir)} {
+		if err := private(dir); err != nil {
+			return Machine{}, err
+		}
+	}
 	return m, nil
+}
+
+const (
+	journalDir = "journal" // below state
+	seenDir    = "seen"
+)
+
+// private refuses a directory that everybody may write. One that is not there,
+// or cannot be looked at, is for whoever uses it.
+func private(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("ocisync's state in %s has mode %04o, so that everybody could change what this machine saw and did; look at what it holds, then run chmod o-w %[1]s, or set state in the host file", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// Dir is the directory itself.
+func (m Machine) Dir() string { return m.state }
+
+// Lends reports whether a mode may keep its inventory in a directory of this
+// machine's: it is the state directory or lies below it, and is none that
+// ocisync keeps for itself.
+func (m Machine) Lends(dir string) bool {
+	if !within(m.state, dir) {
+		return false
+	}
+	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), m.locks} {
+		if within(own, dir) {
+			return false
+		}
+	}
+	return true
+}
+
+// within reports whether a path is a directory, or lies below it, by its text.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // Locks is the directory for [Acquire].
@@ -50,7 +94,7 @@ func (m Machine) Locks() string { return m.locks }
 
 // Journal is the path of the journal for [OpenJournal].
 func (m Machine) Journal(id Identity) string {
-	return filepath.Join(m.state, "journal", id.fileName()+".jsonl")
+	return filepath.Join(m.state, journalDir, id.fileName()+".jsonl")
 }
 
 // Seen returns the highest serial that [Machine.Remember] was given; 0 for none.
@@ -61,38 +105,119 @@ func (m Machine) Seen(id Identity) (Seen, error) {
 
 // seenJSON is what this machine saw last of a mode and registry.
 type seenJSON struct {
-	Serial  int64 `json:"serial"`
-	Journal Mark  `json:"journal,omitzero"` // its last line
+	Serial  int64  `json:"serial"`
+	Journal Mark   `json:"journal,omitzero"` // its last line
+	Source  Source `json:"source,omitzero"`
+}
+
+// Source is where a signed inventory comes from. Both can be changed by whoever
+// can change the mode's files.
+type Source struct {
+	Verify string `json:"verify"` // the public key it is checked with
+	Store  string `json:"store"`  // in the words of its user; equal for the same place
+}
+
+// Strange says that a mode's inventory came from elsewhere when this machine
+// last believed one, "" where it did not, or never believed a signed one. Of a
+// registry that it never saw the mode with, it says whether it knows the mode
+// by another key alone: the registry may be an old one by another URL.
+func (m Machine) Strange(id Identity, now Source) (why string, err error) {
+	s, err := m.seen(id)
+	switch was := s.Source; {
+	case err != nil || now.Verify == "":
+	case was == Source{} && s.Serial == 0:
+		return m.otherKey(id, now.Verify)
+	case was == Source{}:
+	case was.Verify != now.Verify:
+		why = fmt.Sprintf("this machine knows it as signed by another key (%s) than state.verify names now (%s)", was.Verify, now.Verify)
+	case was.Store != now.Store:
+		why = fmt.Sprintf("this machine knows it in another place (%s) than state names now (%s)", was.Store, now.Store)
+	}
+	return why, err
 }
 
 func (m Machine) seen(id Identity) (seenJSON, error) {
 	dir, name := m.seenFile(id)
-	b, err := readFile(dir, name, 1<<10)
-	if errors.Is(err, fs.ErrNotExist) {
+	s, err := m.read(dir, name)
+	switch malformed := (malformedError{}); {
+	case errors.Is(err, fs.ErrNotExist):
 		return seenJSON{}, nil
-	}
-	if err != nil {
-		return seenJSON{}, fmt.Errorf("the last serial seen of %s: %w; let this user read it, or set state in the host file", id, err)
-	}
-	var s seenJSON
-	if err = strictJSON(b, &s); err == nil && (s.Serial < 0 || s.Journal.Seq < 0) {
-		err = errors.New("a negative number")
-	}
-	if err != nil {
+	case errors.As(err, &malformed):
 		return seenJSON{}, fmt.Errorf("the last serial seen of %s, in %s: %w; delete the file if the inventory is known to be the newest",
 			id, filepath.Join(dir, name), err)
+	case err != nil:
+		return seenJSON{}, fmt.Errorf("the last serial seen of %s: %w; let this user read it, or set state in the host file", id, err)
 	}
 	return s, nil
 }
 
-// Remember keeps a serial that was written or found trustworthy; a lower one
-// than before changes nothing. Call it under the lock of [Acquire].
-func (m Machine) Remember(id Identity, serial int64) error {
+type malformedError struct{ error }
+
+func (Machine) read(dir, name string) (s seenJSON, err error) {
+	b, err := readFile(dir, name, 16<<10)
+	if err != nil {
+		return s, err
+	}
+	if err = strictJSON(b, &s); err == nil && (s.Serial < 0 || s.Journal.Seq < 0) {
+		err = errors.New("a negative number")
+	}
+	if err != nil {
+		return seenJSON{}, malformedError{err}
+	}
+	return s, nil
+}
+
+// otherKey looks for the mode at other registries.
+func (m Machine) otherKey(id Identity, verify string) (why string, err error) {
+	dir, own := m.seenFile(id)
+	mode := own[:len(own)-len(registryHash(id.Registry, id.Mode)+".json")]
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return "", nil //nolint:nilerr // nothing was seen
+	}
+	for _, f := range files {
+		if len(f.Name()) != len(own) || !strings.HasPrefix(f.Name(), mode) {
+			continue
+		}
+		s, err := m.read(dir, f.Name())
+		switch {
+		case err != nil || s.Source.Verify == "":
+		case s.Source.Verify == verify:
+			return "", nil
+		default:
+			why = fmt.Sprintf("this machine knows mode %s, at another registry or by another URL, as signed by another key (%s) than state.verify names now (%s)", id.Mode, s.Source.Verify, verify)
+		}
+	}
+	return why, nil
+}
+
+// Remember keeps the serial of an inventory that was written or found
+// trustworthy, unless it knows a higher one, and from where it came if it is
+// signed: the zero Source changes nothing. Call it under the lock of [Acquire].
+func (m Machine) Remember(id Identity, serial int64, from Source) error {
 	have, err := m.seen(id)
-	if err != nil || serial <= have.Serial {
+	if err != nil {
 		return err
 	}
-	have.Serial = serial
+	next := have
+	next.Serial = max(have.Serial, serial)
+	if (from != Source{}) {
+		next.Source = from
+	}
+	if next == have {
+		return nil
+	}
+	return m.remember(id, next)
+}
+
+// Forget lets inventories of the mode come from anywhere again. Call it under
+// the lock of [Acquire].
+func (m Machine) Forget(id Identity) error {
+	have, err := m.seen(id)
+	if err != nil || have.Source == (Source{}) {
+		return err
+	}
+	have.Source = Source{}
 	return m.remember(id, have)
 }
 
@@ -157,7 +282,7 @@ func (m Machine) CheckJournal(id Identity) (damage string, err error) {
 }
 
 func (m Machine) seenFile(id Identity) (dir, name string) {
-	return filepath.Join(m.state, "seen"), id.fileName() + ".json"
+	return filepath.Join(m.state, seenDir), id.fileName() + ".json"
 }
 
 // fileName is readable and distinct for each mode and registry.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // ErrConflict is returned by [Store.Save] if the store no longer holds what
@@ -56,7 +57,9 @@ func (s dirStore) Load(ctx context.Context) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("inventory %s: %w", s.path(), err)
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, regular.ErrOther):
+		return nil, fmt.Errorf("inventory %s: is not a regular file, and so no inventory; remove it, and restore the right one", s.path())
+	case errors.Is(err, regular.ErrLarge):
 		return nil, fmt.Errorf("inventory %s: %w, and so no inventory; move it away and restore the right one", s.path(), err)
 	case err != nil && isLink(s.path()):
 		return nil, fmt.Errorf("inventory %s: %w: it is a link that leads elsewhere; put the file itself there", s.path(), err)
@@ -101,27 +104,8 @@ func readFile(dir, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not block
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%w than %d bytes", errTooLarge, limit)
-	}
-	return b, nil
+	return regular.ReadIn(root, name, limit)
 }
-
-var errTooLarge = errors.New("it is larger")
 
 // writeFile replaces a file atomically and durably. Its errors name no
 // temporary file, and say what to do of a full disk.

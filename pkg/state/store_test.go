@@ -120,7 +120,7 @@ func TestMachineRemembersTheHighestSerial(t *testing.T) {
 	other := id
 	other.Mode = "dev"
 	for _, n := range []int64{3, 5, 4} {
-		if err := m.Remember(id, n); err != nil {
+		if err := m.Remember(id, n, Source{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	Older      Level = "rolled back" // older than this machine last saw
 	Foreign    Level = "foreign"     // of another mode or registry
 	Unreadable Level = "unreadable"
+	Strange    Level = "strange" // of another key or place than this machine knows
 )
 
 // Trust is what [Open] says of an inventory, for the plan.
@@ -118,6 +119,17 @@ func Open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trus
 	}
 	trust.Known = known(inv, want, trust.Level)
 	return inv, trust
+}
+
+// Distrust is what is left of an inventory that comes from elsewhere than this
+// machine knows, as [Machine.Strange] says why.
+func Distrust(want Identity, why string) (Inventory, Trust) {
+	return Inventory{Format: Format, Mode: want.Mode, Registry: want.Registry}, Trust{
+		Level:  Strange,
+		Text:   "the inventory is not to be trusted: " + why + nothing,
+		Remedy: "find out who changed [state] and put it back; or, if that is meant, " + adopt,
+		Known:  "this machine saw an inventory of it",
+	}
 }
 
 // MakeAKey is how inventories come to be signed.

@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // Dirty is appended to a revision when the files read are not those of the
 // commit.
 const Dirty = "+changed"
+
+// maxFile bounds a file that is compared with the commit, in bytes.
+const maxFile = 16 << 20
 
 // Revision is the commit that the files stand at, in the git checkout that
 // holds dir, with [Dirty] if one of them differs from the commit. It is "" for
@@ -78,7 +82,7 @@ func committed(tree *object.Tree, root, file string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("git tree: %s: %w", rel, err)
 	}
-	b, err := os.ReadFile(file)
+	b, err := regular.Read(file, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -29,6 +29,9 @@ func (c *checker) mode(root *Node) *schema.Config {
 	}
 	c.declare(root)
 	c.checkDefaults(root.Get("defaults"))
+	if d := root.Get("defaults").Get("namespace").Get("on_delete"); d != nil && !unmanaged(d) {
+		cfg.OnDelete = d.text()
+	}
 	if r := root.Get("registry"); r != nil {
 		c.registry(cfg, r)
 	} else if !broken {

@@ -18,6 +18,7 @@ type checker struct {
 	problems Errors
 	more     int                  // problems that are only counted
 	names    map[string]*names    // what the mode declares, by kind
+	formers  []formerName         // what its objects were called
 	dir      string               // that paths stay inside
 	inMode   bool                 // paths are from the file; otherwise the host file's
 	defaults bool                 // [defaults] is being checked in its own right

@@ -62,6 +62,10 @@ func Encode(cfg *schema.Config, dir string) ([]byte, error) {
 			e.line(keyText(o.Resource) + " = " + e.toml(text, nil))
 		}
 	}
+	if e.onDelete = cfg.OnDelete; e.onDelete != "" {
+		e.header("defaults", "namespace")
+		e.line("on_delete = " + quote(e.onDelete))
+	}
 	e.objects(cfg.Desired.Resources)
 	if e.err != nil {
 		return nil, e.err
@@ -95,6 +99,7 @@ type encoder struct {
 	out        bytes.Buffer
 	directives map[schema.Key]schema.Directive
 	err        error
+	onDelete   string // of [defaults.namespace]
 }
 
 func (e *encoder) line(s string) { e.out.WriteString(s + "\n") }
@@ -321,6 +326,8 @@ func (e *encoder) one(r schema.Resource, path ...string) {
 	}
 	if d.OnDelete != "" {
 		e.line("on_delete = " + quote(d.OnDelete))
+	} else if r.Key.Kind == schema.KindNamespace && e.onDelete != "" {
+		e.line(`on_delete = "unmanaged"`)
 	}
 	if d.Paused != nil {
 		text, err := json.Marshal(d.Paused)

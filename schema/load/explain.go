@@ -33,8 +33,13 @@ func Explain(root, mode, key string) ([]Origin, error) {
 	}
 	parts := tomlPath(key)
 	n, path := tree, ""
+	written := tree // without defaults: it has what is "unmanaged"
 	for i, part := range parts {
 		next := n.Get(part)
+		written = written.Get(part)
+		if next == nil && written != nil && unmanaged(written) && i == len(parts)-1 {
+			next = written
+		}
 		if next == nil {
 			var names []string
 			for _, f := range n.Fields {

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -197,24 +198,17 @@ func readBounded(dir, file, shown string) ([]byte, error) {
 	if err != nil || !filepath.IsLocal(rel) {
 		return nil, fmt.Errorf("%s: the link leads out of %s; put the file itself there", shown, dir)
 	}
-	info, err := os.Lstat(target)
-	if err != nil {
-		return nil, Unreadable(shown, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: is not a regular file; remove it or give it another name", shown)
-	}
 	root, err := os.OpenRoot(realDir)
 	if err != nil {
 		return nil, Unreadable(shown, err)
 	}
 	defer root.Close()
-	f, err := root.Open(rel)
+	f, err := regular.OpenIn(root, rel)
 	if err != nil {
 		return nil, Unreadable(shown, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // what is larger, bounds.go says
 	if err != nil {
 		return nil, Unreadable(shown, err)
 	}
@@ -233,6 +227,13 @@ func Unreadable(shown string, err error) error {
 		}
 	case errors.Is(err, syscall.ELOOP) || strings.Contains(err.Error(), "too many links"):
 		why, remedy = "the links lead in a circle", "put the file itself there"
+	case errors.Is(err, regular.ErrOther):
+		why, remedy = "is not a regular file", "remove it or give it another name"
+	case errors.Is(err, regular.ErrLarge):
+		why, remedy = err.Error(), "name another file"
+		if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+			why = pe.Err.Error() // the path is said already
+		}
 	case errors.Is(err, fs.ErrPermission):
 		why, remedy = "this user may not read it", "run chmod u+r on it, or run as its owner"
 	case errors.Is(err, syscall.EISDIR):

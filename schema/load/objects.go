@@ -66,6 +66,7 @@ func (c *checker) objects(cfg *schema.Config, root *Node) {
 		c.key(f, []string{"namespace"}, path)
 		c.namespace(cfg, f, root.Get("defaults"), path)
 	})
+	c.checkFormers(root)
 }
 
 // table1 walks a table of objects.
@@ -166,7 +167,10 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 			}
 			into.OnDelete, said = f.Text, true
 		case "previously":
-			if f.Kind != String || f.Text == "" || f.Text == baseName(into.Key.Name) {
+			into.Previously = f.Text
+			former, _ := into.Former()
+			into.Previously = ""
+			if f.Kind != String || f.Text == "" || former == into.Key {
 				c.report(f, p, c.value(f)+" is not a former name", "write the name that the object had before")
 				continue
 			}
@@ -174,10 +178,7 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 				c.report(f, p, c.value(f)+" is not the name of a namespace", "write the name that the namespace had before")
 				continue
 			}
-			if c.names[string(into.Key.Kind)].has(f.Text) && !strings.Contains(into.Key.Name, "/") {
-				c.report(f, p, c.value(f)+" is declared too", "an object takes the name of one that is gone; remove the other, or this key")
-				continue
-			}
+			c.formers = append(c.formers, formerName{former, f, p})
 			into.Previously, said = f.Text, true
 		}
 	}
@@ -188,6 +189,44 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 
 // baseName is the name as the file writes it.
 func baseName(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
+
+// formerName is a name that a block claims, and where it does.
+type formerName struct {
+	key  schema.Key
+	node *Node
+	path string
+}
+
+// checkFormers tells of former names that are declared, and of those that two
+// objects claim: one object becomes one.
+func (c *checker) checkFormers(root *Node) {
+	claimed := map[schema.Key]*Node{}
+	for _, f := range c.formers {
+		if declared(root, f.key) {
+			c.report(f.node, f.path, c.value(f.node)+" is declared too", "an object takes the name of one that is gone; remove the other, or this key")
+			continue
+		}
+		other := claimed[f.key]
+		if other == nil {
+			claimed[f.key] = f.node
+			continue
+		}
+		problem := f.node.tree.problem(f.node.Range.Start, f.path, c.value(f.node)+" is the former name of another "+string(f.key.Kind)+" too",
+			"one object becomes one; let one of the two name it")
+		problem.Also = other.Position()
+		c.problems = append(c.problems, problem)
+	}
+}
+
+// declared reports whether the files have a block for the object.
+func declared(root *Node, k schema.Key) bool {
+	at, name := root, k.Name
+	if ns, child := k.Namespace(); child {
+		at, name = root.Get("namespace").Get(ns.Name), strings.TrimPrefix(k.Name, ns.Name+"/")
+	}
+	n := at.Get(string(k.Kind)).Get(name)
+	return n != nil && !unmanaged(n)
+}
 
 // namespace splits a namespace's block into its objects.
 func (c *checker) namespace(cfg *schema.Config, own *Node, defaults *Node, path string) {

@@ -30,7 +30,12 @@ page says of all; ` + "`ocisync validate`" + ` checks the files.
   leaves out, one by one. ` + "`\"unmanaged\"`" + ` undoes a default.
 - **Secrets are references**, as [secrets.md](secrets.md) says.
 - **Paths** count from the file that names them and stay inside the directory that
-  holds ` + "`modes/`" + `.
+  holds ` + "`modes/`" + `. Paths from the root of the file system name what lies on the
+  registry's host: ` + "`registry.run.data`, `registry.files`, `audit.log`" + `; and secrets,
+  below directories that the operator allows. ` + "`state.dir`" + ` may be one too, below the
+  directory where ocisync keeps its state on this host (` + "`state`" + ` in the host file),
+  so that no mode has it written elsewhere.
+- **Messages** say file, line and column; columns count bytes, from 1.
 
 `
 

@@ -155,6 +155,10 @@ func (c *checker) crossChecks(root *Node) {
 	typ, run := reg.Get("type").text(), reg.Get("run")
 	if typ == schema.TypeZot || typ == schema.TypeDistribution {
 		c.loginUser(root, reg.Get("login"))
+		c.loginRobot(root, reg.Get("login"))
+	}
+	if t := reg.Get("token"); t != nil && (typ != schema.TypeDistribution || run.Get("driver").text() == schema.DriverEmbedded) {
+		c.reportKey(t, "registry.token", "this registry gives no tokens of ocisync's", "remove the table")
 	}
 	if run == nil || run.Kind != Table {
 		return
@@ -211,5 +215,14 @@ func (c *checker) loginUser(root, login *Node) {
 	admin := overlay(u, root.Get("defaults").Get("user")).Get("admin")
 	if admin == nil || admin.Text != "true" {
 		c.report(name, "registry.login.user", `user "`+clip(name.Text)+`" is not an administrator`, "write admin = true in ["+Path("user", name.Text)+"], or log in as another")
+	}
+}
+
+// loginRobot checks that a robot that ocisync logs in as is declared when the
+// mode manages robots. At a Harbor it may be one that Harbor's own admin made.
+func (c *checker) loginRobot(root, login *Node) {
+	name, robots := login.Get("robot"), root.Get("robot")
+	if name != nil && name.Kind == String && robots != nil && len(robots.Fields) > 0 {
+		c.reference(name, string(schema.KindRobot), "registry.login.robot", false)
 	}
 }

@@ -82,10 +82,15 @@ func rule(name, s string) string {
 	case "url":
 		want = webURL(s)
 		ok = want == ""
+	case "address":
+		if want = webURL(s); want == "" && !hostOnly(s) {
+			want = `write no more than https:// or http://, the host and its port, such as "https://registry.example.com:5000"`
+		}
+		ok = want == ""
 	case "origin":
 		u, err := url.Parse(s)
 		_, good := schema.Origin(s)
-		ok = err == nil && good && u.User == nil && (u.Path == "" || u.Path == "/") && u.RawQuery == "" && u.Fragment == ""
+		ok = err == nil && good && u.User == nil && hostOnly(s)
 		want = `write https:// or http:// and the host, with its port if it has one, such as "https://registry.example.com"`
 	case "s3":
 		u, err := url.Parse(s)
@@ -152,7 +157,7 @@ func ruleSample(name string) string {
 		"size": `"500GiB"`, "duration": `"90d"`, "span": `"90d"`, "schedule": `"0 3 * * *"`, "cron": `"0 18 * * FRI"`,
 		"zone": `"Europe/Madrid"`, "date": "2027-01-31", "glob": `"v*"`, "pathglob": `"files/**"`, "regex": `"^v[0-9]+$"`,
 		"semver": `">=1.4"`, "cve": `"CVE-2026-1234"`, "color": `"#2E7D32"`, "email": `"name@example.com"`,
-		"url": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "origin": `"https://registry.example.com"`, "backup": `"s3://bucket/path"`,
+		"url": `"https://registry.example.com"`, "address": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "origin": `"https://registry.example.com"`, "backup": `"s3://bucket/path"`,
 		"repository": `"team-a/api"`, "repository_tag": `"team-a/api:1.0"`, "image": `"ghcr.io/example/app:v1"`,
 		"image_repository": `"docker.io/library/alpine"`, "platform": `"linux/amd64"`, "listen": `"127.0.0.1:5000"`,
 		"abspath": `"/run/secrets/name"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
@@ -196,8 +201,21 @@ func webURL(s string) string {
 		return "leave user and password out of the URL; an account goes where the table has a key for it"
 	case u.Fragment != "":
 		return "leave out the part from # on"
+	case !validPort(u.Port()):
+		return "write a port up to 65535, or none"
 	}
 	return ""
+}
+
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil
+}
+
+// hostOnly reports whether a URL says nothing behind its host and port.
+func hostOnly(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Path == "" || u.Path == "/") && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
 }
 
 // image splits registry/repository:tag@digest; rest is the tag and digest.
@@ -306,7 +324,7 @@ func (c *checker) rules(n *Node, d *def, at string) string {
 		if want == "" {
 			continue
 		}
-		if name == "url" || name == "origin" {
+		if name == "url" || name == "origin" || name == "address" {
 			c.hideURL(n)
 		}
 		c.report(n, at, c.shown(n)+" is not "+ruleName(name), want)
@@ -342,7 +360,7 @@ func ruleName(rule string) string {
 		return "a colour"
 	case "email":
 		return "a mail address"
-	case "origin":
+	case "origin", "address":
 		return "the address of a registry"
 	case "url", "s3":
 		return "a URL that can be used here"

@@ -14,7 +14,7 @@ func (p *parser) scalar(n *Node, v *unstable.Node, path string) {
 	n.Text = string(v.Data)
 	bad := func(want string) {
 		n.told = true
-		p.fail(n.Range.Start, path, n.Text+" is not "+n.Kind.String(), want)
+		p.fail(n.Range.Start, path, clip(n.Text)+" is not "+n.Kind.String(), want)
 	}
 	switch v.Kind {
 	case unstable.Bool:

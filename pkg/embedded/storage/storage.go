@@ -351,12 +351,24 @@ func (s *Storage) removeVacant(ctx context.Context, dir string) error {
 	return nil
 }
 
+// Holds reports whether there is more of a repository than uploads.
+func (s *Storage) Holds(ctx context.Context, repo string) (bool, error) {
+	names, err := s.list(ctx, inRepository(repo))
+	return slices.ContainsFunc(names, func(n string) bool { return special(n) && n != path.Base(uploadsDir(repo)) }), err
+}
+
 // Move gives a repository another name, not those below it. Cut short and
 // called again, it moves what is left.
 func (s *Storage) Move(ctx context.Context, from, to string) error {
 	names, err := s.list(ctx, inRepository(from))
 	if err != nil {
 		return err
+	}
+	if s.driver.Name() == "filesystem" && slices.Contains(names, path.Base(uploadsDir(from))) {
+		// of an upload that an earlier move of that name overtook
+		if err := s.remove(ctx, uploadsDir(to)); err != nil {
+			return err
+		}
 	}
 	for _, n := range names {
 		if special(n) {

@@ -41,10 +41,13 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 		return memory.New(deps.Secrets, schema.State{})
 	case schema.TypeZot:
 		return zot.New(r, deps.Process, deps.Secrets, deps.Logger, zot.Outside(access.Outside(deps.Policy.Outside)), zot.Permit(deps.Permit))
-	case schema.TypeHarbor, schema.TypeDistribution:
-		if r.Type == schema.TypeDistribution && r.Driver() == schema.DriverEmbedded {
-			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)), embedded.Permit(deps.Permit))
+	case schema.TypeDistribution:
+		outside := access.Outside(deps.Policy.Outside)
+		if r.Driver() == schema.DriverEmbedded {
+			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(outside), embedded.Permit(deps.Permit))
 		}
+		return distribution.New(r, deps.Process, deps.Secrets, deps.Logger, distribution.Outside(outside), distribution.Permit(deps.Permit))
+	case schema.TypeHarbor:
 		return nil, &providers.Error{
 			Registry: r.URL,
 			Err:      fmt.Errorf("%s: %w", named(r.Type, r.Driver()), providers.ErrUnsupported),

@@ -6,7 +6,7 @@ import (
 )
 
 // Capabilities implements [providers.Provider].
-func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+func (p *Provider) Capabilities() schema.Table { return p.table }
 
 // Capabilities is what the embedded registry can do.
 func Capabilities() schema.Table {
@@ -18,6 +18,8 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindGroup, Field: "ldap_dn", Support: schema.Unsupported, Reason: "the embedded registry speaks no LDAP"},
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "the embedded registry is no pull-through cache; use a mirror"},
+		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
+		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 		{Kind: schema.KindAccess, Support: schema.Native},
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "kept, and not needed: authenticated means every user of the registry"},
 		{Kind: schema.KindSettings, Support: schema.Unsupported, Reason: "the embedded registry has no native settings"},

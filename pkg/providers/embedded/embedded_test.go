@@ -23,6 +23,8 @@ import (
 var (
 	_ providers.Provider = (*embedded.Provider)(nil)
 	_ providers.Checker  = (*embedded.Provider)(nil)
+
+	_ providers.Acknowledger = (*embedded.Provider)(nil)
 )
 
 // Distribution never ends the goroutine that broadcasts its events, one per

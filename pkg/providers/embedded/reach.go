@@ -11,6 +11,7 @@ import (
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -30,6 +31,7 @@ type changer interface {
 	Change(context.Context, []registry.Change) ([]registry.Result, error)
 	// Renamable says why an object cannot be renamed, nil where it can.
 	Renamable(ctx context.Context, from, to schema.Key) error
+	Acknowledge(ctx context.Context, keys []schema.Key) error
 }
 
 // checker says whether a secret is the one the registry has.
@@ -61,6 +63,13 @@ func (stopped) Close() error { return nil }
 // cannot be looked at, or is absent on what may be another host than the
 // registry's, and the URL does not answer, is that an error.
 func (p *Provider) reach(ctx context.Context) (admin, error) {
+	if p.data == "" { // on another host
+		r, err := p.reachURL(ctx)
+		if err != nil {
+			return nil, p.failure("", err)
+		}
+		return r, nil
+	}
 	isNew, lookErr := p.directory.IsNew()
 	if errors.Is(lookErr, registry.ErrOccupied) || errors.Is(lookErr, registry.ErrUnsafe) {
 		return nil, p.failure("", lookErr)
@@ -116,20 +125,17 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 		return away{}, err
 	}
 	if p.permit != nil {
-		if err := p.permit(p.registry.URL); err != nil {
+		if err := p.permit(p.url.String()); err != nil {
 			return away{}, err
 		}
 	}
-	var user, password string
-	if l := p.registry.Login; l != nil && l.User != nil && l.Password != nil {
-		user = *l.User
-		if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
-			return away{}, fmt.Errorf("registry.login: %w", err)
-		}
+	user, password, err := p.login(ctx)
+	if err != nil {
+		return away{}, err
 	}
 	c := registry.DialURL(p.url, conf, user, password)
 	info, err := c.Info(ctx)
-	if err == nil && info.Data != p.data && loopback(p.url.Hostname()) {
+	if err == nil && p.data != "" && info.Data != p.data && loopback(p.url.Hostname()) {
 		err = fmt.Errorf("%w: it serves %s, and not %s; stop it, or name another address in run.listen and registry.url", registry.ErrForeign, info.Data, p.data)
 	}
 	if err != nil {
@@ -137,6 +143,36 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 	}
 	return away{served{c}}, nil
 }
+
+// login is the account that the registry of another host is reached with.
+func (p *Provider) login(ctx context.Context) (user, password string, err error) {
+	unusable := func(why, remedy string) error {
+		return &providers.Error{Registry: p.registry.URL, Doing: "logging in", Err: kinded{errors.New(why), providers.ErrUnauthorized}, Remedy: remedy}
+	}
+	const name = "name an admin user of the registry and the password in registry.login"
+	switch l := p.registry.Login; {
+	case l == nil && p.registry.Admin != nil:
+		return "", "", unusable("the mode has no registry.login, and registry.admin is not used at this registry", name)
+	case l == nil:
+		return "", "", unusable("the mode has no registry.login, and a registry that is reached by its URL asks for one", name+", or run ocisync where the registry runs")
+	case l.User == nil:
+		robot := ""
+		if l.Robot != nil {
+			robot = *l.Robot
+		}
+		return "", "", unusable(fmt.Sprintf("registry.login is the robot %q, and no robot administers this registry", robot), name)
+	case l.Password == nil:
+		return "", "", unusable(fmt.Sprintf("registry.login names user %q and no password", *l.User), `add password = { env = "OCISYNC_…" } to registry.login`)
+	default:
+		if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
+			return "", "", fmt.Errorf("registry.login: %w", err)
+		}
+		return *l.User, password, nil
+	}
+}
+
+// maxPEM bounds a file of certificates, in bytes.
+const maxPEM = 4 << 20
 
 func (p *Provider) tls() (*tls.Config, error) {
 	t := p.registry.TLS
@@ -148,9 +184,9 @@ func (p *Provider) tls() (*tls.Config, error) {
 		conf.InsecureSkipVerify = true // the mode asks for it, and every plan says so
 	}
 	if t.CA != nil {
-		pem, err := os.ReadFile(*t.CA)
+		pem, err := regular.Read(*t.CA, maxPEM)
 		if err != nil {
-			return nil, fmt.Errorf("registry.tls.ca: %w", err)
+			return nil, fmt.Errorf("registry.tls.ca: %w; name a PEM file that this user may read", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {

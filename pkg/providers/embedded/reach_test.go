@@ -60,6 +60,34 @@ func TestAnotherHostGoesByTheURL(t *testing.T) {
 	}
 }
 
+// A login that cannot be used is not one that is not accepted.
+func TestALoginThatCannotBeUsedIsToldFromAWrongOne(t *testing.T) {
+	url := up(t, filepath.Join(t.TempDir(), "data"))
+	text := func(s string) *string { return &s }
+	secret := &schema.SecretRef{Env: "ADMIN"}
+	for name, tt := range map[string]struct {
+		registry schema.Registry
+		says     string
+	}{
+		"none":        {schema.Registry{}, "the mode has no registry.login, and a registry that is reached by its URL asks for one; name an admin user"},
+		"admin alone": {schema.Registry{Admin: &schema.Login{User: text("root"), Password: secret}}, "registry.admin is not used at this registry; name an admin user"},
+		"a robot":     {schema.Registry{Login: &schema.Login{Robot: text("ci"), Password: secret}}, `registry.login is the robot "ci", and no robot administers this registry; name an admin user`},
+		"no password": {schema.Registry{Login: &schema.Login{User: text("root")}}, `registry.login names user "root" and no password; add password`},
+		"wrong":       {schema.Registry{Login: &schema.Login{User: text("nobody"), Password: secret}}, "the login is not accepted"},
+	} {
+		tt.registry.Type, tt.registry.URL = schema.TypeDistribution, url
+		tt.registry.Run = &schema.Run{Driver: schema.DriverEmbedded, Data: filepath.Join(t.TempDir(), "absent")}
+		p, err := embedded.New(tt.registry, secrets{"ADMIN": "a wrong password"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Read(t.Context(), schema.ScopeOf(schema.KindUser))
+		if !errors.Is(err, providers.ErrUnauthorized) || !strings.Contains(err.Error(), tt.says) || strings.Count(err.Error(), url) != 1 {
+			t.Errorf("%s: %v; want %q", name, err, tt.says)
+		}
+	}
+}
+
 func TestDownIsNeverEmpty(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")

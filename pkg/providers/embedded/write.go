@@ -171,6 +171,19 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	return nil
 }
 
+// Acknowledge implements [providers.Acknowledger].
+func (p *Provider) Acknowledge(ctx context.Context, keys []schema.Key) error {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if err := a.Acknowledge(ctx, keys); err != nil {
+		return p.failure("acknowledging renames", err)
+	}
+	return nil
+}
+
 // change puts a change as the registry takes it, with the hash of the password
 // or the secret where one is to be written. None is sent exposed.
 func (p *Provider) change(ctx context.Context, a admin, c plan.Change) (registry.Change, error) {

@@ -27,6 +27,8 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description; ocisync keeps it"},
+		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
+		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 
 		{Kind: schema.KindAccess, Support: schema.Native},
 		{Kind: schema.KindAccess, Field: "authenticated", Support: schema.Emulated, Reason: "Harbor has no rights for every account that logs in; they go to access.authenticated_group or to each declared user"},

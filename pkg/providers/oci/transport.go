@@ -5,14 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -76,14 +75,9 @@ func Transport(t schema.TLS) (*http.Transport, error) {
 }
 
 func readPEM(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(b) > maxPEM {
-		err = fmt.Errorf("%s is larger than %d MiB", path, maxPEM>>20)
+	b, err := regular.Read(path, maxPEM)
+	if errors.Is(err, regular.ErrOther) || errors.Is(err, regular.ErrLarge) {
+		err = fmt.Errorf("%w; name a PEM file", err)
 	}
 	return b, err
 }

@@ -48,7 +48,7 @@ func CheckRow(c schema.Capability) error {
 	if err != nil {
 		return fmt.Errorf("row %s: %w", rowName(c), err)
 	}
-	if c.Field == "" || c.Kind == schema.KindSettings && strings.HasPrefix(c.Field, "values.") {
+	if c.Field == "" || c.Kind == schema.KindSettings && strings.HasPrefix(c.Field, "values.") || c.Kind == schema.KindNamespace && strings.HasPrefix(c.Field, "on_delete.") {
 		return nil
 	}
 	for path := range all {

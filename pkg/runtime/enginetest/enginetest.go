@@ -21,6 +21,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"github.com/gofrs/flock"
 )
@@ -144,6 +145,19 @@ func (e *Engine) empty() {
 	if err = errors.Join(err, pruned); err != nil {
 		e.t.Errorf("emptying the engine: %v", err)
 	}
+}
+
+// Network makes a network that several containers share, until the test ends.
+func (e *Engine) Network(name string) {
+	e.t.Helper()
+	if _, err := e.Client.NetworkCreate(e.t.Context(), name, network.CreateOptions{}); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		if err := e.Client.NetworkRemove(context.Background(), name); err != nil {
+			e.t.Error(err)
+		}
+	})
 }
 
 // Image makes an image of one static program, which it is named by.

@@ -1,0 +1,33 @@
+package apply
+
+import (
+	"slices"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// protects lists what the file protects, sorted: the patterns of policy.protect,
+// and the namespaces with on_delete = "refuse". The inventory keeps it.
+func (c Cycle) protects() []string {
+	out := slices.Concat(c.Config.Policy.Protect, plan.Refusing(c.Config.Directives))
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// policy is the mode's, with all that the file protects. Where the default of
+// namespaces says on_delete = "refuse", it speaks for those too whose block is
+// gone.
+func (c Cycle) policy(desired schema.State) schema.Policy {
+	p := c.Config.Policy
+	p.Protect = c.protects()
+	if c.Config.OnDelete != plan.OnDeleteRefuse {
+		return p
+	}
+	for _, o := range c.Inventory.Objects {
+		if _, declared := desired.Get(o.Key); o.Key.Kind == schema.KindNamespace && !declared {
+			p.Protect = append(p.Protect, o.Key.String())
+		}
+	}
+	return p
+}

@@ -1,0 +1,79 @@
+package embedded
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestWhoseFilesDecide(t *testing.T) {
+	const root, registry, me, other = 0, 998, 1000, 1001
+	for name, tt := range map[string]struct {
+		runs, owns, uid int
+		want            bool
+	}{
+		"mine":                         {me, me, me, true},
+		"root's in mine":               {me, me, root, true},
+		"mine in root's":               {me, root, me, true},
+		"another's in mine":            {me, me, other, false},
+		"another's in root's":          {me, root, other, false},
+		"another's in his own":         {me, other, other, false},
+		"root works for the owner":     {root, registry, registry, true},
+		"root, and what root made":     {root, registry, root, true},
+		"root, and a third one":        {root, registry, other, false},
+		"root's own, and another's in": {root, root, other, false},
+	} {
+		if got := trusted(tt.runs, tt.owns, tt.uid); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A registry run by a user of its own is planned by root; what somebody put
+// into root's or the user's directory decides nothing.
+func TestFilesOfAnotherUserDecideNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const registry, other = 65533, 65534
+	for name, tt := range map[string]struct {
+		data, dir, file int // their owners
+		want            string
+	}{
+		"all root's":           {0, 0, 0, ""},
+		"all the registry's":   {registry, registry, registry, ""},
+		"a directory put in":   {0, other, other, "ocisync belongs to "},
+		"a file put in":        {0, 0, other, "state.json belongs to "},
+		"in the registry's":    {registry, other, registry, "ocisync belongs to "},
+		"a file in that":       {registry, registry, other, "state.json belongs to "},
+		"root's file in that":  {registry, registry, 0, ""},
+		"another's in root's":  {registry, 0, other, "state.json belongs to "},
+		"the registry's again": {registry, 0, registry, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := t.TempDir()
+			file := filepath.Join(data, ownDir, stateFile)
+			if err := errors.Join(os.Mkdir(filepath.Join(data, ownDir), 0o700), os.WriteFile(file, []byte(`{"format":1,"objects":[],"passwords":{}}`), 0o600),
+				os.Chown(file, tt.file, -1), os.Chown(filepath.Join(data, ownDir), tt.dir, -1), os.Chown(data, tt.data, -1)); err != nil {
+				t.Fatal(err)
+			}
+			d, err := OpenDirectory(data, "test", Bucket{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = d.IsNew()
+			_, readErr := d.State(t.Context(), nil)
+			l, lockErr := takeLock(data, "test", false)
+			if lockErr == nil {
+				lockErr = l.release()
+			}
+			for how, err := range map[string]error{"looking": err, "reading": readErr, "locking": lockErr} {
+				if bad := errors.Is(err, ErrUnsafe); bad != (tt.want != "") || bad && !strings.Contains(err.Error(), tt.want) || !bad && err != nil {
+					t.Errorf("%s: %v; want %q", how, err, tt.want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,54 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// What a namespace's on_delete may say.
+const (
+	OnDeleteRefuse  = "refuse"
+	OnDeleteArchive = "archive"
+	OnDeletePurge   = "purge"
+)
+
+// Refusing lists, as patterns of policy.protect, the namespaces whose blocks say
+// on_delete = "refuse": they are protected, and the inventory keeps that. Sorted.
+func Refusing(directives []schema.Directive) []string {
+	var out []string
+	for _, d := range directives {
+		if d.Key.Kind == schema.KindNamespace && d.OnDelete == OnDeleteRefuse {
+			out = append(out, d.Key.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// onDelete refuses or remarks on what a registry cannot do when a namespace is
+// taken out of the file: its table has a row for each word but "refuse".
+func (d *differ) onDelete() {
+	for _, r := range d.in.Desired.Resources {
+		word := d.directives[r.Key].OnDelete
+		if r.Key.Kind != schema.KindNamespace || word == "" || word == OnDeleteRefuse {
+			continue
+		}
+		if row := d.in.Table.Find(r.Key.Kind, "on_delete."+word); row.Support == schema.Unsupported {
+			d.unsupported(r, "on_delete", row.Reason)
+		} else if row.Field == "" {
+			d.unsupported(r, "on_delete", fmt.Sprintf("nothing here knows how to %s a namespace", word))
+		}
+	}
+}
+
+// protectedBy says what protects an object: the pattern of a namespace stands
+// for its on_delete too.
+func protectedBy(pattern string) string {
+	if strings.HasPrefix(pattern, string(schema.KindNamespace)+"/") && !strings.ContainsAny(pattern, `*?[{\`) {
+		return fmt.Sprintf("policy.protect %q, or on_delete = %q", pattern, OnDeleteRefuse)
+	}
+	return fmt.Sprintf("policy.protect %q", pattern)
+}

@@ -1,0 +1,112 @@
+// Package regular reads the files that a user, a mode or the host file names.
+// A pipe, a device or a socket under such a name would block, or never end:
+// here it is an error, and so is a file that is larger than it may be.
+//
+// Start with [Read]. Links are followed; who must not follow them opens with
+// an [os.Root] and uses [ReadIn].
+package regular
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// The errors beside those of package os; test with errors.Is.
+var (
+	ErrOther = errors.New("it is not a regular file")
+	ErrLarge = errors.New("it is larger")
+)
+
+// Read reads a file of at most limit bytes.
+func Read(path string, limit int64) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return all(f, path, limit)
+}
+
+// ReadIn reads a file below a directory that no link leaves.
+func ReadIn(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, err := OpenIn(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return all(f, name, limit)
+}
+
+// Open opens a file to read it. Whoever reads it bounds that.
+func Open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0)
+	if err = check(f, path, err); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenIn opens a file below a directory that no link leaves.
+func OpenIn(root *os.Root, name string) (*os.File, error) {
+	f, err := root.OpenFile(name, flags, 0)
+	if err = check(f, name, err); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+const flags = os.O_RDONLY | syscall.O_NONBLOCK // a pipe does not block
+
+// check closes what is no regular file. A socket cannot even be opened.
+func check(f *os.File, path string, err error) error {
+	if errors.Is(err, syscall.ENXIO) {
+		err = ErrOther
+	}
+	if err != nil {
+		return named(path, err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err == nil && info.IsDir():
+		err = syscall.EISDIR
+	case err == nil && !info.Mode().IsRegular():
+		err = ErrOther
+	}
+	if err != nil {
+		return named(path, errors.Join(err, f.Close()))
+	}
+	return nil
+}
+
+func all(f *os.File, path string, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, named(path, fmt.Errorf("%w than %s", ErrLarge, size(limit)))
+	}
+	return b, nil
+}
+
+// named says the path once.
+func named(path string, err error) error {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return err
+	}
+	return &fs.PathError{Op: "read", Path: path, Err: err}
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
