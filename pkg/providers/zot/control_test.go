@@ -97,7 +97,7 @@ func played(t *testing.T, url string, says func(string) string) (*Provider, *act
 		t.Fatal(err)
 	}
 	p.patience = 50 * time.Millisecond
-	if _, err := p.Launch(t.Context()); err != nil {
+	if err := p.BeforeStart(t.Context(), string(encoded(schema.Values(p.front())))); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Start(t.Context()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -55,9 +56,7 @@ func TestARunningZotPassesTheProviderSuite(t *testing.T) {
 		},
 		wrap: func(t testing.TB, p *zot.Provider, process providers.Process) providers.Provider {
 			t.Helper()
-			if _, err := p.Launch(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			before(t, p)
 			if err := process.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -85,14 +84,17 @@ func (c contained) Status(ctx context.Context) (providers.ProcessStatus, error) 
 
 func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 	const image = "ocisync.test/zot-suite" // no tag: it tells no version
-	enginetest.Start(t).Image(image, binary(t))
+	const network = "ocisync-zot-suite" // of all: an engine has few to give away
+	e := enginetest.Start(t)
+	e.Image(image, binary(t))
+	e.Network(network)
 	containers := map[string]contained{}
 	x := &tester{
 		registry: func(t testing.TB) schema.Registry {
 			t.Helper()
 			return schema.Registry{
 				Type: schema.TypeZot, URL: "http://" + freeAddress(t),
-				Run: &schema.Run{Driver: schema.DriverDocker, Image: image, Data: filepath.Join(t.TempDir(), "data")},
+				Run: &schema.Run{Driver: schema.DriverDocker, Image: image, Data: filepath.Join(t.TempDir(), "data"), Network: network},
 			}
 		},
 		wrap: func(t testing.TB, p *zot.Provider, process providers.Process) providers.Provider {
@@ -113,16 +115,17 @@ func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := runtime.NewContainer(runtime.Options{
-			Mode: "m", Instance: filepath.Base(filepath.Dir(filepath.Dir(r.Run.Data))), Registry: r,
+			Mode: "m", Instance: strconv.Itoa(len(containers)), Registry: r,
 			Launch: func(ctx context.Context) (runtime.Launch, error) {
 				l, err := launcher.Launch(ctx)
-				out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Grace: time.Second}
+				out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Face: l.Face, Grace: time.Second}
 				for _, m := range l.Mounts {
 					out.Mounts = append(out.Mounts, runtime.Mount(m))
 				}
 				return out, err
 			},
-			Ready: func(ctx context.Context) error {
+			BeforeStart: launcher.BeforeStart,
+			Ready: func(ctx context.Context, _ string) error {
 				req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/v2/", nil)
 				if err != nil {
 					return err
@@ -146,5 +149,7 @@ func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 		containers[r.Run.Data] = contained{c}
 		return containers[r.Run.Data]
 	}
-	providertest.Run(t, x.harness())
+	h := x.harness()
+	h.Values["audit/log"] = providertest.Values{Valid: `"/dev/stdout"`, Other: `"/dev/stderr"`} // a container has no other place that all have
+	providertest.Run(t, h)
 }

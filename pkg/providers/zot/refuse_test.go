@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -365,5 +366,36 @@ func TestTheLastRuleLeavesTheRegistryShut(t *testing.T) {
 	b, err := os.ReadFile(name)
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}`) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestAContainerWritesNoLogOutsideItsData(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for path, driver := range map[string]string{"/var/log/audit.log": schema.DriverDocker, filepath.Join(data, "..", "x.log"): schema.DriverDocker} {
+		for _, driver := range []string{driver, schema.DriverProcess} {
+			p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: driver, Data: data}}, nil, providertest.Secrets{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range []schema.Spec{&schema.Audit{Log: &path}, &schema.Settings{Values: schema.Values{{Path: "log.output", JSON: strconv.Quote(path)}}}} {
+				r := schema.Resource{Key: schema.Key{Kind: spec.Kind()}, Spec: spec}
+				v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if refused := strings.Contains(v[0].Refused, "name a file below "+data); refused != (driver == schema.DriverDocker) {
+					t.Errorf("%s, %s in %s: %+v", driver, r.Key, path, v[0])
+				}
+			}
+		}
+	}
+	inside := filepath.Join(data, "audit.log")
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverDocker, Data: data}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := schema.Resource{Key: schema.Key{Kind: schema.KindAudit}, Spec: &schema.Audit{Log: &inside}}
+	if v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}}); err != nil || v[0].Refused != "" {
+		t.Errorf("%+v, %v", v, err)
 	}
 }

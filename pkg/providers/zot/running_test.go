@@ -49,9 +49,7 @@ func newStand(t *testing.T, options ...zot.Option) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Launch(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	before(t, s.Provider)
 	if err := s.server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -474,9 +472,7 @@ func TestTheAddressIsNotChangedUnderARunningZot(t *testing.T) {
 	if err := s.server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Launch(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	before(t, p)
 	s.server.address = r.URL[len("http://"):]
 	if err := s.server.Start(t.Context()); err != nil {
 		t.Error(err)

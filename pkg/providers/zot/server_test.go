@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -39,6 +40,18 @@ func later(t testing.TB) bool {
 	t.Helper()
 	_, is := enginetest.Zot(t, root)
 	return is
+}
+
+// before does what whoever starts a Zot does before.
+func before(t testing.TB, p *zot.Provider) {
+	t.Helper()
+	l, err := p.Launch(t.Context())
+	if err == nil {
+		err = p.BeforeStart(t.Context(), l.Face)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // freeAddress is one that nobody listens at now.

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -28,7 +30,7 @@ const byHand = "somebody else runs it, and a running Zot does not take this over
 
 // moved is what the operator does where the address of a registry that
 // ocisync runs changes: whoever watches over the process knows it too.
-const moved = "the address of a Zot that runs is not changed under it: run `ocisync down`, then `ocisync up`, which starts it where the mode says"
+const moved = "the address of a Zot that runs is not changed under it: run `ocisync up`, which starts it where the mode says"
 
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
@@ -146,7 +148,16 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		for _, x := range config.Check(declared(c, spec), p.version()) {
 			problems = append(problems, x.String())
 		}
+		for _, v := range declared(c, spec) {
+			if path, err := strconv.Unquote(v.JSON); err == nil && strings.EqualFold(v.Path, "log.output") && !p.writable(path) {
+				problems = append(problems, v.Path+": "+p.readOnly(path))
+			}
+		}
 		return strings.Join(problems, "; ")
+	case *schema.Audit:
+		if spec.Log != nil && !p.writable(*spec.Log) {
+			return "log: " + p.readOnly(*spec.Log)
+		}
 	case *schema.Access, *schema.Immutable:
 		if p2 := shadow(now.strangers, c.Key.Name, now.namespaces); p2 != "" {
 			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", p2, p.paths.config, pattern(c.Key.Name))
@@ -165,6 +176,20 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		}
 	}
 	return ""
+}
+
+// writable reports whether Zot may write a file: one in a container has its data
+// directory, and what the engine gives every container.
+func (p *Provider) writable(path string) bool {
+	if p.registry.Driver() != schema.DriverDocker || path == "" || strings.HasPrefix(path, "/dev/std") {
+		return true
+	}
+	in, err := filepath.Rel(p.paths.data, path)
+	return err == nil && filepath.IsLocal(in)
+}
+
+func (p *Provider) readOnly(path string) string {
+	return fmt.Sprintf("a Zot in a container cannot write %s, and does not start; name a file below %s, or /dev/stdout", path, p.paths.data)
 }
 
 // declared are the settings of Zot's own that a change is about.
