@@ -84,7 +84,7 @@ func (c contained) Status(ctx context.Context) (providers.ProcessStatus, error) 
 
 func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 	const image = "ocisync.test/zot-suite" // no tag: it tells no version
-	const network = "ocisync-zot-suite" // of all: an engine has few to give away
+	const network = "ocisync-zot-suite"    // of all: an engine has few to give away
 	e := enginetest.Start(t)
 	e.Image(image, binary(t))
 	e.Network(network)

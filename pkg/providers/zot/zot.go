@@ -61,6 +61,8 @@ var (
 	_ providers.Provider = (*Provider)(nil)
 	_ providers.Checker  = (*Provider)(nil)
 	_ providers.Launcher = (*Provider)(nil)
+
+	_ providers.RobotsAreUsers = (*Provider)(nil)
 )
 
 // paths are the registry's files on this host; config is "" where there are
@@ -137,6 +139,9 @@ func pathsOf(r schema.Registry) (paths, error) {
 // Batch implements [providers.Provider]: the configuration is written, and
 // taken over by Zot, once.
 func (p *Provider) Batch() providers.Batch { return providers.BatchAll }
+
+// RobotsAreUsers implements [providers.RobotsAreUsers].
+func (*Provider) RobotsAreUsers() {}
 
 // Capabilities implements [providers.Provider].
 func (p *Provider) Capabilities() schema.Table { return Capabilities() }
