@@ -124,7 +124,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 			v.Refused = "the change does not say what the object shall be"
 			return v
 		}
-		v.Refused = refusal(c.Key, c.After.Spec)
+		v.Refused = refusal(p.table, c.Key, c.After.Spec)
 	}
 	if v.Refused == "" {
 		v.Refused = p.conflicting(c, now)

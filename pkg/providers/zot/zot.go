@@ -47,6 +47,7 @@ type Provider struct {
 	paths    paths
 	process  providers.Process // nil: somebody else runs it
 	secrets  providers.Secrets
+	table    schema.Table
 	logger   *slog.Logger
 	cost     int                         // of hashing a password, as bcrypt counts
 	outside  access.Outside              // "" while the mode does not say
@@ -101,7 +102,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Provider{
-		registry: r, url: u, process: process, secrets: secrets, logger: logger,
+		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(), logger: logger,
 		cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
 	}
 	if p.paths, err = pathsOf(r); err != nil {
