@@ -69,8 +69,24 @@ func (p *Provider) answers(ctx context.Context) bool {
 
 // inForce is the configuration that the running process took over, where that
 // is another than the file; nil where the file is in force, or will be with the
-// next start, or nobody can tell.
+// next start, or nobody can tell. What was written last tells, and the process's
+// own log.
 func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
+	if v := p.sinceWritten(ctx, s, st); v != nil || !st.running || s.doc == nil {
+		return v
+	}
+	r := p.logged(ctx, s)
+	if r == nil || sameRules(r.conf, s.conf) {
+		return nil
+	}
+	conf := s.conf
+	conf.HTTP.AccessControl, conf.Storage = r.conf.HTTP.AccessControl, r.conf.Storage
+	return &running{s.doc, conf, true} // it does not see the file, or does not take this over while it runs
+}
+
+// sinceWritten is that configuration by what ocisync wrote last, and what became
+// of the file since.
+func (p *Provider) sinceWritten(ctx context.Context, s *site, st status) *running {
 	last := s.own.Loaded
 	if !st.running || s.doc == nil || last.Config == "" || files.Equal(s.text, []byte(last.Config)) {
 		return nil
@@ -96,7 +112,7 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 type running struct {
 	doc  *config.Document
 	conf configuration
-	lost bool // it watches a file that is gone
+	lost bool // it watches a file that is gone, or goes on without what the file says
 }
 
 // startedAfter reports whether the log tells of a start since the file was

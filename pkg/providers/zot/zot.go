@@ -261,6 +261,8 @@ type site struct {
 	changed  time.Time // when the configuration was, by anybody and in any way
 	accounts []byte    // of htpasswd
 	creds    string    // where sync's credentials are
+	looked   bool      // into the log, for the record
+	record   *record
 }
 
 // load reads the files. Where there is no configuration the registry is a new
