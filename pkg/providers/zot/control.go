@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,10 +34,17 @@ type status struct {
 	blind   bool   // nothing tells what it takes over
 	id      string // another with each start; "" where nobody tells
 	started time.Time
+	version func() string // of Zot; "" where nobody tells
 }
 
 // status asks who runs the registry, or else its address.
 func (p *Provider) status(ctx context.Context, s *site) (status, error) {
+	st, err := p.look(ctx, s)
+	st.version = sync.OnceValue(func() string { return p.version(ctx, s) })
+	return st, err
+}
+
+func (p *Provider) look(ctx context.Context, s *site) (status, error) {
 	if err := ctx.Err(); err != nil {
 		return status{}, err
 	}
@@ -45,7 +53,7 @@ func (p *Provider) status(ctx context.Context, s *site) (status, error) {
 		if err != nil {
 			return status{}, p.fail(schema.Key{}, "asking whether it runs", err, "")
 		}
-		return status{st.Running, !p.told(s), st.ID, st.Started}, nil
+		return status{running: st.Running, blind: !p.told(s), id: st.ID, started: st.Started}, nil
 	}
 	if p.paths.data != "" && s.doc == nil {
 		return status{}, nil
@@ -357,7 +365,7 @@ func readOr(name string) []byte {
 // verify asks the registry's program, where the mode names it, whether it would
 // start with a configuration: a reload tells no more than that it did not.
 func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
-	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess || p.registry.Run.Binary == "" || text == nil {
+	if p.program() == "" || text == nil {
 		return nil
 	}
 	name := filepath.Join(filepath.Dir(p.paths.own), "verify.json")
@@ -375,6 +383,41 @@ func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 		return fmt.Errorf("%w: %s does not take it, and nothing was written: %s", providers.ErrInvalid, p.registry.Run.Binary, complaint(out))
 	}
 	return err
+}
+
+// version is that of Zot: as the tag of its image has it, as its log says, or by
+// its program, of which 2.1.6 has no schema to print, and later ones have. "" is
+// not known.
+func (p *Provider) version(ctx context.Context, s *site) string {
+	if p.registry.Run != nil {
+		image, _, _ := strings.Cut(p.registry.Run.Image, "@")
+		if tag := image[strings.LastIndexAny(image, ":/")+1:]; strings.Contains(image, ":"+tag) {
+			return strings.TrimPrefix(tag, "v")
+		}
+	}
+	if r := p.logged(ctx, s); r != nil && r.release != "" {
+		return strings.TrimPrefix(r.release, "v")
+	}
+	if p.program() == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.program(), "schema")
+	cmd.Env = []string{}
+	out, err := cmd.CombinedOutput()
+	if errors.As(err, new(*exec.ExitError)) && bytes.Contains(out, []byte("unknown command")) {
+		return "2.1.6"
+	}
+	return ""
+}
+
+// program is Zot's, where the mode names it and it is a process; else "".
+func (p *Provider) program() string {
+	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess {
+		return ""
+	}
+	return p.registry.Run.Binary
 }
 
 // complaint is the first thing that Zot says is wrong.

@@ -32,6 +32,8 @@ const byHand = "somebody else runs it, and a running Zot does not take this over
 // ocisync runs changes: whoever watches over the process knows it too.
 const moved = "the address of a Zot that runs is not changed under it: run `ocisync up`, which starts it where the mode says"
 
+const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
+
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
 // Prepare implements [providers.Provider].
@@ -127,7 +129,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = refusal(p.table, c.Key, c.After.Spec)
 	}
 	if v.Refused == "" {
-		v.Refused = p.conflicting(c, now)
+		v.Refused = p.conflicting(c, now, st)
 	}
 	if v.Effect == plan.ByHand {
 		v.Notes = append(v.Notes, p.operator())
@@ -138,14 +140,14 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 
 // conflicting says what in a hand-written configuration stands against a
 // change, or "".
-func (p *Provider) conflicting(c plan.Change, now *objects) string {
+func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 	if c.Action == plan.Delete {
 		return ""
 	}
 	switch spec := c.After.Spec.(type) {
 	case *schema.Settings:
 		var problems []string
-		for _, x := range config.Check(declared(c, spec), p.version()) {
+		for _, x := range config.Check(declared(c, spec), st.version()) {
 			problems = append(problems, x.String())
 		}
 		for _, v := range declared(c, spec) {
@@ -158,10 +160,18 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 		if spec.Log != nil && !p.writable(*spec.Log) {
 			return "log: " + p.readOnly(*spec.Log)
 		}
-	case *schema.Access, *schema.Immutable:
-		if p2 := shadow(now.strangers, c.Key.Name, now.namespaces); p2 != "" {
-			return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", p2, p.paths.config, pattern(c.Key.Name))
+	case *schema.Access:
+		const key = "http.accessControl.repositories.*.policies[].conditions[].expression"
+		if len(spec.Conditions) > 0 && !config.Takes(key, st.version()) {
+			return fmt.Sprintf("conditions: Zot %s does not start with them; leave them out, or run a later version", st.version())
 		}
+		asks := spec.Authenticated != nil && *spec.Authenticated != 0 || len(spec.Users)+len(spec.Groups) > 0
+		if asks && now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() {
+			return noLogins
+		}
+		return p.shadowed(c, now)
+	case *schema.Immutable:
+		return p.shadowed(c, now)
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
@@ -169,6 +179,9 @@ func (p *Provider) conflicting(c plan.Change, now *objects) string {
 	case *schema.User:
 		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
 			return noAccounts
+		}
+		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && spec.Admin != nil && *spec.Admin {
+			return noLogins
 		}
 		names, whole := now.conf.admins()
 		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 {
@@ -192,25 +205,22 @@ func (p *Provider) readOnly(path string) string {
 	return fmt.Sprintf("a Zot in a container cannot write %s, and does not start; name a file below %s, or /dev/stdout", path, p.paths.data)
 }
 
+// shadowed says what hand-written pattern Zot would go by in the place of a
+// namespace's, or "".
+func (p *Provider) shadowed(c plan.Change, now *objects) string {
+	stranger := shadow(now.strangers, c.Key.Name, now.namespaces)
+	if stranger == "" {
+		return ""
+	}
+	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(c.Key.Name))
+}
+
 // declared are the settings of Zot's own that a change is about.
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
 		return v.Path == schema.OutsidePath || v.Path == loadedPath || c.Action == plan.Update && !named
 	})
-}
-
-// version is that of Zot where the image tells it, else "".
-func (p *Provider) version() string {
-	if p.registry.Run == nil {
-		return ""
-	}
-	image, _, _ := strings.Cut(p.registry.Run.Image, "@")
-	tag := image[strings.LastIndexAny(image, ":/")+1:]
-	if !strings.Contains(image, ":"+tag) {
-		return ""
-	}
-	return strings.TrimPrefix(tag, "v")
 }
 
 // remarks are what a plan should say of a change.

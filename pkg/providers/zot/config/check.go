@@ -66,6 +66,22 @@ func (d *Document) Problems(version string) []Problem {
 	return c.problems
 }
 
+// Takes reports whether a version of Zot takes the key of a row; a version or key
+// that is not known counts as if.
+func Takes(path, version string) bool {
+	v, err := semver.NewVersion(version)
+	if err != nil {
+		return true
+	}
+	for _, k := range Keys() {
+		if k.Path == path && k.Versions != "" {
+			in, err := semver.NewConstraint(k.Versions)
+			return err != nil || in.Check(v)
+		}
+	}
+	return true
+}
+
 type checker struct {
 	tree     *tree
 	version  *semver.Version // nil: not known
