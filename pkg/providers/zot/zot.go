@@ -1,12 +1,13 @@
 // Package zot is the provider of Zot, the registry that is configured by one
 // JSON file and an htpasswd file.
 //
-// Start with [New]. What the files say is read as objects (objects.go); a write
-// changes the objects and brings the files to say so (write.go, emit.go), and
-// the process to take them over (control.go), which it does for some keys while
-// it runs and for others not (reload.go). access.go, retention.go and sync.go
-// translate. The files themselves are package files', the JSON document is
-// package config's.
+// Start with [New]. What the files say is read as objects (objects.go). A plan
+// judges changes of them (prepare.go); a write makes them (write.go, change.go),
+// brings the files to say so (emit.go) and the process to take them over
+// (control.go), which it does for some keys while it runs and for others not
+// (reload.go); its log says what it took over (record.go). access.go,
+// retention.go and sync.go translate. The files themselves are package files',
+// the JSON document is package config's.
 package zot
 
 import (
