@@ -82,7 +82,8 @@ type Registry struct {
 	hooks     *webhooks
 	accounts  *limiter[string]
 	addresses *limiter[netip.Addr]
-	failures  *limiter[netip.Addr]
+	failures  *limiter[guessing]
+	logins    *limiter[netip.Addr]
 	app       *handlers.App
 	storage   *storage.Storage
 	guard     *guard
@@ -149,11 +150,9 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if r.store, err = openStore(data, o.Outside); err != nil {
 		return nil, err
 	}
-	limits := DefaultLimits()
-	if o.Limits != nil {
-		limits = *o.Limits
-	}
-	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
+	limits := o.limits()
+	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
+	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
 	if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
 		return nil, err
 	}
