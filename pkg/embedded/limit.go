@@ -32,6 +32,15 @@ type Limits struct {
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
 	Logins Limit
+	// Slowest is what must come of a request's body; the zero Pace is that of
+	// DefaultLimits.
+	Slowest Pace
+}
+
+// Pace is so many bytes within so much time.
+type Pace struct {
+	Bytes  int64
+	Within time.Duration
 }
 
 // DefaultLimits let a busy cluster through and stop loops without a pause.
@@ -41,6 +50,8 @@ func DefaultLimits() Limits {
 		Address:  Limit{PerSecond: 5000, Burst: 20000},
 		Failures: Limit{PerSecond: 0.1, Burst: 30},
 		Logins:   Limit{PerSecond: 10, Burst: 50},
+		// a line that carries 10 KiB a second may stand still for most of it
+		Slowest: Pace{Bytes: 32 << 10, Within: time.Minute},
 	}
 }
 
@@ -51,7 +62,7 @@ func (o Options) limits() Limits {
 		return d
 	}
 	l := *o.Limits
-	l.Logins = cmp.Or(l.Logins, d.Logins)
+	l.Logins, l.Slowest = cmp.Or(l.Logins, d.Logins), cmp.Or(l.Slowest, d.Slowest)
 	return l
 }
 

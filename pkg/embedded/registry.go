@@ -84,6 +84,7 @@ type Registry struct {
 	addresses *limiter[netip.Addr]
 	failures  *limiter[guessing]
 	logins    *limiter[netip.Addr]
+	slowest   Pace
 	app       *handlers.App
 	storage   *storage.Storage
 	guard     *guard
@@ -153,6 +154,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	limits := o.limits()
 	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
 	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
+	r.slowest = limits.Slowest
 	if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 	}
 	p := r.gate.pass(v.repository)
 	defer p.leave()
+	var later *afterwards
 	switch q.Method {
 	case http.MethodOptions:
 	case http.MethodGet, http.MethodHead:
@@ -34,6 +35,8 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		p.enter()
 		w = &seen{w, p}
 	case http.MethodPut, http.MethodPatch:
+		later = &afterwards{ResponseWriter: w}
+		w = later
 		if q.ContentLength == 0 {
 			p.enter()
 			break
@@ -44,9 +47,47 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 			w = r.readManifest(w, q, v)
 		}
 	default:
+		later = &afterwards{ResponseWriter: w}
+		w = later
 		p.enter()
 	}
 	next.ServeHTTP(w, q)
+	if later != nil {
+		p.leave()
+		later.send()
+	}
+}
+
+// afterwards keeps the answer to who writes until it is sent, outside of the
+// gate: a client may take it slowly, and that of a manifest can be as large as
+// the manifest.
+type afterwards struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *afterwards) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *afterwards) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+// Write implements [http.ResponseWriter].
+func (w *afterwards) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}
+
+func (w *afterwards) send() {
+	if w.status != 0 {
+		w.ResponseWriter.WriteHeader(w.status)
+		w.ResponseWriter.Write(w.body.Bytes()) //nolint:errcheck // the client is gone
+	}
 }
 
 // seen tells the gate what its client is told to be there.
