@@ -32,6 +32,9 @@ type Limits struct {
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
 	Logins Limit
+	// Connections is how many one address may have open at once, idle ones not
+	// counted; 0 is that of DefaultLimits.
+	Connections int
 	// Slowest is what must come of a request's body; the zero Pace is that of
 	// DefaultLimits.
 	Slowest Pace
@@ -51,7 +54,8 @@ func DefaultLimits() Limits {
 		Failures: Limit{PerSecond: 0.1, Burst: 30},
 		Logins:   Limit{PerSecond: 10, Burst: 50},
 		// a line that carries 10 KiB a second may stand still for most of it
-		Slowest: Pace{Bytes: 32 << 10, Within: time.Minute},
+		Slowest:     Pace{Bytes: 32 << 10, Within: time.Minute},
+		Connections: 256,
 	}
 }
 
@@ -62,7 +66,7 @@ func (o Options) limits() Limits {
 		return d
 	}
 	l := *o.Limits
-	l.Logins, l.Slowest = cmp.Or(l.Logins, d.Logins), cmp.Or(l.Slowest, d.Slowest)
+	l.Logins, l.Connections, l.Slowest = cmp.Or(l.Logins, d.Logins), cmp.Or(l.Connections, d.Connections), cmp.Or(l.Slowest, d.Slowest)
 	return l
 }
 
@@ -186,7 +190,12 @@ func (e *limitedError) answer(w http.ResponseWriter) {
 
 // clientOf is the address a request comes from, as limits count it.
 func clientOf(q *http.Request) netip.Addr {
-	from, err := netip.ParseAddrPort(q.RemoteAddr)
+	return clientAt(q.RemoteAddr)
+}
+
+// clientAt is the address of a client that connects from an address and port.
+func clientAt(remote string) netip.Addr {
+	from, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
 	}

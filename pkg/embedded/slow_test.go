@@ -216,3 +216,49 @@ func TestABodyThatComesTooSlowlyIsCut(t *testing.T) {
 		t.Errorf("10 kB a second for 1.2 s: %d, want 202", got)
 	}
 }
+
+func TestOneAddressHasABoundedNumberOfConnections(t *testing.T) {
+	limits := embedded.DefaultLimits()
+	limits.Connections = 6
+	s := slow(t, embedded.Options{Limits: &limits})
+	s.http.CloseIdleConnections()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	ask := func(c net.Conn) int {
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return 0
+		}
+		resp, err := answered(t, c, 2*time.Second)
+		if err != nil {
+			return 0
+		}
+		return resp.StatusCode
+	}
+	// idle ones give way
+	for i := range 20 {
+		if got := ask(dial()); got != 200 {
+			t.Fatalf("connection %d, while the others are idle: %d", i, got)
+		}
+	}
+	// those in use do not: their clients send nothing more
+	for range 6 {
+		if _, err := io.WriteString(dial(), "GET /v2/ HTTP/1.1\r\nHost: x\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for ask(dial()) != 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("a seventh connection is served")
+		}
+	}
+	if _, err := s.Run(t.Context(), embedded.JobGC, true); err != nil {
+		t.Errorf("the admin socket beside it: %v", err)
+	}
+}

@@ -1,0 +1,131 @@
+package embedded
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+)
+
+const (
+	// spareDescriptors are for all that is no connection to the registry's
+	// address: its files, the admin socket, jobs, webhooks.
+	spareDescriptors = 128
+	// spareConnections are for this machine alone once others have the rest:
+	// for who asks for the registry's health, or looks why.
+	spareConnections = 8
+)
+
+// connections bounds how many connections there are to the registry's address,
+// from one client's and in all, so that the process keeps descriptors. Where
+// there is one too many, an idle one gives way, or the new one is closed.
+type connections struct {
+	each, most int
+	refused    func(from netip.Addr)
+
+	mu   sync.Mutex
+	all  map[net.Conn]*connection // those that count
+	from map[netip.Addr]int
+}
+
+type connection struct {
+	from netip.Addr
+	idle bool
+}
+
+// newConnections bounds all connections to what a number of descriptors allows,
+// since a request may need two, and those of one address to each, at most half
+// of all.
+func newConnections(each, descriptors int, refused func(netip.Addr)) *connections {
+	most := max((descriptors-spareDescriptors)/2, 4*spareConnections)
+	return &connections{
+		each: min(each, most/2), most: most, refused: refused,
+		all: map[net.Conn]*connection{}, from: map[netip.Addr]int{},
+	}
+}
+
+// descriptors is how many this process may have, within reason.
+func descriptors() int {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
+		return 1024
+	}
+	return int(min(uint64(l.Cur), 1<<16)) //nolint:gosec,unconvert // small; signed on some systems
+}
+
+// state is told of each connection of a server, as [http.Server.ConnState].
+func (c *connections) state(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		if from, out := c.add(conn); out != nil {
+			out.Close() //nolint:errcheck // it is of no use any more
+			if out == conn {
+				c.refused(from)
+			}
+		}
+	case http.StateIdle, http.StateActive:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if is := c.all[conn]; is != nil {
+			is.idle = state == http.StateIdle
+		}
+	case http.StateHijacked, http.StateClosed:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.drop(conn)
+	}
+}
+
+// add counts a connection, and returns the one to close for it: itself where
+// all others are in use.
+func (c *connections) add(conn net.Conn) (from netip.Addr, out net.Conn) {
+	from = clientAt(conn.RemoteAddr().String())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	most := c.most
+	if !from.IsLoopback() {
+		most -= spareConnections
+	}
+	switch {
+	case c.from[from] >= c.each:
+		out = c.idle(func(is *connection) bool { return is.from == from })
+	case len(c.all) >= most:
+		out = c.idle(func(*connection) bool { return true })
+	default:
+		c.count(conn, from)
+		return from, nil
+	}
+	if out == nil {
+		return from, conn
+	}
+	c.drop(out)
+	c.count(conn, from)
+	return from, out
+}
+
+func (c *connections) count(conn net.Conn, from netip.Addr) {
+	c.all[conn] = &connection{from: from}
+	c.from[from]++
+}
+
+func (c *connections) drop(conn net.Conn) {
+	is := c.all[conn]
+	if is == nil {
+		return
+	}
+	delete(c.all, conn)
+	if c.from[is.from]--; c.from[is.from] == 0 {
+		delete(c.from, is.from)
+	}
+}
+
+// idle returns one of the connections that wait for a request, nil without one.
+func (c *connections) idle(which func(*connection) bool) net.Conn {
+	for conn, is := range c.all {
+		if is.idle && which(is) {
+			return conn
+		}
+	}
+	return nil
+}
