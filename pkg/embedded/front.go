@@ -1,13 +1,18 @@
 package embedded
 
 import (
+	"mime"
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/distribution/distribution/v3/manifest/manifestlist"
+	"github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/distribution/distribution/v3/registry/auth"
 	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // tagGrammar is that of tags in the OCI distribution specification, and
@@ -84,6 +89,27 @@ func methods(t target) []string {
 		return read
 	}
 	return append(get, all)
+}
+
+// ofAnyType makes a request that takes any type, as RFC 9110 has it, name those
+// there are: Distribution looks for their names alone.
+func ofAnyType(q *http.Request) *http.Request {
+	accept := q.Header.Values("Accept")
+	takes := len(accept) == 0
+	for one := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		media, with, err := mime.ParseMediaType(one)
+		weight, none := strconv.ParseFloat(with["q"], 64)
+		if err == nil && (media == "*/*" || media == "application/*") && (none != nil || weight > 0) {
+			takes = true
+		}
+	}
+	if !takes {
+		return q
+	}
+	q = q.WithContext(q.Context())
+	q.Header = q.Header.Clone()
+	q.Header["Accept"] = append(accept, imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageIndex, schema2.MediaTypeManifest, manifestlist.MediaTypeManifestList)
+	return q
 }
 
 // malformed says how a request is to be answered that names what cannot be;

@@ -52,6 +52,9 @@ func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) 
 	if v.of == "blob" && q.Method == http.MethodGet && r.serveBlob(w, q, v) {
 		return
 	}
+	if v.of == "manifest" && (q.Method == http.MethodGet || q.Method == http.MethodHead) {
+		q = ofAnyType(q)
+	}
 	failed := func(status int, detail string) {
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)
 	}

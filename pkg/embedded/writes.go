@@ -45,6 +45,11 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		q.Body = gatedBody{q.Body, p}
 		if v.of == "manifest" && q.Method == http.MethodPut && v.who.may(v.rules, schema.Push, v.repository) {
 			w = r.readManifest(w, q, v)
+			if v.pushed != nil {
+				if err := storage.CheckManifest(v.pushed.body); err != nil {
+					next = noManifest(err)
+				}
+			}
 		}
 	default:
 		later = &afterwards{ResponseWriter: w}
@@ -56,6 +61,12 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		p.leave()
 		later.send()
 	}
+}
+
+func noManifest(why error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		ociError(w, http.StatusBadRequest, "MANIFEST_INVALID", "the body is not a manifest: "+clip(why.Error()))
+	})
 }
 
 // afterwards keeps the answer to who writes until it is sent, outside of the
