@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -42,6 +43,14 @@ func TestNoBodyIsReadOfWhoMayNotSendIt(t *testing.T) {
 				}
 			}
 		}
+	}
+	what := "dev PUT a manifest of 5 MiB"
+	large := httptest.NewRequest("PUT", "/v2/team/app/manifests/1", unread{t, what})
+	large.ContentLength = 5 << 20
+	large.SetBasicAuth("dev", "pw-dev")
+	w := httptest.NewRecorder()
+	if r.ServeHTTP(w, large); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("%s: %d %s", what, w.Code, w.Body)
 	}
 	// who may send one has it read where it belongs, and not for a form
 	for _, media := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {

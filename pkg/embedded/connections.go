@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,14 +13,15 @@ const (
 	// spareDescriptors are for all that is no connection to the registry's
 	// address: its files, the admin socket, jobs, webhooks.
 	spareDescriptors = 128
-	// spareConnections are for this machine alone once others have the rest:
-	// for who asks for the registry's health, or looks why.
+	// spareConnections are, once all others are in use, for the health of the
+	// registry and for telling so: of each address, and of this machine.
 	spareConnections = 8
 )
 
 // connections bounds how many connections there are to the registry's address,
 // from one client's and in all, so that the process keeps descriptors. Where
-// there is one too many, an idle one gives way, or the new one is closed.
+// there is one too many, an idle one gives way; else the new one is told so, or
+// closed where it is one of many.
 type connections struct {
 	each, most int
 	refused    func(from netip.Addr)
@@ -30,8 +32,29 @@ type connections struct {
 }
 
 type connection struct {
-	from netip.Addr
-	idle bool
+	from    netip.Addr
+	idle    bool
+	crowded bool // beyond what its address may have
+}
+
+type connectionKey struct{}
+
+// crowdedOf reports whether a request comes by a connection that is one too many.
+func crowdedOf(q *http.Request) bool {
+	c, _ := q.Context().Value(connectionKey{}).(*connection)
+	return c != nil && c.crowded
+}
+
+// begin counts a connection, as [http.Server.ConnContext].
+func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context {
+	is, out := c.add(conn)
+	if out != nil {
+		out.Close() //nolint:errcheck // it is of no use any more
+	}
+	if out == conn {
+		c.refused(is.from)
+	}
+	return context.WithValue(ctx, connectionKey{}, is)
 }
 
 // newConnections bounds all connections to what a number of descriptors allows,
@@ -54,16 +77,9 @@ func descriptors() int {
 	return int(min(uint64(l.Cur), 1<<16)) //nolint:gosec,unconvert // small; signed on some systems
 }
 
-// state is told of each connection of a server, as [http.Server.ConnState].
+// state is told of what becomes of each connection, as [http.Server.ConnState].
 func (c *connections) state(conn net.Conn, state http.ConnState) {
 	switch state {
-	case http.StateNew:
-		if from, out := c.add(conn); out != nil {
-			out.Close() //nolint:errcheck // it is of no use any more
-			if out == conn {
-				c.refused(from)
-			}
-		}
 	case http.StateIdle, http.StateActive:
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -79,34 +95,32 @@ func (c *connections) state(conn net.Conn, state http.ConnState) {
 
 // add counts a connection, and returns the one to close for it: itself where
 // all others are in use.
-func (c *connections) add(conn net.Conn) (from netip.Addr, out net.Conn) {
-	from = clientAt(conn.RemoteAddr().String())
+func (c *connections) add(conn net.Conn) (is *connection, out net.Conn) {
+	is = &connection{from: clientAt(conn.RemoteAddr().String())}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	most := c.most
-	if !from.IsLoopback() {
+	if !is.from.IsLoopback() {
 		most -= spareConnections
 	}
-	switch {
-	case c.from[from] >= c.each:
-		out = c.idle(func(is *connection) bool { return is.from == from })
+	switch n := c.from[is.from]; {
+	case n >= c.each:
+		out = c.idle(func(other *connection) bool { return other.from == is.from })
+		is.crowded = out == nil
+		if n >= c.each+spareConnections && out == nil {
+			return is, conn
+		}
 	case len(c.all) >= most:
-		out = c.idle(func(*connection) bool { return true })
-	default:
-		c.count(conn, from)
-		return from, nil
+		if out = c.idle(func(*connection) bool { return true }); out == nil {
+			return is, conn
+		}
 	}
-	if out == nil {
-		return from, conn
+	if out != nil {
+		c.drop(out)
 	}
-	c.drop(out)
-	c.count(conn, from)
-	return from, out
-}
-
-func (c *connections) count(conn net.Conn, from netip.Addr) {
-	c.all[conn] = &connection{from: from}
-	c.from[from]++
+	c.all[conn] = is
+	c.from[is.from]++
+	return is, out
 }
 
 func (c *connections) drop(conn net.Conn) {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"fmt"
 	"mime"
 	"net/http"
 	"regexp"
@@ -13,6 +14,8 @@ import (
 	"github.com/distribution/distribution/v3/registry/auth"
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
 // tagGrammar is that of tags in the OCI distribution specification, and
@@ -112,7 +115,7 @@ func ofAnyType(q *http.Request) *http.Request {
 	return q
 }
 
-// malformed says how a request is to be answered that names what cannot be;
+// malformed says how a request is to be answered that names, or sends, what cannot be;
 // status 0 for the others. Distribution would take some of these for names of
 // files, and fail.
 func malformed(q *http.Request, t target) (status int, code, why string) {
@@ -129,6 +132,8 @@ func malformed(q *http.Request, t target) (status int, code, why string) {
 		return http.StatusBadRequest, "DIGEST_INVALID", "the reference is not a digest: " + err.Error()
 	case t.of == "blob" && err != nil:
 		return http.StatusNotFound, "BLOB_UNKNOWN", "there is no such thing; a blob is named by its digest"
+	case t.of == "manifest" && q.Method == http.MethodPut && q.ContentLength > storage.MaxManifest:
+		return http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", fmt.Sprintf("a manifest has at most %d bytes", storage.MaxManifest)
 	case t.of == "manifest" && err != nil && !tagGrammar.MatchString(t.reference):
 		const why = "the reference is neither a digest nor a tag: letters, digits and _ . - up to 128, and no . or - at the beginning"
 		if q.Method == http.MethodPut {

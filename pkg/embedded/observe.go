@@ -49,7 +49,7 @@ func recordOf(q *http.Request) *record {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	rec := &record{target: targetOf(q.URL.Path), state: r.store.now()}
 	q = q.WithContext(context.WithValue(q.Context(), recordKey{}, rec))
-	out := &observed{ResponseWriter: w, record: rec, control: http.NewResponseController(w)}
+	out := &observed{ResponseWriter: w, record: rec, control: http.NewResponseController(w), crowded: crowdedOf(q)}
 	if q.Body != nil && q.Body != http.NoBody {
 		out.body = &countedBody{ReadCloser: q.Body, record: rec, control: out.control, slowest: r.slowest, now: time.Now}
 		out.closes = q.ProtoMajor == 1
@@ -78,6 +78,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 func (r *Registry) admit(q *http.Request) error {
 	if q.Context().Value(selfKey{}) != nil || recordOf(q).target.of == "health" {
 		return nil
+	}
+	if crowdedOf(q) {
+		err := &limitedError{wait: time.Second}
+		r.limit(q, "connections", err)
+		return err
 	}
 	err := r.addresses.take(clientOf(q))
 	r.limit(q, "address", err)
@@ -217,6 +222,7 @@ type observed struct {
 	control *http.ResponseController
 	body    *countedBody // nil where the request has none
 	closes  bool         // the connection serves no other request with the rest of a body on it
+	crowded bool         // nor where there are too many
 	begun   bool
 	until   time.Time
 }
@@ -231,6 +237,9 @@ func (w *observed) begin() {
 		return
 	}
 	w.begun = true
+	if w.crowded {
+		w.Header().Set("Connection", "close")
+	}
 	if w.body == nil || w.body.ended {
 		return
 	}

@@ -268,7 +268,7 @@ func (r *Registry) Serve(ctx context.Context) error {
 	all := []pair{{r.server(asSelf(r)), r.socket.listener}}
 	if r.listener != nil {
 		front := r.server(r)
-		front.ConnState = r.conns.state
+		front.ConnContext, front.ConnState = r.conns.begin, r.conns.state
 		all = append(all, pair{front, r.listener})
 	}
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered

@@ -152,8 +152,7 @@ func TestARefusalComesBeforeTheBodyAndClosesTheConnection(t *testing.T) {
 			c := s.send(t, tt.method, tt.user, tt.path, "application/octet-stream", size, "a")
 			resp, err := answered(t, c, 2*time.Second)
 			if err != nil {
-				t.Errorf("%q %s %s of %d bytes: %v", tt.user, tt.method, tt.path, size, err)
-				continue
+				t.Fatalf("%q %s %s of %d bytes: %v", tt.user, tt.method, tt.path, size, err)
 			}
 			if resp.StatusCode != tt.status || !resp.Close {
 				t.Errorf("%q %s %s of %d bytes: %d, closes %v; want %d", tt.user, tt.method, tt.path, size, resp.StatusCode, resp.Close, tt.status)
@@ -230,8 +229,8 @@ func TestOneAddressHasABoundedNumberOfConnections(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	ask := func(c net.Conn) int {
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	ask := func(c net.Conn, path string) int {
+		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			return 0
 		}
 		resp, err := answered(t, c, 2*time.Second)
@@ -242,7 +241,7 @@ func TestOneAddressHasABoundedNumberOfConnections(t *testing.T) {
 	}
 	// idle ones give way
 	for i := range 20 {
-		if got := ask(dial()); got != 200 {
+		if got := ask(dial(), "/healthz"); got != 200 {
 			t.Fatalf("connection %d, while the others are idle: %d", i, got)
 		}
 	}
@@ -252,10 +251,19 @@ func TestOneAddressHasABoundedNumberOfConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if got := ask(dial(), "/healthz"); got != 200 {
+		t.Errorf("the registry's health, when all are in use: %d", got)
+	}
+	if got := ask(dial(), "/v2/"); got != http.StatusTooManyRequests {
+		t.Errorf("something else, when all are in use: %d", got)
+	}
+	for range 10 { // there are spare ones, and not many
+		dial()
+	}
 	deadline := time.Now().Add(5 * time.Second)
-	for ask(dial()) != 0 {
+	for ask(dial(), "/healthz") != 0 {
 		if time.Now().After(deadline) {
-			t.Fatal("a seventh connection is served")
+			t.Fatal("there is no end of connections")
 		}
 	}
 	if _, err := s.Run(t.Context(), embedded.JobGC, true); err != nil {
