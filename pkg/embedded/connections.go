@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -24,6 +25,7 @@ const (
 // closed where it is one of many.
 type connections struct {
 	each, most int
+	requests   atomic.Int64 // being answered: HTTP/2 has many on one connection
 	refused    func(from netip.Addr)
 
 	mu   sync.Mutex
@@ -44,6 +46,9 @@ func crowdedOf(q *http.Request) bool {
 	c, _ := q.Context().Value(connectionKey{}).(*connection)
 	return c != nil && c.crowded
 }
+
+// busy reports whether there are as many requests as there may be connections.
+func (c *connections) busy() bool { return c.requests.Load() > int64(c.most) }
 
 // begin counts a connection, as [http.Server.ConnContext].
 func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -34,7 +35,7 @@ func permitted(w http.ResponseWriter, q *http.Request, v *visit) bool {
 		return true
 	}
 	switch err := v.authorize(accesses(q, v.target)...); {
-	case err == errDenied: //nolint:errorlint // it is returned bare
+	case errors.Is(err, errDenied):
 		ociError(w, http.StatusForbidden, "DENIED", v.denied)
 		return false
 	case err != nil:
@@ -111,7 +112,8 @@ func ofAnyType(q *http.Request) *http.Request {
 	}
 	q = q.WithContext(q.Context())
 	q.Header = q.Header.Clone()
-	q.Header["Accept"] = append(accept, imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageIndex, schema2.MediaTypeManifest, manifestlist.MediaTypeManifestList)
+	q.Header["Accept"] = []string{strings.Join(append(slices.Clip(accept),
+		imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageIndex, schema2.MediaTypeManifest, manifestlist.MediaTypeManifestList), ", ")}
 	return q
 }
 

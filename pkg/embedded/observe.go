@@ -59,7 +59,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	// does before it asks whether the client may, would read the body
 	q.Form, q.PostForm = q.URL.Query(), url.Values{}
 	done := false
+	r.conns.requests.Add(1)
 	defer func() {
+		r.conns.requests.Add(-1)
 		if !done { // the handler panicked; the server cuts the connection
 			rec.status = http.StatusInternalServerError
 		}
@@ -79,7 +81,7 @@ func (r *Registry) admit(q *http.Request) error {
 	if q.Context().Value(selfKey{}) != nil || recordOf(q).target.of == "health" {
 		return nil
 	}
-	if crowdedOf(q) {
+	if crowdedOf(q) || r.conns.busy() {
 		err := &limitedError{wait: time.Second}
 		r.limit(q, "connections", err)
 		return err
