@@ -45,7 +45,7 @@ func TestNoBodyIsReadOfWhoMayNotSendIt(t *testing.T) {
 		}
 	}
 	what := "dev PUT a manifest of 5 MiB"
-	large := httptest.NewRequest("PUT", "/v2/team/app/manifests/1", unread{t, what})
+	large := httptest.NewRequest(http.MethodPut, "/v2/team/app/manifests/1", unread{t, what})
 	large.ContentLength = 5 << 20
 	large.SetBasicAuth("dev", "pw-dev")
 	w := httptest.NewRecorder()

@@ -79,7 +79,7 @@ func descriptors() int {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
 		return 1024
 	}
-	return int(min(uint64(l.Cur), 1<<16)) //nolint:gosec,unconvert // small; signed on some systems
+	return int(min(uint64(l.Cur), 1<<16)) //nolint:unconvert // signed on some systems
 }
 
 // state is told of what becomes of each connection, as [http.Server.ConnState].

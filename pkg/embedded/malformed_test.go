@@ -146,7 +146,7 @@ func FuzzNoRequestIsAFailureOfTheRegistry(f *testing.F) {
 		if err != nil || at.Host != "" {
 			t.Skip()
 		}
-		q := httptest.NewRequest("GET", "http://x/v2/", strings.NewReader(body))
+		q := httptest.NewRequest(http.MethodGet, "http://x/v2/", strings.NewReader(body))
 		q.Method, q.URL = method, at
 		q.Header.Set("Content-Type", media)
 		for _, user := range []string{"", "dev"} {

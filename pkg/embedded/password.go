@@ -158,12 +158,11 @@ func (p *passwords) try(t attempt, mac, miss [sha256.Size]byte) (wait time.Durat
 	return 0, true, false, nil
 }
 
+// mac is a keyed hash that no other process can make.
 func (p *passwords) mac(parts ...[]byte) (mac [sha256.Size]byte) {
 	m := hmac.New(sha256.New, p.key[:])
-	for i, b := range parts {
-		if i > 0 { // where one ends and the next begins
-			m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(parts[i-1]))))
-		}
+	for _, b := range parts { // each with its length: where it ends counts
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
 		m.Write(b)
 	}
 	m.Sum(mac[:0])
