@@ -19,13 +19,19 @@ func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 		writeJSON(w, http.StatusOK, struct {
 			Status string `json:"status"`
 		}{"ok"})
-	case "catalog":
-		r.serveCatalog(w, q)
 	case "metrics":
 		r.serveMetrics(w, q)
 	case "admin":
 		r.serveAdmin(w, q)
 	default:
+		if r.tokens != nil {
+			r.serveToken(w, q, t)
+			return
+		}
+		if t.of == "catalog" {
+			r.serveCatalog(w, q)
+			return
+		}
 		if q.URL.Path == "/v2" || strings.HasPrefix(q.URL.Path, "/v2/") {
 			r.serveContent(w, q, t)
 			return
