@@ -155,14 +155,14 @@ func (d *Directory) Check(ctx context.Context, user, password string) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return newPasswords().check(ctx, compile(doc, "", nil).accounts[user], password, nil)
+	return newPasswords().check(ctx, attempt{account: compile(doc, "", nil).accounts[user], password: password})
 }
 
 // CheckSecret reports whether the secret is the object's.
 func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret string) (bool, error) {
 	doc, err := loadDocument(d.data)
 	if err == nil && key.Kind == schema.KindRobot {
-		return newPasswords().check(ctx, compile(doc, "", nil).newest(key), secret, nil)
+		return newPasswords().check(ctx, attempt{account: compile(doc, "", nil).newest(key), password: secret})
 	}
 	return err == nil && doc.checkKeptSecret(key, secret), err
 }

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/handlers"
+	"golang.org/x/time/rate"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
@@ -88,7 +89,11 @@ type Registry struct {
 	hooks     *webhooks
 	accounts  *limiter[string]
 	addresses *limiter[netip.Addr]
-	failures  *limiter[netip.Addr]
+	failures  *limiter[guessing]
+	logins    *limiter[netip.Addr]
+	slowest   Pace
+	conns     *connections // at the address
+	crowds    *rate.Limiter
 	app       *handlers.App
 	storage   *storage.Storage
 	guard     *guard
@@ -156,11 +161,11 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if r.store, err = openStore(data, o.Outside); err != nil {
 		return nil, err
 	}
-	limits := DefaultLimits()
-	if o.Limits != nil {
-		limits = *o.Limits
-	}
-	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
+	limits := o.limits()
+	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
+	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
+	r.slowest, r.crowds = limits.Slowest, rate.NewLimiter(rate.Every(time.Minute), 1)
+	r.conns = newConnections(limits.Connections, descriptors(), r.crowded)
 	if o.Tokens == nil {
 		if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
 			return nil, err
@@ -285,7 +290,9 @@ func (r *Registry) Serve(ctx context.Context) error {
 	}
 	all := []pair{{r.server(asSelf(r)), r.socket.listener}}
 	if r.listener != nil {
-		all = append(all, pair{r.server(r), r.listener})
+		front := r.server(r)
+		front.ConnContext, front.ConnState = r.conns.begin, r.conns.state
+		all = append(all, pair{front, r.listener})
 	}
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
 	jobs, endJobs := context.WithCancel(ctx)
@@ -336,6 +343,14 @@ func (r *Registry) server(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// crowded notes that a connection was refused. Their log is one line a minute.
+func (r *Registry) crowded(from netip.Addr) {
+	r.metrics.limited.WithLabelValues("connections").Inc()
+	if r.crowds.AllowN(time.Now(), 1) {
+		r.logger.Warn("too many connections; new ones are closed", "address", from)
 	}
 }
 

@@ -22,8 +22,8 @@ const (
 // mount counts a blob that comes from another repository. Where the visitor
 // may not pull it there, or it is not there, an upload starts, or none does.
 func (p *passage) mount(rules *access.Rules) {
-	d, err := digest.Parse(p.q.FormValue("mount"))
-	from := p.q.FormValue("from")
+	d, err := digest.Parse(p.q.URL.Query().Get("mount"))
+	from := p.q.URL.Query().Get("from")
 	l, over := p.ledger()
 	defer over()
 	if err != nil || l == nil || !p.who.may(rules, schema.Pull, from) {
@@ -202,7 +202,7 @@ func (b bulk) WriteTo(w io.Writer) (int64, error) {
 
 // commit makes room for a blob whose digest is known now.
 func (p *passage) commit() {
-	d, err := digest.Parse(p.q.FormValue("digest"))
+	d, err := digest.Parse(p.q.URL.Query().Get("digest"))
 	l, over := p.ledger()
 	defer over()
 	if err != nil || l == nil {
