@@ -112,6 +112,23 @@ func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
 	}
 }
 
+func TestStrangersCannotPushDeedsOutOfTheAuditLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putAudit(log), putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"))
+	before := len(audited(t, log))
+	for range 50 {
+		s.status(t, "PUT", "", "/v2/team/"+strings.Repeat("%3C", 500)+"/manifests/"+strings.Repeat("%3C", 500))
+		s.status(t, "PUT", "", "/v2/team/app/manifests/1")
+		s.status(t, "PUT", "dev", "/v2/team/app/manifests/1")
+	}
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/1")
+	lines := audited(t, log)[before:]
+	if len(lines) != 53 || !strings.HasPrefix(lines[52], "root delete team/app 1") {
+		t.Errorf("%d lines, want one for each kind of the strangers' refusals, all 50 of dev, and root's: the last is %q", len(lines), lines[len(lines)-1])
+	}
+}
+
 // metrics reads /metrics as a map from name and labels to value.
 func metrics(t *testing.T, resp *http.Response) map[string]string {
 	t.Helper()
