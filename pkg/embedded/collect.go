@@ -282,6 +282,10 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			n := f.stale[0]
 			f.stale = f.stale[1:]
 			return true, c.storage.RemoveReferrer(ctx, repo, n.subject, n.digest)
+		case len(f.marks) > 0:
+			d := f.marks[0]
+			f.marks = f.marks[1:]
+			return true, c.storage.ForgetDeleted(ctx, repo, d)
 		}
 		c.linking = c.linking[1:]
 	case len(c.blobs) > 0:

@@ -212,6 +212,14 @@ func (p *passage) putManifest() {
 		}
 		defer func() { l.endManifest(p.repository, items, p.w.status == http.StatusCreated) }()
 	}
+	name := d
+	if named, err := digest.Parse(p.reference); err == nil {
+		name = named
+	}
+	if err := p.storage.ForgetDeleted(ctx, p.repository, name); err != nil {
+		p.w.refuse(err)
+		return
+	}
 	p.pass()
 	if tag != "" && p.w.status == http.StatusCreated {
 		p.times.pushed(p.repository, tag, d, p.who.String(), p.now())
@@ -254,6 +262,17 @@ func (p *passage) deleteManifest() {
 			p.w.refuse(err)
 			return
 		}
+		is, err := p.storage.Tag(ctx, p.repository, p.reference)
+		if errors.Is(err, storage.ErrDamaged) {
+			is, err = "", nil
+		}
+		if err == nil && is != "" {
+			err = p.storage.MarkDeleted(ctx, p.repository, is)
+		}
+		if err != nil {
+			p.w.refuse(err)
+			return
+		}
 		p.pass()
 		if p.w.status == http.StatusAccepted {
 			p.times.removed(p.repository, p.reference)
@@ -261,6 +280,10 @@ func (p *passage) deleteManifest() {
 		return
 	}
 	if err := p.mayRemove(ctx, d); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	if err := p.storage.MarkDeleted(ctx, p.repository, d); err != nil {
 		p.w.refuse(err)
 		return
 	}

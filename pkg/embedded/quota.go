@@ -31,9 +31,9 @@ func (e *quotaError) Error() string {
 	size := func(n int64) string { return fmt.Sprintf("%d bytes (%s)", n, schema.Size(n).Human()) }
 	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.namespace, size(e.limit), e.needs, e.used)
 	if e.waiting > 0 {
-		return fmt.Sprintf("%s, and %d wait for a manifest or for the next collection", text, e.waiting)
+		text += fmt.Sprintf(", and %d wait for a manifest or for the next collection", e.waiting)
 	}
-	return text + "; delete what is not needed, or raise the quota"
+	return text + "; delete tags that are not needed, whose space the next collection (ocisync run gc) gives back once they are older than gc.delay, or raise the quota"
 }
 
 // ledgers holds a ledger for each namespace with a quota that was asked for.

@@ -291,8 +291,16 @@ func (s *Storage) RemoveUpload(ctx context.Context, repo, id string) error {
 	return s.remove(ctx, path.Join(uploadsDir(repo), id))
 }
 
-// RemoveTag removes a tag; what it names stays.
+// RemoveTag removes a tag, and marks what it names as deleted, which stays.
 func (s *Storage) RemoveTag(ctx context.Context, repo, tag string) error {
+	switch d, err := s.Tag(ctx, repo, tag); {
+	case err != nil && !errors.Is(err, ErrDamaged):
+		return err
+	case d != "":
+		if err := s.MarkDeleted(ctx, repo, d); err != nil {
+			return err
+		}
+	}
 	return s.remove(ctx, path.Join(tagsDir(repo), tag))
 }
 
@@ -301,8 +309,12 @@ func (s *Storage) RemoveFromTagHistory(ctx context.Context, repo, tag string, d 
 	return s.remove(ctx, under(historyDir(repo, tag), d))
 }
 
-// RemoveManifest removes a manifest from a repository; its content stays.
+// RemoveManifest removes a manifest from a repository, and marks it as deleted;
+// its content stays.
 func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest) error {
+	if err := s.MarkDeleted(ctx, repo, d); err != nil {
+		return err
+	}
 	return s.remove(ctx, under(revisionsDir(repo), d))
 }
 
@@ -320,7 +332,7 @@ func (s *Storage) RemoveBlob(ctx context.Context, d digest.Digest) error {
 // removes what then is left of its directories. Blobs and an upload under way
 // stay.
 func (s *Storage) Tidy(ctx context.Context, repo string) error {
-	gone := []string{manifestsDir(repo), referrersDir(repo)}
+	gone := []string{manifestsDir(repo), referrersDir(repo), deletedDir(repo)}
 	layers, err := s.Layers(ctx, repo)
 	if err != nil {
 		return err
