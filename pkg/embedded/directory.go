@@ -180,7 +180,7 @@ func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release
 		if err != nil {
 			return nil, nil, err
 		}
-		if d.app, err = newApp(context.WithoutCancel(ctx), s, false); err != nil {
+		if d.app, err = newApp(context.WithoutCancel(ctx), s, ""); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -12,9 +12,9 @@
 // state.json (accounts and rules; it, and no mode's file, is what the registry
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
-// jobs ran and run next), owner (what a bucket knows it by), lock and admin.sock.
-// Beside the manifests of a
-// repository, _referrers is ocisync's own too.
+// jobs ran and run next), uploads.key (what signs the state of uploads), owner
+// (what a bucket knows it by), lock and admin.sock. Beside the manifests of a
+// repository, _referrers and _deleted are ocisync's own too.
 package embedded
 
 import (
@@ -171,7 +171,11 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	}
 	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL })
 	r.hooks.count(r.metrics)
-	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, true); err != nil {
+	key, err := uploadKey(data)
+	if err != nil {
+		return nil, err
+	}
+	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, key); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.app.Shutdown)

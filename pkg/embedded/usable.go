@@ -50,7 +50,7 @@ func usable(data string) error {
 // private refuses rules and secrets that are not the owner's alone to write,
 // and such as a link leads to.
 func private(data string) error {
-	for _, name := range []string{"", stateFile, secretsFile, lockFile} {
+	for _, name := range []string{"", stateFile, secretsFile, uploadKeyFile, lockFile} {
 		path := filepath.Join(data, ownDir, name)
 		info, err := os.Lstat(path)
 		switch {
