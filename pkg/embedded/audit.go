@@ -85,6 +85,15 @@ func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
 	a.put(conf, append(a.folds.over(a.now()), lines...))
 }
 
+// record writes what a request did: where it changed objects, and with them the
+// log, into the one before as well, since the end of a log stands in it too.
+func (a *audit) record(lines []AuditLine, objects bool, before, now *schema.Audit) {
+	if objects && before != now {
+		a.write(before, lines...)
+	}
+	a.write(now, lines...)
+}
+
 // fold is write for a line that strangers can cause as often as they like: of
 // those that are alike the first is written, and then how many there were.
 func (a *audit) fold(conf *schema.Audit, line AuditLine) {

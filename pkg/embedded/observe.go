@@ -108,10 +108,7 @@ func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
 		r.audit.fold(now, lines[0])
 		return
 	}
-	if len(rec.objects) > 0 && rec.state.audit != now { // the end of a log stands in it too
-		r.audit.write(rec.state.audit, lines...)
-	}
-	r.audit.write(now, lines...)
+	r.audit.record(lines, len(rec.objects) > 0, rec.state.audit, now)
 }
 
 // lines are the audit log's of a request; none of one that only reads and is
@@ -141,6 +138,20 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	case rec.status >= http.StatusBadRequest:
 		line.Result = "failed"
 	}
+	return rec.expand(line)
+}
+
+// deeds are the lines of what ocisync does to a registry that nobody serves:
+// those that it would have by the admin socket.
+func (rec *record) deeds(now time.Time) []AuditLine {
+	return rec.expand(AuditLine{
+		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
+		Method: http.MethodPost, Status: rec.status, Result: "ok",
+	})
+}
+
+// expand makes of a request's line one for each object that it changed, if any.
+func (rec *record) expand(line AuditLine) []AuditLine {
 	if len(rec.objects) == 0 {
 		return []AuditLine{line}
 	}

@@ -76,7 +76,7 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 	if err != nil {
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
-	directory.URL = r.URL
+	directory.URL, directory.Logger = r.URL, logger
 	p := &Provider{cost: registry.HashCost, registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger, pending: map[schema.Key]pending{}}
 	for _, o := range options {
 		o(p)
