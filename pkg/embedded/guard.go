@@ -35,7 +35,7 @@ type guard struct {
 func openGuard(ctx context.Context, data string, s *storage.Storage, st *store, logger *slog.Logger) (*guard, error) {
 	g := &guard{
 		storage: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
-		ledgers: &ledgers{storage: s, all: map[string]*ledger{}},
+		ledgers: newLedgers(s),
 	}
 	return g, openTimes(context.WithoutCancel(ctx), g.times, s)
 }
@@ -65,10 +65,8 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 		p.deleteBlob()
 	case t.of == "upload" && t.upload == "" && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
 		p.mount(v.rules)
-	case t.upload != "" && q.Method == http.MethodPatch && may(schema.Pull|schema.Push):
-		p.patch()
-	case t.upload != "" && q.Method == http.MethodPut && may(schema.Pull|schema.Push):
-		p.commit()
+	case t.upload != "" && may(schema.Pull|schema.Push):
+		p.goOn()
 	default:
 		p.pass()
 	}
@@ -84,6 +82,10 @@ type passage struct {
 	at        *snapshot
 	namespace string
 	policy    policy
+	// of an upload: how much there is of it, as far as is known, how much of that
+	// is counted as waiting, and whether it was removed
+	stored, counted int64
+	abandoned       bool
 }
 
 func (p *passage) pass() {
@@ -147,7 +149,7 @@ func (a *answer) refuse(err error) {
 	e := entry{Code: "DENIED", Message: err.Error()}
 	switch {
 	case errors.As(err, &quota):
-		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Needs: quota.needs}
+		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
 	default:
@@ -166,6 +168,7 @@ type refusalOf struct {
 	Limit     int64  `json:"limit,omitempty"`
 	Used      int64  `json:"used,omitempty"`
 	Waiting   int64  `json:"waiting,omitempty"`
+	Uploading int64  `json:"uploading,omitempty"`
 	Needs     int64  `json:"needs,omitempty"`
 	Tag       string `json:"tag,omitempty"`
 }

@@ -17,6 +17,7 @@ type finding struct {
 	manifests []doomed
 	layers    []digest.Digest // links of blobs
 	stale     []note          // of referrers that are gone
+	uploads   []storage.Upload
 	marks     []digest.Digest // of what was deleted, and nothing is left of
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
@@ -32,7 +33,7 @@ type doomed struct {
 }
 
 func (f *finding) none() bool {
-	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale)+len(f.marks) == 0
+	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale)+len(f.uploads)+len(f.marks) == 0
 }
 
 // node is a manifest of a repository.
@@ -103,6 +104,9 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
 	if err := s.judgeNotes(ctx, f); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	if err := s.judgeUploads(ctx, f); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
 	return f, nil
@@ -357,4 +361,14 @@ func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
 		}
 	}
 	return nil
+}
+
+func (s *scanner) judgeUploads(ctx context.Context, f *finding) error {
+	list, err := s.c.storage.Uploads(ctx, s.repo)
+	for _, u := range list {
+		if s.c.stored.Sub(u.Touched) >= max(oldUpload, s.c.delay) && !s.c.inUse(s.repo, u.ID) {
+			f.uploads = append(f.uploads, u)
+		}
+	}
+	return err
 }

@@ -286,8 +286,69 @@ func (s *Storage) Uploaded(ctx context.Context, repo, id string) (int64, error) 
 	return w.Size(), s.fail(w.Close())
 }
 
-// RemoveUpload forgets an unfinished upload.
+// Upload is one that was begun and not ended.
+type Upload struct {
+	ID      string
+	Size    int64     // bytes; of a bucket 0, whatever it has
+	Touched time.Time // when it began or, on a disk, was last sent a part of
+}
+
+// Uploads lists the unfinished uploads to a repository, sorted.
+func (s *Storage) Uploads(ctx context.Context, repo string) ([]Upload, error) {
+	ids, err := s.list(ctx, uploadsDir(repo))
+	if err != nil {
+		return nil, err
+	}
+	var out []Upload
+	for _, id := range ids {
+		u := Upload{ID: id}
+		for _, part := range []string{"", "startedat", "data"} {
+			if part == "data" && s.InBucket() {
+				continue // no object before it is whole
+			}
+			f, ok, err := s.stat(ctx, path.Join(uploadsDir(repo), id, part))
+			if err != nil {
+				return nil, err
+			}
+			if ok && part == "data" {
+				u.Size = f.Size
+			}
+			if f.Made.After(u.Touched) {
+				u.Touched = f.Made
+			}
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// UploadBytes measures all unfinished uploads; in a bucket it cannot.
+func (s *Storage) UploadBytes(ctx context.Context) (total int64, err error) {
+	if s.InBucket() {
+		return 0, nil
+	}
+	_, err = s.walk(ctx, "", "", func(repo string, _ bool) (bool, error) {
+		list, err := s.Uploads(ctx, repo)
+		for _, u := range list {
+			total += u.Size
+		}
+		return true, errors.Join(err, ctx.Err())
+	})
+	return total, err
+}
+
+// RemoveUpload forgets an unfinished upload, and the parts that a bucket has of
+// it.
 func (s *Storage) RemoveUpload(ctx context.Context, repo, id string) error {
+	if s.InBucket() {
+		w, err := s.driver.Writer(ctx, path.Join(uploadsDir(repo), id, "data"), true)
+		if err == nil {
+			err = w.Cancel(ctx)
+		}
+		if err != nil && !absent(err) {
+			return s.fail(err)
+		}
+	}
 	return s.remove(ctx, path.Join(uploadsDir(repo), id))
 }
 
