@@ -90,6 +90,7 @@ type Registry struct {
 	jobs      *scheduler
 	robots    *robotMetrics
 	upkeep    *upkeep
+	health    *health
 	listener  net.Listener // nil without Options.Listen
 	socket    *socket
 	close     func() error
@@ -161,6 +162,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		return nil, err
 	}
 	r.metrics = newMetrics(r.storage)
+	r.health = newHealth(r.storage, r.logger)
 	r.robots = newRobotMetrics(r.store.now, r.metrics)
 	undo = append(undo, r.metrics.storageBytes.close)
 	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })

@@ -49,6 +49,13 @@ func (s *Storage) With(driver storagedriver.StorageDriver) *Storage {
 	return &Storage{driver: driver, bucket: s.bucket}
 }
 
+// Ping reports whether the storage can be reached: a bucket, or the disk that is
+// to hold the data directory.
+func (s *Storage) Ping(ctx context.Context) error {
+	_, _, err := s.stat(ctx, root)
+	return err
+}
+
 // Link is a digest that a repository holds: its name there, the content it
 // stands for, and when it was last put there.
 type Link struct {
