@@ -431,6 +431,17 @@ func TestAManifestOfAnUnknownFormatKeepsItsRepository(t *testing.T) {
 	}
 }
 
+func TestDeletingWhatCanBeNoTagFailsAsItDid(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "root", true))
+	s.upload(t, "root", "a", []byte("{}"))
+	for _, tag := range []string{"v1;x", "%C3%BC", "a%20b", "%00", "sha256:zz", "none"} {
+		if resp, b := s.request(t, "DELETE", "root", "/v2/a/manifests/"+tag, "", nil); resp.StatusCode >= http.StatusInternalServerError {
+			t.Errorf("%s: %d %s", tag, resp.StatusCode, b)
+		}
+	}
+}
+
 func TestCollectionIsRefusedWhatItCannotDo(t *testing.T) {
 	for _, spec := range []schema.GC{
 		{Workers: new(2)}, {Delay: new(schema.Duration(59))}, {Schedule: new("sometimes")}, {Zone: new("Europe/Nowhere")},

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -265,14 +266,7 @@ func (p *passage) deleteManifest() {
 			p.w.refuse(err)
 			return
 		}
-		is, err := p.storage.Tag(ctx, p.repository, p.reference)
-		if errors.Is(err, storage.ErrDamaged) {
-			is, err = "", nil
-		}
-		if err == nil && is != "" {
-			err = p.storage.MarkDeleted(ctx, p.repository, is)
-		}
-		if err != nil {
+		if err := p.markTag(ctx, p.reference); err != nil {
 			p.w.refuse(err)
 			return
 		}
@@ -300,6 +294,25 @@ func (p *passage) deleteManifest() {
 	if l != nil {
 		l.dropManifest(p.repository, d)
 	}
+}
+
+// markTag marks what a tag names as deleted, if there can be such a tag.
+func (p *passage) markTag(ctx context.Context, tag string) error {
+	name, err := reference.WithName(p.repository)
+	if err != nil {
+		return nil //nolint:nilerr // Distribution says what is wrong with it
+	}
+	if _, err := reference.WithTag(name, tag); err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	is, err := p.storage.Tag(ctx, p.repository, tag)
+	switch {
+	case err != nil && !errors.Is(err, storage.ErrDamaged):
+		return err
+	case is == "":
+		return nil
+	}
+	return p.storage.MarkDeleted(ctx, p.repository, is)
 }
 
 // deleteBlob unlinks a blob. Manifests may still name it, so the namespace is
