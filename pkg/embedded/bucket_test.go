@@ -81,3 +81,45 @@ func TestIntegrationClockOfABucketIsTheStores(t *testing.T) {
 		t.Errorf("the same host is %s ahead: %v", skew, err)
 	}
 }
+
+func TestIntegrationCollectionRemovesUploadsAndTheirPartsFromABucket(t *testing.T) {
+	s := s3test.Start(t, "../..")
+	st, err := storage.Open(t.Context(), "", inS3(t, s, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const upload = "/docker/registry/v2/repositories/a/_uploads/one/"
+	if err := st.Driver().PutContent(t.Context(), upload+"startedat", []byte("then")); err != nil {
+		t.Fatal(err)
+	}
+	w, err := st.Driver().Writer(t.Context(), upload+"data", false)
+	if err == nil {
+		_, err = w.Write(make([]byte, 100))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := func() int64 {
+		t.Helper()
+		n, err := st.Uploaded(t.Context(), "a", "one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := parts(); n != 100 {
+		t.Fatalf("%d bytes are stored", n)
+	}
+	for want, after := range []time.Duration{23 * time.Hour, 25 * time.Hour} {
+		c, err := collect(t.Context(), st, newGate(), collecting{delay: time.Minute}, time.Now().Add(after))
+		if err != nil || c.Uploads != want {
+			t.Errorf("after %s: %+v, %v; want %d uploads", after, c, err, want)
+		}
+	}
+	if n := parts(); n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+}
