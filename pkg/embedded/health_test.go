@@ -64,11 +64,17 @@ func TestRenewingThatFailsIsTriedEverLater(t *testing.T) {
 		r := &Registry{logger: slog.New(slog.DiscardHandler), robots: &robotMetrics{errors: prometheus.NewCounter(prometheus.CounterOpts{Name: "errors"})}}
 		r.options.Renew = func(context.Context) (time.Duration, error) {
 			calls = append(calls, time.Since(start))
-			return time.Second, errors.New("the command fails")
+			if len(calls) == 12 {
+				return time.Minute, errors.New("another robot is due before")
+			}
+			return time.Hour, errors.New("the command fails")
 		}
 		r.renew(ctx)
-		if n := len(calls); n < 10 || n > 17 {
-			t.Errorf("it was tried %d times in an hour: %v", n, calls)
+		if n := len(calls); n < 12 || n > 17 {
+			t.Fatalf("it was tried %d times in an hour: %v", n, calls)
+		}
+		if pause := calls[12] - calls[11]; pause != time.Minute {
+			t.Errorf("another robot waited %s", pause)
 		}
 	})
 }

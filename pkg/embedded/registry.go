@@ -62,9 +62,9 @@ type Options struct {
 	// Drain is how long requests in flight may take once Serve is told to
 	// stop; 0 is 30 seconds.
 	Drain time.Duration
-	// Renew renews the robots that are due and says when to ask again; it is
-	// called while Serve runs, again and again, and soon after an error. The
-	// registry knows accounts, and not where their secrets go. May be nil.
+	// Renew renews the robots that are due and says when others will be; it is
+	// called while Serve runs, again and again: then, or after an error sooner,
+	// if the pause that doubles with each error ends before. The registry knows accounts, and not where their secrets go. May be nil.
 	Renew func(context.Context) (again time.Duration, err error)
 	// Logger may be nil.
 	Logger *slog.Logger

@@ -27,7 +27,7 @@ func (r *Registry) renew(ctx context.Context) {
 		}
 		if err != nil {
 			failures++
-			again = backoff(failures, maxRenewBackoff) // whatever is due by then
+			again = min(again, backoff(failures, maxRenewBackoff))
 			r.robots.errors.Inc()
 			r.logger.Error("renewing robots failed; the former secrets stay in force until they expire",
 				"error", err, "failures", failures, "again", again.Round(time.Second))
