@@ -17,10 +17,10 @@ import (
 )
 
 // inS3 is a bucket of its own on a server, with the right secret.
-func inS3(t *testing.T, s *s3test.Server, name string) Bucket {
+func inS3(t *testing.T, s *s3test.Server) Bucket {
 	t.Helper()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections) // the driver's
-	return Bucket{Storage: s.Bucket(t, name), Secret: func(context.Context, schema.SecretRef) (string, error) { return s3test.Secret, nil }}
+	return Bucket{Storage: s.Bucket(t, "images"), Secret: func(context.Context, schema.SecretRef) (string, error) { return s3test.Secret, nil }}
 }
 
 // TestIntegrationPushesBesideCollectionLoseNothingInABucket is the test of the
@@ -28,12 +28,12 @@ func inS3(t *testing.T, s *s3test.Server, name string) Bucket {
 // period: the store counts whole seconds.
 func TestIntegrationPushesBesideCollectionLoseNothingInABucket(t *testing.T) {
 	s := s3test.Start(t, "../..")
-	pushBesideCollection(t, Options{Data: filepath.Join(t.TempDir(), "data"), Bucket: inS3(t, s, "images")}, 240, 1500*time.Millisecond, 150*time.Millisecond)
+	pushBesideCollection(t, Options{Data: filepath.Join(t.TempDir(), "data"), Bucket: inS3(t, s)}, 240, 1500*time.Millisecond, 150*time.Millisecond)
 }
 
 func TestIntegrationABucketHasOneOwner(t *testing.T) {
 	s := s3test.Start(t, "../..")
-	b := inS3(t, s, "images")
+	b := inS3(t, s)
 	data := filepath.Join(t.TempDir(), "data")
 	open := func(data string) error {
 		r, err := Open(t.Context(), Options{Data: data, Bucket: b})
@@ -72,7 +72,7 @@ func TestIntegrationABucketHasOneOwner(t *testing.T) {
 
 func TestIntegrationClockOfABucketIsTheStores(t *testing.T) {
 	s := s3test.Start(t, "../..")
-	st, err := storage.Open(t.Context(), "", inS3(t, s, "images"))
+	st, err := storage.Open(t.Context(), "", inS3(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestIntegrationClockOfABucketIsTheStores(t *testing.T) {
 
 func TestIntegrationCollectionRemovesUploadsAndTheirPartsFromABucket(t *testing.T) {
 	s := s3test.Start(t, "../..")
-	st, err := storage.Open(t.Context(), "", inS3(t, s, "images"))
+	st, err := storage.Open(t.Context(), "", inS3(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
