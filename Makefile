@@ -93,9 +93,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 # The tests of a file with the build tag, by name, so that what ran is told and
 # the other tests of those packages do not run a second time. They run with
-# object stores, which some of them are about.
+# object stores, which some of them are about. Where no Docker engine answers, the
+# tests that need one start it, as root, and end it (pkg/runtime/enginetest).
 .PHONY: integration
-integration: ## tests against real servers: those with the build tag integration
+integration: servers ## tests against real servers: those with the build tag integration
 	@files=$$(git ls-files -co --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bintegration\b' || true); \
 	if [ -z "$$files" ]; then echo 'no test has the build tag integration: nothing to run' >&2; exit 1; fi; \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]*' $$files | sed 's/^func //' | sort -u | paste -sd '|'); \

@@ -51,15 +51,20 @@ func rooms() map[string]room {
 	provider := func(more ...string) room {
 		return room{
 			may: append([]string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state",
-				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci"}, more...),
+				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci", "pkg/providers/files", "pkg/providers/htpasswd"}, more...),
 			tests: []string{"pkg/providers/providertest"},
 		}
+	}
+	// run is a room whose tests run what it configures
+	run := func(r room) room {
+		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
+		return r
 	}
 	all := []string{"schema", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
-		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
+		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
 		"schema":        {modules: none, not: []string{"context", "log", "net/http", "os", "os/exec", "syscall"}},
 		"schema/load":   {may: []string{"schema"}},
@@ -87,18 +92,23 @@ func rooms() map[string]room {
 			may:   []string{"schema", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"},
 			tests: []string{"pkg/providers/memory", "pkg/providers/providertest"},
 		},
+		"pkg/providers/files":        {modules: none},
+		"pkg/providers/htpasswd":     {modules: []string{"golang.org/x/crypto"}, not: []string{"log", "net", "os"}},
 		"pkg/providers/oci":          {may: []string{"schema", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
-		"pkg/providers/distribution": provider(),
-		"pkg/providers/zot":          provider(),
+		// its accounts and rules are kept and served as the embedded registry's
+		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
+		"pkg/providers/zot":          provider("pkg/providers/zot/config"),
+		"pkg/providers/zot/config":   {may: []string{"schema"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),
 
-		"pkg/runtime": {may: []string{"schema"}},
-		"pkg/content": {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
+		"pkg/runtime":            {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}},
+		"pkg/runtime/enginetest": {may: []string{"schema"}},
+		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
 		"pkg/watch": {
 			may: []string{"schema", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
 				"pkg/providers", "pkg/apply", "pkg/content"},
@@ -116,6 +126,7 @@ func confined() map[string][]string {
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
 		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},
 		"github.com/stretchr/testify":           {},

@@ -26,13 +26,32 @@ func (p program) verbs(t *testing.T) []string {
 	return out
 }
 
+// withSubcommands lists the verbs, each followed by those below it.
+func (p program) withSubcommands(t *testing.T) (out []string) {
+	t.Helper()
+	for _, v := range p.verbs(t) {
+		out = append(out, v)
+		if v == "completion" { // the shells, which its own help lists
+			continue
+		}
+		help, _, _ := p.run(t, v, "--help")
+		if _, list, ok := strings.Cut(help, "\nAvailable Commands:\n"); ok {
+			list, _, _ = strings.Cut(list, "\n\n")
+			for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`).FindAllStringSubmatch(list, -1) {
+				out = append(out, v+" "+m[1])
+			}
+		}
+	}
+	return out
+}
+
 func (p program) commandsPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("<!-- Generated from the program's help by: go generate ./docs -->\n# Commands\n\n")
 	help, _, _ := p.run(t, "--help")
 	fmt.Fprintf(&b, "```text\n%s```\n", help)
-	for _, v := range p.verbs(t) {
-		help, _, code := p.run(t, v, "--help")
+	for _, v := range p.withSubcommands(t) {
+		help, _, code := p.run(t, append(strings.Fields(v), "--help")...)
 		if code != 0 || strings.TrimSpace(help) == "" {
 			t.Errorf("ocisync %s --help: exit code %d\n%s", v, code, help)
 		}
@@ -51,9 +70,10 @@ func (p program) commandsPage(t *testing.T) {
 func (p program) mentions(t *testing.T) {
 	verbs := p.verbs(t)
 	flags := map[string]string{}
-	for _, v := range verbs {
-		help, _, _ := p.run(t, v, "--help")
-		flags[v] = help
+	for _, v := range p.withSubcommands(t) {
+		help, _, _ := p.run(t, append(strings.Fields(v), "--help")...)
+		verb, _, _ := strings.Cut(v, " ")
+		flags[verb] += help
 	}
 	line := regexp.MustCompile("\\bocisync ((?:--?[a-z]+[ =][a-z]+ )*)([a-z]+)((?:[ =][^ `\n|;)]+)*)")
 	flag := regexp.MustCompile(`(?:^| )(--?[a-z][a-z-]*)`)

@@ -163,6 +163,13 @@ type AzureCredentials struct {
 	Secret   *SecretRef `json:"secret,omitzero" sync:"secret"`
 }
 
+// TokenService says where ocisync gives tokens for a registry. Empty is a
+// default.
+type TokenService struct {
+	URL    string `json:"url,omitempty"`
+	Listen string `json:"listen,omitempty"`
+}
+
 // FilePaths names the files of a registry that somebody else runs on this host.
 type FilePaths struct {
 	Config   string `json:"config,omitempty"`
@@ -173,13 +180,14 @@ type FilePaths struct {
 // Registry is what a mode describes. Native settings (registry.zot and so on)
 // are the resource "settings" of the desired state.
 type Registry struct {
-	Type  string     `json:"type"`
-	URL   string     `json:"url"`
-	Login *Login     `json:"login,omitempty"`
-	Admin *Login     `json:"admin,omitempty"`
-	TLS   *TLS       `json:"tls,omitempty"`
-	Run   *Run       `json:"run,omitempty"`
-	Files *FilePaths `json:"files,omitempty"`
+	Type  string        `json:"type"`
+	URL   string        `json:"url"`
+	Login *Login        `json:"login,omitempty"`
+	Admin *Login        `json:"admin,omitempty"`
+	TLS   *TLS          `json:"tls,omitempty"`
+	Run   *Run          `json:"run,omitempty"`
+	Files *FilePaths    `json:"files,omitempty"`
+	Token *TokenService `json:"token,omitempty"`
 }
 
 // Driver is the registry's driver, "" where somebody else runs it.

@@ -82,7 +82,7 @@ func SecretSetting(registry, path string) bool {
 	}
 	return slices.Contains([]string{
 		"password", "secret", "secretkey", "secretaccesskey", "accountkey", "bindpassword", "clientsecret",
-		"sessionkey", "bearertoken", "privatekey",
+		"sessionkey", "bearertoken", "privatekey", "connectionstring", "sentinelpassword",
 	}, last)
 }
 

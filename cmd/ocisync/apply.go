@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/apply"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
 )
 
@@ -199,9 +200,17 @@ func (silent) End(...state.Result) error  { return nil }
 // outcome is the error that a report stands for.
 func outcome(r apply.Report) error {
 	done, failed, skipped, stopped := r.Count(apply.Done), r.Count(apply.Failed), r.Count(apply.Skipped), r.Count(apply.Interrupted)
+	pending := 0
+	for _, l := range r.Lines {
+		if l.Outcome == apply.Failed && errors.Is(l.Err, providers.ErrPending) {
+			pending++
+		}
+	}
 	switch {
 	case stopped > 0:
 		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
+	case pending > 0 && pending == failed:
+		return codedError{exitPartly, fmt.Errorf("%d done, %d pending, %d left out: what is pending waits for somebody on the registry's host, as said above", done, pending, skipped)}
 	case failed+skipped > 0 && done > 0:
 		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d left out; mend the cause and apply again", done, failed, skipped)}
 	case failed+skipped > 0:

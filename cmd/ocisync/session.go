@@ -38,6 +38,7 @@ type session struct {
 	trust    state.Trust
 	key      state.Key
 	verify   string // the public key that inventories are checked with, "" for none
+	remarks  []string
 	writing  bool
 	closers  []func() error
 }
@@ -86,6 +87,9 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if err = s.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if s.remarks, err = o.runsOtherwise(ctx, cfg); err != nil {
+		return nil, err
+	}
 	return s, s.loadInventory(ctx)
 }
 
@@ -98,7 +102,35 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 		}
 		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct registry.url, or add %q to registries in %s", registry, registry, host.File)}
 	}
-	return all.Open(cfg.Registry, all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()})
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()}
+	var p providers.Provider
+	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		deps.Process = process{r}
+	}
+	p, err = all.Open(cfg.Registry, deps)
+	return p, err
+}
+
+// runsOtherwise says in what the registry that ocisync runs is run otherwise
+// than the mode says now. It changes nothing.
+func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]string, error) {
+	r, err := o.launched(cfg, nil)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	differences, err := r.Differences(ctx)
+	if err != nil {
+		return []string{"how the registry runs could not be compared with the mode: " + err.Error()}, ctx.Err()
+	}
+	var out []string
+	for _, d := range differences {
+		out = append(out, fmt.Sprintf("the registry runs with %s; ocisync up makes it as the mode says", d))
+	}
+	return out, nil
 }
 
 // sendable resolves what a provider may send to its registry: no state key,
@@ -196,7 +228,7 @@ func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, boo
 func (s *session) cycle(approved string) apply.Cycle {
 	return apply.Cycle{
 		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
-		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved,
+		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: s.remarks,
 	}
 }
 

@@ -6,41 +6,131 @@ import (
 	"fmt"
 	"net/url"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
 func newUp(o *options) *cobra.Command {
+	var detach, background bool
 	cmd := &cobra.Command{
 		Use:     "up",
 		GroupID: "run",
-		Short:   "Run the mode's registry until Ctrl-C",
-		Long: `Up serves the embedded registry of a mode (registry.run.driver = "embedded") in
-the foreground. While it runs, plan and apply of other processes on this host
-reach it through a socket in its data directory. Up collects garbage and applies
-retention by schedule, and renews the mode's robots in time: their new secrets go
-where the mode says, and what it did or could not do is logged.
+		Short:   "Run the mode's registry",
+		Long: `Up has the registry of a mode running as registry.run says, and waits until it
+answers. One that runs so already is said, and nothing is done; one that runs
+otherwise is started anew, and if it does not get ready so, as it ran before.
+
+driver = "embedded": up serves the registry itself, in the foreground until
+Ctrl-C. While it runs, plan and apply of other processes on this host reach it
+through a socket in its data directory. Up collects garbage and applies retention
+by schedule, and renews the mode's robots in time: their new secrets go where the
+mode says, and what it did or could not do is logged.
+
+driver = "process": up starts registry.run.binary and supervises it, in the
+foreground until Ctrl-C: one that dies is started again, later each time, until
+it has died five times in five minutes. The program gets no variable of up's
+environment. If up is killed, the registry runs on, and the next up takes it over.
+Beside a Distribution it gives tokens to its clients, as ocisync auth serve does.
+
+driver = "docker": up makes and starts a container of registry.run.image, pulls
+the image if it is missing, and returns: the engine starts again what dies. The
+container has a read-only root, no capabilities, a network of its own, and runs as
+the owner of registry.run.data, unless that is root. The tokens of a Distribution
+that runs so are given by ocisync auth serve.
 
 A new registry has no accounts: apply the mode, before or after up.
 ` + exitHelp,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.up(c.Context()) },
+		Example: "  ocisync up --mode local\n  ocisync up --mode dev --detach",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			command := commandUp
+			if background {
+				command = commandBehind
+			}
+			return o.up(c.Context(), detach, command)
+		},
 	}
 	o.modeFlags(cmd)
 	o.verboseFlag(cmd, "log every request that fails, and why")
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run it in the background, and return when it is ready")
+	cmd.Flags().BoolVar(&background, "background", false, "what --detach starts")
+	if err := cmd.Flags().MarkHidden("background"); err != nil {
+		panic(err) //nolint:forbidigo // the flag is not there: a mistake in this package, on every run
+	}
 	return cmd
 }
 
-func (o *options) up(ctx context.Context) (err error) {
+// up runs the mode's registry; command is what this process is called.
+func (o *options) up(ctx context.Context, detach bool, command string) error {
 	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
+	if cfg.Registry.Driver() == schema.DriverEmbedded && !detach {
+		return o.serve(ctx, cfg, command)
+	}
+	r, err := o.runner(cfg)
+	if err != nil {
+		return err
+	}
+	if p, ok := r.(*runtime.Process); ok && !detach {
+		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+			return p.Supervise(ctx, command, func(s runtime.Status, out runtime.Outcome) {
+				o.tellOutcome(cfg, s, out)
+				o.say("process %d, log in %s; Ctrl-C stops it", s.PID, s.Log)
+				context.AfterFunc(ctx, func() { o.say("stopping") })
+			})
+		})
+		if err == nil {
+			o.say("stopped")
+		}
+		if !errors.Is(err, runtime.ErrSupervised) {
+			return err
+		}
+	}
+	out, err := r.Up(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	o.tellOutcome(cfg, s, out)
+	return nil
+}
+
+// tellOutcome says what was done to have a registry running.
+func (o *options) tellOutcome(cfg *schema.Config, s runtime.Status, out runtime.Outcome) {
+	for _, d := range out.Changed {
+		o.say("changed %s", d)
+	}
+	where := s.Detail
+	if s.PID != 0 {
+		where = fmt.Sprintf("process %d", s.PID)
+	}
+	switch {
+	case out.Already:
+		o.say("%s runs already: %s since %s", cfg.Registry.URL, where, moment(s.Started))
+	case out.Adopted:
+		o.say("%s ran already, and is supervised again: %s since %s", cfg.Registry.URL, where, moment(s.Started))
+	default:
+		o.say("%s is ready: %s, data in %s", cfg.Registry.URL, where, cfg.Registry.Run.Data)
+	}
+}
+
+// moment writes a time for people.
+func moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+// serve runs the embedded registry in this process until the context is done.
+func (o *options) serve(ctx context.Context, cfg *schema.Config, command string) (err error) {
 	listen, err := listenAddress(cfg)
 	if err != nil {
 		return err
@@ -50,7 +140,7 @@ func (o *options) up(ctx context.Context) (err error) {
 		return err
 	}
 	opts := embedded.Options{
-		Data: cfg.Registry.Run.Data, Listen: listen, URL: cfg.Registry.URL, Version: version, Command: "ocisync up",
+		Data: cfg.Registry.Run.Data, Listen: listen, URL: cfg.Registry.URL, Version: version, Command: command,
 		Outside: access.Outside(cfg.Policy.Outside), Logger: o.logger(),
 		Renew: robots.attend(o.logger()),
 	}
@@ -95,16 +185,8 @@ func (o *options) up(ctx context.Context) (err error) {
 	return nil
 }
 
-// listenAddress is where the mode's registry is to listen. It is an error that
-// somebody else runs it.
+// listenAddress is where the mode's embedded registry is to listen.
 func listenAddress(cfg *schema.Config) (string, error) {
-	switch driver := cfg.Registry.Driver(); driver {
-	case schema.DriverEmbedded:
-	case "":
-		return "", codedError{exitRefused, fmt.Errorf("mode %s: somebody else runs this registry: the mode has no registry.run; to have ocisync run one, write driver = %q there", cfg.Mode, schema.DriverEmbedded)}
-	default:
-		return "", codedError{exitRefused, fmt.Errorf("mode %s: registry.run.driver is %q, and this version runs %q only", cfg.Mode, driver, schema.DriverEmbedded)}
-	}
 	if listen := cfg.Registry.Run.Listen; listen != "" {
 		return listen, nil
 	}

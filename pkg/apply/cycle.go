@@ -44,6 +44,8 @@ type Cycle struct {
 	// Unmanaged reads every kind the registry has, and lists what is neither
 	// declared nor owned.
 	Unmanaged bool
+	// Remarks are what the caller has to say of the plan as a whole.
+	Remarks []string
 }
 
 // Found is what a cycle saw and concluded.
@@ -165,6 +167,9 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	}
 	if r := c.Config.Registry.Run; r != nil && r.Storage.Unchecked() {
 		say("registry.run.storage has skipverify: the store's certificate is not checked")
+	}
+	for _, text := range c.Remarks {
+		say(text)
 	}
 	deletes := slices.ContainsFunc(draft.Changes, func(ch plan.Change) bool { return ch.Deletes() > 0 })
 	switch {

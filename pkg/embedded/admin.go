@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -21,8 +22,12 @@ import (
 //	POST run           {"job","dry_run"} -> {"report","code","error"}; ends when the job does
 //	GET  rename        ?from=KEY&to=KEY -> {"key","code","error"}: could it be renamed
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
+//	POST rotate        {} -> {}: sign tokens with the next key
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
 //	POST run/retention RetentionOptions -> as run; with dry_run a preview
+//
+// A token service has info, state, changes, check, rename and rotate, and what
+// serves content has all but rotate.
 const (
 	adminPath = "/ocisync/v1/"
 
@@ -37,6 +42,9 @@ type Info struct {
 	PID     int    `json:"pid"`
 	Data    string `json:"data"`
 	URL     string `json:"url,omitempty"`
+	// Command and Started are those of the process.
+	Command string    `json:"command,omitempty"`
+	Started time.Time `json:"started,omitzero"`
 }
 
 type changesRequest struct {
@@ -144,6 +152,21 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		r.serveChanges(w, q)
 	case "POST check":
 		r.serveCheck(w, q)
+	case "POST rotate":
+		r.serveRotate(w, q)
+	case "GET rename":
+		r.serveRename(w, q)
+	default:
+		if r.tokens == nil && r.serveHousekeeping(w, q, what) {
+			return
+		}
+		ociError(w, http.StatusNotFound, "NOT_FOUND", "the admin API has no "+what)
+	}
+}
+
+// serveHousekeeping answers what is about content; false: what was asked is not.
+func (r *Registry) serveHousekeeping(w http.ResponseWriter, q *http.Request, what string) bool {
+	switch what {
 	case "GET repositories":
 		steady := r.gate.steady()
 		list, err := repositories(q.Context(), r.storage, q.URL.Query()["name"])
@@ -151,11 +174,9 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		if err != nil {
 			r.logger.Error("listing repositories failed", "error", err)
 			ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
-			return
+			return true
 		}
 		writeJSON(w, http.StatusOK, list)
-	case "GET rename":
-		r.serveRename(w, q)
 	case "GET usage":
 		r.serveUsage(w, q)
 	case "POST run/retention":
@@ -163,8 +184,9 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 	case "POST run":
 		r.serveRun(w, q)
 	default:
-		ociError(w, http.StatusNotFound, "NOT_FOUND", "the admin API has no "+what)
+		return false
 	}
+	return true
 }
 
 func (r *Registry) serveState(w http.ResponseWriter, q *http.Request) {
@@ -196,7 +218,9 @@ func (r *Registry) serveChanges(w http.ResponseWriter, q *http.Request) {
 	for _, res := range results {
 		response.Results = append(response.Results, res.wire())
 	}
-	r.jobs.replan()
+	if r.jobs != nil {
+		r.jobs.replan()
+	}
 	writeJSON(w, http.StatusOK, response)
 }
 

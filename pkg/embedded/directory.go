@@ -29,6 +29,7 @@ type Directory struct {
 	Logger *slog.Logger
 
 	data, command string
+	accounts      bool // and no content
 	bucket        Bucket
 	writing       sync.Mutex // one writer of this process
 	starting      sync.Mutex // for those below
@@ -54,7 +55,15 @@ func OpenDirectory(data, command string, bucket Bucket) (*Directory, error) {
 	return &Directory{data: abs, command: command, bucket: bucket}, err
 }
 
-// content opens the storage, once.
+// OpenAccounts names a directory with the accounts and rules of a registry that
+// another program serves, which need not exist. It has no content.
+func OpenAccounts(data, command string) (*Directory, error) {
+	d, err := OpenDirectory(data, command, Bucket{})
+	d.accounts = true
+	return d, err
+}
+
+// content opens the storage, once; it is nil in a directory of accounts.
 func (d *Directory) content(ctx context.Context) (*storage.Storage, error) {
 	d.starting.Lock()
 	defer d.starting.Unlock()
@@ -62,7 +71,7 @@ func (d *Directory) content(ctx context.Context) (*storage.Storage, error) {
 }
 
 func (d *Directory) opened(ctx context.Context) (_ *storage.Storage, err error) {
-	if d.storage == nil {
+	if d.storage == nil && !d.accounts {
 		d.storage, err = storage.Open(context.WithoutCancel(ctx), d.data, d.bucket)
 	}
 	return d.storage, err
@@ -91,7 +100,7 @@ func (d *Directory) IsNew() (bool, error) {
 		return true, nil
 	}
 	if err == nil {
-		err = usable(d.data)
+		err = usable(d.data, d.accounts)
 	}
 	return err == nil && len(entries) == 0, err
 }
@@ -148,7 +157,7 @@ func (d *Directory) lock(ctx context.Context) (release func() error, err error) 
 	d.writing.Lock()
 	deadline := time.Now().Add(2 * time.Second)
 	for {
-		l, err := takeLock(d.data, d.command)
+		l, err := takeLock(d.data, d.command, d.accounts)
 		if err == nil {
 			return func() error {
 				defer d.writing.Unlock()
@@ -190,7 +199,7 @@ func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret stri
 // one; "*" stands for all.
 func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
 	s, err := d.content(ctx)
-	if err != nil {
+	if err != nil || s == nil {
 		return nil, err
 	}
 	return repositories(ctx, s, names)

@@ -15,13 +15,19 @@ func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 	switch t.of {
 	case "health":
 		r.serveHealth(w, q)
-	case "catalog":
-		r.serveCatalog(w, q)
 	case "metrics":
 		r.serveMetrics(w, q)
 	case "admin":
 		r.serveAdmin(w, q)
 	default:
+		if r.tokens != nil {
+			r.serveToken(w, q, t)
+			return
+		}
+		if t.of == "catalog" {
+			r.serveCatalog(w, q)
+			return
+		}
 		if q.URL.Path == "/v2" || strings.HasPrefix(q.URL.Path, "/v2/") {
 			r.serveContent(w, q, t)
 			return

@@ -42,9 +42,10 @@ type lock struct {
 	holder Holder
 }
 
-// takeLock makes the directory where it is missing and takes its lock.
-func takeLock(data, command string) (*lock, error) {
-	if err := usable(data); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
+// takeLock makes the directory where it is missing and takes its lock. Content
+// that lies there is another program's if the directory is one of accounts.
+func takeLock(data, command string, accounts bool) (*lock, error) {
+	if err := usable(data, accounts); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
 		return nil, err
 	} else if err != nil {
 		return nil, fmt.Errorf("looking at the embedded registry's data directory: %w; %s", err, remedy(err, data))

@@ -35,9 +35,10 @@ type metrics struct {
 	limited      *prometheus.CounterVec // by
 	auditErrors  prometheus.Counter
 	handler      http.Handler
-	storageBytes *storageSize
+	storageBytes *storageSize // nil where no content is kept
 }
 
+// newMetrics counts; the storage may be nil.
 func newMetrics(s *storage.Storage) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Name: name, Help: help})
@@ -46,20 +47,31 @@ func newMetrics(s *storage.Storage) *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "ocisync", Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		registered:   prometheus.NewRegistry(),
-		requests:     vector("requests_total", "Requests answered.", "method", "class"),
-		received:     counter("received_bytes_total", "Bytes of bodies received."),
-		sent:         counter("sent_bytes_total", "Bytes of bodies sent."),
-		pushes:       vector("pushes_total", "Manifests pushed, by the namespace that decides for the repository.", "namespace"),
-		pulls:        vector("pulls_total", "Manifests pulled, by the namespace that decides for the repository.", "namespace"),
-		limited:      vector("limited_total", "Requests refused by a limit.", "by"),
-		auditErrors:  counter("audit_errors_total", "Lines of the audit log that could not be written."),
-		storageBytes: newStorageSize(s),
+		registered:  prometheus.NewRegistry(),
+		requests:    vector("requests_total", "Requests answered.", "method", "class"),
+		received:    counter("received_bytes_total", "Bytes of bodies received."),
+		sent:        counter("sent_bytes_total", "Bytes of bodies sent."),
+		pushes:      vector("pushes_total", "Manifests pushed, by the namespace that decides for the repository.", "namespace"),
+		pulls:       vector("pulls_total", "Manifests pulled, by the namespace that decides for the repository.", "namespace"),
+		limited:     vector("limited_total", "Requests refused by a limit.", "by"),
+		auditErrors: counter("audit_errors_total", "Lines of the audit log that could not be written."),
 	}
 	m.registered.MustRegister(m.requests, m.received, m.sent, m.pushes, m.pulls, m.limited, m.auditErrors,
-		m.storageBytes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s != nil {
+		m.storageBytes = newStorageSize(s)
+		m.registered.MustRegister(m.storageBytes)
+	}
 	m.handler = promhttp.HandlerFor(m.registered, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: time.Minute})
 	return m
+}
+
+// close ends a measurement that is under way.
+func (m *metrics) close() error {
+	if m.storageBytes == nil {
+		return nil
+	}
+	return m.storageBytes.close()
 }
 
 // answered counts a request.

@@ -37,8 +37,8 @@ func recordOf(q *http.Request) *record {
 	return rec
 }
 
-// ServeHTTP serves /v2/, /healthz, /metrics and, to admin users, the admin
-// API. What goes through is limited, counted and recorded here.
+// ServeHTTP serves /v2/ or tokens, /healthz, /metrics and, to admin users, the
+// admin API. What goes through is limited, counted and recorded here.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	rec := &record{target: targetOf(q.URL.Path), state: r.store.now()}
 	q = q.WithContext(context.WithValue(q.Context(), recordKey{}, rec))
@@ -121,7 +121,7 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 		return nil
 	case rec.limited != nil && !rec.limited.first: // one line for a row of them
 		return nil
-	case rec.status == http.StatusUnauthorized && q.Header.Get("Authorization") == "" && rec.target.repository == "":
+	case rec.status == http.StatusUnauthorized && q.Header.Get("Authorization") == "" && rec.claimed == "" && rec.target.repository == "":
 		return nil // how every client learns that it must log in
 	}
 	line := AuditLine{

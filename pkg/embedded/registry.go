@@ -2,7 +2,9 @@
 // CNCF Distribution in this process, with accounts and access rules per
 // namespace that change while it runs.
 //
-// Start with [Open], which takes a data directory, and [Registry.Serve].
+// Start with [Open], which takes a data directory, and [Registry.Serve]. With
+// [Options.Tokens] the same accounts, rules and admin API are those of a registry
+// that another program serves.
 // Other processes read and change a served registry through [Dial], and one
 // that nobody serves through [OpenDirectory].
 //
@@ -36,6 +38,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/pkg/token"
 )
 
 // Options say how a registry is run.
@@ -55,6 +58,9 @@ type Options struct {
 	// what the holder of the lock is called ("": this program's name); all for
 	// messages only.
 	URL, Version, Command string
+	// Tokens makes this the token service of a registry that another program
+	// serves: accounts, rules and the admin API, and no content.
+	Tokens *Tokens
 	// Limits bound what one client may ask; nil is DefaultLimits.
 	Limits *Limits
 	// Outside is the policy while the state does not say; "" is deny.
@@ -87,11 +93,12 @@ type Registry struct {
 	storage   *storage.Storage
 	guard     *guard
 	gate      *gate
-	jobs      *scheduler
+	jobs      *scheduler // nil without content, as app, guard and upkeep are
 	robots    *robotMetrics
 	upkeep    *upkeep
-	health    *health
-	listener  net.Listener // nil without Options.Listen
+	health    *health        // nil without content
+	tokens    *token.Service // nil where it serves content
+	listener  net.Listener   // nil without Options.Listen
 	socket    *socket
 	close     func() error
 }
@@ -143,7 +150,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		}
 		undo = append(undo, closer(r.listener))
 	}
-	if r.lock, err = takeLock(data, o.Command); err != nil {
+	if r.lock, err = takeLock(data, o.Command, o.Tokens != nil); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.lock.release)
@@ -155,16 +162,17 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		limits = *o.Limits
 	}
 	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
-	if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
-		return nil, err
-	}
-	if err = claim(ctx, data, r.storage); err != nil {
-		return nil, err
+	if o.Tokens == nil {
+		if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
+			return nil, err
+		}
+		if err = claim(ctx, data, r.storage); err != nil {
+			return nil, err
+		}
 	}
 	r.metrics = newMetrics(r.storage)
-	r.health = newHealth(r.storage, r.logger)
 	r.robots = newRobotMetrics(r.store.now, r.metrics)
-	undo = append(undo, r.metrics.storageBytes.close)
+	undo = append(undo, r.metrics.close)
 	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })
 	undo = append(undo, r.audit.close)
 	deliveries, err := openQueue(data, r.logger)
@@ -173,29 +181,14 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	}
 	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL })
 	r.hooks.count(r.metrics)
-	key, err := uploadKey(data)
-	if err != nil {
+	if o.Tokens != nil {
+		r.issue(deliveries)
+	} else if err = r.openContent(ctx, deliveries, &undo); err != nil {
 		return nil, err
-	}
-	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, key); err != nil {
-		return nil, err
-	}
-	undo = append(undo, r.app.Shutdown)
-	r.jobs = newScheduler(data, r.logger, r.jobList)
-	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
-		return nil, err
-	}
-	undo = append(undo, r.guard.close)
-	r.store.contents = func(context.Context) (*contents, error) {
-		return &contents{
-			storage: r.storage, gate: r.gate, times: r.guard.times, queue: deliveries,
-			close: func(context.Context) error { r.guard.ledgers.forget(); return nil },
-		}, nil
 	}
 	if _, err = r.store.change(ctx, nil); err != nil { // finish a rename that was cut short
 		return nil, err
 	}
-	r.upkeep = newUpkeep(r)
 	if r.socket, err = listenSocket(ctx, data); err != nil {
 		return nil, err
 	}
@@ -205,6 +198,33 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		return nil, fmt.Errorf("data directory %s: %w; %s", data, err, remedy(err, data))
 	}
 	return r, nil
+}
+
+// openContent starts what serves content and looks after it.
+func (r *Registry) openContent(ctx context.Context, deliveries *queue, undo *[]func() error) (err error) {
+	data := r.options.Data
+	r.health = newHealth(r.storage, r.logger)
+	key, err := uploadKey(data)
+	if err != nil {
+		return err
+	}
+	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, key); err != nil {
+		return err
+	}
+	*undo = append(*undo, r.app.Shutdown)
+	r.jobs = newScheduler(data, r.logger, r.jobList)
+	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
+		return err
+	}
+	*undo = append(*undo, r.guard.close)
+	r.store.contents = func(context.Context) (*contents, error) {
+		return &contents{
+			storage: r.storage, gate: r.gate, times: r.guard.times, queue: deliveries,
+			close: func(context.Context) error { r.guard.ledgers.forget(); return nil },
+		}, nil
+	}
+	r.upkeep = newUpkeep(r)
+	return nil
 }
 
 func closer(l net.Listener) func() error {
@@ -256,7 +276,10 @@ func (r *Registry) info() Info {
 			url = "https://" + r.Addr()
 		}
 	}
-	return Info{Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url}
+	return Info{
+		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url,
+		Command: r.lock.holder.Command, Started: r.lock.holder.Started,
+	}
 }
 
 // Serve serves until the context is done, lets requests in flight finish, and
@@ -273,8 +296,13 @@ func (r *Registry) Serve(ctx context.Context) error {
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
 	jobs, endJobs := context.WithCancel(ctx)
 	var scheduled sync.WaitGroup
-	scheduled.Go(func() { r.jobs.serve(jobs) })
+	if r.jobs != nil {
+		scheduled.Go(func() { r.jobs.serve(jobs) })
+	}
 	scheduled.Go(func() { r.renew(jobs) })
+	if r.tokens != nil {
+		scheduled.Go(func() { r.tokens.Upkeep(jobs) })
+	}
 	defer scheduled.Wait()
 	defer endJobs()
 	failed := make(chan error, len(all))

@@ -172,7 +172,7 @@ func (m move) key(k schema.Key) schema.Key {
 
 // contents is what bears names of objects and lies outside of state.json.
 type contents struct {
-	storage *storage.Storage
+	storage *storage.Storage // nil where another program serves content
 	gate    *gate
 	times   *times
 	queue   *queue
@@ -181,8 +181,10 @@ type contents struct {
 
 // contents opens them; the caller holds the directory's lock.
 func (d *Directory) contents(ctx context.Context) (*contents, error) {
-	if err := d.own(ctx); err != nil {
-		return nil, err
+	if !d.accounts {
+		if err := d.own(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s, err := d.content(ctx)
 	if err != nil {
@@ -196,7 +198,12 @@ func (d *Directory) contents(ctx context.Context) (*contents, error) {
 	t := newTimes(d.data, logger)
 	return &contents{
 		storage: s, gate: newGate(), times: t, queue: q,
-		close: func(ctx context.Context) error { return t.flush(ctx, s) },
+		close: func(ctx context.Context) error {
+			if s == nil {
+				return nil
+			}
+			return t.flush(ctx, s)
+		},
 	}, loadTimes(t)
 }
 
@@ -213,6 +220,9 @@ func (m move) repositories(ctx context.Context, s *storage.Storage, rules *acces
 func (m move) check(ctx context.Context, s *storage.Storage, rules *access.Rules) error {
 	if m.From.Kind != schema.KindNamespace || m.To.Kind != schema.KindNamespace {
 		return nil
+	}
+	if s == nil {
+		return fmt.Errorf("%s: %w: a namespace keeps its name, because another program serves its repositories; make a new one, and copy them", m.To, ErrInvalid)
 	}
 	if access.In(m.From.Name, m.To.Name) || access.In(m.To.Name, m.From.Name) {
 		return fmt.Errorf("%s: %w: a namespace cannot move into itself, nor to where it lies in; choose a name beside it", m.To, ErrInvalid)

@@ -3,11 +3,13 @@ package embedded
 import (
 	"net/http"
 	"strings"
+
+	"github.com/ocisync/ocisync/pkg/token"
 )
 
 // target is what a request is about, by its path alone.
 type target struct {
-	of         string // manifest, blob, upload, tags, referrers, catalog, base, admin, metrics, health or ""
+	of         string // manifest, blob, upload, tags, referrers, catalog, base, admin, metrics, health, token or ""
 	repository string
 	reference  string // tag or digest, of a manifest, a blob or a subject
 	upload     string // the upload's id; "" where one is to begin
@@ -27,6 +29,8 @@ func targetOf(path string) target {
 		return target{of: "metrics"}
 	case path == healthPath:
 		return target{of: "health"}
+	case path == token.Path:
+		return target{of: "token"}
 	case strings.HasPrefix(path, adminPath):
 		return target{of: "admin"}
 	case !content:
@@ -64,7 +68,7 @@ func (t target) action(method string) string {
 	switch {
 	case t.of == "admin" || t.of == "metrics":
 		return "admin"
-	case t.of == "base":
+	case t.of == "base" || t.of == "token":
 		return "login"
 	case t.repository == "":
 		return "list"

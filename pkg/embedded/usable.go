@@ -17,9 +17,9 @@ var (
 
 // usable refuses a data directory that somebody else uses, or whose rules
 // others may write. One without state.json is new if it is absent or holds
-// nothing but a stock Distribution's content.
-func usable(data string) error {
-	if err := private(data); err != nil {
+// nothing but a stock Distribution's content, or one of accounts alone.
+func usable(data string, accounts bool) error {
+	if err := private(data); err != nil || accounts {
 		return err
 	}
 	if _, err := os.Lstat(filepath.Join(data, ownDir, stateFile)); !errors.Is(err, fs.ErrNotExist) {

@@ -11,8 +11,9 @@ import (
 // package runtime knows.
 type Launcher interface {
 	// Launch says how the registry is started as the mode has it, and makes
-	// what must be there before: directories, and files that are absent. It
-	// never changes a file that is there.
+	// what must be there before: directories, and files that are absent. Of a
+	// file that is there it changes where the program listens at most, which
+	// the mode alone says, and finishes a write that was cut.
 	Launch(context.Context) (Launch, error)
 }
 

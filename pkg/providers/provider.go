@@ -114,6 +114,9 @@ var (
 	ErrUnsupported  = errors.New("not supported")
 	ErrInvalid      = errors.New("registry refused the value")
 	ErrReadOnly     = errors.New("provider is read-only")
+	// ErrPending: the change is right, and waits for what only somebody else
+	// can do, on another host or by hand; the error says what.
+	ErrPending = errors.New("pending")
 )
 
 // Secrets resolves references to secrets for a provider. It is satisfied by

@@ -94,7 +94,7 @@ func (t tracer) done(ctx context.Context, call string, start time.Time, objects 
 func errorKind(err error) string {
 	for _, kind := range []error{
 		ErrUnreachable, ErrUnauthorized, ErrForbidden, ErrNotRegistry, ErrNotFound, ErrConflict,
-		ErrUnsupported, ErrInvalid, ErrReadOnly, context.Canceled, context.DeadlineExceeded,
+		ErrUnsupported, ErrInvalid, ErrReadOnly, ErrPending, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, kind) {
 			return kind.Error()

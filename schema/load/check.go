@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 // checker walks one mode's tree, or the host file's, and collects problems.
@@ -22,7 +24,7 @@ type checker struct {
 	partial  bool                 // keys may be missing
 	bad      int                  // problems of the object at hand, told or not
 	checked  map[string]bool      // remembered answers of expensive rules
-	near     nearest              // what did-you-mean may still cost
+	near     schema.Nearest       // what did-you-mean may still cost
 	forms    map[*Node][][]member // of the object at hand: what each of CUE's labels stands for
 	spent    struct{ zones, regexes int }
 	outside  map[string]bool // paths looked up so far, and whether links lead them out
@@ -290,7 +292,7 @@ func (c *checker) unknownAmong(f *Node, path string, names func() []string) {
 	c.hide(f)
 	want := "mend the problems before it first"
 	if len(c.problems) < maxProblems { // later ones are only counted
-		want = c.near.oneOf(f.Key, sorted(names()))
+		want = nearestOf(&c.near, f.Key, sorted(names()))
 	}
 	c.reportKey(f, path, `"`+f.Key+`" is not a key here`, want)
 }
@@ -341,7 +343,7 @@ func (c *checker) wrong(n *Node, d *def, path string) {
 		return // told already; a secret without its value
 	}
 	if n.Kind == String && d.is("string") && d.enum != nil {
-		c.report(n, path, `"`+clip(n.Text)+`" is not a value of this key`, c.near.oneOf(n.Text, d.enum))
+		c.report(n, path, `"`+clip(n.Text)+`" is not a value of this key`, nearestOf(&c.near, n.Text, d.enum))
 		return
 	}
 	c.report(n, path, c.value(n)+" stands here", "it is "+d.wanted())

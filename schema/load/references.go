@@ -29,7 +29,7 @@ func (c *checker) reference(n *Node, kind, path string, isKey bool) {
 	}
 	what := kind + ` "` + clip(word) + `" is not declared`
 	want := "add [" + Path(kind, word) + "]"
-	if s := c.near.of(word, declared.all()); s != "" {
+	if s := c.near.Of(word, declared.all()); s != "" {
 		want = `did you mean "` + s + `"?`
 	}
 	if isKey {
@@ -137,7 +137,7 @@ func (c *checker) ignored(n *Node, path string) {
 		}
 		f := d.field(part)
 		if f == nil {
-			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), c.near.oneOf(part, fieldList(d)))
+			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" is not a field of `+string(kind), nearestOf(&c.near, part, fieldList(d)))
 			return
 		}
 		d = f.def
@@ -155,6 +155,9 @@ func (c *checker) crossChecks(root *Node) {
 	typ, run := reg.Get("type").text(), reg.Get("run")
 	if typ == schema.TypeZot || typ == schema.TypeDistribution {
 		c.loginUser(root, reg.Get("login"))
+	}
+	if t := reg.Get("token"); t != nil && (typ != schema.TypeDistribution || run.Get("driver").text() == schema.DriverEmbedded) {
+		c.reportKey(t, "registry.token", "this registry gives no tokens of ocisync's", "remove the table")
 	}
 	if run == nil || run.Kind != Table {
 		return

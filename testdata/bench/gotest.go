@@ -87,6 +87,33 @@ func (b *bench) decision(ctx context.Context) error {
 	return nil
 }
 
+// grant measures one token of the token service.
+func (b *bench) grant(ctx context.Context) error {
+	args := []string{"test", "-run", "^$", "-bench", "^BenchmarkGrant$", "-benchmem", "./pkg/embedded"}
+	found := map[string][]float64{}
+	for range b.times(5) {
+		text, err := words(ctx, "go", args...)
+		if err != nil {
+			return err
+		}
+		parse(text, found)
+	}
+	times, bytes, first := found["Grant/remembered ns/op"], found["Grant/remembered B/op"], found["Grant/first ns/op"]
+	if len(times) == 0 || len(bytes) == 0 || len(first) == 0 {
+		return errors.New("go test printed no figures of BenchmarkGrant")
+	}
+	b.add(section{
+		title: "A token", command: "go " + strings.Join(args, " "),
+		text: "A token signed by ES256 for a user who logs in, with 1,000 namespaces and 200 users. The benchmark\nhas one client, so that what elapses is CPU.",
+		rows: []row{
+			row{what: "password remembered, elapsed", unit: nanoseconds, values: times}.atMost(500_000),
+			row{what: "password remembered, bytes allocated", unit: count, values: bytes}.atMost(20 << 10),
+			{what: "first login, elapsed", unit: seconds, values: scaled(first, 1e-9)},
+		},
+	})
+	return nil
+}
+
 func scaled(values []float64, by float64) []float64 {
 	out := make([]float64, len(values))
 	for i, v := range values {

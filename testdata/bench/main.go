@@ -103,7 +103,7 @@ func (b *bench) all(ctx context.Context) error {
 	if err := b.build(ctx); err != nil {
 		return err
 	}
-	parts := []func(context.Context) error{b.start, b.validate, b.stopped, b.served, b.up, b.functions}
+	parts := []func(context.Context) error{b.start, b.validate, b.stopped, b.served, b.up, b.functions, b.grant}
 	switch {
 	case b.others:
 		parts = []func(context.Context) error{b.beside, b.decision}

@@ -27,7 +27,9 @@ type Deps struct {
 	Policy  schema.Policy
 	// Permit is asked before a secret goes to the registry's URL; nil permits.
 	Permit func(registry string) error
-	Logger *slog.Logger // may be nil
+	// Process is the registry's, where ocisync runs one of its own; nil else.
+	Process providers.Process
+	Logger  *slog.Logger // may be nil
 }
 
 // Open returns the provider for a registry. ErrUnsupported: this version has
@@ -37,10 +39,15 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	switch r.Type {
 	case schema.TypeMemory:
 		return memory.New(deps.Secrets, schema.State{})
-	case schema.TypeZot, schema.TypeHarbor, schema.TypeDistribution:
-		if r.Type == schema.TypeDistribution && r.Driver() == schema.DriverEmbedded {
-			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(access.Outside(deps.Policy.Outside)), embedded.Permit(deps.Permit))
+	case schema.TypeZot:
+		return zot.New(r, deps.Process, deps.Secrets, deps.Logger, zot.Outside(access.Outside(deps.Policy.Outside)), zot.Permit(deps.Permit))
+	case schema.TypeDistribution:
+		outside := access.Outside(deps.Policy.Outside)
+		if r.Driver() == schema.DriverEmbedded {
+			return embedded.New(r, deps.Secrets, deps.Logger, embedded.Outside(outside), embedded.Permit(deps.Permit))
 		}
+		return distribution.New(r, deps.Process, deps.Secrets, deps.Logger, distribution.Outside(outside), distribution.Permit(deps.Permit))
+	case schema.TypeHarbor:
 		return nil, &providers.Error{
 			Registry: r.URL,
 			Err:      fmt.Errorf("%s: %w", named(r.Type, r.Driver()), providers.ErrUnsupported),

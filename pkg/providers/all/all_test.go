@@ -54,14 +54,14 @@ func TestOpenAndTableKnowTheSameRegistries(t *testing.T) {
 		table, open bool
 	}{
 		{schema.TypeMemory, "", true, true},
-		{schema.TypeZot, "", true, false},
-		{schema.TypeZot, schema.DriverDocker, true, false},
+		{schema.TypeZot, "", true, true},
+		{schema.TypeZot, schema.DriverDocker, true, true},
 		{schema.TypeHarbor, "", true, false},
-		{schema.TypeDistribution, schema.DriverProcess, true, false},
+		{schema.TypeDistribution, schema.DriverProcess, true, true},
 		{schema.TypeDistribution, schema.DriverEmbedded, true, true},
 		{"quay", "", false, false},
 	} {
-		r := schema.Registry{Type: tc.typ, URL: "https://registry.example.com"}
+		r := schema.Registry{Type: tc.typ, URL: "https://registry.example.com:5000"}
 		if tc.driver != "" {
 			r.Run = &schema.Run{Driver: tc.driver, Data: t.TempDir()}
 		}

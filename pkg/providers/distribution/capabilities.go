@@ -1,6 +1,3 @@
-// Package distribution holds what is known of CNCF Distribution run as a
-// program or container of its own, configured by config.yml: so far what it
-// can do, in [Capabilities].
 package distribution
 
 import "github.com/ocisync/ocisync/schema"
@@ -11,7 +8,8 @@ import "github.com/ocisync/ocisync/schema"
 func Capabilities() schema.Table {
 	const (
 		tokens    = "Distribution has accounts without rights; ocisync's token service keeps both"
-		job       = "Distribution has none; ocisync does it"
+		later     = "comes with a later version: "
+		byTime    = later + "nothing of ocisync's runs jobs of a Distribution by time yet; have a timer run `ocisync run`"
 		noContent = "ocisync has no engine for content yet"
 	)
 	return schema.Table{
@@ -30,27 +28,32 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "Distribution is a proxy as a whole or not at all, by the setting proxy"},
 
 		{Kind: schema.KindAccess, Support: schema.Emulated, Reason: tokens},
+		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "kept, and not needed: authenticated means every user of the registry"},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Unsupported, Reason: "expressions are Zot's"},
 
-		{Kind: schema.KindQuota, Support: schema.Emulated, Reason: "Distribution limits nothing; ocisync measures, and withdraws push until the namespace is below its limit"},
-		{Kind: schema.KindRetention, Support: schema.Emulated, Reason: job},
+		{Kind: schema.KindQuota, Support: schema.Unsupported, Reason: later + "Distribution limits nothing, and ocisync does not measure it yet"},
+		{Kind: schema.KindRetention, Support: schema.Emulated, Reason: "Distribution has none; `ocisync run retention` deletes tags through it, by the time of their link where content lies in a directory of this host: elsewhere no push time is known, and every tag stays"},
+		{Kind: schema.KindRetention, Field: "untagged", Support: schema.Unsupported, Reason: "Distribution lists no manifests without a tag; gc.untagged takes them"},
+		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: byTime},
+		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: byTime},
 		{Kind: schema.KindImmutable, Support: schema.Unsupported, Reason: "a token gives push to a whole repository and cannot tell a new tag from an old one"},
 		{Kind: schema.KindScan, Support: schema.Unsupported, Reason: "Distribution scans nothing"},
 
-		{Kind: schema.KindTrust, Support: schema.Emulated, Reason: "Distribution knows no signatures; ocisync checks when it mirrors, pushes and pulls"},
-		{Kind: schema.KindTrust, Field: "required", Support: schema.Unsupported, Reason: "Distribution serves unsigned images to everybody who may pull"},
+		{Kind: schema.KindTrust, Support: schema.Unsupported, Reason: later + "Distribution knows no signatures, and ocisync checks none yet"},
 
 		{Kind: schema.KindLabel, Support: schema.Unsupported, Reason: "Distribution has no labels"},
 		{Kind: schema.KindRepository, Support: schema.Unsupported, Reason: "Distribution has nothing to set on a repository"},
 
-		{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: "Distribution notifies of all repositories and forgets what it could not deliver; one endpoint feeds ocisync, which filters, signs and retries"},
+		{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: later + "Distribution notifies of all repositories and forgets what it could not deliver, and nothing of ocisync's takes that up yet"},
 
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: tokens},
 		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Unsupported, Reason: "there are no rights beyond pull, push, delete and admin"},
 
 		{Kind: schema.KindReplication, Support: schema.Unsupported, Reason: "Distribution copies nothing"},
 
-		{Kind: schema.KindGC, Support: schema.Emulated, Reason: job + ", with the registry read-only meanwhile"},
+		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile, where ocisync runs it as a process"},
+		{Kind: schema.KindGC, Field: "schedule", Support: schema.Unsupported, Reason: byTime},
+		{Kind: schema.KindGC, Field: "zone", Support: schema.Unsupported, Reason: byTime},
 		{Kind: schema.KindGC, Field: "delay", Support: schema.Unsupported, Reason: "nothing is pushed while ocisync collects, so nothing needs time"},
 		{Kind: schema.KindGC, Field: "workers", Support: schema.Unsupported, Reason: "Distribution collects in one go"},
 

@@ -6,7 +6,7 @@ import (
 )
 
 // Capabilities implements [providers.Provider].
-func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+func (p *Provider) Capabilities() schema.Table { return p.table }
 
 // Capabilities is what the embedded registry can do.
 func Capabilities() schema.Table {

@@ -4,7 +4,8 @@
 // Start with [New]. All that a call needs to decide is how the registry is
 // reached (reach.go): by the admin socket of the process that serves its data
 // directory, by the directory itself while nobody does, or by its URL from
-// another host. The registry itself is package pkg/embedded.
+// another host. The registry itself is package pkg/embedded. [NewAccounts] is the
+// same without content, for a registry that another program serves.
 package embedded
 
 import (
@@ -31,8 +32,12 @@ import (
 type Provider struct {
 	cost      int // of hashing a password, as bcrypt counts
 	registry  schema.Registry
-	url       *url.URL
-	data      string // absolute
+	accounts  bool // without content
+	table     schema.Table
+	kinds     []schema.Kind
+	url       *url.URL // of the admin API
+	host      string   // of the registry, for its clients
+	data      string   // absolute
 	directory *registry.Directory
 	secrets   providers.Secrets
 	logger    *slog.Logger
@@ -77,11 +82,43 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
 	directory.URL, directory.Logger = r.URL, logger
-	p := &Provider{cost: registry.HashCost, registry: r, url: u, data: data, directory: directory, secrets: secrets, logger: logger, pending: map[schema.Key]pending{}}
+	p := &Provider{registry: r, table: Capabilities(), kinds: registry.Kinds(), url: u, host: u.Host, data: data, directory: directory, secrets: secrets, logger: logger}
+	return p.with(options), nil
+}
+
+func (p *Provider) with(options []Option) *Provider {
+	p.cost, p.pending = registry.HashCost, map[schema.Key]pending{}
 	for _, o := range options {
 		o(p)
 	}
-	return p, nil
+	return p
+}
+
+// Accounts says what accounts and rules [NewAccounts] is for.
+type Accounts struct {
+	Service *url.URL // where the token service answers
+	Data    string   // the directory that holds them below ocisync/; "" on another host
+	Kinds   []schema.Kind
+	Table   schema.Table // what it says is unsupported is refused
+}
+
+// NewAccounts makes the provider of the accounts and rules of a registry that
+// another program serves. The logger may be nil.
+func NewAccounts(r schema.Registry, a Accounts, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return nil, fmt.Errorf("registry.url %q is not the address of a registry; write it as http://localhost:5000", r.URL)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	directory, err := registry.OpenAccounts(a.Data, "ocisync apply")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", r.URL, a.Data, err)
+	}
+	directory.Logger = logger
+	p := &Provider{accounts: true, registry: r, table: a.Table, kinds: a.Kinds, url: a.Service, host: u.Host, data: a.Data, directory: directory, secrets: secrets, logger: logger}
+	return p.with(options), nil
 }
 
 // Bucket is the object store of a mode's registry, if it has one.
@@ -149,7 +186,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	}
 	defer a.Close()
 	var kinds []schema.Kind
-	for _, k := range registry.Kinds() {
+	for _, k := range p.kinds {
 		if k == schema.KindSettings && p.outside != "" || k != schema.KindSettings && slices.Contains(scope.Kinds, k) {
 			kinds = append(kinds, k)
 		}
@@ -233,6 +270,10 @@ func (e kinded) Unwrap() []error { return []error{e.kind, e.cause} }
 // package providers.
 func (p *Provider) failure(doing string, err error) error {
 	out := &providers.Error{Registry: p.registry.URL, Doing: doing, Err: err}
+	start, address := "start the registry with `ocisync up`", "registry.url"
+	if p.accounts {
+		start, address = "start its token service with `ocisync up` or `ocisync auth serve`", "registry.token.url"
+	}
 	for _, m := range []struct {
 		is, kind error
 		remedy   string
@@ -245,10 +286,10 @@ func (p *Provider) failure(doing string, err error) error {
 		{registry.ErrSilent, providers.ErrUnreachable, ""},
 		{registry.ErrUnauthorized, providers.ErrUnauthorized, "registry.login names an admin user of the registry and its password"},
 		{registry.ErrForbidden, providers.ErrForbidden, "make the user of registry.login an admin user"},
-		{registry.ErrMute, providers.ErrUnreachable, "look at what it does, or correct registry.url"},
-		{registry.ErrForeign, providers.ErrNotRegistry, "check registry.url"},
-		{registry.ErrBroken, providers.ErrUnreachable, "check registry.url and registry.tls"},
-		{registry.ErrUnreachable, providers.ErrUnreachable, "start the registry with `ocisync up`"},
+		{registry.ErrMute, providers.ErrUnreachable, "look at what it does, or correct " + address},
+		{registry.ErrForeign, providers.ErrNotRegistry, "check " + address},
+		{registry.ErrBroken, providers.ErrUnreachable, "check " + address + " and registry.tls"},
+		{registry.ErrUnreachable, providers.ErrUnreachable, start},
 	} {
 		if errors.Is(err, m.is) {
 			out.Err, out.Remedy = kinded{err, m.kind}, m.remedy

@@ -61,6 +61,13 @@ func (stopped) Close() error { return nil }
 // cannot be looked at, or is absent on what may be another host than the
 // registry's, and the URL does not answer, is that an error.
 func (p *Provider) reach(ctx context.Context) (admin, error) {
+	if p.data == "" { // on another host
+		r, err := p.reachURL(ctx)
+		if err != nil {
+			return nil, p.failure("", err)
+		}
+		return r, nil
+	}
 	isNew, lookErr := p.directory.IsNew()
 	if errors.Is(lookErr, registry.ErrOccupied) || errors.Is(lookErr, registry.ErrUnsafe) {
 		return nil, p.failure("", lookErr)
@@ -116,7 +123,7 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 		return away{}, err
 	}
 	if p.permit != nil {
-		if err := p.permit(p.registry.URL); err != nil {
+		if err := p.permit(p.url.String()); err != nil {
 			return away{}, err
 		}
 	}
@@ -129,7 +136,7 @@ func (p *Provider) reachURL(ctx context.Context) (away, error) {
 	}
 	c := registry.DialURL(p.url, conf, user, password)
 	info, err := c.Info(ctx)
-	if err == nil && info.Data != p.data && loopback(p.url.Hostname()) {
+	if err == nil && p.data != "" && info.Data != p.data && loopback(p.url.Hostname()) {
 		err = fmt.Errorf("%w: it serves %s, and not %s; stop it, or name another address in run.listen and registry.url", registry.ErrForeign, info.Data, p.data)
 	}
 	if err != nil {

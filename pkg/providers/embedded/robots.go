@@ -81,7 +81,7 @@ func (p *Provider) deliver(ctx context.Context, key schema.Key, to schema.Delive
 	if !ok {
 		return p.failure("", fmt.Errorf("%s: secret.deliver: this command delivers no secrets: %w", key, providers.ErrUnsupported))
 	}
-	if err := d.Deliver(ctx, to, login, secret, p.url.Host); err != nil {
+	if err := d.Deliver(ctx, to, login, secret, p.host); err != nil {
 		return fmt.Errorf("%s: secret.deliver: %w", key, err)
 	}
 	return nil

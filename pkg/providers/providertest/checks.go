@@ -280,7 +280,9 @@ func people(t testing.TB, p providers.Provider, secrets ...string) []plan.Change
 	}
 	var out []plan.Change
 	for _, r := range norm.Resources {
-		out = append(out, plan.Change{Action: plan.Create, Key: r.Key, After: &r})
+		if r.Key.Kind == schema.KindUser { // a provider may have settings of its own to add
+			out = append(out, plan.Change{Action: plan.Create, Key: r.Key, After: &r})
+		}
 	}
 	return out
 }

@@ -1,5 +1,3 @@
-// Package zot holds what is known of Zot, the registry configured by one JSON
-// file and an htpasswd file: so far what it can do, in [Capabilities].
 package zot
 
 import "github.com/ocisync/ocisync/schema"
@@ -14,6 +12,7 @@ func Capabilities() schema.Table {
 		withGC    = "Zot applies retention while it collects; set gc.schedule"
 		every     = "Zot counts intervals from its start, not times of day"
 		logFile   = "Zot writes its audit log to a file and leaves it alone; rotate it with the system's tools"
+		certDir   = "Zot's sync takes a directory of certificates, which ocisync does not make yet; let the system's authorities know the other registry's"
 		noContent = "ocisync has no engine for content yet"
 	)
 	return schema.Table{
@@ -31,6 +30,9 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRemote, Support: schema.Native},
 		{Kind: schema.KindRemote, Field: "type", Support: schema.Emulated, Reason: "Zot speaks the same API to every type; " + kept},
 		{Kind: schema.KindRemote, Field: "description", Support: schema.Emulated, Reason: kept},
+		{Kind: schema.KindRemote, Field: "tls.ca", Support: schema.Unsupported, Reason: certDir},
+		{Kind: schema.KindRemote, Field: "tls.cert", Support: schema.Unsupported, Reason: certDir},
+		{Kind: schema.KindRemote, Field: "tls.key", Support: schema.Unsupported, Reason: certDir},
 
 		{Kind: schema.KindScanner, Support: schema.Unsupported, Reason: "Zot scans with the Trivy it is built with"},
 		{Kind: schema.KindPreheat, Support: schema.Unsupported, Reason: "Zot distributes nothing peer to peer"},
@@ -42,13 +44,13 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "not needed: Zot has rights for every account that logs in; " + kept},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Native, Versions: ">2.1.6"},
 
-		{Kind: schema.KindQuota, Support: schema.Emulated, Reason: "Zot limits only the number of repositories; ocisync measures, and withdraws push until the namespace is below its limit"},
+		{Kind: schema.KindQuota, Support: schema.Unsupported, Reason: "Zot limits only the number of repositories; the job of ocisync that measures and withdraws push comes with a later version"},
 
 		{Kind: schema.KindRetention, Support: schema.Native},
 		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: withGC},
 		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: withGC},
 
-		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag; a rule for all tags of a repository becomes the right to create without the right to update"},
+		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag or repository; a rule for all tags of a namespace becomes the right to create without the right to update, and tags can still be deleted"},
 
 		{Kind: schema.KindScan, Support: schema.Native},
 		{Kind: schema.KindScan, Field: "on_push", Support: schema.Unsupported, Reason: vulns},
@@ -60,20 +62,21 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindScan, Field: "schedule", Support: schema.Unsupported, Reason: "Zot scans by itself in the background; scan.update says how often its database is renewed"},
 		{Kind: schema.KindScan, Field: "zone", Support: schema.Unsupported, Reason: every},
 
-		{Kind: schema.KindTrust, Support: schema.Emulated, Reason: "Zot shows whether a signature is trusted and refuses nothing; ocisync checks when it mirrors, pushes and pulls"},
-		{Kind: schema.KindTrust, Field: "required", Support: schema.Unsupported, Reason: "Zot serves unsigned images to everybody who may pull"},
+		{Kind: schema.KindTrust, Support: schema.Unsupported, Reason: "Zot shows whether a signature is trusted and refuses nothing; ocisync's own copying, which would check, comes with a later version"},
 
 		{Kind: schema.KindLabel, Support: schema.Unsupported, Reason: "Zot has no labels"},
 		{Kind: schema.KindRepository, Support: schema.Unsupported, Reason: "Zot has nothing to set on a repository"},
 
-		{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: "Zot's event sinks know neither namespace nor kind of event; one sink feeds ocisync, which filters, signs and retries"},
+		{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event; the receiver of ocisync that filters, signs and retries comes with a later version"},
 
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: "a robot is an htpasswd account; ocisync keeps its rights and its expiry"},
+		{Kind: schema.KindRobot, Field: "access", Support: schema.Emulated, Reason: "by rules for its account, which to Zot is one like others: it has what authenticated gives besides"},
 		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Unsupported, Reason: "Zot has no rights beyond pull, push and delete in repositories, and admin"},
 
 		{Kind: schema.KindReplication, Support: schema.Native},
 		{Kind: schema.KindReplication, Field: "to", Support: schema.Unsupported, Reason: "Zot's sync only pulls; declare it at the receiving registry, with from"},
 		{Kind: schema.KindReplication, Field: "description", Support: schema.Emulated, Reason: kept},
+		{Kind: schema.KindReplication, Field: "trigger", Support: schema.Emulated, Reason: "Zot's sync polls by intervals; ocisync leaves one that is manual out of Zot's configuration, since Zot cannot be told to copy now"},
 		{Kind: schema.KindReplication, Field: "match.labels", Support: schema.Unsupported, Reason: "Zot has no labels"},
 		{Kind: schema.KindReplication, Field: "deletes", Support: schema.Unsupported, Reason: "Zot's sync deletes nothing"},
 		{Kind: schema.KindReplication, Field: "override", Support: schema.Unsupported, Reason: "Zot's sync always brings a tag to what the source has"},

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func newAuth(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "auth",
+		GroupID: "run",
+		Short:   "Say who may do what at a registry that knows accounts alone",
+		Long: `Auth is the token service of a registry of type "distribution" that is a program
+or container of its own. Distribution knows accounts without rights; it sends its
+clients to a token service, which ocisync is: it keeps users, robots, groups,
+namespaces and access as they were applied, and signs what they allow.
+`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	serve := &cobra.Command{
+		Use:   "serve",
+		Short: "Give tokens to the clients of the mode's registry until Ctrl-C",
+		Long: `Serve answers at registry.token.listen, by default one port above the registry.
+It works whoever runs the registry; ocisync up does the same beside a registry
+that it runs. While it runs, plan and apply of other processes on this host reach
+it through a socket in the data directory, and admin users from elsewhere over
+HTTP; what they change holds for the next token. It renews the mode's robots in
+time. Each token that is given is a line on standard error.
+
+Its keys are made once, in registry.run.data (or beside registry.files.config):
+ocisync/keys.json is ocisync's own, and jwks.json what the registry reads when it
+starts. Whoever may read the first may do everything at the registry.
+` + exitHelp,
+		Example: "  ocisync auth serve --mode prod",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return o.authServe(c.Context()) },
+	}
+	rotate := &cobra.Command{
+		Use:   "rotate",
+		Short: "Sign tokens with the next key from now on",
+		Long: `Rotate changes to the key that the registry knows already, and makes another to
+follow it. No request fails: tokens of the former key are good for the five
+minutes that they live.
+
+A registry reads jwks.json when it starts, and never again. So it knows two keys
+at a time: after a rotation restart it (ocisync restart) before the next one,
+which is refused until then. A key that somebody else may have is out of use only
+after a rotation and, six minutes later, a restart.
+` + exitHelp,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.authRotate(c.Context()) },
+	}
+	for _, sub := range []*cobra.Command{serve, rotate} {
+		o.modeFlags(sub)
+		cmd.AddCommand(sub)
+	}
+	o.verboseFlag(serve, "log all there is")
+	return cmd
+}
+
+// tokenServer is a provider whose registry gets its tokens from ocisync.
+type tokenServer interface {
+	TokenService(context.Context, embedded.Options) (*embedded.Registry, error)
+	Rotate(context.Context) error
+}
+
+func (o *options) tokenServer(cfg *schema.Config) (tokenServer, error) {
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	if err != nil {
+		return nil, err
+	}
+	s, ok := p.(tokenServer)
+	if !ok {
+		return nil, codedError{exitRefused, fmt.Errorf("%s: a registry of type %s with driver %q needs no token service", cfg.Registry.URL, cfg.Registry.Type, cfg.Registry.Driver())}
+	}
+	return s, nil
+}
+
+// tokenService opens the token service of a mode's registry, which renews the
+// mode's robots while it is served. The caller closes it. The command is what
+// this process is called.
+func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command string) (*embedded.Registry, error) {
+	s, err := o.tokenServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	robots, err := o.robots(cfg, command+" (renewing robots)")
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelInfo // a line for each grant
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: level}))
+	return s.TokenService(ctx, embedded.Options{
+		Version: version, Command: command, Outside: access.Outside(cfg.Policy.Outside), Logger: logger,
+		Renew: robots.attend(logger),
+	})
+}
+
+// withTokens gives tokens to the clients of a registry that gets them from
+// ocisync for as long as work takes, unless another process does.
+func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {
+	if cfg.Registry.Type != schema.TypeDistribution {
+		return work(ctx)
+	}
+	r, err := o.tokenService(ctx, cfg, command)
+	if errors.Is(err, embedded.ErrHeld) {
+		o.say("%v", err)
+		return work(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	o.say("giving tokens for %s at %s", cfg.Registry.URL, r.Addr())
+	return serveBeside(ctx, r, work)
+}
+
+func (o *options) authServe(ctx context.Context) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	r, err := o.tokenService(ctx, cfg, "ocisync auth serve")
+	if err != nil {
+		return err
+	}
+	err = serveBeside(ctx, r, func(ctx context.Context) error {
+		o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr())
+		<-ctx.Done()
+		return nil
+	})
+	if err == nil {
+		o.say("stopped")
+	}
+	return err
+}
+
+// serveBeside serves a token service for as long as work takes, and closes it.
+// The work is told to end if the service does.
+func serveBeside(ctx context.Context, r *embedded.Registry, work func(context.Context) error) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	working, end := context.WithCancel(ctx)
+	defer end()
+	served := make(chan error, 1)
+	go func() {
+		served <- r.Serve(serving)
+		end()
+	}()
+	err := work(working)
+	stop()
+	return errors.Join(err, <-served, r.Close())
+}
+
+func (o *options) authRotate(ctx context.Context) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	s, err := o.tokenServer(cfg)
+	if err != nil {
+		return err
+	}
+	if err := s.Rotate(ctx); err != nil {
+		return err
+	}
+	o.tell("another key signs now; restart the registry before the next rotation\n")
+	return nil
+}

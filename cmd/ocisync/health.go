@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/schema/load"
+)
+
+func newHealth(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "health",
+		GroupID: "run",
+		Short:   "Tell whether the mode's registry runs and answers",
+		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
+where ocisync runs it on this host, whether its process or container runs. It
+exits with 0 if all is well, else with 1.
+` + exitHelp,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.health(c.Context()) },
+	}
+	o.modeFlags(cmd)
+	o.outputFlag(cmd)
+	o.verboseFlag(cmd, "log what is asked")
+	return cmd
+}
+
+// healthReport is what health prints.
+type healthReport struct {
+	Mode     string        `json:"mode"`
+	Registry string        `json:"registry"`
+	Healthy  bool          `json:"healthy"`
+	Checks   []healthCheck `json:"checks"`
+}
+
+type healthCheck struct {
+	Name   string `json:"name"` // runs, answers
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func (o *options) health(ctx context.Context) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	report := healthReport{Mode: cfg.Mode, Registry: cfg.Registry.URL, Healthy: true}
+	add := func(name string, err error, well string) {
+		c := healthCheck{name, err == nil, well}
+		if err != nil {
+			c.Detail = err.Error()
+			report.Healthy = false
+		}
+		report.Checks = append(report.Checks, c)
+	}
+	if driver := cfg.Registry.Driver(); driver != "" {
+		r, err := o.runner(cfg)
+		if err != nil {
+			return err
+		}
+		s, err := r.Status(ctx)
+		if err == nil && !s.Running {
+			err = fmt.Errorf("%s; start it with ocisync up", running(driver, s))
+		}
+		add("runs", err, running(driver, s))
+		add("answers", ready(cfg.Registry)(ctx), "GET /v2/")
+	} else {
+		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL), "GET /v2/")
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if o.json() {
+		err = writeJSON(o.out, report)
+	} else {
+		for _, c := range report.Checks {
+			word := "ok"
+			if !c.OK {
+				word = "failed"
+			}
+			o.tell("%-8s%-9s%s\n", word, c.Name, load.Safe(c.Detail))
+		}
+	}
+	if err == nil && !report.Healthy {
+		return codedError{code: exitFailed}
+	}
+	return err
+}

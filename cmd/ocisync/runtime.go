@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// runner runs a mode's registry, whatever drives it.
+type runner interface {
+	Status(context.Context) (runtime.Status, error)
+	// Differences lists in what it runs otherwise than the mode has it.
+	Differences(context.Context) ([]runtime.Difference, error)
+	// Up has it running as the mode has it, in the background.
+	Up(context.Context) (runtime.Outcome, error)
+	Restart(context.Context) (runtime.Outcome, error)
+	Down(context.Context) error
+	WriteLog(ctx context.Context, w io.Writer, tail int, more bool) error
+}
+
+// launched is a runner of a program that a provider configures.
+type launched interface {
+	runner
+	Start(context.Context) error
+	Stop(context.Context) error
+	Log(context.Context) (io.ReadCloser, error)
+}
+
+// process is a launched registry as its provider sees it.
+type process struct{ launched }
+
+// Status implements [providers.Process].
+func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
+	s, err := p.launched.Status(ctx)
+	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
+}
+
+// launches makes what a provider says of its program what package runtime
+// wants to know. The provider is asked for when it is needed: it in its turn
+// has the process.
+func launches(cfg *schema.Config, open func() (providers.Provider, error)) func(context.Context) (runtime.Launch, error) {
+	return func(ctx context.Context) (runtime.Launch, error) {
+		p, err := open()
+		launcher, ok := p.(providers.Launcher)
+		if errors.Is(err, providers.ErrUnsupported) || err == nil && !ok {
+			return runtime.Launch{}, codedError{exitRefused, fmt.Errorf("mode %s: ocisync %s does not run registries of type %q (registry.run.driver is %q); use a version that does, or run it yourself and leave registry.run out", cfg.Mode, version, cfg.Registry.Type, cfg.Registry.Driver())}
+		}
+		if err != nil {
+			return runtime.Launch{}, err
+		}
+		l, err := launcher.Launch(ctx)
+		if err != nil {
+			return runtime.Launch{}, err
+		}
+		out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Grace: l.Grace}
+		for _, m := range l.Mounts {
+			out.Mounts = append(out.Mounts, runtime.Mount(m))
+		}
+		return out, nil
+	}
+}
+
+// launched returns what runs a mode's registry as a program, nil where the
+// driver is another. open opens the provider.
+func (o *options) launched(cfg *schema.Config, open func() (providers.Provider, error)) (launched, error) {
+	driver := cfg.Registry.Driver()
+	if driver != schema.DriverProcess && driver != schema.DriverDocker {
+		return nil, nil
+	}
+	background, err := o.again(cfg, "up", "--background")
+	if err != nil {
+		return nil, err
+	}
+	opts := runtime.Options{
+		Mode: cfg.Mode, Instance: cfg.State.Instance, Registry: cfg.Registry,
+		Launch: launches(cfg, open), Ready: ready(cfg.Registry),
+		Log:        filepath.Join(cfg.Registry.Run.Data, cfg.Registry.Type+".log"),
+		Background: background, Say: func(line string) { o.say("%s", line) }, Pulling: o.pulling(), Logger: o.logger(),
+	}
+	if driver == schema.DriverDocker {
+		return runtime.NewContainer(opts)
+	}
+	return runtime.NewProcess(opts)
+}
+
+// runner returns what runs a mode's registry. It is an error that somebody else
+// does.
+func (o *options) runner(cfg *schema.Config) (runner, error) {
+	switch cfg.Registry.Driver() {
+	case "":
+		return nil, notOurs(cfg)
+	case schema.DriverEmbedded:
+		return &served{o, cfg}, nil
+	}
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	return o.launched(cfg, func() (providers.Provider, error) {
+		return o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	})
+}
+
+func notOurs(cfg *schema.Config) error {
+	return codedError{exitRefused, fmt.Errorf("mode %s: somebody else runs this registry: the mode has no registry.run; to have ocisync run one, write driver = %q there", cfg.Mode, schema.DriverEmbedded)}
+}
+
+// again is the command that runs a verb of this program on the same mode.
+func (o *options) again(cfg *schema.Config, words ...string) ([]string, error) {
+	self, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		if self, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	paths := []*string{&self}
+	modes, host := o.modes, o.hostFile
+	paths = append(paths, &modes)
+	if host != "" {
+		paths = append(paths, &host)
+	}
+	for _, p := range paths {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return nil, err
+		}
+	}
+	command := append([]string{self}, words...)
+	command = append(command, "--mode", cfg.Mode, "--modes", modes)
+	if host != "" {
+		command = append(command, "--host-file", host)
+	}
+	if o.verbose {
+		command = append(command, "--verbose")
+	}
+	return command, nil
+}
+
+// ready asks a registry of this host whether it answers, at the address it
+// listens at. Where it is known by https, that can be the work of a server in
+// front of it: then http is right too.
+func ready(r schema.Registry) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := ping(ctx, r, r.URL)
+		if rest, secure := strings.CutPrefix(r.URL, "https://"); err != nil && secure {
+			if ping(ctx, r, "http://"+rest) == nil {
+				return nil
+			}
+		}
+		return err
+	}
+}
+
+// ping asks for /v2/, where the registry listens if it is run here, else by its
+// URL. That a login is wanted is an answer.
+func ping(ctx context.Context, r schema.Registry, url string) error {
+	var t schema.TLS
+	if r.TLS != nil {
+		t = schema.TLS{CA: r.TLS.CA, Insecure: r.TLS.Insecure}
+	}
+	rt, err := oci.Transport(t)
+	if err != nil {
+		return err
+	}
+	rt.DisableKeepAlives = true
+	if r.Run != nil {
+		to := runtime.Reach(runtime.Address(r))
+		rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, to)
+		}
+	}
+	_, err = oci.Ping(ctx, url, rt)
+	if errors.Is(err, providers.ErrUnauthorized) || errors.Is(err, providers.ErrForbidden) {
+		return nil
+	}
+	return err
+}
+
+// pulling shows how far an image has come: on a terminal in one line that
+// moves, elsewhere in a line now and then.
+func (o *options) pulling() func(done, total int64) {
+	moves := terminal(o.err)
+	var last time.Time
+	return func(done, total int64) {
+		every := 10 * time.Second
+		if moves {
+			every = 100 * time.Millisecond
+		}
+		switch {
+		case total == 0 && moves:
+			_, _ = fmt.Fprint(o.err, "\r\x1b[K")
+		case total == 0 || time.Since(last) < every:
+		case moves:
+			last = time.Now()
+			_, _ = fmt.Fprintf(o.err, "\r\x1b[Kpulling: %s of %s", schema.Size(done).Human(), schema.Size(total).Human())
+		default:
+			last = time.Now()
+			o.say("pulling: %s of %s", schema.Size(done).Human(), schema.Size(total).Human())
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func newStatus(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "status",
+		GroupID: "run",
+		Short:   "Show whether the mode's registry runs, and how",
+		Long: `Status shows of the registry that ocisync runs on this host whether it runs and
+answers, who supervises it, and in what it runs otherwise than the mode has it. It
+changes nothing, and exits with 0 whatever it finds; ocisync health tells by its
+exit code.
+` + exitHelp,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.status(c.Context()) },
+	}
+	o.modeFlags(cmd)
+	o.outputFlag(cmd)
+	o.verboseFlag(cmd, "log what is asked")
+	return cmd
+}
+
+// statusReport is what status prints.
+type statusReport struct {
+	Mode     string `json:"mode"`
+	Registry string `json:"registry"`
+	Type     string `json:"type"`
+	Driver   string `json:"driver"`
+	runtime.Status
+	Ready bool `json:"ready"`
+	// NotReady says why it does not answer though it runs.
+	NotReady    string               `json:"not_ready,omitempty"`
+	Differences []runtime.Difference `json:"differences,omitempty"`
+}
+
+func (o *options) status(ctx context.Context) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	r, err := o.runner(cfg)
+	if err != nil {
+		return err
+	}
+	report := statusReport{Mode: cfg.Mode, Registry: cfg.Registry.URL, Type: cfg.Registry.Type, Driver: cfg.Registry.Driver()}
+	if report.Status, err = r.Status(ctx); err != nil {
+		return err
+	}
+	if report.Running {
+		if err := ready(cfg.Registry)(ctx); err != nil {
+			report.NotReady = err.Error()
+		}
+		report.Ready = report.NotReady == ""
+		if report.Differences, err = r.Differences(ctx); err != nil {
+			return err
+		}
+	}
+	if o.json() {
+		return writeJSON(o.out, report)
+	}
+	o.tell("%s", report)
+	return nil
+}
+
+// String is the report for people.
+func (r statusReport) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", what, fmt.Sprintf(format, args...)) //nolint:errcheck // to memory
+	}
+	line("registry", "%s (%s, driver %s)", r.Registry, r.Type, r.Driver)
+	state := "stopped"
+	switch {
+	case r.Ready:
+		state = "running, ready"
+	case r.Running:
+		state = "running, not ready: " + r.NotReady
+	}
+	line("state", "%s", state)
+	if r.Running {
+		line("since", "%s (%s)", moment(r.Started), time.Since(r.Started).Round(time.Second))
+	}
+	if r.PID != 0 {
+		line("process", "%d", r.PID)
+	}
+	if r.Detail != "" {
+		line("detail", "%s", r.Detail)
+	}
+	if r.Supervisor != "" {
+		line("supervisor", "%s", r.Supervisor)
+	}
+	if r.Restarts > 0 {
+		line("restarts", "%d", r.Restarts)
+	}
+	if r.Log != "" {
+		line("log", "%s", r.Log)
+	}
+	for i, d := range r.Differences {
+		what := ""
+		if i == 0 {
+			what = "differs"
+		}
+		line(what, "%s", d)
+	}
+	if len(r.Differences) > 0 {
+		line("", "ocisync up makes it as the mode has it")
+	}
+	w.Flush() //nolint:errcheck // to memory
+	return safeLines(b.String())
+}
+
+// running says in a few words whether and since when.
+func running(driver string, s runtime.Status) string {
+	if !s.Running {
+		return or(s.Detail, "it does not run")
+	}
+	what := s.Detail
+	if driver != schema.DriverDocker {
+		what = fmt.Sprintf("process %d", s.PID)
+	}
+	return fmt.Sprintf("%s since %s", what, moment(s.Started))
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

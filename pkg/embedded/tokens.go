@@ -1,0 +1,101 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/token"
+)
+
+// Tokens says for what registry a token service speaks.
+type Tokens struct {
+	Keys *token.Keys
+	// Service is the registry's name, as it stands in its configuration.
+	Service string
+	// Known asks the registry whether it takes a token; nil does not ask.
+	Known func(ctx context.Context, token string) (bool, error)
+}
+
+// issue makes this a token service.
+func (r *Registry) issue(deliveries *queue) {
+	o := r.options.Tokens
+	r.tokens = token.New(token.Options{
+		Service: o.Service, Keys: o.Keys, Known: o.Known, Logger: r.logger, Accounts: issuer{r},
+	})
+	r.store.contents = func(context.Context) (*contents, error) {
+		return &contents{
+			gate: r.gate, times: newTimes(r.options.Data, r.logger), queue: deliveries,
+			close: func(context.Context) error { return nil },
+		}, nil
+	}
+}
+
+// issuer is what the token service knows of accounts and rules.
+type issuer struct{ *Registry }
+
+// Login implements [token.Accounts].
+func (i issuer) Login(q *http.Request, account, password string) (access.Subject, error) {
+	who, err := i.authenticate(q, account, password)
+	limited := (*limitedError)(nil)
+	switch {
+	case errors.As(err, &limited):
+		err = &token.RefusedError{Status: http.StatusTooManyRequests, Reason: limited.Error(), Wait: limited.wait}
+	case errors.Is(err, errWrongLogin):
+		err = &token.RefusedError{Status: http.StatusUnauthorized, Reason: err.Error()}
+	}
+	return who.subject, err
+}
+
+// Find implements [token.Accounts].
+func (i issuer) Find(account string) (access.Subject, []byte, bool) {
+	a, who := i.store.now().login(account, i.store.clock())
+	if a == nil || len(a.hash) == 0 {
+		return access.Subject{}, nil, false
+	}
+	return who, a.hash, true
+}
+
+// Rules implements [token.Accounts].
+func (i issuer) Rules() *access.Rules { return i.store.now().rules }
+
+// serveToken answers what is asked of a token service and of no other.
+func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) {
+	if t.of != "token" {
+		ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
+		return
+	}
+	r.tokens.ServeHTTP(w, q)
+}
+
+func (r *Registry) serveRotate(w http.ResponseWriter, q *http.Request) {
+	if r.tokens == nil {
+		ociError(w, http.StatusNotFound, "NOT_FOUND", "this registry gives no tokens, and has no keys")
+		return
+	}
+	if !readJSON(w, q, maxCheckBytes, &struct{}{}) {
+		return
+	}
+	err := r.tokens.Rotate(q.Context())
+	recordOf(q).ran("rotate", err)
+	status := http.StatusOK
+	if errors.Is(err, token.ErrUnknownKey) {
+		status = http.StatusConflict
+	} else if err != nil {
+		r.logger.Error("rotating keys failed", "error", err)
+		status = http.StatusInternalServerError
+	}
+	if err != nil {
+		ociError(w, status, "UNKNOWN", err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// Rotate has a token service sign with its next key from now on. It is an
+// error where the registry does not know that key.
+func (c *Client) Rotate(ctx context.Context) error {
+	var none struct{}
+	return call(ctx, c, http.MethodPost, "rotate", nil, struct{}{}, &none)
+}

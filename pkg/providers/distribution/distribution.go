@@ -1,0 +1,274 @@
+// Package distribution is the provider of CNCF Distribution 3 run as a program
+// or container of its own.
+//
+// Start with [New]. Distribution is configured by config.yml (document.go,
+// settings.go), which it reads when it starts and never again, so that every
+// change of it is a restart (write.go). It knows accounts without rights: users,
+// robots, groups, namespaces and access are those of ocisync's token service,
+// kept, served and changed as the embedded registry's are, by the provider of
+// that one.
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/embedded"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Provider implements [providers.Provider], [providers.Checker],
+// [providers.Remarker], [providers.Renewer], [providers.Transporter],
+// [providers.Launcher], [providers.Runner] and [providers.Blank].
+type Provider struct {
+	registry schema.Registry
+	place    Place
+	accounts *embedded.Provider // nil without a token service
+	process  providers.Process  // nil where somebody else runs the registry
+	secrets  providers.Secrets
+	logger   *slog.Logger
+	permit   func(registry string) error // nil where secrets may go anywhere
+	options  []embedded.Option           // of the accounts
+}
+
+// Option is something New need not be told.
+type Option func(*Provider)
+
+// Outside makes the mode's policy.outside part of the desired state, as a value
+// of the settings that the token service keeps.
+func Outside(o access.Outside) Option {
+	return func(p *Provider) { p.options = append(p.options, embedded.Outside(o)) }
+}
+
+// Permit asks, before a secret goes to the registry or its token service,
+// whether it may.
+func Permit(ask func(registry string) error) Option {
+	return func(p *Provider) {
+		p.permit = ask
+		p.options = append(p.options, embedded.Permit(ask))
+	}
+}
+
+// HashCost is what hashing passwords costs, for tests.
+func HashCost(cost int) Option {
+	return func(p *Provider) { p.options = append(p.options, embedded.HashCost(cost)) }
+}
+
+// New makes the provider and reaches for nothing yet. The process is nil where
+// somebody else runs the registry; the logger may be nil.
+func New(r schema.Registry, process providers.Process, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
+	place, err := PlaceOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if place.Config == "" && place.Service == nil {
+		return nil, fmt.Errorf("%s: nothing of this registry can be reached but its images; name its files in registry.files, its token service in registry.token, or have ocisync run it with registry.run", r.URL)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger}
+	for _, o := range options {
+		o(p)
+	}
+	if place.Service != nil {
+		p.accounts, err = embedded.NewAccounts(r, embedded.Accounts{
+			Service: place.Service, Data: place.Data, Kinds: append(accountKinds(), schema.KindSettings), Table: Capabilities(),
+		}, secrets, logger, p.options...)
+	}
+	return p, err
+}
+
+// accountKinds are those that the token service keeps.
+func accountKinds() []schema.Kind {
+	return []schema.Kind{
+		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
+		schema.KindRetention, schema.KindGC,
+	}
+}
+
+// Capabilities implements [providers.Provider].
+func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+
+// Batch implements [providers.Provider]: the configuration is one object, and
+// accounts change live.
+func (p *Provider) Batch() providers.Batch { return providers.BatchRank }
+
+// Normalize implements [providers.Provider]. What ocisync sets itself is part of
+// the desired settings, so that a plan shows when it differs.
+func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note, err error) {
+	if p.accounts != nil {
+		if st, notes, err = p.accounts.Normalize(st); err != nil {
+			return schema.State{}, nil, err
+		}
+	}
+	if p.place.Config == "" {
+		return st, notes, nil
+	}
+	st.Resources = slices.Clone(st.Resources)
+	i := slices.IndexFunc(st.Resources, func(r schema.Resource) bool { return r.Key == settingsKey() })
+	var declared schema.Values
+	if i >= 0 {
+		if spec, ok := st.Resources[i].Spec.(*schema.Settings); ok {
+			declared = spec.Values
+		}
+	}
+	if err := onePlace(declared); err != nil {
+		return schema.State{}, nil, fmt.Errorf("%s: registry.distribution.%w", p.registry.URL, err)
+	}
+	notes = append(notes, p.overridden(declared)...)
+	all := p.owned(declared)
+	if i < 0 && len(all) > 0 {
+		i = len(st.Resources)
+		st.Resources = append(st.Resources, schema.Resource{Key: settingsKey()})
+		if !slices.Contains(st.Scope.Kinds, schema.KindSettings) {
+			st.Scope.Kinds = append([]schema.Kind{schema.KindSettings}, st.Scope.Kinds...)
+			slices.Sort(st.Scope.Kinds)
+		}
+	}
+	if i >= 0 {
+		st.Resources[i].Spec = &schema.Settings{Values: all}
+	}
+	return st, notes, st.Sort()
+}
+
+// Read implements [providers.Provider].
+func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	if err := ctx.Err(); err != nil {
+		return schema.State{}, err
+	}
+	settings := slices.Contains(scope.Kinds, schema.KindSettings)
+	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
+	if p.accounts != nil {
+		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(accountKinds(), k) })
+		var err error
+		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
+			return schema.State{}, err
+		}
+		for i, r := range st.Resources {
+			st.Resources[i] = done(r)
+		}
+		if !settings { // it reads its policy in any case
+			st.Scope.Kinds = slices.DeleteFunc(st.Scope.Kinds, func(k schema.Kind) bool { return k == schema.KindSettings })
+			st.Resources = slices.DeleteFunc(st.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindSettings })
+		}
+	}
+	if settings && p.place.Config != "" {
+		if err := p.readSettings(ctx, &st); err != nil {
+			return schema.State{}, err
+		}
+	}
+	if len(scope.Repositories) > 0 {
+		list, err := p.repositories(ctx, scope.Repositories)
+		switch {
+		case errors.Is(err, providers.ErrUnreachable): // what it holds is unknown then, and not nothing
+			p.logger.Warn("repositories are not known", "error", err)
+		case err != nil:
+			return schema.State{}, err
+		default:
+			st.Scope.Repositories, st.Repositories = slices.Clone(scope.Repositories), list
+		}
+	}
+	return st, st.Sort()
+}
+
+// readSettings adds what config.yml says to what the accounts know of settings.
+func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
+	if !slices.Contains(st.Scope.Kinds, schema.KindSettings) {
+		st.Scope.Kinds = append(st.Scope.Kinds, schema.KindSettings)
+		slices.Sort(st.Scope.Kinds)
+	}
+	live, err := p.inForce(ctx)
+	if errors.Is(err, fs.ErrNotExist) || slices.Contains(st.Scope.Except, settingsKey()) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	values, secrets, err := live.doc.leaves()
+	if err != nil {
+		return p.configError("reading settings", err)
+	}
+	out := schema.Resource{Key: settingsKey(), Version: version(live.bytes)}
+	for _, path := range secrets {
+		out.Unread = append(out.Unread, "values."+path)
+	}
+	i := slices.IndexFunc(st.Resources, func(r schema.Resource) bool { return r.Key == settingsKey() })
+	if i >= 0 {
+		if spec, ok := st.Resources[i].Spec.(*schema.Settings); ok {
+			values = append(values, spec.Values...)
+		}
+		out.Version += "+" + st.Resources[i].Version
+	} else {
+		i = len(st.Resources)
+		st.Resources = append(st.Resources, out)
+	}
+	slices.SortFunc(values, byPath)
+	out.Spec = &schema.Settings{Values: values}
+	st.Resources[i] = out
+	return nil
+}
+
+func byPath(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) }
+
+func settingsKey() schema.Key { return schema.Key{Kind: schema.KindSettings} }
+
+// Remarks implements [providers.Remarker].
+func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.Time) (notes []plan.Note, err error) {
+	if p.accounts != nil {
+		if notes, err = p.accounts.Remarks(ctx, desired, now); err != nil {
+			return nil, err
+		}
+	}
+	note, err := p.stale(ctx)
+	if note != "" {
+		notes = append(notes, plan.Note{Key: settingsKey(), Text: note})
+	}
+	return notes, err
+}
+
+// Blank implements [providers.Blank]: a registry whose token service was never
+// told anything.
+func (p *Provider) Blank(ctx context.Context) (string, error) {
+	if p.accounts == nil {
+		return "", nil
+	}
+	return p.accounts.Blank(ctx)
+}
+
+// Due implements [providers.Renewer].
+func (p *Provider) Due(ctx context.Context, desired schema.State, at time.Time) ([]providers.Renewal, error) {
+	if p.accounts == nil {
+		return nil, nil
+	}
+	return p.accounts.Due(ctx, desired, at)
+}
+
+// Renew implements [providers.Renewer].
+func (p *Provider) Renew(ctx context.Context, desired schema.State, at time.Time) ([]providers.Renewal, error) {
+	if p.accounts == nil {
+		return nil, nil
+	}
+	return p.accounts.Renew(ctx, desired, at)
+}
+
+// configError is a failure of config.yml.
+func (p *Provider) configError(doing string, err error) error {
+	remedy := "correct the file, or move it away and apply the mode"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "run ocisync as the user who owns the file"
+	case strings.HasPrefix(doing, "writing"):
+		remedy = "check the directory of the file"
+	}
+	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Doing: doing, Err: fmt.Errorf("%s: %w", p.place.Config, err), Remedy: remedy}
+}

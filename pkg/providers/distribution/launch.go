@@ -1,0 +1,152 @@
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/providers"
+)
+
+// Launch implements [providers.Launcher].
+func (p *Provider) Launch(ctx context.Context) (providers.Launch, error) {
+	if p.registry.Run == nil {
+		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
+	}
+	if err := p.provide(); err != nil {
+		return providers.Launch{}, err
+	}
+	now, err := p.file()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = p.first(ctx)
+	} else if err == nil && now.doc.get("storage") == nil {
+		err = p.configError("starting the registry", errors.New("it names no storage"))
+	}
+	if err != nil {
+		return providers.Launch{}, err
+	}
+	_, text, err := net.SplitHostPort(p.address())
+	if err != nil {
+		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %w", p.registry.URL, err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %w", p.registry.URL, err)
+	}
+	l := providers.Launch{
+		Args: []string{"serve", p.place.Config},
+		// without this it sends traces to port 4318 of its host, and complains
+		Env:    []string{"OTEL_TRACES_EXPORTER=none"},
+		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}},
+		Port:   port, Grace: drain + 10*time.Second,
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		l.Mounts = append(l.Mounts, providers.Mount{Path: absolute(*t.Cert)}, providers.Mount{Path: absolute(*t.Key)})
+	}
+	return l, nil
+}
+
+// first writes a configuration for a registry that was never told anything:
+// what ocisync sets itself, so that nobody gets in before the mode is applied.
+func (p *Provider) first(ctx context.Context) error {
+	doc, err := parseDocument(nil)
+	if err != nil {
+		return err
+	}
+	if err := p.lay(ctx, doc, p.owned(nil), func(string) bool { return true }); err != nil {
+		return err
+	}
+	b, err := doc.bytes()
+	if err == nil {
+		err = replaceConfig(p.place.Config, b)
+	}
+	if err != nil {
+		return p.configError("writing settings", err)
+	}
+	return nil
+}
+
+// TokenService opens the registry's token service, which the caller serves
+// beside the registry and closes. Of the options, version, command, limits,
+// outside, renew and drain are the caller's; the rest is said here.
+func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*registry.Registry, error) {
+	if p.place.Service == nil || p.place.Data == "" {
+		return nil, &providers.Error{
+			Registry: p.registry.URL, Err: fmt.Errorf("its token service is not ocisync's here: %w", providers.ErrUnsupported),
+			Remedy: "name its address in registry.token.url, and its data in registry.run or registry.files",
+		}
+	}
+	if err := p.provide(); err != nil {
+		return nil, err
+	}
+	keys, err := p.keys()
+	if err != nil {
+		return nil, &providers.Error{Registry: p.registry.URL, Err: err}
+	}
+	o.Data, o.Listen, o.URL = p.place.Data, p.place.Listen, p.place.Service.String()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil && p.place.Service.Scheme == "https" {
+		o.TLSCert, o.TLSKey = *t.Cert, *t.Key
+	}
+	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known}
+	return registry.Open(ctx, o)
+}
+
+// known asks the registry whether it takes a token that allows nothing.
+func (p *Provider) known(ctx context.Context, text string) (bool, error) {
+	rt, err := p.connection()
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.registry.URL+"/v2/", nil)
+	if err != nil {
+		return false, err
+	}
+	req.Header.Set("Authorization", "Bearer "+text)
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", providers.ErrUnreachable, err)
+	}
+	resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return true, nil
+	case http.StatusUnauthorized:
+		return false, nil
+	}
+	return false, fmt.Errorf("%w: GET /v2/ answers %d", providers.ErrNotRegistry, resp.StatusCode)
+}
+
+// Rotate signs tokens with the next key from now on: in the process that serves
+// the token service, or here while none does.
+func (p *Provider) Rotate(ctx context.Context) error {
+	fail := func(err error) error {
+		return &providers.Error{Registry: p.registry.URL, Doing: "rotating the keys of its token service", Err: err}
+	}
+	if p.place.Service == nil || p.place.Data == "" {
+		return fail(fmt.Errorf("it has none here: %w", providers.ErrUnsupported))
+	}
+	c, err := registry.Dial(ctx, p.place.Data)
+	if errors.Is(err, registry.ErrNotServed) {
+		return fail(fmt.Errorf("%w; start it with `ocisync up` or `ocisync auth serve`", err))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer c.Close()
+	if err := c.Rotate(ctx); err != nil {
+		return fail(err)
+	}
+	return nil
+}

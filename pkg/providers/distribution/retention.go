@@ -1,0 +1,251 @@
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/retention"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// The jobs.
+const (
+	jobGC        = "gc"
+	jobRetention = "retention"
+)
+
+// Jobs implements [providers.Runner].
+func (p *Provider) Jobs() []string { return []string{jobGC, jobRetention} }
+
+// Run implements [providers.Runner].
+func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.JobReport, error) {
+	report := providers.JobReport{Job: job, DryRun: dry}
+	var err error
+	switch job {
+	case jobGC:
+		report.Collected, err = p.collect(ctx, dry)
+	case jobRetention:
+		report.Retained, err = p.retain(ctx, dry)
+	default:
+		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
+	}
+	return report, err
+}
+
+func (p *Provider) jobError(job string, err error, remedy string) error {
+	return &providers.Error{Registry: p.registry.URL, Doing: "running " + job, Err: err, Remedy: remedy}
+}
+
+// policies are the retention rules in force, by namespace, and the rules that
+// say which namespace decides for a repository.
+func (p *Provider) policies(ctx context.Context) (map[string]*schema.Retention, *access.Rules, error) {
+	st, err := p.accounts.Read(ctx, schema.ScopeOf(schema.KindNamespace, schema.KindAccess, schema.KindRetention))
+	if err != nil {
+		return nil, nil, err
+	}
+	all := map[string]*schema.Retention{}
+	for _, r := range st.Resources {
+		if spec, ok := r.Spec.(*schema.Retention); ok {
+			all[r.Key.Name] = spec
+		}
+	}
+	return all, access.Compile(st, access.Deny), nil
+}
+
+// retain judges the tags of the namespaces with retention rules and deletes
+// those that no rule keeps, through the registry. When a tag was pushed is the
+// time of its link in the store of content; where that lies elsewhere it is not
+// known, and the tag stays.
+func (p *Provider) retain(ctx context.Context, dry bool) (*providers.Retained, error) {
+	report := &providers.Retained{Gone: []providers.Gone{}}
+	if p.accounts == nil {
+		return report, p.jobError(jobRetention, fmt.Errorf("it has no rules: %w", providers.ErrUnsupported), "name its token service in registry.token")
+	}
+	policies, rules, err := p.policies(ctx)
+	if err != nil || len(policies) == 0 {
+		return report, err
+	}
+	rt, release, err := p.Transport(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer release()
+	if t, ok := rt.(*loggedIn); ok {
+		t.deletes = func(repository string) bool { return policies[rules.Namespace(repository)] != nil }
+	}
+	c := &client{base: p.registry.URL, http: &http.Client{Transport: rt}}
+	names, err := c.catalogue(ctx)
+	if err != nil {
+		return report, err
+	}
+	pushed := p.pushTimes()
+	now := time.Now()
+	for _, name := range names {
+		ns := rules.Namespace(name)
+		policy := policies[ns]
+		if policy == nil || access.In(schema.Reserved, name) {
+			continue
+		}
+		if why := unjudged(policy); why != "" {
+			return report, p.jobError(jobRetention, fmt.Errorf("retention/%s: %w: %s", ns, providers.ErrInvalid, why), "change the rule, and apply")
+		}
+		if err := p.retainIn(ctx, c, name, strings.TrimPrefix(strings.TrimPrefix(name, ns), "/"), policy, pushed, now, dry, report); err != nil {
+			return report, err
+		}
+	}
+	if n := report.Failed(); n > 0 {
+		return report, p.jobError(jobRetention, fmt.Errorf("%d tags could not be removed", n), "the report says why")
+	}
+	return report, nil
+}
+
+// unjudged says why a policy cannot be followed here.
+func unjudged(policy *schema.Retention) string {
+	if slices.ContainsFunc(policy.Keep, func(r schema.KeepRule) bool { return r.NewestPulled > 0 || r.PulledWithin > 0 }) {
+		return "newest_pulled and pulled_within: Distribution does not tell when a tag was pulled, and what is in use could go"
+	}
+	return ""
+}
+
+// refused says what of retention and collection is not done here, although the
+// token service would keep it.
+func refused(c plan.Change) string {
+	if c.Action == plan.Delete || c.After == nil {
+		return ""
+	}
+	table := Capabilities()
+	var said []string
+	field := func(name string, declared bool) {
+		if declared {
+			said = append(said, name+": "+table.Find(c.Key.Kind, name).Reason)
+		}
+	}
+	switch spec := c.After.Spec.(type) {
+	case *schema.Retention:
+		if why := unjudged(spec); why != "" {
+			said = append(said, why)
+		}
+		field("untagged", spec.Untagged != nil)
+		field("schedule", spec.Schedule != nil)
+		field("zone", spec.Zone != nil)
+	case *schema.GC:
+		field("schedule", spec.Schedule != nil)
+		field("zone", spec.Zone != nil)
+		field("delay", spec.Delay != nil)
+		field("workers", spec.Workers != nil)
+	}
+	return strings.Join(said, "; ")
+}
+
+// done leaves of what the token service keeps of jobs what is done.
+func done(r schema.Resource) schema.Resource {
+	switch spec := r.Spec.(type) {
+	case *schema.Retention:
+		r.Spec = &schema.Retention{Keep: spec.Keep}
+	case *schema.GC:
+		r.Spec = &schema.GC{Untagged: spec.Untagged}
+	}
+	return r
+}
+
+func (p *Provider) retainIn(ctx context.Context, c *client, name, below string, policy *schema.Retention, pushed func(repository, tag string) time.Time, now time.Time, dry bool, report *providers.Retained) error {
+	list, err := c.tags(ctx, name)
+	if err != nil {
+		return err
+	}
+	tags := make([]retention.Tag, len(list))
+	for i, tag := range list {
+		tags[i] = retention.Tag{Name: tag, Pushed: pushed(name, tag)}
+	}
+	for i, v := range retention.Judge(policy.Keep, below, tags, now) {
+		if v.Kept {
+			report.Kept++
+			continue
+		}
+		gone := providers.Gone{Name: name + ":" + v.Tag, Why: v.Why}
+		if !dry {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !pushed(name, v.Tag).Equal(tags[i].Pushed) { // again, meanwhile
+				report.Kept++
+				continue
+			}
+			if err := c.deleteTag(ctx, name, v.Tag); err != nil {
+				gone.Error = err.Error()
+				p.logger.Error("retention could not remove a tag", "repository", name, "tag", v.Tag, "error", err)
+			} else {
+				p.logger.Info("retention removed a tag", "repository", name, "tag", v.Tag, "why", v.Why)
+			}
+		}
+		report.Gone = append(report.Gone, gone)
+	}
+	return nil
+}
+
+// deleteTag takes a tag from what it names; that itself goes with a collection.
+// One that is not there any more is a success.
+func (c *client) deleteTag(ctx context.Context, repository, tag string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, strings.TrimSuffix(c.base, "/")+"/v2/"+repository+"/manifests/"+tag, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusAccepted, http.StatusNotFound:
+		return nil
+	case http.StatusMethodNotAllowed:
+		return errors.New("the registry deletes nothing: it is read-only, or storage.delete.enabled is not true")
+	}
+	return fmt.Errorf("the registry answers %d", resp.StatusCode)
+}
+
+// pushTimes says when a tag was made to name what it does, zero where that is
+// not known: Distribution itself does not tell, and writes the link of the tag
+// anew with each push.
+func (p *Provider) pushTimes() func(repository, tag string) time.Time {
+	root := p.filesystem()
+	return func(repository, tag string) time.Time {
+		if root == "" {
+			return time.Time{}
+		}
+		info, err := os.Lstat(filepath.Join(root, "docker/registry/v2/repositories", filepath.FromSlash(repository), "_manifests/tags", tag, "current/link"))
+		if err != nil || !info.Mode().IsRegular() {
+			return time.Time{}
+		}
+		return info.ModTime()
+	}
+}
+
+// filesystem is the directory of content on this host, "" where it lies
+// elsewhere.
+func (p *Provider) filesystem() string {
+	if p.place.Config == "" {
+		return ""
+	}
+	now, err := p.file()
+	if err != nil {
+		return ""
+	}
+	n := now.doc.get("storage.filesystem.rootdirectory")
+	if n == nil || !filepath.IsAbs(n.Value) {
+		return ""
+	}
+	return n.Value
+}

@@ -1,0 +1,289 @@
+package distribution
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	yaml "go.yaml.in/yaml/v3"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/token"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// drain is how long requests in flight may take when the registry stops.
+const drain = 60 * time.Second
+
+// startClock is how much earlier than it was a process may say it started:
+// systems count in whole seconds, some of them.
+const startClock = 2 * time.Second
+
+// owned returns the declared values with those that are ocisync's own to set.
+func (p *Provider) owned(declared schema.Values) schema.Values {
+	out := slices.Clone(declared)
+	has := func(path string) bool {
+		return slices.ContainsFunc(declared, func(v schema.Value) bool { return v.Path == path || strings.HasPrefix(v.Path, path+".") })
+	}
+	set := func(path, json string) {
+		out = slices.DeleteFunc(out, func(v schema.Value) bool { return v.Path == path })
+		out = append(out, schema.Value{Path: path, JSON: json})
+	}
+	if p.place.Service != nil {
+		set("auth.token.realm", quoted(p.place.Realm()))
+		set("auth.token.service", quoted(p.place.Name))
+		set("auth.token.issuer", quoted(token.Issuer))
+		set("auth.token.jwks", quoted(p.place.JWKS()))
+		set("auth.token.signingalgorithms", `["ES256"]`)
+	}
+	if p.registry.Run != nil {
+		set("http.addr", quoted(p.address()))
+		set("storage.delete.enabled", "true")
+		set(readOnly, "false")
+		if !slices.ContainsFunc(drivers(), func(d string) bool { return has("storage." + d) }) || has("storage.filesystem") && !has("storage.filesystem.rootdirectory") {
+			set("storage.filesystem.rootdirectory", quoted(p.storage()))
+		}
+		if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+			set("http.tls.certificate", quoted(absolute(*t.Cert)))
+			set("http.tls.key", quoted(absolute(*t.Key)))
+		}
+	}
+	slices.SortFunc(out, byPath)
+	return out
+}
+
+// overridden notes declared values that count for nothing.
+func (p *Provider) overridden(declared schema.Values) (notes []plan.Note) {
+	for _, v := range p.owned(declared) {
+		i := slices.IndexFunc(declared, func(d schema.Value) bool { return d.Path == v.Path })
+		if i >= 0 && declared[i].JSON != v.JSON {
+			notes = append(notes, plan.Note{Key: settingsKey(), Text: v.Path + " is " + v.JSON + ", by registry.run and registry.tls; the line in registry.distribution counts for nothing, remove it"})
+		}
+	}
+	return notes
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return strconv.Quote(s)
+	}
+	text, err := schema.CanonicalJSON(b)
+	if err != nil {
+		return string(b)
+	}
+	return text
+}
+
+// storage is where content lies that the mode gives no other place.
+func (p *Provider) storage() string { return filepath.Join(p.place.Data, "storage") }
+
+// address is where the registry listens: in a container on every address, and
+// what is published is the runtime's.
+func (p *Provider) address() string {
+	at := p.registry.Run.Listen
+	if at == "" {
+		if u, err := url.Parse(p.registry.URL); err == nil {
+			if at = u.Host; u.Port() == "" {
+				at = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+			}
+		}
+	}
+	if p.registry.Driver() == schema.DriverDocker {
+		if _, port, err := net.SplitHostPort(at); err == nil {
+			return ":" + port
+		}
+	}
+	return at
+}
+
+// config is one content of config.yml.
+type config struct {
+	bytes []byte
+	doc   *document
+}
+
+// file is what config.yml says. fs.ErrNotExist: there is none.
+func (p *Provider) file() (config, error) { return p.load(p.place.Config) }
+
+func (p *Provider) load(name string) (config, error) {
+	b, err := readConfig(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config{}, err
+	}
+	if err != nil {
+		return config{}, p.configError("reading settings", err)
+	}
+	doc, err := parseDocument(b)
+	if err != nil {
+		return config{}, p.configError("reading settings", err)
+	}
+	return config{b, doc}, nil
+}
+
+// former is where the content lies that a running registry was started with
+// while config.yml says something newer.
+func (p *Provider) former() string {
+	return filepath.Join(p.place.Data, "ocisync", "config.former.yml")
+}
+
+// outdated reports whether a registry that runs since a time was started with
+// the former content.
+func (p *Provider) outdated(since time.Time) bool {
+	info, err := os.Stat(p.former())
+	return err == nil && since.Before(info.ModTime())
+}
+
+// inForce is what the registry was started with, or, while it does not run,
+// will be.
+func (p *Provider) inForce(ctx context.Context) (config, error) {
+	now, err := p.file()
+	if err != nil {
+		return now, err
+	}
+	since, running, err := p.running(ctx)
+	if err != nil || !running {
+		return now, err
+	}
+	if p.outdated(since) {
+		return p.load(p.former())
+	}
+	return now, nil // one that was changed by hand since is remarked upon
+}
+
+// running reports whether ocisync's own process runs, and since when.
+func (p *Provider) running(ctx context.Context) (since time.Time, ok bool, err error) {
+	if p.process == nil {
+		return since, false, nil
+	}
+	s, err := p.process.Status(ctx)
+	if err != nil {
+		return since, false, &providers.Error{Registry: p.registry.URL, Doing: "looking at its process", Err: err}
+	}
+	return s.Started, s.Running, nil
+}
+
+// stale says that the file was changed behind the back of a registry that runs.
+func (p *Provider) stale(ctx context.Context) (string, error) {
+	if p.place.Config == "" {
+		return "", nil
+	}
+	since, running, err := p.running(ctx)
+	if err != nil || !running {
+		return "", err
+	}
+	info, err := os.Stat(p.place.Config)
+	if err != nil || !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
+		return "", nil //nolint:nilerr // no file, nothing to say of it
+	}
+	return fmt.Sprintf("config.yml was changed at %s by others and the registry runs since %s: it does not know what the file says; run `ocisync restart`", info.ModTime().UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339)), nil
+}
+
+// Check implements [providers.Checker]: for settings by config.yml, which holds
+// them in the clear.
+func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
+	path, ok := strings.CutPrefix(field, "values.")
+	if key.Kind != schema.KindSettings || !ok || p.place.Config == "" {
+		if p.accounts == nil {
+			return false, fmt.Errorf("%s: %s: %w", key, field, providers.ErrUnsupported)
+		}
+		return p.accounts.Check(ctx, key, field, ref)
+	}
+	live, err := p.inForce(ctx)
+	if err != nil {
+		return false, err
+	}
+	secret, err := p.secrets.Resolve(ctx, ref)
+	if err != nil {
+		return false, fmt.Errorf("%s: %s: %w", key, field, err)
+	}
+	n := live.doc.get(path)
+	return n != nil && n.Kind == yaml.ScalarNode && subtle.ConstantTimeCompare([]byte(n.Value), []byte(secret)) == 1, nil
+}
+
+// lay puts values into a document. Of the places of content, and of the ways to
+// log in, one stays: that which is laid. Secrets are resolved where wanted says
+// so, and stay as they are elsewhere.
+func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values, wanted func(path string) bool) error {
+	keep := func(under string, all []string, changed func(string) bool) {
+		var chosen string
+		for _, v := range values {
+			parts := splitPath(v.Path)
+			if len(parts) > 1 && parts[0] == under && slices.Contains(all, parts[1]) && changed(v.Path) {
+				chosen = parts[1]
+			}
+		}
+		if chosen == "" {
+			return
+		}
+		for _, other := range all {
+			if other != chosen {
+				doc.drop(under + "." + other)
+			}
+		}
+	}
+	keep("storage", drivers(), wanted)
+	keep("auth", []string{"token", "htpasswd", "silly", "none"}, func(path string) bool { return strings.HasPrefix(path, "auth.token.") })
+	for _, v := range values {
+		if v.Path == schema.OutsidePath || !wanted(v.Path) {
+			continue
+		}
+		text := v.JSON
+		if ref, ok := v.Secret(); ok {
+			secret, err := p.secrets.Resolve(ctx, ref)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", settingsKey(), v.Path, err)
+			}
+			text = quoted(secret)
+		}
+		if err := doc.set(v.Path, text); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	return p.whole(doc)
+}
+
+// whole adds what every configuration needs and no plan shows: the version; a
+// secret of its own, without which uploads do not outlive a restart; and a time
+// for requests in flight, without which a stop cuts them off.
+func (p *Provider) whole(doc *document) error {
+	if doc.get("version") == nil {
+		doc.root.Content = append([]*yaml.Node{
+			{Kind: yaml.ScalarNode, Tag: "!!str", Value: "version"},
+			{Kind: yaml.ScalarNode, Tag: "!!float", Value: configVersion},
+		}, doc.root.Content...)
+	}
+	if p.registry.Run == nil {
+		return nil
+	}
+	var errs []error
+	for _, v := range []schema.Value{
+		{Path: "http.secret", JSON: quoted(rand.Text() + rand.Text())},
+		{Path: "http.draintimeout", JSON: quoted(drain.String())},
+	} {
+		if doc.get(v.Path) == nil {
+			errs = append(errs, doc.set(v.Path, v.JSON))
+		}
+	}
+	return errors.Join(errs...)
+}

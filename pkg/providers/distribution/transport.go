@@ -1,0 +1,358 @@
+package distribution
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/token"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// self is the account of ocisync's own requests.
+const self = "ocisync"
+
+// keys are those of the token service on this host.
+func (p *Provider) keys() (*token.Keys, error) {
+	return token.OpenKeys(p.place.Keys(), p.place.JWKS(), nil)
+}
+
+// onHost reports whether the token service's keys are here.
+func (p *Provider) onHost() bool {
+	if p.place.Data == "" || p.place.Service == nil {
+		return false
+	}
+	_, err := os.Stat(p.place.Keys())
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// connection is a way to the registry and its token service, without a login.
+func (p *Provider) connection() (http.RoundTripper, error) {
+	var t schema.TLS
+	if have := p.registry.TLS; have != nil { // its own certificate is the server's
+		t = schema.TLS{CA: have.CA, Insecure: have.Insecure}
+	}
+	rt, err := oci.Transport(t)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.registry.URL, err)
+	}
+	var realms []string
+	if p.place.Service != nil {
+		realms = append(realms, p.place.Service.String())
+	}
+	return oci.Confine(rt, p.registry.URL, realms...)
+}
+
+// Transport implements [providers.Transporter]: on the registry's host as
+// ocisync itself, who reads everything and writes to the namespace of its own;
+// elsewhere with the login.
+func (p *Provider) Transport(context.Context) (http.RoundTripper, func(), error) {
+	rt, err := p.connection()
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &loggedIn{provider: p, inner: rt, tokens: map[string]held{}}
+	if p.onHost() {
+		keys, err := p.keys()
+		if err != nil {
+			return nil, nil, &providers.Error{Registry: p.registry.URL, Err: err}
+		}
+		t.keys = keys
+	}
+	return t, func() {}, nil
+}
+
+// loggedIn adds to each request what the registry wants to see. Safe for
+// concurrent use.
+type loggedIn struct {
+	provider *Provider
+	inner    http.RoundTripper
+	keys     *token.Keys // nil where a login is used
+	// deletes are the repositories outside of our own that a job may delete in.
+	deletes func(repository string) bool
+
+	mu     sync.Mutex
+	tokens map[string]held // by scope
+}
+
+type held struct {
+	text  string
+	until time.Time
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *loggedIn) RoundTrip(asked *http.Request) (*http.Response, error) {
+	r := asked.Clone(asked.Context())
+	r.Header.Del("Authorization")
+	if err := t.authorize(r); err != nil {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil, err
+	}
+	resp, err := t.inner.RoundTrip(r)
+	if resp != nil {
+		resp.Request = asked
+	}
+	return resp, err
+}
+
+func (t *loggedIn) authorize(r *http.Request) error {
+	p := t.provider
+	var user, password string
+	if t.keys == nil {
+		var err error
+		if user, password, err = p.login(r.Context()); err != nil {
+			return err
+		}
+	}
+	switch {
+	case t.keys == nil && p.place.Service == nil:
+		if user != "" {
+			r.SetBasicAuth(user, password)
+		}
+		return nil
+	case t.keys == nil && user == "":
+		return nil // the registry says what it wants
+	}
+	scope := t.scope(r)
+	text, err := t.token(r.Context(), scope, func() (string, error) {
+		if t.keys != nil {
+			text, _, err := t.keys.Token(p.place.Name, self, scope)
+			return text, err
+		}
+		return p.fetch(r.Context(), t.inner, user, password, scope)
+	})
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+text)
+	return nil
+}
+
+// token returns one of a minute's further life at least.
+func (t *loggedIn) token(_ context.Context, scope []token.Scope, mint func() (string, error)) (string, error) {
+	name := fmt.Sprint(scope)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h, ok := t.tokens[name]; ok && time.Now().Before(h.until) {
+		return h.text, nil
+	}
+	text, err := mint()
+	if err != nil {
+		return "", err
+	}
+	if len(t.tokens) > 1000 {
+		clear(t.tokens)
+	}
+	t.tokens[name] = held{text, time.Now().Add(token.Life - time.Minute)}
+	return text, nil
+}
+
+// scope is what a request needs, by its path, and what ocisync may do.
+func (t *loggedIn) scope(r *http.Request) []token.Scope {
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
+	if rest == "_catalog" {
+		return []token.Scope{{Type: "registry", Name: "catalog", Actions: []string{"*"}}}
+	}
+	repository := repositoryOf(rest)
+	if !ok || repository == "" {
+		return nil
+	}
+	actions := []string{"pull"}
+	switch own := access.In(schema.Reserved, repository); {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case own || t.keys == nil:
+		actions = []string{"delete", "pull", "push"}
+	case r.Method == http.MethodDelete && t.deletes != nil && t.deletes(repository):
+		actions = []string{"delete", "pull"}
+	}
+	return []token.Scope{{Type: "repository", Name: repository, Actions: actions}}
+}
+
+// repositoryOf is the name in a path below /v2/, "" in others.
+func repositoryOf(path string) string {
+	parts := strings.Split(path, "/")
+	for tail := 2; tail <= 3 && tail < len(parts); tail++ {
+		i := len(parts) - tail
+		if slices.Contains([]string{"manifests", "blobs", "tags", "referrers"}, parts[i]) && (tail == 2 || parts[i+1] == "uploads") {
+			return strings.Join(parts[:i], "/")
+		}
+	}
+	return ""
+}
+
+// login is the account of the mode, "" without one. It is asked whether it may go
+// to where it is for.
+func (p *Provider) login(ctx context.Context) (user, password string, err error) {
+	l := p.registry.Login
+	if l == nil || l.User == nil || l.Password == nil {
+		return "", "", nil
+	}
+	to := p.registry.URL
+	if p.place.Service != nil {
+		to = p.place.Service.String()
+	}
+	if p.permit != nil {
+		if err := p.permit(to); err != nil {
+			return "", "", err
+		}
+	}
+	if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
+		return "", "", fmt.Errorf("registry.login: %w", err)
+	}
+	return *l.User, password, nil
+}
+
+// fetch asks the token service.
+func (p *Provider) fetch(ctx context.Context, rt http.RoundTripper, user, password string, scope []token.Scope) (string, error) {
+	q := url.Values{"service": {p.place.Name}}
+	for _, s := range scope {
+		q.Add("scope", s.String())
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.place.Realm()+"?"+q.Encode(), nil)
+	if err != nil {
+		return "", err
+	}
+	req.SetBasicAuth(user, password)
+	fail := func(err error, remedy string) error {
+		return &providers.Error{Registry: p.registry.URL, Doing: "asking " + p.place.Realm() + " for a token", Err: err, Remedy: remedy}
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return "", fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "start the token service with `ocisync up` or `ocisync auth serve`, or correct registry.token.url")
+	}
+	defer resp.Body.Close()
+	var a struct {
+		Token string `json:"token"`
+	}
+	switch err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&a); {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return "", fail(providers.ErrUnauthorized, "registry.login names a user of the registry and its password")
+	case err != nil || resp.StatusCode != http.StatusOK || a.Token == "":
+		return "", fail(fmt.Errorf("%w: it answers %d", providers.ErrNotRegistry, resp.StatusCode), "correct registry.token.url")
+	}
+	return a.Token, nil
+}
+
+// repositories lists, with the number of their tags, those that are one of the
+// names or lie below one; "*" stands for all.
+func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
+	rt, release, err := p.Transport(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	c := &client{base: p.registry.URL, http: &http.Client{Transport: rt}}
+	all, err := c.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []schema.RepositoryInfo{}
+	for _, r := range all {
+		if !slices.ContainsFunc(names, func(n string) bool { return n == "*" || access.In(n, r) }) {
+			continue
+		}
+		tags, err := c.tags(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, schema.RepositoryInfo{Name: r, Tags: len(tags)})
+	}
+	return out, nil
+}
+
+// client asks a registry for lists.
+type client struct {
+	base string
+	http *http.Client
+}
+
+const maxList = 64 << 20 // bytes of one page
+
+func (c *client) catalogue(ctx context.Context) ([]string, error) {
+	var all []string
+	for next := "/v2/_catalog?n=1000"; next != ""; {
+		var list struct {
+			Repositories []string `json:"repositories"`
+		}
+		var err error
+		if next, err = page(ctx, c, next, &list); err != nil {
+			return nil, err
+		}
+		if len(list.Repositories) == 0 {
+			break
+		}
+		all = append(all, list.Repositories...)
+	}
+	return all, nil
+}
+
+// tags lists those of a repository, but for the fallback tags of referrers,
+// which are nobody's to count or delete. One that has none has none.
+func (c *client) tags(ctx context.Context, repository string) ([]string, error) {
+	var list struct {
+		Tags []string `json:"tags"`
+	}
+	_, err := page(ctx, c, "/v2/"+repository+"/tags/list", &list)
+	if errors.Is(err, providers.ErrNotFound) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(list.Tags, fallback), err
+}
+
+// fallback reports whether a tag is that of the referrers of a manifest, as the
+// OCI distribution specification has clients make it where a registry knows no
+// referrers: the digest with "-" for ":".
+func fallback(tag string) bool {
+	hex, ok := strings.CutPrefix(tag, "sha256-")
+	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// page reads one page of a list and returns the path of the next, "" for none.
+func page[T any](ctx context.Context, c *client, path string, into *T) (next string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	fail := func(err error, remedy string) (string, error) {
+		return "", &providers.Error{Registry: c.base, Doing: "asking GET " + path, Err: err, Remedy: remedy}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.base, "/")+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "start it with `ocisync up`")
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return fail(providers.ErrNotFound, "")
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fail(providers.ErrUnauthorized, "registry.login names an admin user of the registry, and the registry knows the keys of its token service: restart it if they are new")
+	default:
+		return fail(fmt.Errorf("%w: it answers %d", providers.ErrUnreachable, resp.StatusCode), "look at its log")
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxList)).Decode(into); err != nil {
+		return fail(fmt.Errorf("%w: %w", providers.ErrNotRegistry, err), "correct registry.url")
+	}
+	link, ok := strings.CutSuffix(resp.Header.Get("Link"), `>; rel="next"`)
+	if u, err := url.Parse(strings.TrimPrefix(link, "<")); ok && err == nil && strings.HasPrefix(u.Path, "/v2/") {
+		return u.RequestURI(), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,352 @@
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Prepare implements [providers.Provider]. Accounts change live; what config.yml
+// says is in force after a restart.
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+	verdicts := make([]providers.Verdict, len(changes))
+	var rest []plan.Change
+	var at []int
+	for i, c := range changes {
+		if c.Key.Kind == schema.KindSettings {
+			v, err := p.prepareSettings(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			verdicts[i] = v
+			continue
+		}
+		if row := Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
+			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: row.Reason}
+			if row.Support != schema.Unsupported {
+				verdicts[i].Refused = "ocisync keeps it in its token service, and this mode has none; name it in registry.token"
+			}
+			continue
+		}
+		if why := refused(c); why != "" {
+			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: why}
+			continue
+		}
+		rest, at = append(rest, c), append(at, i)
+	}
+	if len(rest) == 0 {
+		return verdicts, ctx.Err()
+	}
+	found, err := p.accounts.Prepare(ctx, rest)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range found {
+		verdicts[at[i]] = v
+	}
+	return verdicts, nil
+}
+
+const elsewhere = "config.yml lies on the registry's host: run `ocisync apply` there"
+
+func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (providers.Verdict, error) {
+	var v providers.Verdict
+	values, ok := valuesOf(c)
+	if !ok {
+		v.Effect, v.Refused = plan.Live, "the registry does not run without settings; leave the table out, and they stay as they are"
+		return v, nil
+	}
+	native := inConfig(c, values)
+	v.Effect = plan.Live
+	if len(native) > 0 {
+		_, running, err := p.running(ctx)
+		switch {
+		case err != nil:
+			return v, err
+		case p.place.Config == "":
+			v.Effect = plan.ByHand
+			v.Notes = append(v.Notes, elsewhere)
+		case p.process == nil:
+			v.Effect = plan.ByHand
+			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: restart it after the apply")
+		case running:
+			v.Effect = plan.Restart
+		}
+	}
+	var declared schema.Values
+	for _, x := range values {
+		if kind, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned || kind == "" {
+			declared = append(declared, x)
+		}
+	}
+	if err := CheckSettings(p.chosen(c, declared)); err != nil {
+		v.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	if p.place.Config == "" || p.place.Service == nil {
+		return v, nil
+	}
+	if live, err := p.file(); err == nil {
+		for _, other := range []string{"htpasswd", "silly", "none"} {
+			if live.doc.get("auth."+other) != nil {
+				v.Notes = append(v.Notes, "auth."+other+" goes: who may log in, and do what, is ocisync's token service's to say")
+			}
+		}
+	}
+	return v, nil
+}
+
+// chosen leaves out a place of content that another one takes the place of.
+func (p *Provider) chosen(c plan.Change, values schema.Values) schema.Values {
+	changed := map[string]bool{}
+	for _, v := range values {
+		if d := placeOf(v.Path); d != "" && wants(c, v.Path) {
+			changed[d] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(values), func(v schema.Value) bool {
+		d := placeOf(v.Path)
+		return d != "" && len(changed) > 0 && !changed[d]
+	})
+}
+
+func valuesOf(c plan.Change) (schema.Values, bool) {
+	if c.Action == plan.Delete || c.After == nil {
+		return nil, false
+	}
+	spec, ok := c.After.Spec.(*schema.Settings)
+	if !ok {
+		return nil, false
+	}
+	return spec.Values, true
+}
+
+// wants reports whether a change writes a value: all that it creates with, else
+// those it lists.
+func wants(c plan.Change, path string) bool {
+	return c.Action == plan.Create || c.Action == plan.Replace ||
+		slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+path || f.Path == "values" })
+}
+
+// inConfig are the values that a change writes into config.yml.
+func inConfig(c plan.Change, values schema.Values) schema.Values {
+	return slices.DeleteFunc(slices.Clone(values), func(v schema.Value) bool { return v.Path == schema.OutsidePath || !wants(c, v.Path) })
+}
+
+// Write implements [providers.Provider].
+func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	var rest []plan.Change
+	for _, c := range changes {
+		if c.Key.Kind == schema.KindSettings {
+			report(c.Key, p.writeSettings(ctx, c))
+			continue
+		}
+		if row := Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
+			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: providers.ErrUnsupported, Remedy: row.Reason})
+			continue
+		}
+		if why := refused(c); why != "" {
+			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w: %s", providers.ErrUnsupported, why)})
+			continue
+		}
+		rest = append(rest, c)
+	}
+	if len(rest) == 0 {
+		return ctx.Err()
+	}
+	return p.accounts.Write(ctx, rest, report)
+}
+
+// writeSettings writes the accounts' part first: it narrows or widens who may do
+// what at once, and the other may take the registry away for a moment.
+func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	values, ok := valuesOf(c)
+	if !ok {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
+	}
+	if c.Before != nil && p.place.Config != "" {
+		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {
+			return err
+		}
+	}
+	if i := slices.IndexFunc(values, func(v schema.Value) bool { return v.Path == schema.OutsidePath }); i >= 0 && p.accounts != nil && wants(c, schema.OutsidePath) {
+		part := plan.Change{Action: plan.Update, Key: c.Key, After: &schema.Resource{Key: c.Key, Spec: &schema.Settings{Values: values[i : i+1]}}}
+		failed := error(nil)
+		if err := p.accounts.Write(ctx, []plan.Change{part}, func(_ schema.Key, err error) { failed = err }); err != nil || failed != nil {
+			return errors.Join(err, failed)
+		}
+	}
+	if len(inConfig(c, values)) == 0 {
+		return nil
+	}
+	if p.place.Config == "" {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w on another host", providers.ErrPending), Remedy: elsewhere}
+	}
+	var declared schema.Values
+	for _, x := range values {
+		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned {
+			declared = append(declared, x)
+		}
+	}
+	if err := CheckSettings(p.chosen(c, declared)); err != nil {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w: %w", providers.ErrInvalid, err)}
+	}
+	now, err := p.file()
+	if errors.Is(err, fs.ErrNotExist) {
+		now.doc, err = parseDocument(nil)
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.lay(ctx, now.doc, values, func(path string) bool { return wants(c, path) }); err != nil {
+		return err
+	}
+	next, err := now.doc.bytes()
+	if err != nil {
+		return p.configError("writing settings", err)
+	}
+	return p.takeOver(context.WithoutCancel(ctx), now.bytes, next)
+}
+
+// unmoved refuses a change that was planned for another file, unless what it
+// wants stands there already.
+func (p *Provider) unmoved(ctx context.Context, planned string, values schema.Values) error {
+	planned, _, _ = strings.Cut(planned, "+")
+	now, err := p.inForce(ctx)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if planned == "" || err == nil && version(now.bytes) == planned {
+		return nil
+	}
+	if err == nil {
+		have, _, err := now.doc.leaves()
+		if err == nil && !slices.ContainsFunc(values, func(v schema.Value) bool {
+			_, secret := v.Secret()
+			return !secret && v.Path != schema.OutsidePath && !slices.Contains(have, v)
+		}) {
+			return nil
+		}
+	}
+	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Err: providers.ErrConflict, Remedy: "plan again"}
+}
+
+// takeOver writes config.yml and restarts the registry with it. If it does not
+// come up, the content before is put back, and the registry started with that.
+func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
+	if err := p.provide(); err != nil {
+		return err
+	}
+	since, running, err := p.running(ctx)
+	if err != nil {
+		return err
+	}
+	old := running && p.outdated(since) // a run before this one was cut short
+	if string(before) == string(next) && !old {
+		return nil
+	}
+	if running && !old {
+		if err := replaceConfig(p.former(), before); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	if err := replaceConfig(p.place.Config, next); err != nil {
+		return p.configError("writing settings", err)
+	}
+	if !running {
+		return p.tellOperator(ctx)
+	}
+	if err := p.restart(ctx); err != nil {
+		return p.putBack(ctx, err)
+	}
+	return p.forget()
+}
+
+func (p *Provider) restart(ctx context.Context) error {
+	if err := p.process.Stop(ctx); err != nil {
+		return fmt.Errorf("stopping the registry: %w", err)
+	}
+	return p.process.Start(ctx)
+}
+
+func (p *Provider) putBack(ctx context.Context, cause error) error {
+	fail := func(what string, more error) error {
+		return &providers.Error{
+			Registry: p.registry.URL, Key: settingsKey(), Doing: "restarting with the new settings",
+			Err: errors.Join(cause, more), Remedy: what,
+		}
+	}
+	before, err := readConfig(p.former())
+	if err != nil {
+		return fail("look at its log, correct the settings, and apply again", err)
+	}
+	// its time is that of the start before
+	if err := errors.Join(replaceConfig(p.place.Config, before), p.process.Stop(ctx)); err != nil {
+		return fail("put "+p.former()+" in the place of "+p.place.Config+" and start the registry", err)
+	}
+	if err := p.process.Start(ctx); err != nil {
+		return fail("the settings before were put back, and it does not start with them either; look at its log", err)
+	}
+	return fail("the settings before were put back and the registry runs with them; correct the new ones, and apply again", p.forget())
+}
+
+func (p *Provider) forget() error {
+	if err := os.Remove(p.former()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return p.configError("writing settings", err)
+	}
+	return nil
+}
+
+// tellOperator says, where somebody else runs the registry and it answers, that
+// it must be restarted: what was written is not in force.
+func (p *Provider) tellOperator(ctx context.Context) error {
+	if p.process != nil {
+		return nil
+	}
+	rt, err := p.connection()
+	if err != nil {
+		return err
+	}
+	if _, err := oci.Ping(ctx, p.registry.URL, rt); errors.Is(err, providers.ErrUnreachable) {
+		return nil // it will read the file when it starts
+	}
+	return &providers.Error{
+		Registry: p.registry.URL, Key: settingsKey(), Err: fmt.Errorf("%w: %s is written, and the registry runs with what it read before", providers.ErrPending, p.place.Config),
+		Remedy: "restart the registry",
+	}
+}
+
+// provide makes the directories and keys that the configuration speaks of.
+func (p *Provider) provide() error {
+	if p.registry.Run == nil && p.place.Service == nil {
+		return os.MkdirAll(filepath.Dir(p.former()), 0o700)
+	}
+	for _, dir := range []string{p.place.Data, filepath.Dir(p.former())} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	if p.registry.Run != nil {
+		if err := os.MkdirAll(p.storage(), 0o700); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	if p.place.Service != nil {
+		if _, err := p.keys(); err != nil {
+			return &providers.Error{Registry: p.registry.URL, Err: err}
+		}
+	}
+	return nil
+}

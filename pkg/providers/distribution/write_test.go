@@ -1,0 +1,442 @@
+package distribution_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/distribution"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// fake is a process that takes its configuration when it starts, as
+// Distribution does.
+type fake struct {
+	config  string
+	running bool
+	started time.Time
+	took    string // what config.yml said then
+	refuses string // it dies of a configuration with these words
+	die     bool   // who stops it is killed
+	did     []string
+}
+
+func (f *fake) Status(context.Context) (providers.ProcessStatus, error) {
+	return providers.ProcessStatus{Running: f.running, Started: f.started}, nil
+}
+
+func (f *fake) Start(context.Context) error {
+	f.did = append(f.did, "start")
+	if f.running {
+		return nil
+	}
+	b, err := os.ReadFile(f.config)
+	if err != nil {
+		return err
+	}
+	if f.refuses != "" && strings.Contains(string(b), f.refuses) {
+		return errors.New("it died: configuration error")
+	}
+	f.running, f.started, f.took = true, time.Now(), string(b)
+	return nil
+}
+
+var errKilled = errors.New("killed")
+
+func (f *fake) Stop(context.Context) error {
+	f.did = append(f.did, "stop")
+	if f.die {
+		panic(errKilled)
+	}
+	f.running = false
+	return nil
+}
+
+func (f *fake) Log(context.Context) (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
+
+// running is a registry of a fake process that was launched.
+func running(t *testing.T) (*distribution.Provider, *fake) {
+	t.Helper()
+	data := filepath.Join(t.TempDir(), "data")
+	f := &fake{config: filepath.Join(data, "config.yml")}
+	p := open(t, data, f)
+	launch, err := p.Launch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(providers.Launch{
+		Args: []string{"serve", f.config}, Env: []string{"OTEL_TRACES_EXPORTER=none"},
+		Mounts: []providers.Mount{{Path: data, Writable: true}}, Port: 9, Grace: 70 * time.Second,
+	}, launch); diff != "" {
+		t.Errorf("launch (-want +got):\n%s", diff)
+	}
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.did = nil
+	return p, f
+}
+
+func open(t *testing.T, data string, process providers.Process) *distribution.Provider {
+	t.Helper()
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "http://localhost:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+	}, process, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost), distribution.Outside(access.Deny))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// settings are the changes of the cycle for the given values, and the notes.
+func settings(t *testing.T, p *distribution.Provider, values ...schema.Value) ([]plan.Change, []providers.Verdict) {
+	t.Helper()
+	key := schema.Key{Kind: schema.KindSettings}
+	desired := schema.State{Resources: []schema.Resource{{Key: key, Spec: &schema.Settings{Values: values}}}, Scope: schema.ScopeOf(schema.KindSettings)}
+	want, _, err := p.Normalize(desired)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := p.Read(t.Context(), want.Scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft := plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities(), Ownership: plan.Ownership{Owned: []schema.Key{key}}})
+	draft.Changes = slices.DeleteFunc(draft.Changes, func(c plan.Change) bool { return c.Action == plan.Adopt })
+	verdicts, err := p.Prepare(t.Context(), draft.Changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return draft.Changes, verdicts
+}
+
+func write(t *testing.T, p *distribution.Provider, changes []plan.Change) (failed error) {
+	t.Helper()
+	if err := p.Write(t.Context(), changes, func(k schema.Key, err error) {
+		if err != nil {
+			failed = err
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return failed
+}
+
+func level(l string) schema.Value { return schema.Value{Path: "log.level", JSON: `"` + l + `"`} }
+
+func TestEveryChangeOfTheConfigurationIsAPlannedRestart(t *testing.T) {
+	p, f := running(t)
+	changes, verdicts := settings(t, p, level("debug"))
+	if len(changes) != 1 || verdicts[0].Effect != plan.Restart || verdicts[0].Refused != "" {
+		t.Fatalf("%+v %+v", changes, verdicts)
+	}
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"stop", "start"}, f.did); diff != "" || !strings.Contains(f.took, `level: "debug"`) {
+		t.Errorf("%s: it runs with:\n%s", diff, f.took)
+	}
+	for _, words := range []string{"version: 0.1", "jwks.json", "realm: \"http://localhost:10/token\"", "ES256", "delete:", "draintimeout: \"1m0s\"", "secret: \""} {
+		if !strings.Contains(f.took, words) {
+			t.Errorf("the configuration lacks %q:\n%s", words, f.took)
+		}
+	}
+	if changes, _ := settings(t, p, level("debug")); len(changes) != 0 {
+		t.Errorf("a second plan says %+v", changes)
+	}
+	if err := write(t, p, changes); err != nil || len(f.did) != 2 {
+		t.Errorf("what holds was written again: %v %v", f.did, err)
+	}
+	f.running = false
+	changes, verdicts = settings(t, p, level("warn"))
+	if verdicts[0].Effect != plan.Live {
+		t.Errorf("a registry that does not run is to be restarted: %+v", verdicts)
+	}
+	if err := write(t, p, changes); err != nil || f.running {
+		t.Errorf("%v: a registry that did not run does: %v", err, f.running)
+	}
+}
+
+func TestAConfigurationThatDoesNotComeUpIsPutBack(t *testing.T) {
+	p, f := running(t)
+	f.refuses = "debug"
+	before := f.took
+	changes, _ := settings(t, p, level("debug"))
+	err := write(t, p, changes)
+	if err == nil || !strings.Contains(err.Error(), "it died") || !strings.Contains(err.Error(), "were put back") {
+		t.Errorf("error %v", err)
+	}
+	if !f.running || f.took != before {
+		t.Errorf("it runs %v with:\n%s", f.running, f.took)
+	}
+	if b, err := os.ReadFile(f.config); err != nil || string(b) != before {
+		t.Errorf("%v: the file says:\n%s", err, b)
+	}
+	if changes, _ := settings(t, p, level("debug")); len(changes) != 1 {
+		t.Error("the next plan does not say it again")
+	}
+}
+
+// TestAnApplyThatIsKilledBeforeTheRestartIsPlannedAgain: the file is new then,
+// and the registry runs with the former one.
+func TestAnApplyThatIsKilledBeforeTheRestartIsPlannedAgain(t *testing.T) {
+	p, f := running(t)
+	f.die = true
+	changes, _ := settings(t, p, level("debug"))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("it lived")
+			}
+		}()
+		write(t, p, changes) //nolint:errcheck // it is killed
+	}()
+	f.die = false
+	if b, err := os.ReadFile(f.config); err != nil || !strings.Contains(string(b), "debug") || strings.Contains(f.took, "debug") {
+		t.Fatalf("%v: the file says:\n%s\nit runs with:\n%s", err, b, f.took)
+	}
+	changes, _ = settings(t, p, level("debug"))
+	if len(changes) != 1 {
+		t.Fatalf("the plan says %+v", changes)
+	}
+	if err := write(t, p, changes); err != nil || !strings.Contains(f.took, "debug") {
+		t.Errorf("%v: it runs with:\n%s", err, f.took)
+	}
+}
+
+func TestAFileThatWasChangedByHandIsDriftAndRemarkedUpon(t *testing.T) {
+	p, f := running(t)
+	changes, _ := settings(t, p, level("debug"))
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(f.took, "ES256", "RS256", 1) + "# by hand\nproxy:\n  remoteurl: https://elsewhere.example.com\n"
+	later := time.Now().Add(time.Minute)
+	if err := errors.Join(os.WriteFile(f.config, []byte(edited), 0o600), os.Chtimes(f.config, later, later)); err != nil {
+		t.Fatal(err)
+	}
+	notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "ocisync restart") {
+		t.Errorf("%v, %v", notes, err)
+	}
+	changes, verdicts := settings(t, p, level("debug"))
+	if len(changes) != 1 || len(changes[0].Fields) != 1 || changes[0].Fields[0].Path != "values.auth.token.signingalgorithms" || verdicts[0].Effect != plan.Restart {
+		t.Fatalf("%+v %+v", changes, verdicts)
+	}
+	if err := write(t, p, changes); err != nil || !strings.Contains(f.took, "ES256") || !strings.Contains(f.took, "# by hand") || !strings.Contains(f.took, "elsewhere") {
+		t.Errorf("%v: it runs with:\n%s", err, f.took)
+	}
+	stale := changes
+	if err := os.WriteFile(f.config, []byte(f.took+"log2: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stale[0].After.Spec = &schema.Settings{Values: schema.Values{level("warn")}}
+	stale[0].Fields = []plan.Field{{Path: "values.log.level"}}
+	if err := write(t, p, stale); !errors.Is(err, providers.ErrConflict) {
+		t.Errorf("a change of another file was made: %v", err)
+	}
+}
+
+func TestTheStoreOfContentIsOne(t *testing.T) {
+	p, f := running(t)
+	s3 := schema.Values{{Path: "storage.s3.bucket", JSON: `"images"`}, {Path: "storage.s3.region", JSON: `"eu"`}, {Path: "storage.s3.secretkey", JSON: `{"env":"` + providertest.SecretA + `"}`}}
+	changes, verdicts := settings(t, p, s3...)
+	if verdicts[0].Refused != "" {
+		t.Fatalf("%+v", verdicts)
+	}
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(f.took, "filesystem") || !strings.Contains(f.took, "delete:") || !strings.Contains(f.took, "secretkey: \"Canary7Bird") {
+		t.Errorf("it runs with:\n%s", f.took)
+	}
+	equal, err := p.Check(t.Context(), schema.Key{Kind: schema.KindSettings}, "values.storage.s3.secretkey", schema.SecretRef{Env: providertest.SecretA})
+	if err != nil || !equal {
+		t.Errorf("%v, %v", equal, err)
+	}
+	both := append(schema.Values{{Path: "storage.filesystem.maxthreads", JSON: "50"}}, s3...)
+	desired := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: both}}}}
+	if _, _, err := p.Normalize(desired); err == nil || !strings.Contains(err.Error(), "keep one of filesystem, s3") {
+		t.Errorf("error %v", err)
+	}
+	if _, verdicts := settings(t, p, schema.Value{Path: "log.levle", JSON: `"debug"`}); !strings.Contains(verdicts[0].Refused, "no such setting") {
+		t.Errorf("%+v", verdicts)
+	}
+}
+
+// TestARegistryThatSomebodyElseRuns: its file is written and nothing is
+// restarted, and nothing is said to be done while it runs.
+func TestARegistryThatSomebodyElseRuns(t *testing.T) {
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		w.Write([]byte("{}")) //nolint:errcheck // the test would see
+	}))
+	defer answers.Close()
+	name := filepath.Join(t.TempDir(), "config.yml")
+	hand := "# theirs\nversion: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /srv\nauth:\n  htpasswd:\n    realm: r\n    path: /srv/htpasswd\nhttp:\n  addr: :5000\n"
+	if err := os.WriteFile(name, []byte(hand), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := schema.Registry{Type: schema.TypeDistribution, URL: answers.URL, Files: &schema.FilePaths{Config: name}}
+	p, err := distribution.New(r, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings, schema.KindUser))
+	if err != nil || len(live.Resources) != 1 || len(live.Scope.Kinds) != 1 {
+		t.Fatalf("%+v, %v", live, err)
+	}
+	adopted, ok := live.Resources[0].Spec.(*schema.Settings)
+	if !ok {
+		t.Fatalf("%+v", live.Resources)
+	}
+	if changes, _ := settings(t, p, adopted.Values...); len(changes) != 0 {
+		t.Errorf("what was adopted is planned: %+v", changes)
+	}
+	changes, verdicts := settings(t, p, level("debug"))
+	if len(verdicts) != 1 || verdicts[0].Effect != plan.ByHand || len(verdicts[0].Notes) == 0 {
+		t.Fatalf("%+v %+v", changes, verdicts)
+	}
+	if err := write(t, p, changes); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "restart the registry") {
+		t.Errorf("error %v", err)
+	}
+	b, err := os.ReadFile(name)
+	if want := hand + "log:\n  level: \"debug\"\n"; err != nil || string(b) != want {
+		t.Errorf("%v: (-want +got)\n%s", err, cmp.Diff(want, string(b)))
+	}
+	user := plan.Change{Action: plan.Create, Key: schema.Key{Kind: schema.KindUser, Name: "x"}, After: &schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "x"}, Spec: &schema.User{}}}
+	verdicts, err = p.Prepare(t.Context(), []plan.Change{user})
+	if err != nil || !strings.Contains(verdicts[0].Refused, "registry.token") {
+		t.Errorf("%+v, %v", verdicts, err)
+	}
+	// with a token service the way to log in is another
+	r.Token = &schema.TokenService{URL: "http://localhost:5001"}
+	if p, err = distribution.New(r, nil, providertest.Secrets{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	changes, verdicts = settings(t, p)
+	if len(changes) != 1 || len(verdicts[0].Notes) != 2 || !strings.Contains(verdicts[0].Notes[1], "auth.htpasswd goes") {
+		t.Fatalf("%+v %+v", changes, verdicts)
+	}
+	answers.Close()
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = os.ReadFile(name); err != nil || strings.Contains(string(b), "htpasswd") || !strings.Contains(string(b), "http://localhost:5001/token") {
+		t.Errorf("%v: %s", err, b)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(name), "jwks.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSettingsOfAnotherHostWaitForIt(t *testing.T) {
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "https://registry.example.com", Token: &schema.TokenService{URL: "http://127.0.0.1:9"},
+	}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	change := plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.Settings{Values: schema.Values{level("debug")}}}}
+	verdicts, err := p.Prepare(t.Context(), []plan.Change{change})
+	if err != nil || verdicts[0].Effect != plan.ByHand || !strings.Contains(verdicts[0].Notes[0], "on the registry's host") {
+		t.Errorf("%+v, %v", verdicts, err)
+	}
+	if err := write(t, p, []plan.Change{change}); !errors.Is(err, providers.ErrPending) {
+		t.Errorf("error %v", err)
+	}
+	// whose accounts cannot be asked for is unknown, and not without accounts
+	if st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser)); !errors.Is(err, providers.ErrUnreachable) {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+func TestLostAccountsAreNoNewRegistry(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := open(t, data, nil)
+	key := schema.Key{Kind: schema.KindUser, Name: "dev"}
+	if err := write(t, p, []plan.Change{{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.User{}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := p.Blank(t.Context()); err != nil || missing != "" {
+		t.Errorf("%q, %v", missing, err)
+	}
+	if err := os.Remove(filepath.Join(data, "ocisync", "state.json")); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := p.Blank(t.Context()); err != nil || !strings.Contains(missing, "state.json") {
+		t.Errorf("%q, %v", missing, err)
+	}
+}
+
+func TestRulesAboutPullsAreRefused(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "data"), nil)
+	key := schema.Key{Kind: schema.KindRetention, Name: "team"}
+	for rule, refused := range map[schema.KeepRule]bool{
+		{Newest: 3}: false, {NewestPulled: 3}: true, {PulledWithin: 3600}: true, {Tags: "v*", Always: true}: false,
+	} {
+		c := plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.Retention{Keep: []schema.KeepRule{rule}}}}
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{c})
+		if err != nil || (verdicts[0].Refused != "") != refused {
+			t.Errorf("%+v: %+v, %v", rule, verdicts, err)
+		}
+	}
+}
+
+func TestALoginGoesWhereItMayAlone(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("%s %s got a login", r.Method, r.URL)
+		}
+		asked++
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	refusal := errors.New("the host file names others")
+	for _, to := range []*schema.TokenService{nil, {URL: server.URL}} {
+		p, err := distribution.New(schema.Registry{
+			Type: schema.TypeDistribution, URL: server.URL, Token: to, Files: &schema.FilePaths{Config: filepath.Join(t.TempDir(), "config.yml")},
+			Login: &schema.Login{User: new("root"), Password: &schema.SecretRef{Env: providertest.SecretA}},
+		}, nil, providertest.Secrets{}, nil, distribution.Permit(func(registry string) error {
+			if registry != server.URL {
+				t.Errorf("asked for %s", registry)
+			}
+			return refusal
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt, release, err := p.Transport(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v2/ocisync/state/manifests/m", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := rt.RoundTrip(req); !errors.Is(err, refusal) {
+			t.Errorf("%+v, %v", resp, err)
+		}
+		release()
+	}
+	if asked > 0 {
+		t.Errorf("%d requests went out", asked)
+	}
+}

@@ -1,0 +1,221 @@
+package zot_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// placed is a provider of a hand-written configuration that nobody runs.
+func placed(t testing.TB, text, accounts string) (*zot.Provider, string) {
+	t.Helper()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "zot.json")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(accounts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := zot.New(schema.Registry{
+		Type: schema.TypeZot, URL: "http://127.0.0.1:9",
+		Files: &schema.FilePaths{Config: name},
+	}, nil, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, name
+}
+
+func readEverything(t testing.TB, p *zot.Provider) schema.State {
+	t.Helper()
+	st, err := p.Read(t.Context(), schema.ScopeOf(schema.Kinds()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// handMade is what an administrator could have written.
+const handMade = `{
+	"distSpecVersion": "1.1.1",
+	"storage": {
+		"rootDirectory": "/nonexistent/zot", "gc": true, "gcDelay": "90m", "gcInterval": "24h",
+		"retention": {"delay": "24h", "policies": [
+			{"repositories": ["infra/**"], "deleteUntagged": true, "keepTags": [{"patterns": ["^v.*$"]}, {"patterns": [".*"], "mostRecentlyPushedCount": 5}]},
+			{"repositories": ["tmp/*", "scratch/*"], "keepTags": [{"patterns": [".*"], "pulledWithin": "168h"}]},
+			{"repositories": ["**"], "deleteReferrers": true}
+		]}
+	},
+	"http": {
+		"address": "127.0.0.1", "port": 9,
+		"auth": {"htpasswd": {"path": "$DIR/htpasswd"}, "failDelay": 5},
+		"accessControl": {
+			"groups": {"ops": {"users": ["olga", "piotr"]}},
+			"repositories": {
+				"infra/**": {"anonymousPolicy": ["read"], "defaultPolicy": ["read"], "policies": [
+					{"users": ["olga"], "groups": ["ops"], "actions": ["read", "create", "update", "delete"]},
+					{"users": ["ext"], "actions": ["read", "create", "update"]}
+				]},
+				"releases/**": {"policies": [{"groups": ["ops"], "actions": ["read", "create"]}]},
+				"mixed/**": {"policies": [{"users": ["olga"], "actions": ["read", "create"]}, {"users": ["piotr"], "actions": ["read", "create", "update"]}]},
+				"tmp/*": {"defaultPolicy": ["read", "create", "update", "delete"]}
+			},
+			"adminPolicy": {"users": ["olga"], "actions": ["read", "create", "update", "delete"]}
+		}
+	},
+	"log": {"level": "info", "audit": "/var/log/zot-audit.log"}
+}
+`
+
+func handMadeAt(t testing.TB) (*zot.Provider, string) {
+	t.Helper()
+	p, name := placed(t, handMade, "# people\nolga:$2y$05$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\npiotr:x\n")
+	if err := os.WriteFile(name, []byte(strings.ReplaceAll(handMade, "$DIR", filepath.Dir(name))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p, name
+}
+
+func TestAHandWrittenConfigurationReadsAsCleanObjects(t *testing.T) {
+	p, _ := handMadeAt(t)
+	st := readEverything(t, p)
+	get := func(kind schema.Kind, name string) string {
+		r, ok := st.Get(schema.Key{Kind: kind, Name: name})
+		if !ok {
+			return ""
+		}
+		b, err := r.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, spec, _ := strings.Cut(string(b), `"spec":`)
+		spec, _, _ = strings.Cut(spec, `,"unread"`)
+		spec, _, _ = strings.Cut(spec, `,"version"`)
+		return spec
+	}
+	for _, want := range []struct {
+		kind       schema.Kind
+		name, spec string
+	}{
+		{schema.KindUser, "olga", `{"admin":true}`},
+		{schema.KindUser, "piotr", `{"admin":false}`},
+		{schema.KindUser, "ext", `{"admin":false}`}, // a rule names it
+		{schema.KindGroup, "ops", `{"users":["olga","piotr"]}`},
+		{schema.KindNamespace, "infra", `{"description":""}`},
+		{schema.KindAccess, "infra", `{"anonymous":["pull"],"authenticated":["pull"],"users":{"ext":["pull","push"],"olga":["pull","push","delete"]},"groups":{"ops":["pull","push","delete"]}}`},
+		{schema.KindAccess, "releases", `{"anonymous":[],"authenticated":[],"users":{},"groups":{"ops":["pull","push"]}}`},
+		{schema.KindImmutable, "releases", `{"rules":[{"tags":"**"}]}`},
+		{schema.KindAccess, "mixed", ""}, // no rule says it
+		{schema.KindRetention, "infra", `{"keep":[{"tags":"v*","always":true},{"newest":5}],"untagged":true}`},
+		{schema.KindGC, "", `{"schedule":"@every 24h","delay":"90m"}`},
+		{schema.KindAudit, "", `{"log":"/var/log/zot-audit.log"}`},
+	} {
+		if got := get(want.kind, want.name); got != want.spec {
+			t.Errorf("%s/%s: %s, want %s", want.kind, want.name, got, want.spec)
+		}
+	}
+	if st.Scope.Covers(schema.Key{Kind: schema.KindAccess, Name: "mixed"}) {
+		t.Error("a rule that cannot be said counts as read")
+	}
+}
+
+func TestWhatWasReadIsWhatStandsThere(t *testing.T) {
+	names, err := filepath.Glob("config/testdata/*.json")
+	if err != nil || len(names) < 20 {
+		t.Fatalf("%d configurations, %v", len(names), err)
+	}
+	texts := map[string]string{"by hand": handMade}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(name)] = string(b)
+	}
+	for name, text := range texts {
+		t.Run(name, func(t *testing.T) {
+			p, file := placed(t, text, "")
+			// The accounts' file of the example is not on this host.
+			b := []byte(strings.NewReplacer("$DIR", filepath.Dir(file), "/etc/zot/htpasswd", filepath.Dir(file)+"/htpasswd").Replace(text))
+			if err := os.WriteFile(file, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			live := readEverything(t, p)
+			desired := schema.State{Scope: live.Scope}
+			for _, r := range live.Resources {
+				desired.Resources = append(desired.Resources, schema.Resource{Key: r.Key, Spec: r.Spec})
+			}
+			if n, err := providertest.DirectCycle(t.Context(), p, desired); n != 0 || err != nil {
+				t.Errorf("as it was read it makes %d changes, %v", n, err)
+			}
+			after, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(b), string(after)); diff != "" {
+				t.Errorf("the file changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotManagedStaysByteForByte(t *testing.T) {
+	p, name := handMadeAt(t)
+	before, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pull := schema.Pull
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "apps"}, Spec: &schema.Namespace{}},
+		{Key: schema.Key{Kind: schema.KindAccess, Name: "apps"}, Spec: &schema.Access{Authenticated: &pull}},
+		{Key: schema.Key{Kind: schema.KindRetention, Name: "apps"}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: 3}}}},
+	}}
+	if err := st.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := providertest.DirectCycle(t.Context(), p, st); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, line := range strings.Split(string(before), "\n") {
+		line = strings.TrimSuffix(line, ",")
+		i := strings.Index(string(after)[at:], line)
+		if i < 0 {
+			t.Errorf("this line is gone, or stands before others: %s", line)
+			continue
+		}
+		at += i
+	}
+	if added := len(strings.Split(string(after), "\n")) - len(strings.Split(string(before), "\n")); added > 20 {
+		t.Errorf("%d lines more", added)
+	}
+	ours := strings.Index(string(after), `"apps/**"`)
+	if strings.Index(string(after), `["tmp/*", "scratch/*"]`) < ours {
+		t.Errorf("our policy stands behind one of nobody's:\n%s", after)
+	}
+}
+
+func TestListsAsOneTextAreReadAsZotReadsThem(t *testing.T) {
+	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"a/**":{"policies":[{"users":"x,y","actions":"read"}]}}}}}`, "")
+	st := readEverything(t, p)
+	r, _ := st.Get(schema.Key{Kind: schema.KindAccess, Name: "a"})
+	spec, ok := r.Spec.(*schema.Access)
+	if want := schema.NewGrants(schema.Grant{Name: "x", Rights: schema.Pull}, schema.Grant{Name: "y", Rights: schema.Pull}); !ok || !cmp.Equal(spec.Users, want) {
+		t.Errorf("%+v", r.Spec)
+	}
+}

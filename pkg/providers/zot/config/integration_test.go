@@ -1,0 +1,205 @@
+//go:build integration
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// verify asks the real Zot, of version 2.1.6, for its opinion of a file.
+func verify(t *testing.T, file string) (ok bool, words string) {
+	t.Helper()
+	zot, err := filepath.Abs("../../../../bin/servers/zot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), zot, "verify", file)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.CombinedOutput()
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatalf("%v; make servers builds it", err)
+	}
+	return err == nil, string(out)
+}
+
+// beside is what Zot wants of a configuration with a key before it is content
+// with it: for each beginning of a path, values at other paths, or at the key
+// itself.
+func beside(t *testing.T) map[string][]edit {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"ldap": `{"bindDN":"cn=zot","bindPassword":"p"}`, "session": `{"hashKey":"0123456789abcdef"}`, "openid": `{"clientid":"c","clientsecret":"s"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string) string { return quote(filepath.Join(dir, name+".json")) }
+	login := edit{"http|auth|htpasswd|path", `"/h"`}
+	ldap := []edit{{"http|auth|ldap|address", `"ldap.example"`}, {"http|auth|ldap|userAttribute", `"uid"`}, {"http|auth|ldap|baseDN", `"dc=example"`}}
+	openid := []edit{{"http|auth|openid|providers|oidc|issuer", `"https://idp.example"`}, {"http|auth|openid|providers|oidc|scopes", `["openid"]`},
+		{"http|auth|openid|providers|oidc|clientid", `"c"`}, {"http|auth|openid|providers|oidc|clientsecret", `"s"`}}
+	remote := []edit{{"storage|storageDriver", `{"name":"s3","rootdirectory":"/zot","region":"r","bucket":"b","secretkey":"s"}`}, {"storage|dedupe", "false"}}
+	cache := []edit{{"storage|remoteCache", "true"}, {"storage|cacheDriver", `{"name":"redis","url":"redis://r.example","password":"p"}`}}
+	const dynamo = `{"name":"dynamodb","endpoint":"http://d.example","region":"r","cacheTablename":"c","password":"p","url":"u"}` // all that 2.1.6 takes there
+	return map[string][]edit{
+		"cluster.":                           {{"cluster|members", `["a:1","b:1"]`}, {"cluster|hashKey", `"0123456789abcdef"`}},
+		"extensions.events.sinks[].":         {{"extensions|events|sinks|0|type", `"http"`}},
+		"extensions.sync.registries[].max":   {{"extensions|sync|registries|0|retryDelay", `"1m"`}},
+		"extensions.sync.registries[].pres":  {{"http|compat", `["docker2s2"]`}},
+		"extensions.ui.":                     {{"extensions|search|enable", "true"}},
+		"extensions.metrics.prometheus.path": {{"extensions|metrics|prometheus|path", `"/m"`}},
+		"http.accessControl.":                {login},
+		"http.auth.ldap.":                    ldap,
+		"http.auth.ldap.cred":                {{"http|auth|ldap|credentialsFile", file("ldap")}},
+		"http.auth.bearer.":                  {{"http|auth|bearer|realm", `"r"`}, {"http|auth|bearer|service", `"s"`}, {"http|auth|bearer|cert", `"c"`}},
+		"http.auth.openid.providers.*.cred":  {{"http|auth|openid|providers|oidc|credentialsFile", file("openid")}},
+		"http.auth.openid.providers.*.":      openid,
+		"http.auth.sessionKeysFile":          {{"http|auth|sessionKeysFile", file("session")}},
+		"http.compat":                        {{"http|compat", `["docker2s2"]`}},
+		"storage.storageDriver":              remote,
+		"storage.cacheDriver":                cache,
+		"storage.remoteCache":                cache,
+		"storage.subPaths.*.":                {{"storage|rootDirectory", `"/r"`}, {"storage|subPaths|/a|rootDirectory", `"/s"`}},
+		"storage.subPaths.*.storageDriver":   {{"storage|subPaths|/a|storageDriver", remote[0].value}, {"storage|subPaths|/a|dedupe", "false"}},
+		"storage.subPaths.*.cacheDriver":     {{"storage|subPaths|/a|remoteCache", "true"}, {"storage|subPaths|/a|cacheDriver", dynamo}, {"storage|subPaths|/a|storageDriver", remote[0].value}},
+		"storage.subPaths.*.remoteCache":     {{"storage|subPaths|/a|cacheDriver", dynamo}, {"storage|subPaths|/a|storageDriver", remote[0].value}},
+	}
+}
+
+// TestIntegrationEachKeyIsTakenByTheVersionsOfItsRow has the binary verify each
+// key of the table, with a value of its type.
+func TestIntegrationEachKeyIsTakenByTheVersionsOfItsRow(t *testing.T) {
+	more := beside(t)
+	file := filepath.Join(t.TempDir(), "config.json")
+	var taken, refused int
+	for _, k := range Keys() {
+		good, _ := example(k.Type)
+		d := mustParse(t, place(k.Path, good))
+		for _, prefix := range slices.Sorted(maps.Keys(more)) {
+			if strings.HasPrefix(k.Path, prefix) {
+				apply(t, d, more[prefix]...)
+			}
+		}
+		if err := os.WriteFile(file, d.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ok, words := verify(t, file)
+		if later := k.Versions != ""; ok == later || later != strings.Contains(words, "has invalid keys") {
+			t.Errorf("%s: versions %q, and 2.1.6 says %v of %s\n%s", k.Path, k.Versions, ok, d.Bytes(), words)
+		}
+		if ok {
+			taken++
+		} else {
+			refused++
+		}
+	}
+	t.Logf("of %d keys Zot 2.1.6 takes %d and refuses %d", taken+refused, taken, refused)
+	if taken == 0 || refused == 0 {
+		t.Error("the binary says the same of every key")
+	}
+}
+
+// TestIntegrationTwentyConfigurationsAreTaken has the binary verify the
+// configurations of testdata, and what an apply would make of them.
+func TestIntegrationTwentyConfigurationsAreTaken(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"ldap.json": `{"bindDN":"cn=zot","bindPassword":"p"}`, "session.json": `{"hashKey":"0123456789abcdef"}`,
+		"openid.json": `{"clientid":"c","clientsecret":"s"}`, "sync-auth.json": `{}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here := strings.NewReplacer("/etc/zot/", dir+"/", "/var/log/zot/", dir+"/", "/var/lib/zot", dir+"/data")
+	file := filepath.Join(dir, "config.json")
+	for name, src := range configurations(t) {
+		d := mustParse(t, here.Replace(src))
+		later := slices.ContainsFunc(d.Problems("2.1.6"), func(p Problem) bool { return p.Version })
+		for _, edits := range [][]edit{nil, managed()} {
+			apply(t, d, edits...)
+			if err := os.WriteFile(file, []byte(here.Replace(string(d.Bytes()))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ok, words := verify(t, file)
+			t.Logf("%s, %d edits: taken %v", name, len(edits), ok)
+			if ok == later {
+				t.Errorf("%s, %d edits: later keys %v, and 2.1.6 says %v\n%s", name, len(edits), later, ok, words)
+			}
+		}
+	}
+}
+
+// TestIntegrationARunningZotCrashesAtItsLog is why these two are refused, or
+// written only while Zot is stopped.
+func TestIntegrationARunningZotCrashesAtItsLog(t *testing.T) {
+	zot, err := filepath.Abs("../../../../bin/servers/zot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []string{`{"level":"loud"}`, `{"level":"info","output":"/nowhere/zot.log"}`} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_, port, err := net.SplitHostPort(address)
+		if err := errors.Join(err, l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "config.json")
+		write := func(log string) {
+			t.Helper()
+			if err := os.WriteFile(file, fmt.Appendf(nil, `{"storage":{"rootDirectory":%q},"http":{"port":%q},"log":%s}`, dir+"/data", port, log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(`{"level":"info"}`)
+		cmd := exec.CommandContext(t.Context(), zot, "serve", file)
+		cmd.Dir = dir
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("%v; make servers builds it", err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for up := false; !up; time.Sleep(20 * time.Millisecond) {
+			q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v2/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := http.DefaultClient.Do(q); err == nil {
+				up = true
+				r.Body.Close()
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("Zot ended at once: %v", err)
+			default:
+			}
+		}
+		write(log)
+		select {
+		case err := <-ended:
+			t.Logf("%s: %v", log, err)
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: Zot still runs", log)
+			if err := errors.Join(cmd.Process.Kill(), <-ended); err != nil {
+				t.Logf("it was killed: %v", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+//go:generate go test -run TestThePageIsTheTables -update
+
+var update = flag.Bool("update", false, "write docs/zot.md")
+
+const page = "../../../../docs/zot.md"
+
+func TestThePageIsTheTables(t *testing.T) {
+	want := render()
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(have)); diff != "" {
+		t.Errorf("docs/zot.md is out of date; run go generate ./pkg/providers/zot/config (-want +have):\n%s", diff)
+	}
+}
+
+func render() string {
+	var b strings.Builder
+	b.WriteString("<!-- Generated from the tables in pkg/providers/zot/config by: go generate ./pkg/providers/zot/config -->\n" + `# Zot's own settings
+
+What no kind speaks of is set under ` + "`[registry.zot]`" + ` by Zot's own name, such as
+` + "`http.realm`" + `. ocisync holds every key against this table before it writes, since
+Zot does not start with a key it does not know, takes a number for nanoseconds
+where a duration is meant (write ` + "`\"1h\"`" + `), and turns names into lower case without
+a word. Keys are the same in any case.
+
+**live**: a running Zot reads a new value from its file within moments.
+**restart**: it is in force after the next start, which the plan shows and an apply
+makes. **stopped**: Zot must not run while it is written. Observed on 2.1.6 and
+2.1.20; where the two differ, the table has what is right for both.
+
+Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`storage`" + `, but for
+` + "`fastRestart`" + `. Drivers have keys of their own besides.
+
+| key | is | of versions | a change is | set with |
+|---|---|---|---|---|
+`)
+	for _, k := range Keys() {
+		if strings.HasPrefix(k.Path, "storage.subPaths.") {
+			continue
+		}
+		with := "itself"
+		if kind, ok := k.Owner(); ok {
+			with = "`" + string(kind) + "`"
+		} else if k.Secret() {
+			with = "a reference to a secret"
+		}
+		versions := "all"
+		if k.Versions != "" {
+			versions = "later than 2.1.6"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Path, k.Type, versions, spell(k.Reload), with)
+	}
+	b.WriteString(`
+## Sections that appear or disappear
+
+What a running Zot makes of a section that was not there when it started, or that
+is gone, is another matter than a change within one. Where that is **stopped**, an
+apply stops Zot, writes, and starts it; where somebody else runs Zot, that is theirs
+to do in this order.
+
+| section | appears | goes | otherwise |
+|---|---|---|---|
+`)
+	for _, s := range sections() {
+		why := s.whyThere
+		if s.whyNot != "" && s.whyNot != why {
+			why += "; " + s.whyNot
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.path, spell(s.appears), spell(s.goes), why)
+	}
+	b.WriteString("| `storage.retention` | stopped, where no rule anywhere counted tags or looked at their age | live | a running Zot that began without such a rule leaves retention as it was |\n")
+	b.WriteString(`
+## Formats
+
+Zot reads YAML and TOML too; ocisync edits JSON alone, in which it can leave every
+byte that nobody asked to change. A configuration in another format is refused, and
+the refusal says how to convert it.
+`)
+	return b.String()
+}
+
+func spell(r Reload) string {
+	switch r {
+	case Live:
+		return "live"
+	case Restart:
+		return "restart"
+	}
+	return "stopped"
+}

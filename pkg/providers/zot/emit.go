@@ -1,0 +1,603 @@
+package zot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// finish brings the files to say what the objects are, and the process to know.
+func (w *writer) finish(ctx context.Context) error {
+	doc, _, err := read(w.p.paths.config, w.s.text)
+	if err != nil {
+		return err
+	}
+	set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
+	w.emitSettings(set)
+	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
+	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
+	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
+	w.emitRetention(set)
+	w.emitSync(set)
+	err = errors.Join(err, w.emitRobots())
+	if err != nil {
+		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
+	}
+	var t texts
+	text := doc.Bytes()
+	_, conf, err := read(w.p.paths.config, text)
+	if err != nil {
+		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
+	}
+	if ac, was := conf.HTTP.AccessControl, w.s.conf.HTTP.AccessControl; was != nil && (ac == nil || len(ac.Repositories)+len(ac.Groups) == 0 && ac.AdminPolicy == nil) {
+		// without any rule the registry would be open to all
+		if err := doc.Set(encoded(map[string][]string{"defaultPolicy": {}}), "http", "accessControl", "repositories", everything); err != nil {
+			return err
+		}
+		text = doc.Bytes()
+	}
+	if !files.Equal(text, w.s.text) {
+		t.config = text
+	}
+	if accounts := w.pass.Bytes(); !files.Equal(accounts, w.s.accounts) {
+		if accounts == nil {
+			accounts = []byte{}
+		}
+		t.accounts = accounts
+	}
+	if t.creds, err = w.credentials(); err != nil {
+		return err
+	}
+	if err := w.p.verify(ctx, t.config); err != nil {
+		return err
+	}
+	return w.save(ctx, t)
+}
+
+// save writes what ocisync keeps, the files, and then what is in force.
+func (w *writer) save(ctx context.Context, t texts) error {
+	next := w.own.keep(w.kept)
+	saved := w.s.own
+	keep := func() error {
+		if len(saved.Key) > 0 && string(encoded(next)) == string(encoded(saved)) {
+			return nil
+		}
+		if err := next.save(w.p.paths.own); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.own, err)
+		}
+		var err error
+		next, err = readOwn(w.p.paths.own) // with the key that was made
+		saved = next
+		return err
+	}
+	if err := keep(); err != nil {
+		return err
+	}
+	how := plan.Live
+	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
+		var err error
+		if how, err = w.how(ctx, t); err != nil {
+			return err
+		}
+	}
+	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
+		if err := w.p.commit(ctx, w.s, t, how, w.st); err != nil {
+			return err
+		}
+	}
+	return w.remember(ctx, &next, t, keep)
+}
+
+// how says what it takes until the files are in force.
+func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
+	if !w.st.running {
+		return plan.Live, nil
+	}
+	text := t.config
+	if text == nil {
+		text = w.s.text
+	}
+	doc, _, err := read(w.p.paths.config, text)
+	if err != nil {
+		return "", err
+	}
+	was := w.s.doc
+	lost := false
+	if v := w.p.inForce(ctx, w.s, w.st); v != nil {
+		was = v.doc
+		lost = v.lost
+	}
+	how, why := reach(was, doc)
+	if lost {
+		how, why = plan.Restart, "somebody replaced the configuration by another file, which Zot does not see"
+	}
+	if how == plan.Live && t.config != nil {
+		how = plan.Reload // other words for the same
+	}
+	if how == plan.Restart && w.p.process == nil {
+		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, byHand, why)
+	}
+	return how, nil
+}
+
+// remember notes what the process has taken over.
+func (w *writer) remember(ctx context.Context, next *own, t texts, keep func() error) error {
+	st, err := w.p.status(ctx, w.s)
+	if err != nil {
+		return err
+	}
+	text := t.config
+	if text == nil {
+		text = w.s.text
+	}
+	now := loaded{Process: st.id, Config: string(text)}
+	if id, err := inodeOf(w.p.paths.config); err == nil {
+		now.Inode = id
+	}
+	next.Loaded = now
+	return keep()
+}
+
+func (w *writer) emitSettings(set func(rawJSON, ...string)) {
+	for _, v := range w.values {
+		if v.Path == schema.OutsidePath {
+			w.emitOutside(v.JSON, set)
+			continue
+		}
+		set(rawJSON(v.JSON), split(v.Path)...)
+	}
+}
+
+// emitOutside writes the pattern that decides for what lies in no namespace.
+func (w *writer) emitOutside(policy string, set func(rawJSON, ...string)) {
+	var g grants
+	switch policy {
+	case `"leave"`:
+		g = newGrants()
+		g.authenticated = actAll
+		if w.now.conf.HTTP.AccessControl == nil {
+			return // it is so
+		}
+		if _, there := w.now.conf.HTTP.AccessControl.Repositories[pattern(access.Reserved)]; !there { // it stays shut
+			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+		}
+	default:
+		g = newGrants()
+	}
+	set(w.group(g, everything), "http", "accessControl", "repositories", everything)
+}
+
+// group is a pattern's JSON: of the lists that are empty only those that stood
+// there, and one where all are, since a table without any is none.
+func (w *writer) group(g grants, at string) rawJSON {
+	var before policyGroup
+	if ac := w.now.conf.HTTP.AccessControl; ac != nil {
+		before = ac.Repositories[at]
+	}
+	return groupJSON(g.group(before), before)
+}
+
+func groupJSON(g, before policyGroup) rawJSON {
+	out := map[string]rawJSON{}
+	if len(g.Policies) > 0 || before.Policies != nil {
+		out["policies"] = encoded(g.Policies)
+	}
+	if len(g.DefaultPolicy) > 0 || before.DefaultPolicy != nil {
+		out["defaultPolicy"] = encoded(g.DefaultPolicy)
+	}
+	if len(g.AnonymousPolicy) > 0 || before.AnonymousPolicy != nil {
+		out["anonymousPolicy"] = encoded(g.AnonymousPolicy)
+	}
+	if len(out) == 0 {
+		out["defaultPolicy"] = encoded([]string{})
+	}
+	return encoded(out)
+}
+
+func (w *writer) emitSchedules(set func(rawJSON, ...string), remove func(...string)) {
+	if gc, ok := w.spec(schema.KindGC, "").(*schema.GC); ok && w.kinds[schema.KindGC] {
+		if s := gc.Schedule; s != nil {
+			interval, on := every(*s)
+			if on != w.now.conf.gcOn() {
+				set(encoded(on), "storage", "gc")
+			}
+			if have := w.now.conf.interval(); on && have != interval {
+				set(encoded(interval), "storage", "gcInterval")
+			}
+		}
+		if d := gc.Delay; d != nil {
+			if w.now.conf.delay() != goDuration(*d) {
+				set(encoded(goDuration(*d)), "storage", "gcDelay")
+			}
+		}
+	}
+	if a, ok := w.spec(schema.KindAudit, "").(*schema.Audit); ok && w.kinds[schema.KindAudit] && a.Log != nil {
+		if *a.Log == "" {
+			remove("log", "audit")
+		} else {
+			set(encoded(*a.Log), "log", "audit")
+		}
+	}
+	if s, ok := w.spec(schema.KindScan, "").(*schema.Scan); ok && w.kinds[schema.KindScan] && s.Update != nil {
+		set(encoded(goDuration(*s.Update)), "extensions", "search", "cve", "updateInterval")
+		if search := w.now.conf.Extensions.Search; search == nil {
+			set(encoded(true), "extensions", "search", "enable")
+		}
+	}
+}
+
+func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)) {
+	if w.admins {
+		names, whole := w.now.conf.admins()
+		var next []string
+		for _, n := range names {
+			if u, ok := w.spec(schema.KindUser, n).(*schema.User); isRobot(n) || ok && (!whole || u.Admin != nil && *u.Admin) {
+				next = append(next, n)
+			}
+		}
+		for k, r := range w.all {
+			if u, ok := r.Spec.(*schema.User); ok && u.Admin != nil && *u.Admin && !slices.Contains(next, k.Name) {
+				next = append(next, k.Name)
+			}
+		}
+		if !slices.Equal(names, next) {
+			slices.Sort(next)
+			w.control(set)
+			if w.now.conf.HTTP.AccessControl == nil || w.now.conf.HTTP.AccessControl.AdminPolicy == nil {
+				set(encoded(policy{Users: next, Actions: actAll.names()}), "http", "accessControl", "adminPolicy")
+			} else {
+				set(encoded(append([]string{}, next...)), "http", "accessControl", "adminPolicy", "users")
+			}
+		}
+	}
+	for name := range w.groups {
+		at := []string{"http", "accessControl", "groups", name}
+		g, ok := w.spec(schema.KindGroup, name).(*schema.Group)
+		if !ok {
+			remove(at...)
+			continue
+		}
+		if kept, was := w.now.all[schema.Key{Kind: schema.KindGroup, Name: name}].Spec.(*schema.Group); was && slices.Equal(kept.Users, g.Users) {
+			continue
+		}
+		if ac := w.now.conf.HTTP.AccessControl; len(g.Users) == 0 && (ac == nil || ac.Groups[name].Users == nil) {
+			continue // one that LDAP or OIDC fill, or nobody yet
+		}
+		w.control(set)
+		set(encoded([]string(g.Users)), append(at, "users")...)
+	}
+	if len(w.pass.Names()) > 0 && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) {
+		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
+	}
+}
+
+// control makes access control where there is none, so that all that lies in
+// no namespace stays as open as it is.
+func (w *writer) control(set func(rawJSON, ...string)) {
+	if w.now.conf.HTTP.AccessControl != nil {
+		return
+	}
+	open := w.now.conf.open()
+	if len(w.pass.Names()) > 0 {
+		open = policyGroup{DefaultPolicy: actAll.names()}
+	}
+	if w.p.outside == access.Deny {
+		open = policyGroup{DefaultPolicy: []string{}}
+	}
+	set(groupJSON(open, policyGroup{}), "http", "accessControl", "repositories", everything)
+	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+}
+
+func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
+	for _, ns := range sortedKeys(w.patterns) {
+		at := []string{"http", "accessControl", "repositories", pattern(ns)}
+		if _, exists := w.all[schema.Key{Kind: schema.KindNamespace, Name: ns}]; !exists {
+			remove(at...)
+			continue
+		}
+		var before policyGroup
+		there := false
+		if ac := w.now.conf.HTTP.AccessControl; ac != nil {
+			before, there = ac.Repositories[pattern(ns)]
+		}
+		im, _ := w.spec(schema.KindImmutable, ns).(*schema.Immutable)
+		immutable := im != nil && len(im.Rules) > 0
+		robots := robotGrants(w.robotsNow(), ns, immutable)
+		spec, declared := w.spec(schema.KindAccess, ns).(*schema.Access)
+		switch {
+		case declared:
+			g := wanted(spec, immutable, robots)
+			if there && g.equal(grantsOf(before)) {
+				continue
+			}
+			w.control(set)
+			set(groupJSON(g.group(before), before), at...)
+		case !there && len(robots) == 0 && !immutable:
+		case w.gone(schema.Key{Kind: schema.KindAccess, Name: ns}) && len(robots) == 0 && !immutable:
+			remove(at...)
+		default: // what is in force there, and what robots may
+			from := before
+			if !there || w.gone(schema.Key{Kind: schema.KindAccess, Name: ns}) {
+				from = w.now.conf.inForce(ns)
+			}
+			g := grantsOf(from)
+			for name := range g.users {
+				if isRobot(name) {
+					delete(g.users, name)
+				}
+			}
+			for login, a := range robots {
+				g.users[login] = a
+			}
+			if immutable {
+				g.withoutUpdate()
+			}
+			if there && g.equal(grantsOf(before)) {
+				continue
+			}
+			w.control(set)
+			set(groupJSON(g.group(before), before), at...)
+		}
+	}
+}
+
+// gone reports whether an object was there and shall not be.
+func (w *writer) gone(key schema.Key) bool {
+	_, was := w.now.all[key]
+	_, is := w.all[key]
+	return was && !is
+}
+
+// withoutUpdate takes the right to move tags from everybody but those who may
+// do everything.
+func (g *grants) withoutUpdate() {
+	g.anonymous &^= actUpdate
+	g.authenticated &^= actUpdate
+	for _, m := range []map[string]actions{g.users, g.groups} {
+		for name, a := range m {
+			m[name] = a &^ actUpdate
+		}
+	}
+}
+
+// emitRetention writes ours before those of nobody's: Zot goes by the first
+// that matches.
+func (w *writer) emitRetention(set func(rawJSON, ...string)) {
+	if !w.retention {
+		return
+	}
+	with := map[string]bool{}
+	for k := range w.all {
+		if k.Kind == schema.KindRetention {
+			with[k.Name] = true
+		}
+	}
+	names := sortedKeys(with)
+	for k := range w.all {
+		if k.Kind == schema.KindNamespace && !with[k.Name] && inside(k.Name, with) {
+			names = append(names, k.Name)
+		}
+	}
+	slices.SortFunc(names, innerFirst)
+	for _, s := range w.now.conf.stores() {
+		here := slices.DeleteFunc(slices.Clone(names), func(ns string) bool { return w.now.conf.storeOf(ns) != s.route })
+		w.emitPolicies(here, s, set)
+	}
+}
+
+// emitPolicies writes those of one store.
+func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...string)) {
+	var next []rawPolicy
+	have, owners := s.policies, w.now.owners[s.route]
+	for _, ns := range names {
+		spec, ok := w.spec(schema.KindRetention, ns).(*schema.Retention)
+		var want []retentionPolicy
+		if ok {
+			want = policiesOf(ns, spec)
+		} else {
+			want = shield(ns)
+		}
+		var old []rawPolicy
+		var parsed []retentionPolicy
+		for i, of := range owners {
+			if of == ns {
+				p, _ := strict[retentionPolicy](have[i])
+				old, parsed = append(old, have[i]), append(parsed, p)
+			}
+		}
+		if meaning(want, parsed) { // in the words it is written in
+			next = append(next, old...)
+			continue
+		}
+		for _, p := range want {
+			next = append(next, encoded(p))
+		}
+	}
+	for i, raw := range have {
+		if i >= len(owners) || owners[i] == "" {
+			next = append(next, raw)
+		}
+	}
+	if len(next) == 0 && have == nil {
+		return
+	}
+	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
+}
+
+// emitSync writes what is copied from remotes: ours before that of others.
+func (w *writer) emitSync(set func(rawJSON, ...string)) {
+	if !w.sync {
+		return
+	}
+	have := w.now.conf.Extensions.Sync
+	ours := func(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
+		remote := func(name *string) *schema.Remote {
+			if name == nil {
+				return nil
+			}
+			r, _ := all[schema.Key{Kind: schema.KindRemote, Name: *name}].Spec.(*schema.Remote)
+			return r
+		}
+		var keys []schema.Key
+		for k := range all {
+			keys = append(keys, k)
+		}
+		slices.SortFunc(keys, schema.Key.Compare)
+		for _, k := range keys {
+			var r *syncRegistry
+			switch s := all[k].Spec.(type) {
+			case *schema.Replication:
+				r = pulls(s, remote(s.From))
+			case *schema.Namespace:
+				if s.ProxyOf != nil {
+					r = caches(k.Name, remote(s.ProxyOf))
+				}
+			}
+			if r != nil {
+				list = append(list, r)
+			}
+		}
+		return list
+	}
+	was := map[schema.Key]schema.Resource{}
+	for _, r := range w.s.own.Objects {
+		was[r.Key] = r
+	}
+	gone := map[int]bool{}
+	for _, r := range ours(was) {
+		i := have.has(r)
+		if i < 0 { // changed by somebody, or by a write that was cut
+			i = have.like(r)
+		}
+		gone[i] = true
+	}
+	var next []rawJSON
+	for _, r := range ours(w.all) {
+		if i := have.has(r); i >= 0 {
+			next = append(next, have.Registries[i])
+			gone[i] = true
+			continue
+		}
+		next = append(next, encoded(*r))
+	}
+	if have != nil {
+		for i, raw := range have.Registries {
+			if !gone[i] {
+				next = append(next, raw)
+			}
+		}
+	}
+	if have == nil && len(next) == 0 {
+		return
+	}
+	if have == nil {
+		set(encoded(true), "extensions", "sync", "enable")
+	}
+	set(encoded(append([]rawJSON{}, next...)), "extensions", "sync", "registries")
+	if len(w.creds) > 0 && (have == nil || have.CredentialsFile == "") {
+		set(encoded(w.s.creds), "extensions", "sync", "credentialsFile")
+	}
+}
+
+// credential notes the login of a remote under the remote's host.
+func (w *writer) credential(key schema.Key, before schema.Resource, spec *schema.Remote, secret prepared) {
+	old, _ := before.Spec.(*schema.Remote)
+	have, was := w.creds[hostOf(old)]
+	if hostOf(old) != hostOf(spec) {
+		w.dropCredential(key, old)
+	}
+	if spec.Login == nil {
+		return
+	}
+	c := credential{Password: secret.secret}
+	switch {
+	case spec.Login.Robot != nil:
+		c.Username = *spec.Login.Robot
+	case spec.Login.User != nil:
+		c.Username = *spec.Login.User
+	}
+	if c.Password == "" && was {
+		c.Password = have.Password
+	}
+	if c.Username != "" && c.Password != "" {
+		w.creds[hostOf(spec)] = c
+	}
+}
+
+func (w *writer) dropCredential(key schema.Key, spec *schema.Remote) {
+	host := hostOf(spec)
+	for k, r := range w.all {
+		if other, ok := r.Spec.(*schema.Remote); ok && k != key && hostOf(other) == host && other.Login != nil {
+			return
+		}
+	}
+	delete(w.creds, host)
+}
+
+// credentials is sync's file as it shall be, nil where it stays.
+func (w *writer) credentials() ([]byte, error) {
+	if string(encoded(w.creds)) == string(encoded(w.s.credentials)) {
+		return nil, nil
+	}
+	b, err := json.MarshalIndent(w.creds, "", "  ") //nolint:gosec // Zot reads them there
+	return append(b, '\n'), err
+}
+
+func readCredentials(name string) (map[string]credential, error) {
+	out := map[string]credential{}
+	if name == "" {
+		return out, nil
+	}
+	b, err := files.Read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return nil, fmt.Errorf("%s holds no credentials for Zot's sync", name) // its text would show some
+	}
+	return out, nil
+}
+
+// emitRobots brings the accounts of robots to who may log in now.
+func (w *writer) emitRobots() error {
+	for k := range w.robots {
+		spec, ok := w.all[k].Spec.(*schema.Robot)
+		if !ok {
+			continue
+		}
+		for _, a := range w.own.Robots[k.String()] {
+			if !a.works(spec, w.s.now) {
+				w.pass.Remove(a.Login)
+			} else if err := w.pass.Set(a.Login, a.Hash); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func inodeOf(name string) (uint64, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, errors.New("this system has no inodes")
+	}
+	return st.Ino, nil
+}

@@ -1,0 +1,165 @@
+package zot
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// grace is how long Zot may take to stop. It cuts requests off and is gone
+// within a second.
+const grace = 15 * time.Second
+
+// Launch implements [providers.Launcher]: a configuration that is not there is
+// made, with accounts and access control from the start, since a running Zot
+// takes neither over.
+func (p *Provider) Launch(context.Context) (providers.Launch, error) {
+	if p.paths.data == "" {
+		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
+	}
+	if err := p.found(); err != nil {
+		return providers.Launch{}, err
+	}
+	if err := p.face(); err != nil {
+		return providers.Launch{}, err
+	}
+	_, port := p.listen()
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %q is no port", p.registry.URL, port)
+	}
+	l := providers.Launch{
+		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace,
+		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}},
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		l.Mounts = append(l.Mounts, providers.Mount{Path: *t.Cert}, providers.Mount{Path: *t.Key})
+	}
+	return l, nil
+}
+
+// found makes what must be there before Zot starts, and finishes what was cut.
+func (p *Provider) found() error {
+	fail := func(err error) error { return p.unreadable(err) }
+	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fail(err)
+		}
+	}
+	for _, name := range []string{p.paths.htpasswd, p.paths.config} {
+		if _, err := files.Finish(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fail(err)
+		}
+	}
+	if _, err := os.Lstat(p.paths.htpasswd); errors.Is(err, fs.ErrNotExist) {
+		if err := p.enter(); err != nil {
+			return fail(err)
+		}
+	}
+	if _, err := os.Lstat(p.paths.config); errors.Is(err, fs.ErrNotExist) {
+		if err := files.Create(p.paths.config, p.first()); err != nil {
+			return fail(err)
+		}
+	}
+	return nil
+}
+
+// face makes the configuration say where Zot listens, which a running one
+// does not look at: whoever starts it waits for it there.
+func (p *Provider) face() error {
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return p.unreadable(err)
+	}
+	doc, err := config.Parse(p.paths.config, text)
+	if err != nil {
+		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
+	}
+	for _, v := range p.front() {
+		path := split(v.Path)
+		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
+			if err := doc.Set([]byte(v.JSON), path...); err != nil {
+				return p.fail(schema.Key{}, "", err, "")
+			}
+		}
+	}
+	if err := files.Write(p.paths.config, text, doc.Bytes()); err != nil {
+		return p.unreadable(err)
+	}
+	return nil
+}
+
+// enter makes the accounts of a new registry: ocisync's own, which reaches the
+// namespace ocisync alone.
+func (p *Provider) enter() error {
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return err
+	}
+	if o.Self == "" {
+		o.Self = rand.Text() + rand.Text()
+		if err := o.save(p.paths.own); err != nil {
+			return err
+		}
+	}
+	hash, err := p.hash(o.Self)
+	if err != nil {
+		return err
+	}
+	var f htpasswd.File
+	if err := f.Set(selfLogin, hash); err != nil {
+		return err
+	}
+	return files.Create(p.paths.htpasswd, f.Bytes())
+}
+
+// first is the configuration of a new registry.
+func (p *Provider) first() []byte {
+	host, port := p.listen()
+	type text map[string]json.RawMessage
+	outside := policyGroup{DefaultPolicy: []string{}}
+	if p.outside == access.Leave {
+		outside.DefaultPolicy = actAll.names()
+	}
+	control := text{"repositories": encoded(text{
+		everything: encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
+		// for administrators and ocisync's own account alone
+		pattern(access.Reserved): encoded(policyGroup{
+			Policies:      []policy{{Users: []string{selfLogin}, Actions: actAll.names()}},
+			DefaultPolicy: []string{}, AnonymousPolicy: []string{},
+		}),
+	})}
+	http := text{
+		"address": encoded(host), "port": encoded(port),
+		"auth":          encoded(text{"htpasswd": encoded(text{"path": encoded(p.paths.htpasswd)})}),
+		"accessControl": encoded(control),
+	}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		http["tls"] = encoded(text{"cert": encoded(*t.Cert), "key": encoded(*t.Key)})
+	}
+	b, err := json.MarshalIndent(text{
+		"distSpecVersion": encoded("1.1.1"),
+		"storage":         encoded(text{"rootDirectory": encoded(filepath.Join(p.paths.data, "storage"))}),
+		"http":            encoded(http),
+		"log":             encoded(text{"level": encoded("info")}),
+	}, "", "  ")
+	if err != nil {
+		return nil
+	}
+	return append(b, '\n')
+}

@@ -1,0 +1,369 @@
+package zot_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func made(kind schema.Kind, name string, spec schema.Spec) plan.Change {
+	r := schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec}
+	return plan.Change{Action: plan.Create, Key: r.Key, After: &r}
+}
+
+// written writes and returns what became of each key.
+func written(t *testing.T, p providers.Provider, changes ...plan.Change) map[string]error {
+	t.Helper()
+	out := map[string]error{}
+	if err := p.Write(t.Context(), changes, func(k schema.Key, err error) { out[k.String()] = err }); err != nil {
+		for _, c := range changes {
+			out[c.Key.String()] = err
+		}
+	}
+	return out
+}
+
+func TestWhatZotWouldTakeForSomethingElseIsRefused(t *testing.T) {
+	p, name := handMadeAt(t)
+	before, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pull := schema.Pull
+	values := func(path, json string) *schema.Settings {
+		return &schema.Settings{Values: schema.Values{{Path: path, JSON: json}}}
+	}
+	for _, row := range []struct {
+		change plan.Change
+		says   string
+	}{
+		{made(schema.KindGroup, "DevTeam", &schema.Group{Users: schema.NewSet("olga")}), "call it devteam"},
+		{made(schema.KindAccess, "infra", &schema.Access{Groups: schema.NewGrants(schema.Grant{Name: "DevTeam", Rights: pull})}), "write devteam"},
+		{made(schema.KindAccess, "tmp", &schema.Access{Authenticated: &pull}), ""},
+		{made(schema.KindRetention, "apps", &schema.Retention{Keep: []schema.KeepRule{{Newest: 3, PushedWithin: 86400}}}), "any"},
+		{made(schema.KindImmutable, "apps", &schema.Immutable{Rules: []schema.ImmutableRule{{Tags: "v*"}}}), "namespace of its own"},
+		{made(schema.KindGC, "", &schema.GC{Schedule: new("0 3 * * *")}), "@every"},
+		{made(schema.KindNamespace, "ocisync/x", &schema.Namespace{}), "ocisync's own"},
+		{made(schema.KindUser, "robot$x", &schema.User{}), "robots"},
+		{made(schema.KindUser, "a:b", &schema.User{}), "colon"},
+		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "later version"},
+		{made(schema.KindQuota, "infra", &schema.Quota{}), "later version"},
+		{made(schema.KindSettings, "", values("http.bogus", `1`)), "bogus"},
+		{made(schema.KindSettings, "", values("storage.subPaths.\"/A\".rootDirectory", `"/x"`)), "/a"},
+		{made(schema.KindSettings, "", values("http.readTimeout", `60`)), "nanoseconds"},
+		{made(schema.KindReplication, "r", &schema.Replication{From: new("x"), Trigger: &schema.Trigger{On: "push"}}), "polls"},
+	} {
+		if row.says == "" {
+			continue
+		}
+		v, err := p.Prepare(t.Context(), []plan.Change{row.change})
+		if err != nil || !strings.Contains(v[0].Refused, row.says) {
+			t.Errorf("%s: Prepare says %q, %v; want %q", row.change.Key, v[0].Refused, err, row.says)
+		}
+		if err := written(t, p, row.change)[row.change.Key.String()]; err == nil || !strings.Contains(err.Error(), row.change.Key.String()) {
+			t.Errorf("%s: Write says %v", row.change.Key, err)
+		}
+	}
+	after, err := os.ReadFile(name)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("a refused change touched the file (%v)", err)
+	}
+}
+
+func TestAPatternThatShadowsARuleIsNamed(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{
+		"team/secret/*":{"defaultPolicy":["read"]},"team-*/**":{"defaultPolicy":["read"]},"a*":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
+	p, _ := placed(t, text, "")
+	for name, shadow := range map[string]string{
+		"team":        `"team/secret/*"`, // it is longer than team/**
+		"team-a":      `"team-*/**"`,     // as long as team-a/**
+		"team-abc":    "",                // its own is longer
+		"apps":        "",                // a* is shorter, and spans no slash
+		"team/secret": "",                // its own is longer
+		"team/other":  "",
+	} {
+		pull := schema.Pull
+		v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindAccess, name, &schema.Access{Authenticated: &pull})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused := v[0].Refused; (refused == "") != (shadow == "") || !strings.Contains(refused, shadow) {
+			t.Errorf("%s: %q, want a refusal that names %s", name, refused, shadow)
+		}
+	}
+}
+
+func TestFilesThatCannotBeReadAreSaid(t *testing.T) {
+	for name, row := range map[string]struct{ text, says string }{
+		"broken":         {`{"http": {"port": "5000"`, ":1:"},
+		"twice":          {`{"http": {"port": "1", "Port": "2"}}`, "port"},
+		"yaml":           {"http:\n  port: 5000\n", "JSON"},
+		"wrong type":     {`{"http": {"accessControl": []}}`, "accessControl"},
+		"a bad duration": {`{"storage": {"gcDelay": "2 hours"}}`, "duration"},
+	} {
+		p, file := placed(t, row.text, "")
+		_, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser))
+		if err == nil || !strings.Contains(err.Error(), row.says) || !strings.Contains(err.Error(), filepath.Base(file)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := written(t, p, made(schema.KindUser, "u", &schema.User{}))["user/u"]; err == nil {
+			t.Errorf("%s: it was written over", name)
+		}
+		if b, err := os.ReadFile(file); err != nil || string(b) != row.text {
+			t.Errorf("%s: the file holds %q, %v", name, b, err)
+		}
+	}
+	absent, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: filepath.Join(t.TempDir(), "zot.json")}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := absent.Read(t.Context(), schema.ScopeOf(schema.KindUser)); err == nil || !strings.Contains(err.Error(), "registry.files.config") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func TestAwayFromItsHostEverythingIsPending(t *testing.T) {
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9"}, nil, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := p.Read(t.Context(), schema.ScopeOf(schema.Kinds()...))
+	if err != nil || len(st.Scope.Kinds) > 0 || len(st.Resources) > 0 {
+		t.Errorf("it reads %v of %v, %v", st.Resources, st.Scope, err)
+	}
+	c := made(schema.KindUser, "u", &schema.User{})
+	v, err := p.Prepare(t.Context(), []plan.Change{c})
+	if err != nil || v[0].Effect != plan.ByHand || len(v[0].Notes) == 0 {
+		t.Errorf("Prepare: %+v, %v", v, err)
+	}
+	if err := written(t, p, c)["user/u"]; !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "ocisync apply") {
+		t.Errorf("Write: %v", err)
+	}
+}
+
+func TestAWriteThatWasCutIsFinishedFirst(t *testing.T) {
+	p, name := handMadeAt(t)
+	old, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := strings.Replace(string(old), `"port": 9`, `"port": 8`, 1)
+	for suffix, content := range map[string]string{".prev": string(old), ".next": next} {
+		if err := os.WriteFile(name+suffix, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := written(t, p, made(schema.KindGroup, "more", &schema.Group{Users: schema.NewSet("olga")}))["group/more"]; err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(string(b), `"port": 8`) || !strings.Contains(string(b), `"more"`) {
+		t.Errorf("holds %s, %v", b, err)
+	}
+	if _, err := os.Stat(name + ".next"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the promise still lies there: %v", err)
+	}
+}
+
+// Retention of a namespace must not reach into one below it that has none.
+func TestInnerPoliciesStandBeforeOuterOnes(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent","retention":{"policies":[{"repositories":["**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":1}]}]}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	keep := func(n int) *schema.Retention { return &schema.Retention{Keep: []schema.KeepRule{{Newest: n}}} }
+	st := schema.State{}
+	for _, ns := range []string{"a", "a/b", "a/b/c", "z"} {
+		st.Resources = append(st.Resources, schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: ns}, Spec: &schema.Namespace{}})
+	}
+	for ns, n := range map[string]int{"a": 3, "a/b/c": 4, "z": 5} {
+		st.Resources = append(st.Resources, schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: ns}, Spec: keep(n)})
+	}
+	if err := st.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := providertest.DirectCycle(t.Context(), p, st); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, want := range []string{`"a/b/c/**"`, `"a/b/**"`, `"a/**"`, `"z/**"`, `"**"`} {
+		i := strings.Index(string(b)[at:], want)
+		if i < 0 {
+			t.Fatalf("%s does not stand in its place:\n%s", want, b)
+		}
+		at += i
+	}
+	live := readEverything(t, p)
+	if _, ok := live.Get(schema.Key{Kind: schema.KindRetention, Name: "a/b"}); ok {
+		t.Error("what only keeps a/b out of the rules of a counts as retention of a/b")
+	}
+	if n, err := providertest.DirectCycle(t.Context(), p, st); n != 0 || err != nil {
+		t.Errorf("the same again makes %d changes, %v", n, err)
+	}
+}
+
+func TestSettingsAreEqualWhateverTheirCase(t *testing.T) {
+	p, _ := placed(t, `{"STORAGE":{"RootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","Realm":"x"}}`, "")
+	st := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: "HTTP.realm", JSON: `"x"`}, {Path: "storage.rootdirectory", JSON: `"/nonexistent"`}}}}}}
+	if n, err := providertest.DirectCycle(t.Context(), p, st); n != 0 || err != nil {
+		t.Errorf("%d changes, %v", n, err)
+	}
+}
+
+func TestTheFirstRuleTellsWhatItCloses(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"team/one", "team/inner/two", "other/three"} {
+		dir := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}},{}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, name := placed(t, `{"storage":{"rootDirectory":"`+root+`"},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	pull := schema.Pull
+	c := made(schema.KindAccess, "team", &schema.Access{Authenticated: &pull})
+	v, err := p.Prepare(t.Context(), []plan.Change{c})
+	if err != nil || !strings.Contains(strings.Join(v[0].Notes, "\n"), "team/inner/two, team/one") {
+		t.Errorf("%+v, %v", v, err)
+	}
+	st, err := p.Read(t.Context(), schema.Scope{Repositories: []string{"team"}})
+	if err != nil || len(st.Repositories) != 2 || st.Repositories[0] != (schema.RepositoryInfo{Name: "team/inner/two", Tags: 1}) {
+		t.Errorf("%v, %v", st.Repositories, err)
+	}
+	// What lies in no namespace stays as open as it was: nothing says otherwise.
+	if got := written(t, p, made(schema.KindNamespace, "team", &schema.Namespace{}), c); got["access/team"] != nil {
+		t.Fatal(got)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"**":{"anonymousPolicy":["read","create","update","delete"]}`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestAnAccountNeedsAFileOfAccounts(t *testing.T) {
+	p, _ := placed(t, handWritten, "")
+	c := made(schema.KindUser, "u", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}})
+	if err := written(t, p, c)["user/u"]; err == nil || !strings.Contains(err.Error(), "registry.files.htpasswd") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAReplacedNamespaceBeginsAnew(t *testing.T) {
+	p, _ := placed(t, handWritten, "")
+	pull := schema.Pull
+	key := schema.Key{Kind: schema.KindNamespace, Name: "team"}
+	got := written(t, p, made(schema.KindRemote, "up", &schema.Remote{URL: new("https://up.example.com")}), made(schema.KindNamespace, "team", &schema.Namespace{}), made(schema.KindAccess, "team", &schema.Access{Anonymous: &pull}), made(schema.KindRetention, "team", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}))
+	for k, err := range got {
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	none := schema.Rights(0)
+	next := schema.Resource{Key: key, Spec: &schema.Namespace{ProxyOf: new("up")}}
+	got = written(t, p, plan.Change{Action: plan.Replace, Key: key, After: &next}, made(schema.KindAccess, "team", &schema.Access{Anonymous: &none}))
+	if got["namespace/team"] != nil || got["access/team"] != nil {
+		t.Fatal(got)
+	}
+	st := readEverything(t, p)
+	if _, ok := st.Get(schema.Key{Kind: schema.KindRetention, Name: "team"}); ok {
+		t.Error("retention of the replaced namespace is still there")
+	}
+	r, _ := st.Get(schema.Key{Kind: schema.KindAccess, Name: "team"})
+	if spec, ok := r.Spec.(*schema.Access); !ok || *spec.Anonymous != none {
+		t.Errorf("the rule is %+v", r.Spec)
+	}
+}
+
+func TestRetentionStandsWhereTheContentLies(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent/a","subPaths":{"/big":{"rootDirectory":"/nonexistent/b","gc":true},"/Part":{"rootDirectory":"/nonexistent/c"}}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	st := schema.State{}
+	for i, ns := range []string{"big/one", "small"} {
+		st.Resources = append(st.Resources,
+			schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: ns}, Spec: &schema.Namespace{}},
+			schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: ns}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: i + 1}}}})
+	}
+	if err := st.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	cycle(t, p, st)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := strings.Join(strings.Fields(string(b)), "")
+	for _, want := range []string{
+		`"/big":{"rootDirectory":"/nonexistent/b","gc":true,"retention":{"policies":[{"repositories":["big/one/**"],"deleteUntagged":false,"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":1}]}]}}`,
+		`"retention":{"policies":[{"repositories":["small/**"],"deleteUntagged":false,"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":2}]}]}`,
+	} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("%s does not stand in\n%s", want, b)
+		}
+	}
+	if n := cycle(t, p, st); n != 0 {
+		t.Errorf("the same again makes %d changes", n)
+	}
+	v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindRetention, "part", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})})
+	if err != nil || v[0].Refused != "" || !strings.Contains(strings.Join(v[0].Notes, " "), "gc is off") {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestWhoIsDeletedIsNamedNowhere(t *testing.T) {
+	p, name := handMadeAt(t)
+	live := readEverything(t, p)
+	gone := func(kind schema.Kind, name string) plan.Change {
+		r, ok := live.Get(schema.Key{Kind: kind, Name: name})
+		if !ok {
+			t.Fatalf("%s/%s is not there", kind, name)
+		}
+		return plan.Change{Action: plan.Delete, Key: r.Key, Before: &r}
+	}
+	for k, err := range written(t, p, gone(schema.KindUser, "ext"), gone(schema.KindGroup, "ops"), gone(schema.KindAccess, "releases")) {
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{`"ext"`, `"ops"`} {
+		if strings.Contains(string(b), word) {
+			t.Errorf("%s still stands in\n%s", word, b)
+		}
+	}
+	after := readEverything(t, p)
+	for _, key := range []schema.Key{{Kind: schema.KindUser, Name: "ext"}, {Kind: schema.KindGroup, Name: "ops"}} {
+		if _, still := after.Get(key); still {
+			t.Errorf("%s is still there", key)
+		}
+	}
+}
+
+// The last rule that goes must not leave a registry without any: it would be
+// open to all after its next start.
+func TestTheLastRuleLeavesTheRegistryShut(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"team/**":{"anonymousPolicy":["read"]}}}}}`, "")
+	live := readEverything(t, p)
+	r, _ := live.Get(schema.Key{Kind: schema.KindNamespace, Name: "team"})
+	if err := written(t, p, plan.Change{Action: plan.Delete, Key: r.Key, Before: &r})["namespace/team"]; err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}

@@ -1,0 +1,361 @@
+//go:build integration
+
+package zot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+)
+
+// bareZot is a real Zot on a directory of its own, watched from outside.
+type bareZot struct {
+	dir, address, config, log string
+	cmd                       *exec.Cmd
+	gone                      chan struct{}
+}
+
+func newBare(t *testing.T) *bareZot {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	z := &bareZot{dir: t.TempDir(), address: l.Addr().String()}
+	z.config, z.log = filepath.Join(z.dir, "config.json"), filepath.Join(z.dir, "zot.log")
+	var accounts []byte
+	for name, hash := range map[string]string{"admin": "pw", "dev": "pw"} {
+		h, err := (&Provider{cost: 4}).hash(hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accounts = fmt.Appendf(accounts, "%s:%s\n", name, h)
+	}
+	if err := os.WriteFile(filepath.Join(z.dir, "htpasswd"), accounts, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { z.stop() })
+	return z
+}
+
+// text fills in what differs by directory.
+func (z *bareZot) text(s string) []byte {
+	host, port, _ := net.SplitHostPort(z.address)
+	return []byte(strings.NewReplacer("$DIR", z.dir, "$HOST", host, "$PORT", port).Replace(s))
+}
+
+func (z *bareZot) start(t *testing.T) {
+	t.Helper()
+	log, err := os.OpenFile(z.log, os.O_APPEND|os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	bin, err := filepath.Abs("../../../bin/servers/zot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.cmd = exec.Command(bin, "serve", z.config)
+	z.cmd.Stdout, z.cmd.Stderr = log, log
+	if err := z.cmd.Start(); err != nil {
+		t.Fatalf("%v; make servers builds it", err)
+	}
+	z.gone = make(chan struct{})
+	go func(c *exec.Cmd, gone chan struct{}) {
+		_ = c.Wait() // it ends by a signal, or of what a row writes
+		close(gone)
+	}(z.cmd, z.gone)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", z.address); err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			b, _ := os.ReadFile(z.log)
+			t.Fatalf("Zot does not start:\n%s", b)
+		}
+	}
+}
+
+func (z *bareZot) stop() {
+	if z.cmd == nil {
+		return
+	}
+	_ = z.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-z.gone:
+	case <-time.After(5 * time.Second):
+		_ = z.cmd.Process.Kill()
+		<-z.gone
+	}
+	z.cmd = nil
+}
+
+// settle waits until Zot has seen a file, or died of it.
+func (z *bareZot) settle() {
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		b, _ := os.ReadFile(z.log)
+		if bytes.Contains(b, []byte(recordLoaded)) || bytes.Contains(b, []byte("panic:")) {
+			break
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+}
+
+// answer is how Zot answers a request, "dead" where it does not.
+func (z *bareZot) answer(t *testing.T, user, path string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+z.address+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user != "" {
+		req.SetBasicAuth(user, "pw")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "dead"
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("Www-Authenticate"))
+}
+
+// param is a value of the configuration that Zot says last it has.
+func (z *bareZot) param(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(z.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have json.RawMessage
+	for line := range bytes.Lines(b) {
+		var r struct {
+			Params   json.RawMessage `json:"params"`
+			Reloaded json.RawMessage `json:"reloaded params"`
+			Message  string          `json:"message"`
+		}
+		if json.Unmarshal(line, &r) != nil {
+			continue
+		}
+		switch {
+		case r.Message == recordLoaded && r.Reloaded != nil:
+			have = r.Reloaded
+		case r.Message == "configuration settings":
+			have = r.Params
+		}
+	}
+	for _, part := range strings.Split(path, ".") {
+		var m map[string]json.RawMessage
+		if json.Unmarshal(have, &m) != nil {
+			return "none"
+		}
+		have = nil
+		for k, v := range m {
+			if strings.EqualFold(k, part) {
+				have = v
+			}
+		}
+	}
+	return string(have)
+}
+
+const (
+	plainHTTP = `"http":{"address":"$HOST","port":"$PORT"}`
+	authHTTP  = `"http":{"address":"$HOST","port":"$PORT","auth":{"htpasswd":{"path":"$DIR/htpasswd"}}}`
+	storage   = `"storage":{"rootDirectory":"$DIR/storage"}`
+)
+
+func controlled(control string) string {
+	return strings.Replace(authHTTP, `"}}}`, `"}},"accessControl":`+control+`}`, 1)
+}
+
+func document(parts ...string) string {
+	return `{"distSpecVersion":"1.1.1","log":{"level":"info"},` + strings.Join(parts, ",") + "}"
+}
+
+func withStorage(more string) string {
+	return `"storage":{"rootDirectory":"$DIR/storage",` + more + `}`
+}
+
+// Each row is a change and how it shows. What the running Zot makes of it must
+// be what the table says: in force at once, as before until the next start, or
+// neither, so that Zot must not run when it is written.
+func TestEachRowOfTheReloadTableOnARealZot(t *testing.T) {
+	const (
+		live    = config.Live
+		restart = config.Restart
+		stopped = config.Stopped
+		shut    = `{"repositories":{"**":{"defaultPolicy":[]}}}`
+		open    = `{"repositories":{"**":{"defaultPolicy":["read"],"anonymousPolicy":["read"]}}}`
+		keeps   = `"gcInterval":"1h","retention":{"policies":[{"repositories":["**"],"keepTags":[{"patterns":[".*"],"mostRecentlyPushedCount":%d}]}]}`
+		ldap    = `"http":{"address":"$HOST","port":"$PORT","auth":{"htpasswd":{"path":"$DIR/htpasswd"},"ldap":{"address":"127.0.0.1","port":1,"insecure":true,"baseDN":"dc=x","userAttribute":"uid"}}}`
+		sync    = `"extensions":{"sync":{"enable":true,"registries":[{"urls":["http://127.0.0.1:1"],"onDemand":true%s}]}}`
+	)
+	param := func(path string) func(*testing.T, *bareZot) string {
+		return func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.param(t, path)
+		}
+	}
+	answer := func(user, path string) func(*testing.T, *bareZot) string {
+		return func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.answer(t, user, path)
+		}
+	}
+	for _, row := range []struct {
+		name          string
+		before, after string
+		want          config.Reload
+		shows         func(*testing.T, *bareZot) string
+	}{
+		{"http.accessControl changes", document(storage, controlled(shut)), document(storage, controlled(open)), live, answer("", "/v2/a/b/tags/list")},
+		{"http.accessControl appears", document(storage, authHTTP), document(storage, controlled(shut)), stopped, answer("dev", "/v2/a/b/tags/list")},
+		{"http.accessControl goes", document(storage, controlled(shut)), document(storage, authHTTP), stopped, answer("dev", "/v2/a/b/tags/list")},
+		{"http.accessControl.groups", document(storage, controlled(`{"repositories":{"**":{"policies":[{"groups":["g"],"actions":["read"]}]}},"groups":{"g":{"users":["x"]}}}`)),
+			document(storage, controlled(`{"repositories":{"**":{"policies":[{"groups":["g"],"actions":["read"]}]}},"groups":{"g":{"users":["dev"]}}}`)), live, answer("dev", "/v2/a/b/tags/list")},
+		{"http.accessControl.adminPolicy", document(storage, controlled(`{"repositories":{"**":{"defaultPolicy":[]}},"adminPolicy":{"users":["x"],"actions":["read"]}}`)),
+			document(storage, controlled(`{"repositories":{"**":{"defaultPolicy":[]}},"adminPolicy":{"users":["dev"],"actions":["read"]}}`)), live, answer("dev", "/v2/a/b/tags/list")},
+		{"http.auth appears", document(storage, plainHTTP), document(storage, authHTTP), stopped, func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.answer(t, "", "/v2/_catalog") + " " + z.answer(t, "dev", "/v2/_catalog")
+		}},
+		{"http.auth goes", document(storage, controlled(shut)), document(storage, plainHTTP), stopped, answer("", "/v2/a/b/tags/list")},
+		{"http.auth.ldap goes", document(storage, ldap), document(storage, authHTTP), stopped, func(t *testing.T, z *bareZot) string {
+			t.Helper()
+			return z.answer(t, "", "/v2/") + " " + z.param(t, "http.auth.ldap")
+		}},
+		{"http.realm", document(storage, strings.Replace(authHTTP, `"auth"`, `"realm":"one","auth"`, 1)), document(storage, strings.Replace(authHTTP, `"auth"`, `"realm":"two","auth"`, 1)), restart, answer("", "/v2/")},
+		{"http.auth.failDelay", document(storage, strings.Replace(authHTTP, `"auth":{`, `"auth":{"failDelay":1,`, 1)), document(storage, strings.Replace(authHTTP, `"auth":{`, `"auth":{"failDelay":2,`, 1)), restart, param("http.auth.failDelay")},
+		{"http.ratelimit", document(storage, strings.Replace(plainHTTP, `"port"`, `"ratelimit":{"rate":100},"port"`, 1)), document(storage, strings.Replace(plainHTTP, `"port"`, `"ratelimit":{"rate":200},"port"`, 1)), restart, param("http.ratelimit.rate")},
+		{"http.compat", document(storage, strings.Replace(plainHTTP, `"port"`, `"compat":[],"port"`, 1)), document(storage, strings.Replace(plainHTTP, `"port"`, `"compat":["docker2s2"],"port"`, 1)), restart, param("http.compat")},
+		{"storage.gc", document(withStorage(`"gc":true`), plainHTTP), document(withStorage(`"gc":false`), plainHTTP), live, param("storage.gc")},
+		{"storage.gcDelay", document(withStorage(`"gcDelay":"1h"`), plainHTTP), document(withStorage(`"gcDelay":"2h"`), plainHTTP), live, param("storage.gcDelay")},
+		{"storage.gcInterval", document(withStorage(`"gcInterval":"1h"`), plainHTTP), document(withStorage(`"gcInterval":"2h"`), plainHTTP), live, param("storage.gcInterval")},
+		{"storage.dedupe", document(withStorage(`"dedupe":true`), plainHTTP), document(withStorage(`"dedupe":false`), plainHTTP), live, param("storage.dedupe")},
+		{"storage.rootDirectory", document(storage, plainHTTP), document(`"storage":{"rootDirectory":"$DIR/storage-2"}`, plainHTTP), restart, param("storage.rootDirectory")},
+		{"storage.commit", document(withStorage(`"commit":false`), plainHTTP), document(withStorage(`"commit":true`), plainHTTP), restart, param("storage.commit")},
+		{"storage.subPaths appear", document(storage, plainHTTP), document(withStorage(`"subPaths":{"/a":{"rootDirectory":"$DIR/other"}}`), plainHTTP), restart, param("storage.subPaths")},
+		{"storage.retention changes", document(withStorage(fmt.Sprintf(keeps, 5)), plainHTTP), document(withStorage(fmt.Sprintf(keeps, 7)), plainHTTP), live, param("storage.retention.policies")},
+		{"storage.retention goes", document(withStorage(fmt.Sprintf(keeps, 5)), plainHTTP), document(withStorage(`"gcInterval":"1h"`), plainHTTP), live, param("storage.retention.policies")},
+		{"storage.retention appears", document(withStorage(`"gcInterval":"1h"`), plainHTTP), document(withStorage(fmt.Sprintf(keeps, 7)), plainHTTP), stopped, param("storage.retention.policies")},
+		{"log.level", document(storage, plainHTTP), strings.Replace(document(storage, plainHTTP), `"info"`, `"debug"`, 1), restart, param("log.level")},
+		{"log.audit", document(storage, plainHTTP), strings.Replace(document(storage, plainHTTP), `"info"`, `"info","audit":"$DIR/audit.log"`, 1), restart, param("log.audit")},
+		{"extensions.sync changes", document(storage, plainHTTP, fmt.Sprintf(sync, "")), document(storage, plainHTTP, fmt.Sprintf(sync, `,"tlsVerify":false`)), live, param("extensions.sync.registries")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			z := newBare(t)
+			before, after := z.text(row.before), z.text(row.after)
+			a, err := config.Parse(z.config, before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := config.Parse(z.config, after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table := config.Live
+			for _, c := range config.Compare(a, b) {
+				table = max(table, c.Reload)
+			}
+			if table != row.want {
+				t.Errorf("the table says %d, want %d", table, row.want)
+			}
+			if how, why := reach(a, b); (how == plan.Reload) != (row.want == live) || how == plan.Live || (why == "") != (row.want == live) {
+				t.Errorf("reach says %s (%s)", how, why)
+			}
+			if err := os.WriteFile(z.config, before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			z.start(t)
+			was := row.shows(t, z)
+			if err := files.Write(z.config, before, after); err != nil {
+				t.Fatal(err)
+			}
+			z.settle()
+			running := row.shows(t, z)
+			z.stop()
+			z.start(t)
+			is := row.shows(t, z)
+			if was == is {
+				t.Fatalf("the row shows nothing: it is %s before and after", was)
+			}
+			switch row.want {
+			case live:
+				if running != is {
+					t.Errorf("the running Zot shows %s, want %s at once", running, is)
+				}
+			case restart:
+				if running != was {
+					t.Errorf("the running Zot shows %s, want %s until the next start", running, was)
+				}
+			default:
+				if running == is {
+					t.Errorf("the running Zot shows %s at once; the table is too careful", running)
+				}
+			}
+		})
+	}
+}
+
+// What was found of Zot's own records, on which the wait for a reload rests.
+func TestAReloadIsTold(t *testing.T) {
+	z := newBare(t)
+	before := z.text(document(storage, plainHTTP))
+	if err := os.WriteFile(z.config, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	z.start(t)
+	p := &Provider{paths: paths{config: z.config, log: z.log}, patience: 5 * time.Second, now: time.Now}
+	s := &site{view: view{}, text: before}
+	from, ok := p.logEnd(t.Context(), s)
+	if !ok {
+		t.Fatal("there is no log")
+	}
+	if err := files.Write(z.config, before, []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitReload(t.Context(), s, from); err == nil || !strings.Contains(err.Error(), "did not take") {
+		t.Errorf("a broken configuration: %v", err)
+	}
+	from, _ = p.logEnd(t.Context(), s)
+	if err := files.Write(z.config, []byte("{"), before); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitReload(t.Context(), s, from); err != nil {
+		t.Errorf("a good configuration: %v", err)
+	}
+	if err := os.Truncate(z.log, 0); err != nil { // rotated
+		t.Fatal(err)
+	}
+	if err := files.Write(z.config, before, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitReload(t.Context(), s, from); err != nil {
+		t.Errorf("after the log was rotated: %v", err)
+	}
+	time.Sleep(300 * time.Millisecond) // after a broken one Zot takes a file over twice
+	p.patience = 100 * time.Millisecond
+	from, _ = p.logEnd(t.Context(), s)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := p.awaitReload(ctx, s, from); err == nil {
+		t.Error("a reload is told where there was none")
+	}
+}

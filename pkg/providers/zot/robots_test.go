@@ -1,0 +1,161 @@
+package zot_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// courier takes secrets, or does not.
+type courier struct {
+	providertest.Secrets
+	fails  bool
+	logins []string
+	last   map[string]string // secret by login
+}
+
+func (c *courier) Deliver(_ context.Context, _ schema.Delivery, user, secret, _ string) error {
+	if c.fails {
+		return errors.New("the road is closed")
+	}
+	c.logins = append(c.logins, user)
+	c.last[user] = secret
+	return nil
+}
+
+// works reports whether a login and its secret stand in the file of accounts.
+func works(t *testing.T, data, login, secret string) bool {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(data, "htpasswd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if hash, ok := strings.CutPrefix(line, login+":"); ok {
+			return bcrypt.CompareHashAndPassword([]byte(hash), []byte(secret)) == nil
+		}
+	}
+	return false
+}
+
+func TestARobotIsRenewedWithOverlapAndThenEnds(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	c := &courier{last: map[string]string{}}
+	p, err := zot.New(schema.Registry{
+		Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+	}, nil, c, nil, zot.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := schema.Duration(86400)
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "apps"}, Spec: &schema.Namespace{}},
+		{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{
+			Expires: new(30 * day), Renew: new(10 * day), Overlap: new(2 * day),
+			Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}}, Access: schema.NewGrants(schema.Grant{Name: "apps", Rights: schema.Pull}),
+		}},
+	}}
+	if n := cycle(t, p, st); n == 0 {
+		t.Fatal("nothing was made")
+	}
+	first := c.last["robot$ci"]
+	if first == "" || !works(t, data, "robot$ci", first) {
+		t.Fatalf("the first account does not work; delivered %v", c.logins)
+	}
+	config, err := os.ReadFile(filepath.Join(data, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	at := func(days int) time.Time { return now.Add(time.Duration(days) * 24 * time.Hour) }
+	renew := func(days int) string {
+		t.Helper()
+		due, err := p.Due(t.Context(), st, at(days))
+		if err != nil {
+			t.Fatal(err)
+		}
+		did, err := p.Renew(t.Context(), st, at(days))
+		if err != nil || len(did) != 1 || len(due) != 1 || due[0].Login != did[0].Login {
+			t.Fatalf("day %d: due %+v, done %+v, %v", days, due, did, err)
+		}
+		if did[0].Err != nil {
+			return "failed"
+		}
+		return did[0].Login
+	}
+	if got := renew(10); got != "" {
+		t.Errorf("day 10: %s is renewed, which is not due", got)
+	}
+	if notes, err := p.Remarks(t.Context(), st, at(10)); err != nil || len(notes) != 0 {
+		t.Errorf("day 10: %v, %v", notes, err)
+	}
+	if notes, err := p.Remarks(t.Context(), st, at(25)); err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "expires on") {
+		t.Errorf("day 25: %v, %v", notes, err)
+	}
+	c.fails = true
+	if got := renew(21); got != "failed" {
+		t.Errorf("day 21, without delivery: %q", got)
+	}
+	if !works(t, data, "robot$ci", first) {
+		t.Error("the account in use does not work while the new secret is not delivered")
+	}
+	c.fails = false
+	if got := renew(21); got != "robot$ci.2" {
+		t.Errorf("day 21: %q", got)
+	}
+	second := c.last["robot$ci.2"]
+	if !works(t, data, "robot$ci", first) || !works(t, data, "robot$ci.2", second) {
+		t.Error("the two accounts do not work side by side")
+	}
+	if got := renew(24); got != "" {
+		t.Errorf("day 24: %s is renewed, which is not due", got)
+	}
+	if works(t, data, "robot$ci", first) || !works(t, data, "robot$ci.2", second) {
+		t.Error("after the overlap the old account works, or the new one does not")
+	}
+	after, err := os.ReadFile(filepath.Join(data, "config.json"))
+	if err != nil || string(after) != string(config) {
+		t.Errorf("a renewal touched the configuration (%v)", err)
+	}
+	bare, ok := st.Resources[1].Spec.(*schema.Robot)
+	if !ok {
+		t.Fatal("no robot")
+	}
+	bare.Renew, bare.Overlap, bare.Secret = nil, nil, nil // of ocisync alone, and nothing to compare
+	if n := cycle(t, p, st); n != 0 {
+		t.Errorf("after a renewal the same makes %d changes", n)
+	}
+}
+
+func TestADisabledRobotCannotLogInAndComesBack(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := inData(t, data)
+	robot := func(enabled bool) schema.State {
+		return schema.State{Resources: []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "apps"}, Spec: &schema.Namespace{}},
+			{Key: schema.Key{Kind: schema.KindRobot, Name: "apps/ci"}, Spec: &schema.Robot{
+				Enabled: &enabled, Secret: &schema.RobotSecret{Value: &schema.SecretRef{Env: providertest.SecretA}}, Access: schema.NewGrants(schema.Grant{Name: "apps", Rights: schema.Pull}),
+			}},
+		}}
+	}
+	const secret = "Canary7Bird-" + providertest.SecretA
+	for _, enabled := range []bool{true, false, true} {
+		cycle(t, p, robot(enabled))
+		if works(t, data, "robot$apps+ci", secret) != enabled {
+			t.Errorf("enabled %t, and that is not how it is", enabled)
+		}
+		if n := cycle(t, p, robot(enabled)); n != 0 {
+			t.Errorf("enabled %t: the same again makes %d changes", enabled, n)
+		}
+	}
+}

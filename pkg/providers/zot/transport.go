@@ -1,0 +1,83 @@
+package zot
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// selfLogin is ocisync's own account in a registry that it runs: it reaches
+// the namespace ocisync and nothing else, and is nobody's object.
+const selfLogin = "ocisync$"
+
+// Transport implements [providers.Transporter]: as ocisync's own account where
+// it runs the registry, else with the login.
+func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), error) {
+	user, password := "", ""
+	if p.paths.data != "" {
+		o, err := readOwn(p.paths.own)
+		if err != nil {
+			return nil, nil, p.unreadable(err)
+		}
+		if o.Self != "" {
+			user, password = selfLogin, o.Self
+		}
+	}
+	if user == "" {
+		var err error
+		if user, password, err = p.login(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	_, rt, err := p.client()
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "", err, "")
+	}
+	return &transport{rt, p.url, user, password}, rt.CloseIdleConnections, nil
+}
+
+type transport struct {
+	inner          http.RoundTripper
+	base           *url.URL
+	user, password string
+}
+
+// RoundTrip sends a request to the registry, whatever host it names.
+func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
+	r := asked.Clone(asked.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = t.base.Scheme, t.base.Host, ""
+	r.Header.Del("Authorization")
+	if t.user != "" {
+		r.SetBasicAuth(t.user, t.password)
+	}
+	resp, err := t.inner.RoundTrip(r)
+	if resp != nil {
+		resp.Request = asked
+	}
+	return resp, err
+}
+
+// Blank implements [providers.Blank]: a registry that was never told anything
+// has no configuration, and nothing that ocisync keeps.
+func (p *Provider) Blank(context.Context) (string, error) {
+	if p.away() {
+		return "", nil
+	}
+	s, err := p.load()
+	if err != nil {
+		return "", err
+	}
+	if s.doc != nil && len(s.own.Objects) > 0 || s.doc != nil && p.paths.data == "" {
+		return "", nil
+	}
+	return fmt.Sprintf("%s and %s", p.paths.config, p.paths.own), nil
+}
+
+var (
+	_ providers.Transporter = (*Provider)(nil)
+	_ providers.Blank       = (*Provider)(nil)
+)

@@ -1,0 +1,460 @@
+// Package zot is the provider of Zot, the registry that is configured by one
+// JSON file and an htpasswd file.
+//
+// Start with [New]. What the files say is read as objects (objects.go); a write
+// changes the objects and brings the files to say so (write.go, emit.go), and
+// the process to take them over (control.go), which it does for some keys while
+// it runs and for others not (reload.go). access.go, retention.go and sync.go
+// translate. The files themselves are package files', the JSON document is
+// package config's.
+package zot
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Provider implements [providers.Provider] for a Zot, whoever runs it.
+type Provider struct {
+	registry schema.Registry
+	url      *url.URL
+	paths    paths
+	process  providers.Process // nil: somebody else runs it
+	secrets  providers.Secrets
+	logger   *slog.Logger
+	cost     int                         // of hashing a password, as bcrypt counts
+	outside  access.Outside              // "" while the mode does not say
+	permit   func(registry string) error // nil where secrets may go anywhere
+	now      func() time.Time
+	patience time.Duration // for a record in Zot's log
+
+	writing sync.Mutex
+}
+
+var (
+	_ providers.Provider = (*Provider)(nil)
+	_ providers.Checker  = (*Provider)(nil)
+	_ providers.Launcher = (*Provider)(nil)
+)
+
+// paths are the registry's files on this host; config is "" where there are
+// none.
+type paths struct {
+	config   string
+	htpasswd string // "": as the configuration says
+	log      string // "": as the configuration says
+	data     string // "" where somebody else runs the registry
+	own      string // what ocisync keeps
+	sync     string // the credentials that sync uses, unless the configuration says
+}
+
+// Option is something New need not be told.
+type Option func(*Provider)
+
+// Outside makes the mode's policy.outside part of the desired state, so that a
+// plan shows when it differs.
+func Outside(o access.Outside) Option { return func(p *Provider) { p.outside = o } }
+
+// Permit asks, before a secret goes to the registry's URL, whether it may.
+func Permit(ask func(registry string) error) Option { return func(p *Provider) { p.permit = ask } }
+
+// HashCost is what hashing passwords costs, as bcrypt counts: tests hash
+// hundreds, and none that is worth guessing.
+func HashCost(cost int) Option { return func(p *Provider) { p.cost = cost } }
+
+// New makes the provider and reaches for nothing yet. The process is nil where
+// somebody else runs the registry; the logger may be nil.
+func New(r schema.Registry, process providers.Process, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
+	u, err := url.Parse(r.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("registry.url %q is not the address of a registry; write it as http://localhost:5000", r.URL)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Provider{
+		registry: r, url: u, process: process, secrets: secrets, logger: logger,
+		cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
+	}
+	if p.paths, err = pathsOf(r); err != nil {
+		return nil, err
+	}
+	for _, o := range options {
+		o(p)
+	}
+	return p, nil
+}
+
+func pathsOf(r schema.Registry) (paths, error) {
+	switch {
+	case r.Run != nil:
+		if r.Run.Data == "" {
+			return paths{}, fmt.Errorf("%s: registry.run has no data directory; name one in registry.run.data", r.URL)
+		}
+		data, err := filepath.Abs(r.Run.Data)
+		if err != nil {
+			return paths{}, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
+		}
+		return paths{
+			config: filepath.Join(data, "config.json"), htpasswd: filepath.Join(data, "htpasswd"), data: data,
+			own: filepath.Join(data, "ocisync", "zot.json"), sync: filepath.Join(data, "ocisync", "sync-credentials.json"),
+		}, nil
+	case r.Files != nil && r.Files.Config != "":
+		return paths{
+			config: r.Files.Config, htpasswd: r.Files.Htpasswd, log: r.Files.Log,
+			own: r.Files.Config + ".ocisync.json", sync: r.Files.Config + ".sync-credentials.json",
+		}, nil
+	}
+	return paths{}, nil
+}
+
+// Batch implements [providers.Provider]: the configuration is written, and
+// taken over by Zot, once.
+func (p *Provider) Batch() providers.Batch { return providers.BatchAll }
+
+// Capabilities implements [providers.Provider].
+func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+
+// away reports whether no file of the registry is on this host.
+func (p *Provider) away() bool { return p.paths.config == "" }
+
+func (p *Provider) fail(key schema.Key, doing string, err error, remedy string) error {
+	return &providers.Error{Registry: p.registry.URL, Key: key, Doing: doing, Err: err, Remedy: remedy}
+}
+
+// Normalize implements [providers.Provider]. That the process runs with the
+// file as it is is one of the settings; where ocisync runs the registry, so are
+// its address and certificate.
+func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error) {
+	st.Resources = slices.Clone(st.Resources)
+	var more []schema.Value
+	text := func(path, value string) {
+		more = append(more, schema.Value{Path: path, JSON: strconv.Quote(value)})
+	}
+	if p.outside != "" {
+		text(schema.OutsidePath, string(p.outside))
+	}
+	var notes []plan.Note
+	for _, v := range p.front() {
+		more = append(more, v)
+		for _, r := range st.Resources {
+			if spec, ok := r.Spec.(*schema.Settings); ok && slices.ContainsFunc(spec.Values, func(o schema.Value) bool { return strings.EqualFold(o.Path, v.Path) && o.JSON != v.JSON }) {
+				notes = append(notes, plan.Note{Key: r.Key, Text: v.Path + " is " + v.JSON + ", as registry.run and registry.tls say, whatever stands in registry.zot"})
+			}
+		}
+	}
+	for i, r := range st.Resources {
+		if spec, ok := r.Spec.(*schema.Settings); ok {
+			spell := newSpeller()
+			c := schema.Settings{Values: slices.Clone(spec.Values)}
+			for j, v := range c.Values {
+				c.Values[j].Path = join(spell.path(split(v.Path)))
+			}
+			slices.SortFunc(c.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
+			st.Resources[i].Spec = &c
+		}
+	}
+	if !p.away() {
+		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
+		addSettings(&st, more)
+	}
+	if err := st.Sort(); err != nil {
+		return schema.State{}, nil, err
+	}
+	return st, notes, nil
+}
+
+// front is where a Zot that ocisync runs listens, and its certificate: the
+// mode's registry.run and registry.tls say it, and nothing else.
+func (p *Provider) front() []schema.Value {
+	if p.paths.data == "" {
+		return nil
+	}
+	host, port := p.listen()
+	out := []schema.Value{{Path: "http.address", JSON: strconv.Quote(host)}, {Path: "http.port", JSON: strconv.Quote(port)}}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		out = append(out, schema.Value{Path: "http.tls.cert", JSON: string(encoded(*t.Cert))}, schema.Value{Path: "http.tls.key", JSON: string(encoded(*t.Key))})
+	}
+	return out
+}
+
+// addSettings adds values in the place of those of the mode's own table.
+func addSettings(st *schema.State, more []schema.Value) {
+	key := schema.Key{Kind: schema.KindSettings}
+	i := slices.IndexFunc(st.Resources, func(r schema.Resource) bool { return r.Key == key })
+	if i < 0 {
+		i = len(st.Resources)
+		st.Resources = append(st.Resources, schema.Resource{Key: key, Spec: &schema.Settings{}})
+		kinds := append([]schema.Kind{schema.KindSettings}, st.Scope.Kinds...)
+		slices.Sort(kinds)
+		st.Scope.Kinds = slices.Compact(kinds)
+	}
+	var values schema.Values
+	if spec, ok := st.Resources[i].Spec.(*schema.Settings); ok {
+		values = slices.Clone(spec.Values)
+	}
+	for _, v := range more {
+		same := func(o schema.Value) bool { return strings.EqualFold(o.Path, v.Path) }
+		values = append(slices.DeleteFunc(values, same), v)
+	}
+	slices.SortFunc(values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
+	st.Resources[i].Spec = &schema.Settings{Values: values}
+}
+
+// listen is where Zot listens: in a container on every address of the port
+// that is published.
+func (p *Provider) listen() (host, port string) {
+	address := p.registry.Run.Listen
+	if address == "" {
+		address = p.url.Host
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host, port = address, map[string]string{"http": "80", "https": "443"}[p.url.Scheme]
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if p.registry.Driver() == schema.DriverDocker || host == "" {
+		host = "0.0.0.0"
+	}
+	return host, port
+}
+
+// site is the registry's files as they lie there, and what they say.
+type site struct {
+	view
+	text     []byte // of the configuration, without padding
+	inode    uint64
+	changed  time.Time // when the configuration was, by anybody and in any way
+	accounts []byte    // of htpasswd
+	creds    string    // where sync's credentials are
+}
+
+// load reads the files. Where there is no configuration the registry is a new
+// one.
+func (p *Provider) load() (*site, error) {
+	s := &site{view: view{now: p.now(), hashes: map[string]string{}, credentials: map[string]credential{}}}
+	var err error
+	if s.own, err = readOwn(p.paths.own); err != nil {
+		return nil, p.unreadable(err)
+	}
+	s.htpasswd, s.creds = p.paths.htpasswd, p.paths.sync
+	s.text, err = files.Read(p.paths.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		if p.paths.data == "" {
+			return nil, p.fail(schema.Key{}, "", err, "correct registry.files.config")
+		}
+		return s, nil
+	}
+	if err != nil {
+		return nil, p.unreadable(err)
+	}
+	if info, err := os.Stat(p.paths.config); err == nil {
+		s.changed = info.ModTime()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			s.inode = st.Ino
+			if c := time.Unix(st.Ctim.Unix()); c.After(s.changed) {
+				s.changed = c
+			}
+		}
+	}
+	if s.doc, s.conf, err = read(p.paths.config, s.text); err != nil {
+		return nil, p.fail(schema.Key{}, "", err, "mend the file: Zot itself goes on with the one it has read, and does not start with this one")
+	}
+	if err := p.loadAccounts(s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func read(name string, text []byte) (*config.Document, configuration, error) {
+	doc, err := config.Parse(name, text)
+	if err != nil {
+		return nil, configuration{}, err
+	}
+	conf, err := parseConfig(text)
+	if err != nil {
+		return nil, configuration{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return doc, conf, nil
+}
+
+func (p *Provider) loadAccounts(s *site) (err error) {
+	if a := s.conf.HTTP.Auth; a != nil && a.HTPasswd != nil && a.HTPasswd.Path != "" {
+		switch path := a.HTPasswd.Path; {
+		case !filepath.IsAbs(path) && s.htpasswd == "":
+			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path %q is relative, and only Zot knows to what", p.paths.config, path), "write it absolute, or name the file in registry.files.htpasswd")
+		case s.htpasswd == "":
+			s.htpasswd = path
+		case filepath.IsAbs(path) && filepath.Clean(path) != filepath.Clean(s.htpasswd):
+			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path is %s, and the mode expects %s", p.paths.config, path, s.htpasswd), "make the two the same file")
+		}
+	}
+	if s.htpasswd != "" {
+		if s.accounts, err = files.Read(s.htpasswd); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return p.unreadable(err)
+		}
+		f := htpasswd.Parse(s.accounts)
+		for _, name := range f.Names() {
+			s.hashes[name], _ = f.Hash(name)
+		}
+	}
+	if c := s.conf.Extensions.Sync; c != nil && filepath.IsAbs(c.CredentialsFile) {
+		s.creds = c.CredentialsFile
+	}
+	if s.credentials, err = readCredentials(s.creds); err != nil {
+		return p.unreadable(err)
+	}
+	return nil
+}
+
+func (p *Provider) unreadable(err error) error {
+	remedy := ""
+	if errors.Is(err, fs.ErrPermission) {
+		remedy = "run ocisync as the user who owns the registry's files"
+	}
+	return p.fail(schema.Key{}, "reading its files", err, remedy)
+}
+
+// Read implements [providers.Provider]: the configuration and accounts as the
+// running process has them; see [Provider.live]. Away from the registry's host
+// only repositories are seen.
+func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	if err := ctx.Err(); err != nil {
+		return schema.State{}, err
+	}
+	var st schema.State
+	if !p.away() {
+		s, err := p.load()
+		if err != nil {
+			return schema.State{}, err
+		}
+		running, err := p.status(ctx, s)
+		if err != nil {
+			return schema.State{}, err
+		}
+		all, except := p.live(ctx, s, running)
+		st.Scope = schema.ScopeOf(slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool {
+			return Capabilities().Find(k, "").Support == schema.Unsupported
+		})...)
+		st.Scope.Except = slices.Clone(scope.Except)
+		for _, k := range except {
+			if slices.Contains(st.Scope.Kinds, k.Kind) {
+				st.Scope.Except = append(st.Scope.Except, k)
+			}
+		}
+		slices.SortFunc(st.Scope.Except, schema.Key.Compare)
+		for _, r := range all {
+			if st.Scope.Covers(r.Key) {
+				st.Resources = append(st.Resources, r)
+			}
+		}
+	}
+	if len(scope.Repositories) > 0 {
+		st.Scope.Repositories = slices.Clone(scope.Repositories)
+		var err error
+		if st.Repositories, err = p.repositories(ctx, scope.Repositories); err != nil {
+			return schema.State{}, err
+		}
+	}
+	return st, st.Sort()
+}
+
+// Check implements [providers.Checker]: passwords and secrets of accounts by
+// their hash, sync's by what stands in its file.
+func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
+	fail := func(err error) (bool, error) { return false, p.fail(key, "comparing "+field, err, "") }
+	if p.away() {
+		return fail(providers.ErrUnsupported)
+	}
+	s, err := p.load()
+	if err != nil {
+		return false, err
+	}
+	if s.doc == nil {
+		return fail(providers.ErrNotFound)
+	}
+	o := s.objects()
+	r, there := o.all[key]
+	if !there {
+		return fail(providers.ErrNotFound)
+	}
+	var have string
+	switch {
+	case key.Kind == schema.KindUser && field == "password", key.Kind == schema.KindRobot && field == "secret.value", key.Kind == schema.KindRemote && field == "login.password":
+		have = o.secret[key]
+	case key.Kind == schema.KindSettings:
+		_, secrets := flatten(s.doc)
+		i := slices.IndexFunc(secrets, func(v schema.Value) bool { return "values."+v.Path == field })
+		if i < 0 {
+			return fail(providers.ErrUnsupported)
+		}
+		if have, err = strconv.Unquote(secrets[i].JSON); err != nil {
+			return fail(providers.ErrUnsupported)
+		}
+	default:
+		return fail(providers.ErrUnsupported)
+	}
+	secret, err := p.secrets.Resolve(ctx, ref)
+	if err != nil {
+		return false, fmt.Errorf("%s: %s: %w", key, field, err)
+	}
+	if !slices.Contains(r.Unread, field) {
+		return false, nil
+	}
+	if key.Kind != schema.KindUser && key.Kind != schema.KindRobot {
+		return have == secret, nil
+	}
+	equal, err := htpasswd.Verify(have, secret)
+	if errors.Is(err, htpasswd.ErrForm) {
+		return fail(fmt.Errorf("%w: %w", providers.ErrUnsupported, err))
+	}
+	return equal, err
+}
+
+// client makes requests of the registry itself, with the login where one is
+// given. The caller closes idle connections.
+func (p *Provider) client() (*http.Client, *http.Transport, error) {
+	var t schema.TLS
+	if p.registry.TLS != nil {
+		t = schema.TLS{CA: p.registry.TLS.CA, Insecure: p.registry.TLS.Insecure}
+	}
+	rt, err := oci.Transport(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if rt.TLSClientConfig != nil {
+		rt.TLSClientConfig.MinVersion = tls.VersionTLS12
+	}
+	return &http.Client{
+		Transport: rt, Timeout: 30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, rt, nil
+}

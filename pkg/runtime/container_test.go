@@ -1,0 +1,568 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// memoryEngine is an engine that has containers and runs nothing. One whose
+// arguments say "dies" ends at once, one with "deaf" never answers.
+type memoryEngine struct {
+	sync.Mutex
+	images     map[string]string // by reference
+	registry   map[string]string // what can be pulled
+	containers map[string]*found // by name
+	networks   map[string]bool
+	made       int
+	calls      []string
+	fails      map[string]error // by call
+}
+
+func newMemoryEngine() *memoryEngine {
+	return &memoryEngine{
+		images: map[string]string{"zot:1": "sha256:1111"}, registry: map[string]string{"zot:2": "sha256:2222"},
+		containers: map[string]*found{}, networks: map[string]bool{}, fails: map[string]error{},
+	}
+}
+
+func (m *memoryEngine) call(what string, args ...string) error {
+	m.calls = append(m.calls, strings.Join(append([]string{what}, args...), " "))
+	return m.fails[what]
+}
+
+func (m *memoryEngine) get(name string) *found {
+	for _, c := range m.containers {
+		if c.Name == name || c.ID == name {
+			return c
+		}
+	}
+	return nil
+}
+
+func (m *memoryEngine) inspect(_ context.Context, name string) (*found, error) {
+	m.Lock()
+	defer m.Unlock()
+	if err := m.fails["inspect"]; err != nil {
+		return nil, err
+	}
+	if c := m.get(name); c != nil {
+		copied := *c
+		return &copied, nil
+	}
+	return nil, nil
+}
+
+func (m *memoryEngine) create(_ context.Context, name string, b box, labels map[string]string) (string, error) {
+	m.Lock()
+	defer m.Unlock()
+	if err := m.call("create", name); err != nil {
+		return "", err
+	}
+	m.made++
+	id := fmt.Sprintf("container-%d", m.made)
+	m.containers[id] = &found{box: b, ID: id, Name: name, Labels: labels}
+	return id, nil
+}
+
+func (m *memoryEngine) start(_ context.Context, id string) error {
+	m.Lock()
+	defer m.Unlock()
+	c := m.get(id)
+	if err := m.call("start", c.Name); err != nil {
+		return err
+	}
+	for _, other := range m.containers {
+		if other.Running && other.Listen == c.Listen {
+			return ErrTaken
+		}
+	}
+	c.Started, c.Running = time.Now(), true
+	if slices.Contains(c.Args, "dies") {
+		c.Running, c.Code, c.Ended = false, 7, time.Now()
+	}
+	return nil
+}
+
+func (m *memoryEngine) stop(_ context.Context, id string, grace time.Duration) error {
+	m.Lock()
+	defer m.Unlock()
+	c := m.get(id)
+	if c.Running {
+		c.Running, c.Ended = false, time.Now()
+	}
+	return m.call("stop", c.Name, grace.String())
+}
+
+func (m *memoryEngine) remove(_ context.Context, id string) error {
+	m.Lock()
+	defer m.Unlock()
+	c := m.get(id)
+	delete(m.containers, c.ID)
+	return m.call("remove", c.Name)
+}
+
+func (m *memoryEngine) rename(_ context.Context, id, name string) error {
+	m.Lock()
+	defer m.Unlock()
+	if m.get(name) != nil {
+		return errors.New("the name is taken")
+	}
+	c := m.get(id)
+	if err := m.call("rename", c.Name, name); err != nil {
+		return err
+	}
+	c.Name = name
+	return nil
+}
+
+func (m *memoryEngine) image(_ context.Context, ref string) (string, error) {
+	m.Lock()
+	defer m.Unlock()
+	if id := m.images[ref]; id != "" {
+		return id, nil
+	}
+	return "", ErrNoImage
+}
+
+func (m *memoryEngine) pull(_ context.Context, ref string, progress func(done, total int64)) error {
+	m.Lock()
+	defer m.Unlock()
+	if err := m.call("pull", ref); err != nil {
+		return err
+	}
+	if m.registry[ref] == "" {
+		return fmt.Errorf("%w, and it cannot be pulled: not found; correct registry.run.image", ErrNoImage)
+	}
+	progress(5, 10)
+	m.images[ref] = m.registry[ref]
+	return nil
+}
+
+func (m *memoryEngine) network(_ context.Context, name string, _ map[string]string) error {
+	m.Lock()
+	defer m.Unlock()
+	m.networks[name] = true
+	return nil
+}
+
+func (m *memoryEngine) dropNetwork(_ context.Context, name string) error {
+	m.Lock()
+	defer m.Unlock()
+	delete(m.networks, name)
+	return nil
+}
+
+func (m *memoryEngine) of(_ context.Context, label, value string) ([]string, error) {
+	m.Lock()
+	defer m.Unlock()
+	var names []string
+	for _, c := range m.containers {
+		if c.Labels[label] == value {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (m *memoryEngine) describe(context.Context) (string, bool) { return "an engine in memory", false }
+
+func (m *memoryEngine) log(_ context.Context, id string, _ time.Time, _ int, _ bool) (io.ReadCloser, error) {
+	m.Lock()
+	defer m.Unlock()
+	return io.NopCloser(strings.NewReader("the log of " + m.get(id).Name + "\n")), nil
+}
+
+// names lists the containers there are.
+func (m *memoryEngine) names() []string {
+	var names []string
+	for _, c := range m.containers {
+		names = append(names, c.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// harbour is a container and the engine it is on.
+type harbour struct {
+	*Container
+	t      *testing.T
+	memory *memoryEngine
+	launch Launch
+	pulled []int64
+}
+
+func newHarbour(t *testing.T) *harbour {
+	t.Helper()
+	h := &harbour{t: t, memory: newMemoryEngine()}
+	data := t.TempDir()
+	h.launch = Launch{Args: []string{"serve"}, Env: []string{"A=1"}, Mounts: []Mount{{data, true}}, Port: 5000, Grace: 1500 * time.Millisecond}
+	o, err := Options{
+		Mode: "dev",
+		Registry: schema.Registry{
+			Type: schema.TypeZot, URL: "http://127.0.0.1:5000",
+			Run: &schema.Run{Driver: schema.DriverDocker, Image: "zot:1", Data: data},
+		},
+		Launch: func(context.Context) (Launch, error) { return h.launch, nil },
+		Ready: func(context.Context) error {
+			h.memory.Lock()
+			defer h.memory.Unlock()
+			for _, c := range h.memory.containers {
+				if c.Running && !slices.Contains(c.Args, "deaf") {
+					return nil
+				}
+			}
+			return errors.New("connection refused")
+		},
+		Pulling:  func(done, total int64) { h.pulled = append(h.pulled, done, total) },
+		Patience: Patience{Ready: 60 * time.Millisecond, Probe: time.Millisecond, Watch: time.Millisecond},
+	}.settled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Container = &Container{o, h.memory}
+	return h
+}
+
+func (h *harbour) up() Outcome {
+	h.t.Helper()
+	out, err := h.Up(h.t.Context())
+	if err != nil {
+		h.t.Fatalf("up: %v", err)
+	}
+	return out
+}
+
+func (h *harbour) one() *found {
+	h.t.Helper()
+	if d := cmp.Diff([]string{"ocisync-dev"}, h.memory.names()); d != "" {
+		h.t.Fatalf("containers (-want +got):\n%s", d)
+	}
+	return h.memory.get("ocisync-dev")
+}
+
+func TestUpOfAContainerIsDoneOnce(t *testing.T) {
+	h := newHarbour(t)
+	if d := cmp.Diff(Outcome{}, h.up()); d != "" {
+		t.Errorf("the first up (-want +got):\n%s", d)
+	}
+	c := h.one()
+	if !c.Running || c.Labels[labelMode] != "dev" || c.Labels[labelData] != h.o.data() || c.Labels[labelRegistry] != "http://127.0.0.1:5000" || c.Labels[labelSpec] == "" {
+		t.Errorf("%+v", c)
+	}
+	if c.Grace != 2*time.Second { // 1.5 s, and the engine has whole ones
+		t.Errorf("grace: %s", c.Grace)
+	}
+	if info, err := os.Stat(h.o.data()); err == nil && os.Geteuid() != 0 && c.User != fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()) {
+		t.Errorf("user %q; owner of %s", c.User, info.Name())
+	}
+	before := slices.Clone(h.memory.calls)
+	if d := cmp.Diff(Outcome{Already: true}, h.up()); d != "" {
+		t.Errorf("the second up (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(before, h.memory.calls); d != "" {
+		t.Errorf("the second up did something: %s", d)
+	}
+}
+
+func TestAContainerRunsAsTheOwnerOfTheData(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives a directory away")
+	}
+	h := newHarbour(t)
+	in := func(name string) string { return filepath.Join(h.o.data(), name) }
+	err := errors.Join(
+		os.Chown(h.o.data(), 1234, 567),
+		os.WriteFile(in("config.json"), nil, 0o600),
+		os.WriteFile(in("another's"), nil, 0o600), os.Chown(in("another's"), 9, 9),
+		os.Symlink("config.json", in("link")),
+		os.WriteFile(in("twice"), nil, 0o600), os.Link(in("twice"), in("again")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.up()
+	if c := h.one(); c.User != "1234:567" {
+		t.Errorf("user %q", c.User)
+	}
+	got := map[string]uint32{}
+	for _, name := range []string{"config.json", "another's", "link", "twice", "ocisync"} {
+		info, err := os.Lstat(in(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = info.Sys().(*syscall.Stat_t).Uid
+	}
+	// its own files are root's to keep, and a link could lead anywhere
+	want := map[string]uint32{"config.json": 1234, "another's": 9, "link": 0, "twice": 0, "ocisync": 0}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("owners (-want +got):\n%s", d)
+	}
+}
+
+func TestEveryChangeOfAContainerIsSeenAndMade(t *testing.T) {
+	for what, change := range map[string]struct{ asked, launched func(*harbour) }{
+		"image":     {asked: func(h *harbour) { h.o.Registry.Run.Image = "zot:2" }},
+		"program":   {asked: func(h *harbour) { h.o.Registry.Run.Binary = "/zot" }},
+		"arguments": {asked: func(h *harbour) { h.o.Registry.Run.Args = []string{"more"} }},
+		"address":   {asked: func(h *harbour) { h.o.Registry.Run.Listen = "127.0.0.1:6000" }},
+		"network":   {asked: func(h *harbour) { h.o.Registry.Run.Network = "mine" }},
+		"mounts": {
+			asked: func(h *harbour) {
+				h.o.Registry.TLS = &schema.TLS{Cert: new("/cert"), Key: new("/key")}
+			},
+			launched: func(h *harbour) {
+				h.launch.Mounts = append(h.launch.Mounts, Mount{"/cert", false}, Mount{"/key", false})
+			},
+		},
+		"environment": {launched: func(h *harbour) { h.launch.Env = []string{"A=2"} }},
+		"settings":    {launched: func(h *harbour) { h.launch.Env = nil }},
+		"port":        {launched: func(h *harbour) { h.launch.Port = 5001 }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := newHarbour(t)
+			h.up()
+			before := h.one().ID
+			for _, f := range []func(*harbour){change.asked, change.launched} {
+				if f != nil {
+					f(h)
+				}
+			}
+			h.o.Launch = func(context.Context) (Launch, error) { t.Error("a look asks how it is started"); return h.launch, nil }
+			d, err := h.Differences(t.Context())
+			if err != nil || (change.asked != nil) != (len(d) > 0) {
+				t.Errorf("differences: %v, %v", d, err)
+			}
+			h.o.Launch = func(context.Context) (Launch, error) { return h.launch, nil }
+			if got := h.up().Changed; len(got) != 1 || got[0].What != what {
+				t.Errorf("up changed %v", got)
+			}
+			if c := h.one(); c.ID == before || !c.Running {
+				t.Errorf("%+v", c)
+			}
+			if d, err := h.Differences(t.Context()); err != nil || len(d) != 0 {
+				t.Errorf("afterwards: %v, %v", d, err)
+			}
+		})
+	}
+}
+
+func TestATagThatMovedIsAChange(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	h.one().imageID = "sha256:1111"
+	h.memory.images["zot:1"] = "sha256:3333"
+	d, err := h.Differences(t.Context())
+	if diff := cmp.Diff([]Difference{{"image", "1111", "3333"}}, d); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestAMissingImageIsPulled(t *testing.T) {
+	h := newHarbour(t)
+	h.o.Registry.Run.Image = "zot:2"
+	h.up()
+	if d := cmp.Diff([]int64{5, 10, 0, 0}, h.pulled); d != "" || !h.one().Running {
+		t.Errorf("progress (-want +got):\n%s", d)
+	}
+}
+
+func TestAnImageThatIsNowhereLeavesTheFormerContainer(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	before := h.one().ID
+	h.o.Registry.Run.Image = "zot:none"
+	_, err := h.Up(t.Context())
+	wantError(t, err, ErrNoImage, "http://127.0.0.1:5000", "zot:none", "correct registry.run.image")
+	if c := h.one(); c.ID != before || !c.Running {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestAContainerWhoseSuccessorFailsRunsAgain(t *testing.T) {
+	for how, kind := range map[string]error{"dies": ErrDied, "deaf": ErrNotReady} {
+		t.Run(how, func(t *testing.T) {
+			h := newHarbour(t)
+			h.up()
+			before := h.one().ID
+			h.o.Registry.Run.Args = []string{how}
+			_, err := h.Up(t.Context())
+			wantError(t, err, kind, "its log said last: the log of ocisync-dev.next", "it runs again as before")
+			if c := h.one(); c.ID != before || !c.Running {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+func TestAFirstContainerThatDiesLeavesNone(t *testing.T) {
+	h := newHarbour(t)
+	h.launch.Args = []string{"dies"}
+	_, err := h.Up(t.Context())
+	wantError(t, err, ErrDied, "exit status 7", "its log said last")
+	if n := h.memory.names(); len(n) != 0 {
+		t.Errorf("left: %v", n)
+	}
+}
+
+func TestAContainerOfAnotherIsLeftAlone(t *testing.T) {
+	labels := func(more ...string) map[string]string {
+		l := map[string]string{}
+		for i := 0; i < len(more); i += 2 {
+			l[more[i]] = more[i+1]
+		}
+		return l
+	}
+	for why, l := range map[string]map[string]string{
+		"ocisync did not make it":           nil,
+		"it is of mode prod, instance none": labels(labelMode, "prod"),
+		"it is of mode dev, instance other": labels(labelMode, "dev", labelInstance, "other"),
+		"it keeps its data in /somewhere":   labels(labelMode, "dev", labelData, "/somewhere"),
+	} {
+		t.Run(why, func(t *testing.T) {
+			h := newHarbour(t)
+			h.memory.containers["x"] = &found{ID: "x", Name: "ocisync-dev", Running: true, Labels: l}
+			_, err := h.Up(t.Context())
+			wantError(t, err, ErrForeign, "container ocisync-dev", why, "remove or rename it")
+			for doing, err := range map[string]error{"stop": h.Stop(t.Context()), "down": h.Down(t.Context()), "start": h.Start(t.Context())} {
+				if !errors.Is(err, ErrForeign) {
+					t.Errorf("%s: %v", doing, err)
+				}
+			}
+			if len(h.memory.calls) != 0 || !h.memory.get("x").Running {
+				t.Errorf("it was touched: %v", h.memory.calls)
+			}
+		})
+	}
+}
+
+func TestTwoContainersNeverRunOnOneDirectory(t *testing.T) {
+	h := newHarbour(t)
+	h.memory.containers["x"] = &found{ID: "x", Name: "ocisync-staging", Labels: map[string]string{labelMode: "staging", labelData: h.o.data()}}
+	_, err := h.Up(t.Context())
+	wantError(t, err, ErrOccupied, "container ocisync-staging", "registry.run.data")
+}
+
+func TestAProcessAndAContainerNeverRunOnOneDirectory(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	h := newHarbour(t)
+	h.o.Registry.Run.Data = w.data
+	_, err := h.Up(t.Context())
+	wantError(t, err, ErrSupervised, "(test)")
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	h.up()
+	err = w.supervising().fails()
+	wantError(t, err, ErrOccupied, "container ocisync-dev")
+	if err := h.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = w.supervise()
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAReplacementThatWasKilledIsBroughtToItsEnd(t *testing.T) {
+	for name, leave := range map[string]func(*harbour){
+		"before the former was removed": func(h *harbour) {
+			former := h.one()
+			former.Running = false
+			h.memory.containers["n"] = &found{ID: "n", Name: "ocisync-dev.next", Labels: former.Labels, box: former.box}
+		},
+		"before the new one had the name": func(h *harbour) { h.one().Name = "ocisync-dev.next" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarbour(t)
+			h.up()
+			leave(h)
+			h.up()
+			if c := h.one(); !c.Running {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+func TestStartLeavesAContainerAsItWas(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	id := h.one().ID
+	if err := h.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := h.Status(t.Context()); err != nil || st.Running || !strings.Contains(st.Detail, "exit status 0") {
+		t.Errorf("stopped: %+v, %v", st, err)
+	}
+	h.o.Registry.Run.Args = []string{"more"}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c := h.one(); c.ID != id || !c.Running {
+		t.Errorf("%+v", c)
+	}
+	first, err := h.Status(t.Context())
+	if err != nil || !first.Running {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	h.o.Registry.Run.Args = nil
+	if _, err := h.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.Status(t.Context()); err != nil || !again.Running || again.ID == first.ID || h.one().ID != id {
+		t.Errorf("restarted: %+v, %v; before %+v", again, err, first)
+	}
+}
+
+func TestDownRemovesWhatUpMadeAndKeepsTheData(t *testing.T) {
+	h := newHarbour(t)
+	file := filepath.Join(h.o.data(), "content")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.up()
+	for range 2 {
+		if err := h.Down(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(file); err != nil || len(h.memory.names()) != 0 || len(h.memory.networks) != 0 {
+		t.Errorf("%v, %v, %v", h.memory.names(), h.memory.networks, err)
+	}
+}
+
+func TestATakenPortOfAContainerIsSaid(t *testing.T) {
+	h := newHarbour(t)
+	h.memory.fails["start"] = ErrTaken
+	_, err := h.Up(t.Context())
+	wantError(t, err, ErrTaken, "127.0.0.1:5000", "name another in registry.run.listen")
+}
+
+func TestAnEngineThatIsAwayIsSaid(t *testing.T) {
+	h := newHarbour(t)
+	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "docker.sock"))
+	c, err := NewContainer(h.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Up(t.Context())
+	wantError(t, err, ErrNoEngine, "http://127.0.0.1:5000", "docker.sock", "start it (systemctl start docker), or say in DOCKER_HOST where it is")
+	_, err = c.Status(t.Context())
+	wantError(t, err, ErrNoEngine)
+}

@@ -1,0 +1,287 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/docker/go-connections/nat"
+)
+
+// docker is a Docker engine. All that is known of its API is in this file.
+type docker struct{ client *client.Client }
+
+// dockerEngine finds the engine that DOCKER_HOST names, else this host's own.
+// It speaks the newest version of the API that both know; 20.10 has 1.41.
+func dockerEngine() (engine, error) {
+	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_HOST and its like: %w; correct or unset them", err)
+	}
+	return docker{c}, nil
+}
+
+// explained says of an error what it means and what to do.
+func (d docker) explained(err error) error {
+	host := d.client.DaemonHost()
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied while trying to connect"):
+		return fmt.Errorf("%w: this user may not open %s; add the user to the group docker, or run ocisync as root", ErrNoEngine, host)
+	case client.IsErrConnectionFailed(err):
+		return fmt.Errorf("%w at %s; start it (systemctl start docker), or say in DOCKER_HOST where it is", ErrNoEngine, host)
+	}
+	text := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
+	switch {
+	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
+		return fmt.Errorf("%w: %s", ErrTaken, text)
+	case strings.Contains(text, "bind source path does not exist"):
+		text += "; see that it is on the host of the engine"
+	}
+	return errors.New(text)
+}
+
+func (d docker) describe(ctx context.Context) (name string, local bool) {
+	host := d.client.DaemonHost()
+	local = strings.HasPrefix(host, "unix://")
+	v, err := d.client.ServerVersion(ctx)
+	if err != nil {
+		return "the Docker engine at " + host, local
+	}
+	return "Docker engine " + v.Version + " at " + host, local
+}
+
+func (d docker) inspect(ctx context.Context, name string) (*found, error) {
+	c, err := d.client.ContainerInspect(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, d.explained(err)
+	}
+	if c.ContainerJSONBase == nil || c.Config == nil || c.HostConfig == nil || c.State == nil {
+		return nil, errors.New("the engine tells too little of container " + name)
+	}
+	f := &found{
+		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Labels: c.Config.Labels,
+		Running: c.State.Running && !c.State.Restarting, Started: instant(c.State.StartedAt), Ended: instant(c.State.FinishedAt),
+		Code: c.State.ExitCode, Failure: c.State.Error, Restarts: c.RestartCount,
+		box: box{
+			Image: c.Config.Image, Entrypoint: c.Config.Entrypoint, Args: c.Config.Cmd, Env: c.Config.Env, User: c.Config.User,
+			Network: string(c.HostConfig.NetworkMode), Grace: usualGrace, imageID: c.Image,
+		},
+	}
+	if c.Config.StopTimeout != nil {
+		f.Grace = time.Duration(*c.Config.StopTimeout) * time.Second
+	}
+	for _, m := range c.HostConfig.Mounts {
+		if m.Type == mount.TypeBind && m.Source == m.Target {
+			f.Mounts = append(f.Mounts, Mount{m.Source, !m.ReadOnly})
+		}
+	}
+	for port, bindings := range c.HostConfig.PortBindings {
+		for _, b := range bindings {
+			f.Port, f.Listen = port.Int(), net.JoinHostPort(b.HostIP, b.HostPort)
+		}
+	}
+	return f, nil
+}
+
+func instant(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() < 1970 { // the engine's "never"
+		return time.Time{}
+	}
+	return t
+}
+
+// create makes a container with as little right as a registry can do with: no
+// capability, no new privilege, a root that cannot be written. What changes
+// here counts bounds up.
+func (d docker) create(ctx context.Context, name string, b box, labels map[string]string) (string, error) {
+	host, port, err := net.SplitHostPort(b.Listen)
+	if err != nil {
+		return "", err
+	}
+	if host != "" && net.ParseIP(host) == nil {
+		return "", fmt.Errorf("the engine listens at addresses, and %s is a name; name an address in registry.run.listen, such as 127.0.0.1:%s", host, port)
+	}
+	inside := nat.Port(strconv.Itoa(b.Port) + "/tcp")
+	grace := int(b.Grace / time.Second)
+	config := &container.Config{
+		Image: b.Image, Entrypoint: b.Entrypoint, Cmd: b.Args, Env: b.Env, User: b.User, Labels: labels,
+		ExposedPorts: nat.PortSet{inside: {}}, StopSignal: "SIGTERM", StopTimeout: &grace,
+	}
+	hostConfig := &container.HostConfig{
+		NetworkMode:    container.NetworkMode(b.Network),
+		PortBindings:   nat.PortMap{inside: {{HostIP: host, HostPort: port}}},
+		ReadonlyRootfs: true,
+		CapDrop:        []string{"ALL"},
+		SecurityOpt:    []string{"no-new-privileges"},
+		Tmpfs:          map[string]string{"/tmp": "rw,noexec,nosuid,nodev,mode=1777"},
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
+		LogConfig:      container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "16m", "max-file": "3"}},
+	}
+	for _, m := range b.Mounts {
+		hostConfig.Mounts = append(hostConfig.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Path, Target: m.Path, ReadOnly: !m.Writable})
+	}
+	made, err := d.client.ContainerCreate(ctx, config, hostConfig, nil, nil, name)
+	return made.ID, d.explained(err)
+}
+
+func (d docker) start(ctx context.Context, id string) error {
+	return d.explained(d.client.ContainerStart(ctx, id, container.StartOptions{}))
+}
+
+func (d docker) stop(ctx context.Context, id string, grace time.Duration) error {
+	seconds := int(grace / time.Second)
+	return d.explained(d.client.ContainerStop(ctx, id, container.StopOptions{Signal: "SIGTERM", Timeout: &seconds}))
+}
+
+func (d docker) remove(ctx context.Context, id string) error {
+	err := d.client.ContainerRemove(ctx, id, container.RemoveOptions{Force: true})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return d.explained(err)
+}
+
+func (d docker) rename(ctx context.Context, id, name string) error {
+	return d.explained(d.client.ContainerRename(ctx, id, name))
+}
+
+func (d docker) of(ctx context.Context, label, value string) ([]string, error) {
+	list, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
+	if err != nil {
+		return nil, d.explained(err)
+	}
+	var names []string
+	for _, c := range list {
+		for _, n := range c.Names {
+			if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") { // others are of links
+				names = append(names, n)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (d docker) image(ctx context.Context, ref string) (string, error) {
+	i, err := d.client.ImageInspect(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return "", fmt.Errorf("image %s: %w here; let ocisync up pull it, or load it with docker load", ref, ErrNoImage)
+	}
+	return i.ID, d.explained(err)
+}
+
+// pull reads what the engine tells of a pull, layer by layer.
+func (d docker) pull(ctx context.Context, ref string, progress func(done, total int64)) error {
+	missing := func(err error) error {
+		return fmt.Errorf("%w, and it cannot be pulled (%w); correct registry.run.image, or load it with docker load or docker pull", ErrNoImage, err)
+	}
+	r, err := d.client.ImagePull(ctx, ref, image.PullOptions{})
+	if err != nil {
+		if e := d.explained(err); errors.Is(e, ErrNoEngine) || ctx.Err() != nil {
+			return e
+		}
+		return missing(d.explained(err))
+	}
+	defer r.Close()
+	type layer struct{ done, total int64 }
+	layers := map[string]layer{}
+	dec := json.NewDecoder(r)
+	for {
+		var m struct {
+			ID       string `json:"id"`
+			Status   string `json:"status"`
+			Error    string `json:"error"`
+			Progress struct {
+				Current int64 `json:"current"`
+				Total   int64 `json:"total"`
+			} `json:"progressDetail"`
+		}
+		switch err := dec.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return missing(err)
+		case m.Error != "":
+			return missing(errors.New(m.Error))
+		}
+		if m.Status != "Downloading" && m.Status != "Download complete" {
+			continue
+		}
+		l := layers[m.ID]
+		if m.Progress.Total > 0 {
+			l = layer{m.Progress.Current, m.Progress.Total}
+		}
+		if m.Status == "Download complete" {
+			l.done = l.total
+		}
+		layers[m.ID] = l
+		var sum layer
+		for _, l := range layers {
+			sum.done, sum.total = sum.done+l.done, sum.total+l.total
+		}
+		progress(sum.done, sum.total)
+	}
+}
+
+func (d docker) network(ctx context.Context, name string, labels map[string]string) error {
+	_, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
+	if errdefs.IsNotFound(err) {
+		_, err = d.client.NetworkCreate(ctx, name, network.CreateOptions{Driver: "bridge", Labels: labels})
+	}
+	return d.explained(err)
+}
+
+func (d docker) dropNetwork(ctx context.Context, name string) error {
+	n, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if _, ours := n.Labels[labelMode]; err == nil && ours && len(n.Containers) == 0 {
+		err = d.client.NetworkRemove(ctx, n.ID)
+	}
+	return d.explained(err)
+}
+
+func (d docker) log(ctx context.Context, id string, since time.Time, tail int, more bool) (io.ReadCloser, error) {
+	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: more, Tail: "all"}
+	if !since.IsZero() {
+		o.Since = since.UTC().Format(time.RFC3339Nano)
+	}
+	if tail > 0 {
+		o.Tail = strconv.Itoa(tail)
+	}
+	r, err := d.client.ContainerLogs(ctx, id, o)
+	if err != nil {
+		return nil, d.explained(err)
+	}
+	out, in := io.Pipe()
+	go func() {
+		_, err := stdcopy.StdCopy(in, in, r)
+		in.CloseWithError(errors.Join(err, r.Close()))
+	}()
+	return out, nil
+}

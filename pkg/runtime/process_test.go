@@ -1,0 +1,532 @@
+package runtime
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestASupervisedRegistryRunsUntilItsSupervisorEnds(t *testing.T) {
+	w := newWorld(t, "well")
+	if s := w.status(); s.Running || s.Detail != "not started yet" {
+		t.Errorf("before: %+v", s)
+	}
+	s := w.supervise()
+	st := w.status()
+	if !st.Running || st.PID == 0 || st.ID == "" || !strings.Contains(st.Supervisor, "(test)") || !w.answers() {
+		t.Errorf("while it runs: %+v", st)
+	}
+	if info, err := os.Stat(filepath.Join(w.data, "ocisync", "run.sock")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	w.must("ending", s.end())
+	if st := w.status(); st.Running || w.answers() || !strings.Contains(st.Detail, "stopped with its supervisor") {
+		t.Errorf("after: %+v", st)
+	}
+}
+
+func TestARegistryInheritsNothing(t *testing.T) {
+	t.Setenv("OCISYNC_PASSWORD", "a secret")
+	w := newWorld(t, "well")
+	s := w.supervise()
+	if got := w.ask("/env"); got != "FAKE=well" {
+		t.Errorf("its environment is %q", got)
+	}
+	st := w.status()
+	sid, err := getsid(st.PID)
+	if err != nil || sid != st.PID {
+		t.Errorf("its session is %d, %v; want one of its own (%d)", sid, err, st.PID)
+	}
+	w.must("ending", s.end())
+}
+
+func getsid(pid int) (int, error) {
+	r, _, e := syscall.Syscall(syscall.SYS_GETSID, uintptr(pid), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
+
+func TestARegistryThatDiesIsStartedAgain(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	before := w.status()
+	_ = get(t.Context(), "http://"+w.address+"/die", nil)
+	w.eventually("started again", func() bool { st := w.status(); return st.Running && st.ID != before.ID && w.answers() })
+	if st := w.status(); st.Restarts != 1 {
+		t.Errorf("restarts: %+v", st)
+	}
+	w.must("ending", s.end())
+}
+
+func TestARegistryThatKeepsDyingIsGivenUp(t *testing.T) {
+	w := newWorld(t, "")
+	file := filepath.Join(w.data, "die")
+	w.options.Launch = fakeOptions(w.data, w.address, "dies-while:"+file).Launch
+	w.options.Patience.Deaths = 3
+	s := w.supervise()
+	w.must("the file", os.WriteFile(file, nil, 0o600))
+	_ = get(t.Context(), "http://"+w.address+"/die", nil)
+	select {
+	case err := <-s.ended:
+		wantError(t, err, ErrDied, "http://"+w.address, "died 3 times in", "exit status 7", "the file is there", "mend that")
+	case <-time.After(10 * time.Second):
+		t.Fatal("it is not given up")
+	}
+	if st := w.status(); st.Running || !strings.Contains(st.Detail, "exit status 7") {
+		t.Errorf("status afterwards: %+v", st)
+	}
+}
+
+func TestRestartsComeLaterEachTime(t *testing.T) {
+	w := newWorld(t, "")
+	file := filepath.Join(w.data, "die")
+	w.options.Launch = fakeOptions(w.data, w.address, "dies-while:"+file).Launch
+	w.options.Patience.Deaths, w.options.Patience.Delay = 4, 40*time.Millisecond
+	s := w.supervise()
+	w.must("the file", os.WriteFile(file, nil, 0o600))
+	began := time.Now()
+	_ = get(t.Context(), "http://"+w.address+"/die", nil)
+	if err := <-s.ended; err == nil {
+		t.Error("it was not given up")
+	}
+	if took := time.Since(began); took < (40+80+160)*time.Millisecond {
+		t.Errorf("four deaths took %s, less than the three delays between them", took)
+	}
+}
+
+func TestARegistryThatDiesAtOnceIsAnErrorWithItsLastWords(t *testing.T) {
+	w := newWorld(t, "dies")
+	err := w.supervising().fails()
+	wantError(t, err, ErrDied, "exit status 7", "fake registry has a reason to die")
+	if st := w.status(); st.Running || !strings.Contains(st.Detail, "exit status 7") {
+		t.Errorf("status: %+v", st)
+	}
+}
+
+func TestARegistryThatDoesNotAnswerIsStoppedAndSaid(t *testing.T) {
+	w := newWorld(t, "deaf")
+	w.options.Patience.Ready = 100 * time.Millisecond
+	err := w.supervising().fails()
+	wantError(t, err, ErrNotReady, "100ms", "connection refused", "fake registry listens to nobody")
+	if st := w.status(); st.Running {
+		t.Errorf("it still runs: %+v", st)
+	}
+}
+
+func TestWhoIgnoresTheSignalIsKilledAfterTheGrace(t *testing.T) {
+	w := newWorld(t, "ignores")
+	s := w.supervise()
+	began := time.Now()
+	w.must("ending", s.end())
+	if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
+		t.Errorf("it took %s, and its grace is 300 ms", took)
+	}
+	if w.answers() {
+		t.Error("it still answers")
+	}
+}
+
+func TestWhoStopsSlowlyIsWaitedFor(t *testing.T) {
+	w := newWorld(t, "slow")
+	s := w.supervise()
+	w.must("ending", s.end())
+	log, err := os.ReadFile(w.options.Log)
+	if err != nil || !strings.HasSuffix(string(log), "fake registry ends\n") {
+		t.Errorf("its log: %q, %v", log, err)
+	}
+}
+
+func TestATakenPortIsSaidAndNothingStarts(t *testing.T) {
+	w := newWorld(t, "well")
+	l, err := net.Listen("tcp", w.address)
+	w.must("listening", err)
+	defer l.Close()
+	err = w.supervising().fails()
+	wantError(t, err, ErrTaken, w.address, "stop the program that uses it, or name another in registry.run.listen")
+	if _, err := os.Stat(w.options.Log); err == nil {
+		t.Error("something was started")
+	}
+}
+
+func TestANewAddressThatIsTakenLeavesWhatRuns(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	before := w.status()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must("listening", err)
+	defer l.Close()
+	w.options.Registry.Run.Listen = l.Addr().String()
+	_, err = w.process().Up(t.Context())
+	wantError(t, err, ErrTaken, l.Addr().String())
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("%+v; before %+v", st, before)
+	}
+	w.must("ending", s.end())
+}
+
+func TestAProgramThatIsNotThereIsSaid(t *testing.T) {
+	w := newWorld(t, "well")
+	for binary, words := range map[string]string{
+		"no-such-registry":             "install it, or correct the name",
+		"bin/zot":                      "write the whole path",
+		"/nowhere/at/all/zot":          "no such file",
+		filepath.Join(w.data, "plain"): "permission denied",
+	} {
+		w.must("a file", os.WriteFile(filepath.Join(w.data, "plain"), nil, 0o600))
+		w.options.Registry.Run.Binary = binary
+		err := w.supervising().fails()
+		if err == nil || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "registry.run.binary") {
+			t.Errorf("%s: %v", binary, err)
+		}
+	}
+}
+
+// orphan leaves a registry whose supervisor was killed.
+func (w *world) orphan() Status {
+	w.t.Helper()
+	w.must("starting in the background", w.process().Start(w.t.Context()))
+	st := w.status()
+	o, err := w.options.settled()
+	w.must("options", err)
+	w.must("killing", syscall.Kill(o.holder().PID, syscall.SIGKILL))
+	w.eventually("its supervisor is gone", func() bool { return w.status().Supervisor == "" })
+	if now := w.status(); !now.Running || now.ID != st.ID || !w.answers() || !strings.Contains(now.Detail, "nobody supervises it") {
+		w.t.Fatalf("after its supervisor was killed: %+v", now)
+	}
+	return st
+}
+
+func TestARegistryOutlivesItsSupervisorAndIsAdopted(t *testing.T) {
+	w := newWorld(t, "well")
+	orphan := w.orphan()
+	s := w.supervise()
+	if st := w.status(); st.ID != orphan.ID || !s.outcome.Adopted {
+		t.Errorf("it was not adopted: %+v, %+v; before %+v", st, s.outcome, orphan)
+	}
+	// adopted, it is supervised like any other
+	_ = get(t.Context(), "http://"+w.address+"/die", nil)
+	w.eventually("started again", func() bool { st := w.status(); return st.Running && st.ID != orphan.ID && w.answers() })
+	w.must("ending", s.end())
+}
+
+func TestAnOrphanThatRunsOtherwiseIsReplaced(t *testing.T) {
+	w := newWorld(t, "well")
+	orphan := w.orphan()
+	s := w.as("slow").supervise()
+	if st := w.status(); st.ID == orphan.ID || len(s.outcome.Changed) != 1 || w.ask("/env") != "FAKE=slow" {
+		t.Errorf("%+v, %+v", st, s.outcome)
+	}
+	if syscall.Kill(orphan.PID, 0) == nil && w.alive(orphan) {
+		t.Error("the former one still runs")
+	}
+	w.must("ending", s.end())
+}
+
+func (w *world) alive(s Status) bool { return begun(s.PID) != "" }
+
+func TestAnOrphanWhoseSuccessorDiesRunsOn(t *testing.T) {
+	w := newWorld(t, "well")
+	w.orphan()
+	err := w.as("dies").supervising().fails()
+	wantError(t, err, ErrDied, "exit status 7", "it runs again as before")
+	if !w.answers() || w.ask("/env") != "FAKE=well" {
+		t.Error("the former one does not run")
+	}
+	w.must("down", w.process().Down(t.Context()))
+	if w.answers() || w.status().Running {
+		t.Error("down without a supervisor ended nothing")
+	}
+}
+
+// A record can be lost with the supervisor that was about to write it; the
+// lock that the program holds cannot.
+func TestTwoNeverRunOnOneDirectory(t *testing.T) {
+	w := newWorld(t, "well")
+	orphan := w.orphan()
+	o, err := w.options.settled()
+	w.must("options", err)
+	w.must("losing the record", os.Remove(o.own(recordFile)))
+	if st := w.status(); !st.Running || st.PID != orphan.PID {
+		t.Errorf("it is not found: %+v", st)
+	}
+	h := newHarbour(t)
+	h.o.Registry.Run.Data = w.data
+	_, err = h.Up(t.Context())
+	wantError(t, err, ErrOccupied, strconv.Itoa(orphan.PID))
+	other := newWorld(t, "well")
+	other.options.Registry.Run.Data = w.data
+	s := other.supervise()
+	if begun(orphan.PID) != "" || w.answers() || !other.answers() {
+		t.Error("the former one runs beside the new one")
+	}
+	w.must("ending", s.end())
+}
+
+// Wherever a supervisor is killed, the next one finds what it left.
+func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
+	w := newWorld(t, "well")
+	o, err := w.options.settled()
+	w.must("options", err)
+	for i := range 12 {
+		w.must("up", w.process().Start(t.Context()))
+		holder := o.holder().PID
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = w.process().Restart(t.Context())
+		}()
+		time.Sleep(time.Duration(i) * 1500 * time.Microsecond)
+		_ = syscall.Kill(holder, syscall.SIGKILL)
+		<-done
+	}
+	_, err = w.process().Up(t.Context())
+	w.must("up", err)
+	if st := w.status(); !st.Running || !w.answers() {
+		t.Errorf("afterwards: %+v", st)
+	}
+	w.must("down", w.process().Down(t.Context()))
+	if w.answers() || o.kept() {
+		t.Error("one is left")
+	}
+}
+
+func TestASecondSupervisorIsRefused(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	wantError(t, w.supervising().fails(), ErrSupervised, "process", "(test)")
+	out, err := w.process().Up(t.Context())
+	if d := cmp.Diff(Outcome{Already: true}, out); d != "" || err != nil {
+		t.Errorf("up of what runs as wanted: %v (-want +got):\n%s", err, d)
+	}
+	w.must("ending", s.end())
+}
+
+func TestOrdersGoToTheSupervisor(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	first := w.status()
+	p := w.process()
+	w.must("stop", p.Stop(t.Context()))
+	if st := w.status(); st.Running || w.answers() || !strings.Contains(st.Detail, "stopped by order") || st.Supervisor == "" {
+		t.Errorf("stopped: %+v", st)
+	}
+	w.must("stop again", p.Stop(t.Context()))
+	w.must("start", p.Start(t.Context()))
+	second := w.status()
+	if !second.Running || second.ID == first.ID || !w.answers() {
+		t.Errorf("started: %+v", second)
+	}
+	w.must("start again", p.Start(t.Context()))
+	if w.status().ID != second.ID {
+		t.Error("start of what runs started it anew")
+	}
+	_, err := p.Restart(t.Context())
+	w.must("restart", err)
+	if third := w.status(); !third.Running || third.ID == second.ID {
+		t.Errorf("restarted: %+v", third)
+	}
+	w.must("down", p.Down(t.Context()))
+	select {
+	case err := <-s.ended:
+		w.must("the supervisor", err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("down does not end the supervisor")
+	}
+	if w.answers() {
+		t.Error("it still answers")
+	}
+	w.must("down of nothing", p.Down(t.Context()))
+}
+
+func TestUpMakesWhatRunsAsTheModeHasIt(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	first := w.status()
+	other := w.as("slow")
+	other.options.Registry.Run.Args = []string{"more"}
+	d, err := other.process().Differences(t.Context())
+	w.must("comparing", err)
+	if diff := cmp.Diff([]Difference{{"arguments", "", "more"}}, d); diff != "" {
+		t.Errorf("differences (-want +got):\n%s", diff)
+	}
+	want := []Difference{
+		{"arguments", w.address, w.address + " more"},
+		{"environment", "another FAKE", "FAKE"},
+	}
+	w.must("start", other.process().Start(t.Context()))
+	if w.status().ID != first.ID {
+		t.Error("start changed what runs")
+	}
+	out, err := other.process().Up(t.Context())
+	w.must("up", err)
+	if diff := cmp.Diff(want, out.Changed); diff != "" || w.status().ID == first.ID || w.ask("/env") != "FAKE=slow" {
+		t.Errorf("up did not change it: %s", diff)
+	}
+	// one that does not come up leaves what ran
+	_, err = w.as("dies").process().Up(t.Context())
+	wantError(t, err, ErrDied, "exit status 7", "fake registry has a reason to die", "it runs again as before")
+	if w.ask("/env") != "FAKE=slow" {
+		t.Error("what ran before does not run")
+	}
+	w.must("ending", s.end())
+}
+
+func TestStartWithoutASupervisorStartsOne(t *testing.T) {
+	w := newWorld(t, "well")
+	p := w.process()
+	w.must("start", p.Start(t.Context()))
+	st := w.status()
+	if !st.Running || !w.answers() || !strings.Contains(st.Supervisor, "fake supervisor") {
+		t.Errorf("%+v", st)
+	}
+	w.must("down", p.Down(t.Context()))
+	if w.answers() || w.status().Running {
+		t.Error("it still runs")
+	}
+}
+
+func TestAStartInTheBackgroundThatFailsSaysWhy(t *testing.T) {
+	w := newWorld(t, "dies")
+	err := w.process().Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "exit status 7; its log said last: fake registry begins | fake registry has a reason to die") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheLogIsThatOfTheLastStart(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	w.ask("/say?first-run")
+	_, err := w.process().Restart(t.Context())
+	w.must("restart", err)
+	w.ask("/say?second-run")
+	if got := w.log(); got != "fake registry begins\nsecond-run\n" {
+		t.Errorf("the log: %q", got)
+	}
+	var tail strings.Builder
+	w.must("tail", w.process().WriteLog(t.Context(), &tail, 2, false))
+	if tail.String() != "fake registry begins\nsecond-run\n" {
+		t.Errorf("tail: %q", tail.String())
+	}
+	var all strings.Builder
+	w.must("all", w.process().WriteLog(t.Context(), &all, 0, false))
+	if !strings.Contains(all.String(), "first-run") {
+		t.Errorf("all: %q", all.String())
+	}
+	w.must("ending", s.end())
+}
+
+func (w *world) log() string {
+	w.t.Helper()
+	r, err := w.process().Log(w.t.Context())
+	w.must("log", err)
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	w.must("log", err)
+	return string(b)
+}
+
+func TestTheLogIsRotatedUnderTheProgram(t *testing.T) {
+	w := newWorld(t, "well")
+	w.options.Patience.LogSize = 2000
+	s := w.supervise()
+	line := strings.Repeat("x", 99)
+	for range 30 {
+		w.ask("/say?" + line)
+	}
+	w.eventually("rotated", func() bool { _, err := os.Stat(w.options.Log + ".1"); return err == nil })
+	w.ask("/say?afterwards")
+	if got := w.log(); !strings.HasPrefix(got, "fake registry begins\n") || !strings.HasSuffix(got, "afterwards\n") || strings.Count(got, line) < 29 {
+		t.Errorf("the log over its parts: %d lines: %.200q", strings.Count(got, "\n"), got)
+	}
+	if info, err := os.Stat(w.options.Log); err != nil || info.Size() > 3000 || info.Mode().Perm() != 0o600 {
+		t.Errorf("the log itself: %v, %v", info, err)
+	}
+	w.must("ending", s.end())
+}
+
+func TestALogThatCannotBeRotatedIsWholeAndTriedLater(t *testing.T) {
+	w := newWorld(t, "well")
+	w.options.Patience.LogSize = 500
+	w.must("a directory in the way", os.Mkdir(w.options.Log+".0", 0o700))
+	w.must("an older one", os.WriteFile(w.options.Log+".1", []byte("older\n"), 0o600))
+	s := w.supervise()
+	line := strings.Repeat("x", 99)
+	for range 10 {
+		w.ask("/say?" + line)
+	}
+	time.Sleep(10 * w.options.Patience.Watch)
+	log, err := os.ReadFile(w.options.Log)
+	if err != nil || strings.Count(string(log), line) != 10 {
+		t.Errorf("the log: %d lines, %v", strings.Count(string(log), "\n"), err)
+	}
+	if older, err := os.ReadFile(w.options.Log + ".1"); err != nil || string(older) != "older\n" {
+		t.Errorf("the older log: %q, %v", older, err)
+	}
+	w.must("ending", s.end())
+}
+
+func TestTheLogCanBeFollowed(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, pipe := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- w.process().WriteLog(ctx, pipe, 1, true) }()
+	w.ask("/say?one")
+	buf := make([]byte, 200)
+	var got string
+	for !strings.HasSuffix(got, "one\n") {
+		n, err := r.Read(buf)
+		w.must("reading", err)
+		got += string(buf[:n])
+	}
+	cancel()
+	w.must("following", <-done)
+	w.must("ending", s.end())
+}
+
+// In a path that is too long for a socket everything works all the same.
+func TestALongPathTakesASocketElsewhere(t *testing.T) {
+	w := newWorld(t, "well")
+	long := filepath.Join(w.data, strings.Repeat("long/", 30))
+	w.must("a directory", os.MkdirAll(long, 0o700))
+	w.options.Registry.Run.Data = long
+	s := w.supervise()
+	if st := w.status(); !st.Running || st.Supervisor == "" {
+		t.Errorf("%+v", st)
+	}
+	w.must("ending", s.end())
+}
+
+func TestAnotherProcessOfTheSameNumberIsNotOurs(t *testing.T) {
+	cmd := exec.Command("sleep", "30")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	w := newWorld(t, "well")
+	o, err := w.options.settled()
+	w.must("options", err)
+	w.must("a directory", o.makeOwn())
+	w.must("a record", o.writeRecord(record{PID: cmd.Process.Pid, Begun: "another-time", Started: time.Now()}))
+	if st := w.status(); st.Running {
+		t.Errorf("a stranger is taken for the registry: %+v", st)
+	}
+	w.must("down", w.process().Down(t.Context()))
+	if begun(cmd.Process.Pid) == "" {
+		t.Error("down ended a stranger")
+	}
+}
