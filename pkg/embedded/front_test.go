@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -110,6 +111,61 @@ func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
 	s.status(t, "DELETE", "root", "/v2/team/app/manifests/1")
 	if end := audited(t, log); end[len(end)-1] != "ocisync remove  audit 200 ok" {
 		t.Errorf("the log ends with %q", end[len(end)-1])
+	}
+}
+
+// Whether somebody serves the registry or not.
+func TestTheAuditLogHoldsWhatWasChangedWhileNobodyServed(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	user, other := putUser(t, "dev", false), putUser(t, "dev", false)
+	end := embedded.Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindAudit}}}
+	changes := [][]embedded.Change{{putAudit(log)}, {user}, {other, {Object: schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "a/b"}, Spec: &schema.User{}}}}, {end}, {user}}
+	d, err := embedded.OpenDirectory(filepath.Join(t.TempDir(), "data"), "test", embedded.Bucket{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range changes {
+		if _, err := d.Change(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	for _, list := range changes {
+		if _, err := s.Change(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	when := regexp.MustCompile(`"time":"[^"]+"`)
+	if diff := cmp.Diff(when.ReplaceAllString(string(served), ""), when.ReplaceAllString(string(stopped), "")); diff != "" || bytes.Count(served, []byte("\n")) != 5 {
+		t.Errorf("(-served +stopped):\n%s", diff)
+	}
+}
+
+func TestStrangersCannotPushDeedsOutOfTheAuditLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putAudit(log), putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"))
+	before := len(audited(t, log))
+	for range 50 {
+		s.status(t, "PUT", "", "/v2/team/"+strings.Repeat("%3C", 500)+"/manifests/"+strings.Repeat("%3C", 500))
+		s.status(t, "PUT", "", "/v2/team/app/manifests/1")
+		s.status(t, "PUT", "dev", "/v2/team/app/manifests/1")
+	}
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/1")
+	lines := audited(t, log)[before:]
+	if len(lines) != 53 || !strings.HasPrefix(lines[52], "root delete team/app 1") {
+		t.Errorf("%d lines, want one for each kind of the strangers' refusals, all 50 of dev, and root's: the last is %q", len(lines), lines[len(lines)-1])
 	}
 }
 

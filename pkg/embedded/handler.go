@@ -11,14 +11,10 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-const healthPath = "/healthz"
-
 func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 	switch t.of {
 	case "health":
-		writeJSON(w, http.StatusOK, struct {
-			Status string `json:"status"`
-		}{"ok"})
+		r.serveHealth(w, q)
 	case "metrics":
 		r.serveMetrics(w, q)
 	case "admin":

@@ -199,7 +199,12 @@ func clientAt(remote string) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr := from.Addr().Unmap().WithZone("")
+	return counted(from.Addr())
+}
+
+// counted is what an address counts as: of IPv6 a /64.
+func counted(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -124,10 +126,11 @@ func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
 		}
 	}
 	lines, now := rec.lines(q, r.audit.now()), r.store.now().audit
-	if len(rec.objects) > 0 && rec.state.audit != now { // the end of a log stands in it too
-		r.audit.write(rec.state.audit, lines...)
+	if len(lines) == 1 && rec.idle(lines[0]) {
+		r.audit.fold(now, lines[0])
+		return
 	}
-	r.audit.write(now, lines...)
+	r.audit.record(lines, len(rec.objects) > 0, rec.state.audit, now)
 }
 
 // lines are the audit log's of a request; none of one that only reads and is
@@ -146,7 +149,7 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	line := AuditLine{
 		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
 		Action: rec.target.action(q.Method), Repository: clip(rec.target.repository), Reference: clip(rec.target.reference),
-		Method: q.Method, Status: rec.status, Result: "ok",
+		Method: clip(q.Method), Status: rec.status, Result: "ok",
 	}
 	if q.Context().Value(selfKey{}) == nil {
 		line.Address = q.RemoteAddr
@@ -157,6 +160,20 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	case rec.status >= http.StatusBadRequest:
 		line.Result = "failed"
 	}
+	return rec.expand(line)
+}
+
+// deeds are the lines of what ocisync does to a registry that nobody serves:
+// those that it would have by the admin socket.
+func (rec *record) deeds(now time.Time) []AuditLine {
+	return rec.expand(AuditLine{
+		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
+		Method: http.MethodPost, Status: rec.status, Result: "ok",
+	})
+}
+
+// expand makes of a request's line one for each object that it changed, if any.
+func (rec *record) expand(line AuditLine) []AuditLine {
 	if len(rec.objects) == 0 {
 		return []AuditLine{line}
 	}
@@ -166,6 +183,12 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 		lines[i].Action, lines[i].Reference, lines[i].Result = o.Action, clip(o.Reference), o.Result
 	}
 	return lines
+}
+
+// idle reports whether a line is of a request that did nothing and that its
+// client may send as often as it likes: of a stranger, or beyond a limit.
+func (rec *record) idle(line AuditLine) bool {
+	return line.Result != "ok" && (rec.who.anonymous() || rec.limited != nil)
 }
 
 func (rec *record) account() string {
@@ -207,11 +230,26 @@ func (rec *record) ran(job string, err error) {
 	rec.objects = append(rec.objects, line)
 }
 
-// clip bounds what a client may have written into the log.
+// maxClip is the longest text of a client's that is written down, in bytes:
+// longer than any name, tag or digest there can be. What is beyond, and what
+// does not print, only a mark stands for.
+const maxClip = 256
+
+// clip bounds what a client may have written into the log, as it stands there:
+// of what is left, escaping doubles quotes and backslashes, and no more.
 func clip(s string) string {
-	const most = 512
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
+	cut := len(s) > maxClip
+	if cut {
+		s = strings.ToValidUTF8(s[:maxClip], "")
+	}
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if cut {
+		s += "…"
 	}
 	return s
 }

@@ -14,9 +14,9 @@
 // state.json (accounts and rules; it, and no mode's file, is what the registry
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
-// jobs ran and run next), owner (what a bucket knows it by), lock and admin.sock.
-// Beside the manifests of a
-// repository, _referrers is ocisync's own too.
+// jobs ran and run next), uploads.key (what signs the state of uploads), owner
+// (what a bucket knows it by), lock and admin.sock. Beside the manifests of a
+// repository, _referrers and _deleted are ocisync's own too.
 package embedded
 
 import (
@@ -69,9 +69,9 @@ type Options struct {
 	// Drain is how long requests in flight may take once Serve is told to
 	// stop; 0 is 30 seconds.
 	Drain time.Duration
-	// Renew renews the robots that are due and says when to ask again; it is
-	// called while Serve runs, again and again, and soon after an error. The
-	// registry knows accounts, and not where their secrets go. May be nil.
+	// Renew renews the robots that are due and says when others will be; it is
+	// called while Serve runs, again and again: then, or after an error sooner,
+	// if the pause that doubles with each error ends before. The registry knows accounts, and not where their secrets go. May be nil.
 	Renew func(context.Context) (again time.Duration, err error)
 	// Logger may be nil.
 	Logger *slog.Logger
@@ -101,6 +101,7 @@ type Registry struct {
 	jobs      *scheduler // nil without content, as app, guard and upkeep are
 	robots    *robotMetrics
 	upkeep    *upkeep
+	health    *health        // nil without content
 	tokens    *token.Service // nil where it serves content
 	listener  net.Listener   // nil without Options.Listen
 	socket    *socket
@@ -207,7 +208,12 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 // openContent starts what serves content and looks after it.
 func (r *Registry) openContent(ctx context.Context, deliveries *queue, undo *[]func() error) (err error) {
 	data := r.options.Data
-	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, true); err != nil {
+	r.health = newHealth(r.storage, r.logger)
+	key, err := uploadKey(data)
+	if err != nil {
+		return err
+	}
+	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, key); err != nil {
 		return err
 	}
 	*undo = append(*undo, r.app.Shutdown)

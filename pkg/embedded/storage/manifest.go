@@ -134,20 +134,21 @@ func (m Manifest) Descriptor(media string, d digest.Digest, size int64) imagespe
 	return out
 }
 
-var fallbackTag = regexp.MustCompile(`^(sha256|sha384|sha512)-([0-9a-f]+)$`)
+var fallbackTag = regexp.MustCompile(`^(sha256|sha384|sha512)-([0-9a-f]+)(\.[a-z]+)?$`)
 
-// FallbackSubject is the subject that a tag of the referrers fallback scheme
-// names, by the OCI distribution specification; "" for any other tag.
-func FallbackSubject(tag string) digest.Digest {
+// FallbackSubject is the subject of a tag that stands for referrers: of the
+// fallback scheme of the OCI distribution specification or, with an ending, of
+// cosign, such as .sig, .att and .sbom. It is "" for any other tag.
+func FallbackSubject(tag string) (subject digest.Digest, ending string) {
 	m := fallbackTag.FindStringSubmatch(tag)
 	if m == nil {
-		return ""
+		return "", ""
 	}
 	d := digest.NewDigestFromEncoded(digest.Algorithm(m[1]), m[2])
 	if d.Validate() != nil {
-		return ""
+		return "", ""
 	}
-	return d
+	return d, m[3]
 }
 
 func fallbackName(subject digest.Digest) string {
