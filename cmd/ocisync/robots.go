@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -22,6 +23,9 @@ const (
 	// lookAgain is how often a registry that is served is asked which robots
 	// are due, and how long that waits for another process that renews them.
 	lookAgain = time.Minute
+	// longPause is as long as a robot that fails may hold up what nobody could
+	// foresee.
+	longPause = time.Hour
 )
 
 // robots renews the robots of a mode, which says where their secrets go:
@@ -92,16 +96,8 @@ func (r *robots) attend(logger *slog.Logger) func(context.Context) (time.Duratio
 		if err != nil {
 			return lookAgain, err
 		}
-		due := false
-		again := lookAgain
-		for _, x := range list {
-			due = due || x.Login != ""
-			if !x.Next.IsZero() {
-				again = min(again, time.Until(x.Next))
-			}
-		}
-		again = max(again, time.Second)
-		if !due {
+		again := untilNext(list, lookAgain)
+		if !slices.ContainsFunc(list, func(x providers.Renewal) bool { return x.Login != "" }) {
 			return again, nil
 		}
 		if list, err = r.renew(ctx, lookAgain); err != nil {
@@ -112,8 +108,26 @@ func (r *robots) attend(logger *slog.Logger) func(context.Context) (time.Duratio
 				r.o.say("renewed %s: account %s was made and its secret delivered", x.Key, x.Login)
 			}
 		}
-		return time.Second, errors.Join(renewalErrors(list)...) // then it is known what is due next
+		failed := errors.Join(renewalErrors(list)...)
+		if failed == nil {
+			return time.Second, nil // then it is known what is due next
+		}
+		// who failed waits ever longer, as the registry has it; the others do not
+		if list, err = r.renewer.Due(ctx, r.cfg.Desired, time.Now()); err != nil {
+			return lookAgain, errors.Join(failed, err)
+		}
+		return untilNext(list, longPause), failed
 	}
+}
+
+// untilNext is how long no robot will be due that is not now, at most so long.
+func untilNext(list []providers.Renewal, most time.Duration) time.Duration {
+	for _, x := range list {
+		if !x.Next.IsZero() {
+			most = min(most, time.Until(x.Next))
+		}
+	}
+	return max(most, time.Second)
 }
 
 // reload reads the mode anew: what is applied while the registry is served may

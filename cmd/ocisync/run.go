@@ -100,13 +100,16 @@ func jobText(r providers.JobReport) string {
 	if r.DryRun {
 		did = "would remove"
 	}
-	if c.Blobs == 0 && c.Manifests == 0 && c.Tags == 0 && len(c.Repositories) == 0 {
+	if c.Blobs == 0 && c.Uploads == 0 && c.Manifests == 0 && c.Tags == 0 && len(c.Repositories) == 0 {
 		return r.Job + ": nothing to remove\n"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s %s (%s), %s", r.Job, did, count(c.Blobs, "blob"), schema.Size(c.Bytes).Human(), count(c.Manifests, "manifest"))
 	if c.Tags > 0 {
 		fmt.Fprintf(&b, ", %s of referrers without a subject", count(c.Tags, "fallback tag"))
+	}
+	if c.Uploads > 0 {
+		fmt.Fprintf(&b, ", %s that nobody finished", count(c.Uploads, "upload"))
 	}
 	b.WriteByte('\n')
 	for _, name := range c.Repositories {

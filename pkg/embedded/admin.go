@@ -233,7 +233,7 @@ func (r *Registry) serveCheck(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	if request.Key != nil && request.Key.Kind == schema.KindRobot {
-		equal, err := r.passwords.check(q.Context(), r.store.now().newest(*request.Key), request.Secret, nil)
+		equal, err := r.passwords.check(q.Context(), attempt{account: r.store.now().newest(*request.Key), password: request.Secret})
 		if login(w, q, err) {
 			writeJSON(w, http.StatusOK, checkResponse{equal})
 		}
@@ -243,7 +243,7 @@ func (r *Registry) serveCheck(w http.ResponseWriter, q *http.Request) {
 		writeJSON(w, http.StatusOK, checkResponse{r.store.now().doc.checkKeptSecret(*request.Key, request.Secret)})
 		return
 	}
-	equal, err := r.passwords.check(q.Context(), r.store.now().accounts[request.User], request.Password, nil)
+	equal, err := r.passwords.check(q.Context(), attempt{account: r.store.now().accounts[request.User], name: request.User, password: request.Password})
 	if login(w, q, err) {
 		writeJSON(w, http.StatusOK, checkResponse{equal})
 	}

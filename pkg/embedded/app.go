@@ -46,10 +46,10 @@ func (givenDriver) Create(_ context.Context, parameters map[string]any) (storage
 	return nil, errors.New("no driver is given")
 }
 
-// newApp starts Distribution on a storage. With purge it removes
-// uploads that were left unfinished a week ago; without, it writes nothing of
-// its own accord.
-func newApp(ctx context.Context, s *storage.Storage, purge bool) (app *handlers.App, err error) {
+// newApp starts Distribution on a storage. With the key that signs uploads it
+// removes those that were left unfinished a week ago, in case that nobody
+// collects; without, with "", it writes nothing of its own accord.
+func newApp(ctx context.Context, s *storage.Storage, key string) (app *handlers.App, err error) {
 	silence()
 	registerDriver()
 	if err := registerController(); err != nil {
@@ -60,14 +60,14 @@ func newApp(ctx context.Context, s *storage.Storage, purge bool) (app *handlers.
 			app, err = nil, fmt.Errorf("starting the embedded registry: %v", p)
 		}
 	}()
-	return handlers.NewApp(ctx, config(s.Driver(), purge)), nil
+	return handlers.NewApp(ctx, config(s.Driver(), key)), nil
 }
 
 // config is Distribution's configuration, made by hand: its parser would read
 // REGISTRY_* from the environment, and so the defaults it sets are set here.
 // There is no blob descriptor cache: with one, collection beside pushes breaks
 // images.
-func config(driver storagedriver.StorageDriver, purge bool) *configuration.Configuration {
+func config(driver storagedriver.StorageDriver, key string) *configuration.Configuration {
 	c := &configuration.Configuration{Version: configuration.CurrentVersion}
 	c.Log.AccessLog.Disabled = true
 	c.Storage = configuration.Storage{
@@ -78,13 +78,14 @@ func config(driver storagedriver.StorageDriver, purge bool) *configuration.Confi
 		"redirect": configuration.Parameters{"disable": true},
 		// Distribution wants this very type
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{
-			"enabled": purge, "age": "168h", "interval": "24h", "dryrun": false,
+			"enabled": key != "", "age": "168h", "interval": "24h", "dryrun": false,
 		}},
 	}
 	c.Auth = configuration.Auth{controllerName: configuration.Parameters{}}
 	c.Catalog.MaxEntries = pageSize
 	c.Tags.MaxTags = pageSize
 	c.HTTP.RelativeURLs = true
+	c.HTTP.Secret = key
 	c.Validation.Manifests.Indexes.Platforms = "none"
 	// layers that are kept elsewhere: clients fetch them, the registry does not
 	c.Validation.Manifests.URLs.Allow = []string{"^https?://"}

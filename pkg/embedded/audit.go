@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,10 +22,14 @@ import (
 
 const (
 	auditBytes = 10 << 20 // of one file
-	auditFiles = 20       // kept beside the one that is written
+	auditFiles = 20       // kept beside the one that is written, where keep is not said
 	// auditParts is how many files the records of the time to keep lie in.
 	auditParts = 10
 )
+
+// untold is the time to keep where the mode does not say one: as much as the
+// most files hold.
+const untold time.Duration = 0
 
 // AuditLine is one line of the audit log: a request that writes, an object
 // that was changed, a refusal, or what a job removed. It holds no secret.
@@ -41,6 +46,10 @@ type AuditLine struct {
 	Method    string `json:"method,omitempty"`
 	Status    int    `json:"status,omitempty"` // of HTTP
 	Result    string `json:"result"`           // ok, refused or failed
+	// Count is how many requests the line stands for, where that is not one:
+	// it sums up those that were like the last line of its address, account,
+	// action and status, until its time.
+	Count int `json:"count,omitempty"`
 }
 
 // audit appends to the log that the state names. What cannot be written is
@@ -53,6 +62,8 @@ type audit struct {
 	maxFiles int
 
 	mu    sync.Mutex
+	folds folds
+	conf  *schema.Audit // of the last line
 	path  string
 	file  *os.File // nil while none is open
 	size  int64
@@ -71,6 +82,49 @@ func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.put(conf, append(a.folds.over(a.now()), lines...))
+}
+
+// record writes what a request did: where it changed objects, and with them the
+// log, into the one before as well, since the end of a log stands in it too.
+func (a *audit) record(lines []AuditLine, objects bool, before, now *schema.Audit) {
+	if objects && before != now {
+		a.write(before, lines...)
+	}
+	a.write(now, lines...)
+}
+
+// fold is write for a line that strangers can cause as often as they like: of
+// those that are alike the first is written, and then how many there were.
+func (a *audit) fold(conf *schema.Audit, line AuditLine) {
+	if conf == nil || conf.Log == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conf = conf
+	now := a.now()
+	lines := a.folds.over(now)
+	if a.folds.first(line, now) {
+		lines = append(lines, line)
+		a.folds.wake(a.sumUp)
+	}
+	a.put(conf, lines)
+}
+
+// sumUp writes what was folded for long enough.
+func (a *audit) sumUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.put(a.conf, a.folds.over(a.now()))
+	a.folds.wake(a.sumUp)
+}
+
+// put appends the lines; the caller holds the lock.
+func (a *audit) put(conf *schema.Audit, lines []AuditLine) {
+	if len(lines) == 0 {
+		return
+	}
 	path := ""
 	if conf != nil && conf.Log != nil {
 		path = *conf.Log
@@ -82,9 +136,9 @@ func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
 	if path == "" {
 		return
 	}
-	var keep time.Duration
-	if conf.Keep != nil && *conf.Keep > 0 {
-		keep = time.Duration(*conf.Keep) * time.Second
+	keep := untold
+	if conf.Keep != nil {
+		keep = conf.Keep.Std()
 	}
 	if err := a.append(lines, keep); err != nil {
 		a.shut()
@@ -98,12 +152,12 @@ func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
 
 func (a *audit) append(lines []AuditLine, keep time.Duration) error {
 	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
 	for _, l := range lines {
-		one, err := json.Marshal(l)
-		if err != nil {
+		if err := enc.Encode(l); err != nil {
 			return err
 		}
-		b.Write(append(one, '\n'))
 	}
 	if a.file == nil {
 		if err := a.open(); err != nil {
@@ -177,32 +231,38 @@ func inspect(f *os.File) (born time.Time, size int64, torn bool, err error) {
 	return line.Time, info.Size(), last[0] != '\n', nil
 }
 
-// rotate moves LOG to LOG.1, that to LOG.2 and so on, drops the last and what
-// is too old, and begins anew.
+// rotate moves LOG to LOG.1, that to LOG.2 and so on, and begins anew. It
+// removes what is older than the time to keep, or, where none is said, what is
+// more than the most files.
 func (a *audit) rotate(keep time.Duration) error {
 	root, err := os.OpenRoot(filepath.Dir(a.path))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	name := func(n int) string {
-		if n == 0 {
-			return filepath.Base(a.path)
-		}
-		return filepath.Base(a.path) + "." + strconv.Itoa(n)
+	base := filepath.Base(a.path)
+	name := func(n int) string { return base + "." + strconv.Itoa(n) }
+	old, err := numbered(root, base)
+	if err != nil {
+		return err
 	}
-	for n := a.maxFiles; n >= 1; n-- {
+	free := 1 // the least number that no file has
+	for slices.Contains(old, free) {
+		free++
+	}
+	for _, n := range slices.Backward(old) {
 		info, err := root.Lstat(name(n))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
 			return err
+		}
+		gone := keep != untold && a.now().Sub(info.ModTime()) > keep || keep == untold && n >= a.maxFiles
+		if !gone && n > free {
+			continue
 		}
 		if err := isLog(root, name(n)); err != nil {
 			return fmt.Errorf("%s: %w", name(n), err)
 		}
-		if n == a.maxFiles || keep > 0 && a.now().Sub(info.ModTime()) > keep {
+		if gone {
 			err = root.Remove(name(n))
 		} else {
 			err = root.Rename(name(n), name(n+1))
@@ -211,11 +271,33 @@ func (a *audit) rotate(keep time.Duration) error {
 			return err
 		}
 	}
-	if err := root.Rename(name(0), name(1)); err != nil {
+	if err := root.Rename(base, name(1)); err != nil {
 		return err
 	}
 	a.shut()
 	return a.open()
+}
+
+// numbered lists the numbers of the files that rotation made, sorted.
+func numbered(root *os.Root, base string) ([]int, error) {
+	dir, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, name := range names {
+		suffix, ok := strings.CutPrefix(name, base+".")
+		if n, err := strconv.Atoi(suffix); ok && err == nil && n > 0 && strconv.Itoa(n) == suffix {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 func isLog(root *os.Root, name string) error {
@@ -241,6 +323,7 @@ func (a *audit) shut() {
 func (a *audit) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.put(a.conf, a.folds.all())
 	a.shut()
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +57,7 @@ func TestTheAuditLogRotatesBySizeAndIsBounded(t *testing.T) {
 	a.maxBytes, a.maxFiles = 1000, 3
 	for range 100 {
 		*clock = clock.Add(time.Second)
-		a.write(auditLog(log, schema.Never), auditLine(clock, "t"))
+		a.write(&schema.Audit{Log: &log}, auditLine(clock, "t"))
 	}
 	files, err := filepath.Glob(log + "*")
 	if err != nil || len(files) != 4 {
@@ -79,6 +81,105 @@ func TestTheAuditLogRotatesBySizeAndIsBounded(t *testing.T) {
 	}
 	if !last.Equal(*clock) || *failed != 0 {
 		t.Errorf("the last line is of %s, want %s; %d failed", last, clock, *failed)
+	}
+}
+
+func TestRotationRemovesNothingThatKeepSaysToKeep(t *testing.T) {
+	for _, keep := range []schema.Duration{schema.Never, schema.Duration(time.Hour / time.Second)} {
+		a, log, failed, clock := newTestAudit(t)
+		a.maxBytes, a.maxFiles = 1000, 3
+		*clock = time.Now() // files are as old as their last line
+		for range 100 {
+			*clock = clock.Add(time.Second)
+			a.write(auditLog(log, keep), auditLine(clock, "t"))
+		}
+		files, err := filepath.Glob(log + "*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, name := range files {
+			lines += len(readLines(t, name))
+		}
+		if lines != 100 || *failed != 0 {
+			t.Errorf("keep %s: %d lines are left of 100 in %d files; %d failed", keep, lines, len(files), *failed)
+		}
+	}
+}
+
+func TestRefusalsThatAreAlikeAreSummedUp(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	conf := auditLog(log, schema.Never)
+	refusal := func(address, account string, status int) AuditLine {
+		return AuditLine{Time: clock.UTC(), Account: account, Address: address, Action: "push", Repository: "a", Status: status, Result: "refused"}
+	}
+	for i := range 1000 {
+		*clock = clock.Add(time.Millisecond)
+		a.fold(conf, refusal("192.0.2.1:"+strconv.Itoa(i+1), "anonymous", 401))
+	}
+	a.fold(conf, refusal("192.0.2.2:1", "anonymous", 401))
+	a.fold(conf, refusal("192.0.2.1:1", "unknown", 401))
+	a.fold(conf, refusal("192.0.2.1:1", "anonymous", 400))
+	a.write(conf, auditLine(clock, "deed"))
+	if got := readLines(t, log); len(got) != 5 {
+		t.Fatalf("%d lines, want 4 refusals and a deed: %+v", len(got), got)
+	}
+	last := *clock
+	*clock = clock.Add(foldWindow)
+	a.sumUp()
+	got := readLines(t, log)
+	if len(got) != 6 {
+		t.Fatalf("%d lines, want a sum more", len(got))
+	}
+	if sum := got[5]; sum.Count != 999 || sum.Address != "192.0.2.1" || sum.Account != "anonymous" || sum.Status != 401 || sum.Repository != "" || sum.Time.After(last) {
+		t.Errorf("the sum is %+v", sum)
+	}
+	a.fold(conf, refusal("192.0.2.1:1", "anonymous", 401))
+	a.fold(conf, refusal("192.0.2.1:1", "anonymous", 401))
+	if err := a.close(); err != nil { // what is counted is not lost
+		t.Fatal(err)
+	}
+	if got := readLines(t, log); len(got) != 8 || got[7].Count != 1 || *failed != 0 {
+		t.Errorf("after the end: %+v, %d failed", got[6:], *failed)
+	}
+}
+
+func TestManyStrangersCannotFillTheAuditLog(t *testing.T) {
+	a, log, _, clock := newTestAudit(t)
+	conf := auditLog(log, schema.Never)
+	for i := range 10_000 {
+		address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
+		a.fold(conf, AuditLine{Time: clock.UTC(), Account: "anonymous", Address: address.String(), Action: "push", Status: 401, Result: "refused"})
+	}
+	*clock = clock.Add(foldWindow)
+	a.sumUp()
+	got := readLines(t, log)
+	if len(got) != maxFolds+1 {
+		t.Fatalf("%d lines", len(got))
+	}
+	if sum := got[maxFolds]; sum.Address != "several" || sum.Count != 10_000-maxFolds {
+		t.Errorf("the sum is %+v", sum)
+	}
+}
+
+// What a client sends is written so that it takes no more room than a name can.
+func TestALineOfTheAuditLogIsShortWhateverAClientSends(t *testing.T) {
+	a, log, _, clock := newTestAudit(t)
+	for _, text := range []string{"<", "\x00", "\"", "\\", "\xff", "\u2028", "𝄞", "\n"} {
+		long := clip(strings.Repeat(text, 5000))
+		a.write(auditLog(log, schema.Never), AuditLine{
+			Time: clock.UTC(), Account: "dev", Address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", Action: "delete",
+			Repository: long, Reference: long, Method: long, Status: 401, Result: "refused",
+		})
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(b) {
+		if len(line) > 2<<10 {
+			t.Errorf("a line of %d bytes: %.300s", len(line), line)
+		}
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/auth"
 
@@ -92,6 +94,12 @@ var (
 	errWrongLogin = errors.New("user name or password is wrong")
 )
 
+// guessing is what wrong passwords are counted by.
+type guessing struct {
+	address netip.Addr
+	account string // "" for names that are none
+}
+
 // identify checks the credentials of a request. errWrongLogin: they are wrong.
 func (r *Registry) identify(q *http.Request) (identity, error) {
 	if q.Context().Value(selfKey{}) != nil {
@@ -116,7 +124,23 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 func (r *Registry) authenticate(q *http.Request, name, password string) (identity, error) {
 	a, subject := r.store.now().login(name, r.store.clock())
 	from := clientOf(q)
-	right, err := r.passwords.check(q.Context(), a, password, func() error { return r.failures.peek(from) })
+	guesses := guessing{address: from}
+	if a != nil { // all names that are none are guessed together
+		guesses.account = name
+	}
+	right, err := r.passwords.check(q.Context(), attempt{
+		account: a, name: name, password: password,
+		gate: func() (time.Duration, error) {
+			if err := r.failures.peek(guesses); err != nil {
+				return 0, err
+			}
+			return r.logins.delay(from), nil
+		},
+		failed: func() {
+			r.failures.take(guesses) //nolint:errcheck // the next one is refused
+			r.logger.Warn("login refused", "address", q.RemoteAddr)
+		},
+	})
 	rec := recordOf(q)
 	if rec != nil && (err != nil || !right) {
 		if rec.claimed = "unknown"; a != nil { // else it could be anything, such as a password
@@ -128,8 +152,6 @@ func (r *Registry) authenticate(q *http.Request, name, password string) (identit
 		r.limit(q, "login", err)
 		return identity{}, err
 	case !right:
-		r.failures.take(from) //nolint:errcheck // the next one is refused
-		r.logger.Warn("login refused", "address", q.RemoteAddr)
 		return identity{}, errWrongLogin
 	}
 	who := identity{subject: subject, login: name}
@@ -161,20 +183,32 @@ type controller struct{}
 // Authorized implements [auth.AccessController].
 func (controller) Authorized(r *http.Request, records ...auth.Access) (*auth.Grant, error) {
 	v, ok := r.Context().Value(visitKey{}).(*visit)
-	if !ok || len(records) == 0 && v.who.anonymous() { // a bare /v2/ asks for the login
+	if !ok {
 		return nil, challenge{}
+	}
+	if err := v.authorize(records...); err != nil {
+		return nil, err
+	}
+	return &auth.Grant{User: auth.UserInfo{Name: v.who.String()}}, nil
+}
+
+// authorize is nil where all of it is allowed, challenge where the visitor
+// should log in, and else errDenied, with the reason in denied.
+func (v *visit) authorize(records ...auth.Access) error {
+	if len(records) == 0 && v.who.anonymous() { // a bare /v2/ asks for the login
+		return challenge{}
 	}
 	for _, a := range records {
 		if right, ok := rightOf(a); ok && v.who.may(v.rules, right, a.Name) {
 			continue
 		}
 		if v.who.anonymous() {
-			return nil, challenge{}
+			return challenge{}
 		}
 		v.denied = fmt.Sprintf("%s may not %s %s", v.who, a.Action, a.Name)
-		return nil, errDenied
+		return errDenied
 	}
-	return &auth.Grant{User: auth.UserInfo{Name: v.who.String()}}, nil
+	return nil
 }
 
 func rightOf(a auth.Access) (schema.Rights, bool) {
@@ -229,7 +263,7 @@ func login(w http.ResponseWriter, r *http.Request, err error) bool {
 		challenge{}.SetHeaders(r, w)
 		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", err.Error())
 	default:
-		ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the login could not be checked in time")
+		ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", errBusy.Error())
 	}
 	return false
 }

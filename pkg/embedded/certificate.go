@@ -21,7 +21,8 @@ const maxPEM = 4 << 20
 
 // certificate is a pair of PEM files that may be exchanged while it is in use.
 // A handshake looks at the files, at most once in recheck; while they do not
-// belong together, or cannot be read, the pair loaded last stays in force.
+// belong together, or cannot be read, the pair loaded last stays in force, and
+// while that is valid and they are not, too.
 type certificate struct {
 	cert, key string
 	logger    *slog.Logger
@@ -31,6 +32,7 @@ type certificate struct {
 	mu      sync.Mutex // held by the handshake that looks
 	looked  time.Time
 	seen    [2]fs.FileInfo // as they were when last loaded, well or not
+	aged    bool           // what is in force is outdated, as was logged
 	failing string         // what was logged last, "" while all is well
 }
 
@@ -41,7 +43,31 @@ func loadCertificate(cert, key string, logger *slog.Logger) (*certificate, error
 	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("the registry's certificate: %w; tls.cert and tls.key name PEM files that belong together", err)
 	}
+	c.age(c.looked)
 	return c, nil
+}
+
+// age warns, once, of a certificate in force that clients will not take.
+func (c *certificate) age(now time.Time) {
+	err := outdated(c.current.Load(), now)
+	if err != nil && !c.aged {
+		c.logger.Warn("clients refuse the certificate in force; put a new pair in its place", "cert", c.cert, "error", err)
+	}
+	c.aged = err != nil
+}
+
+// outdated is nil for a certificate that is valid now.
+func outdated(pair *tls.Certificate, now time.Time) error {
+	leaf := pair.Leaf
+	switch {
+	case leaf == nil:
+		return nil
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("it expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("it is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // config serves HTTP/2 and HTTP/1.1 by TLS 1.2 or later.
@@ -59,6 +85,7 @@ func (c *certificate) get() *tls.Certificate {
 		if now := c.now(); now.Sub(c.looked) >= recheck || now.Before(c.looked) {
 			c.looked = now
 			c.reload()
+			c.age(now)
 		}
 	}
 	return c.current.Load()
@@ -78,7 +105,7 @@ func (c *certificate) reload() {
 		c.logger.Info("the certificate's files changed and are in force", "cert", c.cert)
 	case c.failing != err.Error():
 		c.failing = err.Error()
-		c.logger.Error("the certificate's files changed and are no pair; the former stays in force", "cert", c.cert, "key", c.key, "error", err)
+		c.logger.Error("the certificate's files changed and are no pair that is valid; the former stays in force", "cert", c.cert, "key", c.key, "error", err)
 	}
 }
 
@@ -110,6 +137,12 @@ func (c *certificate) load() error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return err
+	}
+	if err := outdated(&pair, c.now()); err != nil {
+		if former := c.current.Load(); former != nil && outdated(former, c.now()) == nil {
+			c.seen = [2]fs.FileInfo{} // it may become valid, or the former outdated
+			return err
+		}
 	}
 	c.current.Store(&pair)
 	return nil

@@ -24,12 +24,18 @@ import (
 // writePair writes a certificate of 127.0.0.1 with a serial number, and its key.
 func writePair(t *testing.T, cert, key string, serial int64) {
 	t.Helper()
+	writePairOf(t, cert, key, serial, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+}
+
+// writePairOf writes one that is valid from a time to another.
+func writePairOf(t *testing.T, cert, key string, serial int64, from, to time.Time) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), NotBefore: from, NotAfter: to,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
@@ -101,6 +107,56 @@ func TestACertificateChangesWhileTheRegistryRuns(t *testing.T) {
 	if got := serial(); got != 4 {
 		t.Errorf("serial %d after a pair is there again, want 4", got)
 	}
+}
+
+func TestAnOutdatedCertificateTakesNotThePlaceOfAValidOne(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	var log bytes.Buffer
+	clock := time.Now().Truncate(time.Second)
+	at := func(hours int) time.Time { return clock.Add(time.Duration(hours) * time.Hour) }
+	writePairOf(t, cert, key, 1, at(-2), at(-1))
+	c, err := loadCertificate(cert, key, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.now = func() time.Time { return clock }
+	step := func(what string, serial int64, lines ...string) {
+		t.Helper()
+		for range 3 { // said once
+			clock = clock.Add(recheck)
+			leaf, err := x509.ParseCertificate(c.get().Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := leaf.SerialNumber.Int64(); got != serial {
+				t.Errorf("%s: serial %d, want %d", what, got, serial)
+			}
+		}
+		said := log.String()
+		log.Reset()
+		for _, want := range lines {
+			if strings.Count(said, want) != 1 {
+				t.Errorf("%s: want one line with %q in\n%s", what, want, said)
+			}
+		}
+		if n := strings.Count(said, "\n"); n != len(lines) {
+			t.Errorf("%s: %d lines, want %d:\n%s", what, n, len(lines), said)
+		}
+	}
+	step("expired from the start", 1, "expired at")
+	writePairOf(t, cert, key, 2, at(-3), at(-1))
+	step("expired too", 2, "are in force")
+	writePairOf(t, cert, key, 3, at(-1), at(5))
+	step("valid", 3, "are in force")
+	writePairOf(t, cert, key, 4, at(-3), at(-1))
+	step("expired", 3, "expired at")
+	writePairOf(t, cert, key, 5, at(2), at(10))
+	step("not valid yet", 3, "not valid before")
+	clock = clock.Add(3 * time.Hour)
+	step("valid by now", 5, "are in force")
+	clock = clock.Add(20 * time.Hour)
+	step("expired in force", 5, "expired at")
 }
 
 func TestTheRegistrySpeaksHTTP2ByTLS12OrLaterAndReloads(t *testing.T) {

@@ -133,7 +133,7 @@ func TestAPasswordIsNotRememberedLongerByAClockSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &account{hash: hash}
-	if right, err := newPasswords().check(t.Context(), a, "right", nil); err != nil || !right {
+	if right, err := newPasswords().check(t.Context(), attempt{account: a, password: "right"}); err != nil || !right {
 		t.Fatal(right, err)
 	}
 	if until := a.seen.Load().until.String(); !strings.Contains(until, " m=+") {

@@ -19,6 +19,8 @@ const (
 	// shortestDelay is less than any push may take between a blob and the
 	// manifest that names it.
 	shortestDelay = time.Minute
+	// oldUpload is how long an upload must have been left alone to go.
+	oldUpload = 24 * time.Hour
 	// slice is how long a sweep keeps writers waiting at a time.
 	slice = 100 * time.Millisecond
 )
@@ -27,9 +29,10 @@ const (
 type Collected struct {
 	DryRun bool `json:"dry_run,omitempty"`
 	// Blobs is how many contents went from the storage, manifests included,
-	// and Bytes their size.
-	Blobs int   `json:"blobs"`
-	Bytes int64 `json:"bytes"`
+	// Uploads how many uploads that nobody finished, and Bytes the size of both.
+	Blobs   int   `json:"blobs"`
+	Uploads int   `json:"uploads,omitempty"`
+	Bytes   int64 `json:"bytes"`
 	// Manifests is how many went from their repository, and Tags how many
 	// fallback tags of referrers whose subject is gone.
 	Manifests int `json:"manifests"`
@@ -71,6 +74,7 @@ type collecting struct {
 	delay    time.Duration   // the grace period: what is younger stays
 	untagged bool            // manifests without a tag go too
 	dry      bool            // nothing goes, it is only counted
+	uploads  *unfinished     // those that somebody may be working on; may be nil
 	after    func()          // called after the last slice, before writers go on; may be nil
 	tell     func([]removal) // called with what went, once writers go on; may be nil
 }
@@ -191,6 +195,10 @@ func (c *collection) tally() {
 	for repo, f := range c.findings {
 		c.result.Tags += len(f.tags)
 		c.result.Manifests += len(f.manifests)
+		c.result.Uploads += len(f.uploads)
+		for _, u := range f.uploads {
+			c.result.Bytes += u.Size
+		}
 		if f.empty && f.listed {
 			c.result.Repositories = append(c.result.Repositories, repo)
 		}
@@ -282,6 +290,14 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			n := f.stale[0]
 			f.stale = f.stale[1:]
 			return true, c.storage.RemoveReferrer(ctx, repo, n.subject, n.digest)
+		case len(f.uploads) > 0:
+			u := f.uploads[0]
+			f.uploads = f.uploads[1:]
+			return true, c.removeUpload(ctx, repo, u)
+		case len(f.marks) > 0:
+			d := f.marks[0]
+			f.marks = f.marks[1:]
+			return true, c.storage.ForgetDeleted(ctx, repo, d)
 		}
 		c.linking = c.linking[1:]
 	case len(c.blobs) > 0:
@@ -320,6 +336,24 @@ func (c *collection) removeManifest(ctx context.Context, repo string, m doomed) 
 		}
 	}
 	return c.storage.RemoveManifest(ctx, repo, m.digest)
+}
+
+func (c *collection) removeUpload(ctx context.Context, repo string, u storage.Upload) error {
+	if c.inUse(repo, u.ID) {
+		return nil
+	}
+	c.result.Uploads++
+	c.result.Bytes += u.Size
+	err := c.storage.RemoveUpload(ctx, repo, u.ID)
+	if err == nil && c.uploads != nil {
+		c.uploads.end(uploadKind{repo, u.ID})
+	}
+	return err
+}
+
+// inUse reports whether an upload may still go on.
+func (c *collection) inUse(repo, id string) bool {
+	return c.uploads != nil && c.uploads.busy(repo, id, c.now.Add(-max(oldUpload, c.delay)))
 }
 
 // tidy takes a repository that holds nothing any more out of the catalogue.

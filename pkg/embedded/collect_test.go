@@ -269,6 +269,150 @@ func TestReferrersGoWithTheirSubject(t *testing.T) {
 	})
 }
 
+// Signatures may be kept in a repository of their own, or come before what they
+// sign.
+func TestWhatIsAboutSomethingThatNeverWasThereStays(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		s.upload(t, "root", "sigs", []byte("{}"))
+		image, _ := s.put(t, "root", "a", "1", imagespec.MediaTypeImageManifest, artifact("", "image", ""))
+		put := func(name, tag, media string, body any) digest.Digest {
+			digests[name], _ = s.put(t, "root", "sigs", tag, media, body)
+			return digests[name]
+		}
+		fallback := strings.Replace(image.String(), ":", "-", 1)
+		put("signature", "", imagespec.MediaTypeImageManifest, artifact("signature", "its", image))
+		listed := put("listed", "", imagespec.MediaTypeImageManifest, artifact("", "listed", ""))
+		put("list", fallback, imagespec.MediaTypeImageIndex, list(described("signature", listed)))
+		put("cosign's first", fallback+".sig", imagespec.MediaTypeImageManifest, artifact("", "cosign 1", ""))
+		put("cosign's", fallback+".sig", imagespec.MediaTypeImageManifest, artifact("", "cosign 2", ""))
+		if resp, _ := s.request(t, "DELETE", "root", "/v2/a/manifests/"+image.String(), "", nil); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status) // from another repository
+		}
+	})
+	if got := collected(t, data, schema.GC{}); got.Manifests+got.Tags != 0 {
+		t.Errorf("%+v", got)
+	}
+	want := map[string]bool{}
+	for name := range digests {
+		want[name] = true
+	}
+	if diff := cmp.Diff(want, has(t, data, "sigs", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := collected(t, data, schema.GC{Untagged: new(true)}); got.Tags != 0 {
+		t.Errorf("with untagged, tags go: %+v", got)
+	}
+	want["signature"], want["cosign's first"] = false, false // they have no tag
+	if diff := cmp.Diff(want, has(t, data, "sigs", digests)); diff != "" {
+		t.Errorf("with untagged (-want +got):\n%s", diff)
+	}
+}
+
+func TestCosignsTagsGoWithTheirSubjectAndNotBefore(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		for _, name := range []string{"gone", "kept"} {
+			subject, _ := s.put(t, "root", "a", name, imagespec.MediaTypeImageManifest, artifact("", name, ""))
+			digests[name] = subject
+			for _, ending := range []string{".sig", ".sig", ".att", ".sbom"} {
+				tag := strings.Replace(subject.String(), ":", "-", 1) + ending
+				key := name + ending
+				if digests[key] != "" {
+					key += ", second"
+				}
+				digests[key], _ = s.put(t, "root", "a", tag, imagespec.MediaTypeImageManifest, artifact("", key, ""))
+			}
+		}
+		s.request(t, "DELETE", "root", "/v2/a/manifests/gone", "", nil)
+	})
+	got := collected(t, data, schema.GC{})
+	if got.Tags != 3 || got.Manifests != 5 {
+		t.Errorf("%+v", got)
+	}
+	want := map[string]bool{}
+	for name := range digests {
+		want[name] = !strings.HasPrefix(name, "gone")
+	}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Who deletes a tag means what it names, unless something else needs it.
+func TestWhatATagWasDeletedOfGoesUnlessItIsNeeded(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		s.upload(t, "root", "emptied", []byte("{}"))
+		put := func(name, tag string, subject digest.Digest) digest.Digest {
+			digests[name], _ = s.put(t, "root", "a", tag, imagespec.MediaTypeImageManifest, artifact("", name, subject))
+			return digests[name]
+		}
+		index := func(name, tag string, children ...digest.Digest) {
+			var all []imagespec.Descriptor
+			for _, d := range children {
+				all = append(all, described("", d))
+			}
+			digests[name], _ = s.put(t, "root", "a", tag, imagespec.MediaTypeImageIndex, list(all...))
+		}
+		drop := func(repo, ref string) {
+			if resp, _ := s.request(t, "DELETE", "root", "/v2/"+repo+"/manifests/"+ref, "", nil); resp.StatusCode != http.StatusAccepted {
+				t.Fatal(ref, resp.Status)
+			}
+		}
+		put("gone", "gone", "")
+		put("gone with it: signature", "", digests["gone"])
+		put("kept: second tag", "one", "")
+		put("kept: second tag", "two", "")
+		put("kept: in an index", "part", "")
+		index("kept: index", "index", digests["kept: in an index"])
+		put("kept: has a tagged sbom", "described", "")
+		put("kept: sbom", "sbom", digests["kept: has a tagged sbom"])
+		put("kept: pushed again", "again", "")
+		put("kept: had the tag before", "moved", "")
+		put("gone: had the tag", "moved", "")
+		put("kept: never had a tag", "", "")
+		shared := put("kept: in two indexes", "", "")
+		index("gone index", "multi", put("gone with its index", "", ""), shared)
+		index("kept: index of two", "other", shared)
+		index("gone index, by digest", "", put("gone with its index, by digest", "", ""), shared)
+		for _, tag := range []string{"gone", "one", "part", "described", "again", "moved", "multi", digests["gone index, by digest"].String()} {
+			drop("a", tag)
+		}
+		put("kept: pushed again", "", "")
+		if d, _ := s.put(t, "root", "emptied", "1", imagespec.MediaTypeImageManifest, artifact("", "alone", "")); d == "" {
+			t.Fatal("not pushed")
+		}
+		drop("emptied", "1")
+	})
+	got := collected(t, data, schema.GC{})
+	if diff := cmp.Diff([]string{"emptied"}, got.Repositories); diff != "" {
+		t.Errorf("repositories (-want +got):\n%s", diff)
+	}
+	want := map[string]bool{}
+	for name := range digests {
+		want[name] = strings.HasPrefix(name, "kept")
+	}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for range 2 { // the second finds no mark any more
+		if got := collected(t, data, schema.GC{}); got.Blobs+got.Manifests+got.Tags != 0 {
+			t.Errorf("a further collection: %+v", got)
+		}
+	}
+	marks, err := filepath.Glob(filepath.Join(data, "docker/registry/v2/repositories/*/_deleted/sha256/*/mark"))
+	if err != nil || len(marks) != 3 { // of what is still there
+		t.Errorf("%d marks are left, %v: %v", len(marks), err, marks)
+	}
+}
+
 // What cannot be read may need anything.
 func TestAManifestOfAnUnknownFormatKeepsItsRepository(t *testing.T) {
 	var odd digest.Digest
@@ -284,6 +428,17 @@ func TestAManifestOfAnUnknownFormatKeepsItsRepository(t *testing.T) {
 	}
 	if got := collected(t, data, schema.GC{Untagged: new(true)}); got.Blobs+got.Manifests != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestDeletingWhatCanBeNoTagFailsAsItDid(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putUser(t, "root", true))
+	s.upload(t, "root", "a", []byte("{}"))
+	for _, tag := range []string{"v1;x", "%C3%BC", "a%20b", "%00", "sha256:zz", "none"} {
+		if resp, b := s.request(t, "DELETE", "root", "/v2/a/manifests/"+tag, "", nil); resp.StatusCode >= http.StatusInternalServerError {
+			t.Errorf("%s: %d %s", tag, resp.StatusCode, b)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +24,9 @@ import (
 type Directory struct {
 	// URL is what clients call the registry, for events alone. Set it first.
 	URL string
+	// Logger is told of lines that could not be written into the audit log;
+	// nil tells nobody. Set it first.
+	Logger *slog.Logger
 
 	data, command string
 	accounts      bool // and no content
@@ -121,7 +125,31 @@ func (d *Directory) Change(ctx context.Context, changes []Change) (results []Res
 		return nil, err
 	}
 	s.contents = d.contents
-	return s.change(ctx, changes)
+	before := s.now()
+	results, err = s.change(ctx, changes)
+	if err == nil {
+		err = d.record(changes, results, before, s.now())
+	}
+	return results, err
+}
+
+// record writes into the audit log what was changed, as a registry that is
+// served does.
+func (d *Directory) record(changes []Change, results []Result, before, after *snapshot) error {
+	rec := &record{who: identity{self: true}, status: http.StatusOK, state: before}
+	rec.changed(changes, results)
+	return d.note(rec, before, after)
+}
+
+// note writes the lines of what was done to a directory that nobody serves.
+func (d *Directory) note(rec *record, before, after *snapshot) error {
+	logger := d.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	a := newAudit(logger, func(int) {}) // it says why
+	a.record(rec.deeds(a.now()), true, before.audit, after.audit)
+	return a.close()
 }
 
 // lock makes the caller the one writer, of this process and of all.
@@ -155,14 +183,14 @@ func (d *Directory) Check(ctx context.Context, user, password string) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return newPasswords().check(ctx, compile(doc, "", nil).accounts[user], password, nil)
+	return newPasswords().check(ctx, attempt{account: compile(doc, "", nil).accounts[user], password: password})
 }
 
 // CheckSecret reports whether the secret is the object's.
 func (d *Directory) CheckSecret(ctx context.Context, key schema.Key, secret string) (bool, error) {
 	doc, err := loadDocument(d.data)
 	if err == nil && key.Kind == schema.KindRobot {
-		return newPasswords().check(ctx, compile(doc, "", nil).newest(key), secret, nil)
+		return newPasswords().check(ctx, attempt{account: compile(doc, "", nil).newest(key), password: secret})
 	}
 	return err == nil && doc.checkKeptSecret(key, secret), err
 }
@@ -189,7 +217,7 @@ func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release
 		if err != nil {
 			return nil, nil, err
 		}
-		if d.app, err = newApp(context.WithoutCancel(ctx), s, false); err != nil {
+		if d.app, err = newApp(context.WithoutCancel(ctx), s, ""); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +114,61 @@ func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
 	}
 }
 
+// Whether somebody serves the registry or not.
+func TestTheAuditLogHoldsWhatWasChangedWhileNobodyServed(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	user, other := putUser(t, "dev", false), putUser(t, "dev", false)
+	end := embedded.Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindAudit}}}
+	changes := [][]embedded.Change{{putAudit(log)}, {user}, {other, {Object: schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "a/b"}, Spec: &schema.User{}}}}, {end}, {user}}
+	d, err := embedded.OpenDirectory(filepath.Join(t.TempDir(), "data"), "test", embedded.Bucket{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range changes {
+		if _, err := d.Change(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	for _, list := range changes {
+		if _, err := s.Change(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	when := regexp.MustCompile(`"time":"[^"]+"`)
+	if diff := cmp.Diff(when.ReplaceAllString(string(served), ""), when.ReplaceAllString(string(stopped), "")); diff != "" || bytes.Count(served, []byte("\n")) != 5 {
+		t.Errorf("(-served +stopped):\n%s", diff)
+	}
+}
+
+func TestStrangersCannotPushDeedsOutOfTheAuditLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putAudit(log), putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"))
+	before := len(audited(t, log))
+	for range 50 {
+		s.status(t, "PUT", "", "/v2/team/"+strings.Repeat("%3C", 500)+"/manifests/"+strings.Repeat("%3C", 500))
+		s.status(t, "PUT", "", "/v2/team/app/manifests/1")
+		s.status(t, "PUT", "dev", "/v2/team/app/manifests/1")
+	}
+	s.status(t, "DELETE", "root", "/v2/team/app/manifests/1")
+	lines := audited(t, log)[before:]
+	if len(lines) != 53 || !strings.HasPrefix(lines[52], "root delete team/app 1") {
+		t.Errorf("%d lines, want one for each kind of the strangers' refusals, all 50 of dev, and root's: the last is %q", len(lines), lines[len(lines)-1])
+	}
+}
+
 // metrics reads /metrics as a map from name and labels to value.
 func metrics(t *testing.T, resp *http.Response) map[string]string {
 	t.Helper()
@@ -190,13 +247,19 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &tt.limits})
 			s.change(t, putUser(t, "dev", false), putAudit(log))
+			user := func(i int) string {
+				if tt.user == "stranger" { // another one each time
+					return fmt.Sprint(tt.user, i)
+				}
+				return tt.user
+			}
 			for i := range 3 {
-				if got := s.status(t, "GET", tt.user, "/v2/"); got == 429 {
+				if got := s.status(t, "GET", user(i), "/v2/"); got == 429 {
 					t.Fatalf("request %d is refused", i)
 				}
 			}
-			for range 4 {
-				resp := s.do(t, "GET", tt.user, "/v2/")
+			for i := range 4 {
+				resp := s.do(t, "GET", user(3+i), "/v2/")
 				if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || ociCode(t, resp) != "TOOMANYREQUESTS" {
 					t.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 				}
@@ -232,23 +295,115 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 	}
 }
 
-func TestAPasswordJustProvedPassesWhereOthersGuess(t *testing.T) {
+// login asks for /v2/ with a name and a password.
+func (s *served) login(t *testing.T, user, password string) int {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/v2/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.SetBasicAuth(user, password)
+	resp, err := s.http.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// Everybody behind a proxy has one address.
+func TestWrongPasswordsSlowDownTheirOwnAccountAlone(t *testing.T) {
+	limits := embedded.DefaultLimits()
+	limits.Failures = embedded.Limit{PerSecond: 0.001, Burst: 5}
+	s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &limits})
+	s.change(t, putUser(t, "dev", false), putUser(t, "seen", false), putUser(t, "late", false))
+	if got := s.login(t, "seen", "pw-seen"); got != 200 {
+		t.Fatalf("a right password: %d", got)
+	}
+	guess := func(account func(int) string) (refused int) {
+		for i := range 20 {
+			switch got := s.login(t, account(i), fmt.Sprint("guess ", i)); got {
+			case 429:
+				refused++
+			case 401:
+			default:
+				t.Errorf("a guess: %d", got)
+			}
+		}
+		return refused
+	}
+	for _, account := range []string{"dev", "seen"} {
+		if n := guess(func(int) string { return account }); n != 15 {
+			t.Errorf("%d of 20 guesses of the password of %s are refused, want 15", n, account)
+		}
+	}
+	// all names that are none are one
+	if n := guess(func(i int) string { return fmt.Sprint("stranger", i) }); n != 15 {
+		t.Errorf("%d of 20 guesses of names are refused, want 15", n)
+	}
+	for _, tt := range []struct {
+		user string
+		want int
+	}{{"late", 200}, {"seen", 200}, {"dev", 429}, {"another", 429}} {
+		if got := s.login(t, tt.user, "pw-"+tt.user); got != tt.want {
+			t.Errorf("%s, after all the guesses: %d, want %d", tt.user, got, tt.want)
+		}
+	}
+}
+
+// A job that goes on with an old secret is no guess, and the new one works
+// beside it.
+func TestOneWrongPasswordAgainAndAgainIsOneGuess(t *testing.T) {
 	limits := embedded.DefaultLimits()
 	limits.Failures = embedded.Limit{PerSecond: 0.001, Burst: 2}
 	s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &limits})
-	s.change(t, putUser(t, "dev", false), putUser(t, "late", false))
-	for user, want := range map[string]int{"dev": 200} {
-		if got := s.status(t, "GET", user, "/v2/"); got != want {
-			t.Fatalf("%s: %d", user, got)
+	s.change(t, putUser(t, "dev", false))
+	for range 20 {
+		if got := s.login(t, "dev", "old"); got != 401 {
+			t.Fatalf("a password that was right once: %d, want 401", got)
+		}
+		if got := s.login(t, "gone", "old"); got != 401 {
+			t.Fatalf("an account that is gone: %d, want 401", got)
 		}
 	}
-	for range 3 {
-		s.status(t, "GET", "stranger", "/v2/")
+	if got := s.login(t, "dev", "pw-dev"); got != 200 {
+		t.Errorf("the right password beside it: %d", got)
 	}
-	for user, want := range map[string]int{"dev": 200, "late": 429} {
-		if got := s.status(t, "GET", user, "/v2/"); got != want {
-			t.Errorf("%s: status %d, want %d", user, got, want)
-		}
+	// what was wrong is right once the account has it
+	s.change(t, embedded.Change{Object: putUser(t, "dev", false).Object, PasswordHash: quickHash(t, "old")})
+	if got := s.login(t, "dev", "old"); got != 200 {
+		t.Errorf("a password that the account was given after it was tried: %d", got)
+	}
+}
+
+func TestLoginsOfOneAddressWaitForEachOther(t *testing.T) {
+	limits := embedded.DefaultLimits()
+	limits.Logins = embedded.Limit{PerSecond: 20, Burst: 2}
+	s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &limits})
+	var all []embedded.Change
+	for i := range 8 {
+		all = append(all, putUser(t, fmt.Sprint("u", i), false))
+	}
+	s.change(t, all...)
+	began := time.Now()
+	var users sync.WaitGroup
+	for i := range all {
+		users.Go(func() {
+			if got := s.login(t, fmt.Sprint("u", i), fmt.Sprint("pw-u", i)); got != 200 {
+				t.Errorf("user %d: %d", i, got)
+			}
+		})
+	}
+	users.Wait()
+	if took := time.Since(began); took < 250*time.Millisecond {
+		t.Errorf("8 logins took %s, want 2 at once and 20 a second then", took)
+	}
+	began = time.Now()
+	for i := range all {
+		s.login(t, fmt.Sprint("u", i), fmt.Sprint("pw-u", i))
+	}
+	if took := time.Since(began); took > 350*time.Millisecond {
+		t.Errorf("8 logins that are remembered took %s", took)
 	}
 }
 

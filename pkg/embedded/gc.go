@@ -55,7 +55,7 @@ func (d document) gc() *schema.GC {
 // collect runs beside pushes.
 func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
-	what.after = r.guard.ledgers.forget
+	what.after, what.uploads = r.guard.ledgers.forget, r.guard.ledgers.uploads
 	what.tell = func(gone []removal) { r.herald().removed(JobGC, gone) }
 	c, err := collect(ctx, r.storage, r.gate, what, time.Now())
 	r.upkeep.collected(c, err)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -35,7 +36,7 @@ type guard struct {
 func openGuard(ctx context.Context, data string, s *storage.Storage, st *store, logger *slog.Logger) (*guard, error) {
 	g := &guard{
 		storage: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
-		ledgers: &ledgers{storage: s, all: map[string]*ledger{}},
+		ledgers: newLedgers(s),
 	}
 	return g, openTimes(context.WithoutCancel(ctx), g.times, s)
 }
@@ -65,10 +66,8 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 		p.deleteBlob()
 	case t.of == "upload" && t.upload == "" && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
 		p.mount(v.rules)
-	case t.upload != "" && q.Method == http.MethodPatch && may(schema.Pull|schema.Push):
-		p.patch()
-	case t.upload != "" && q.Method == http.MethodPut && may(schema.Pull|schema.Push):
-		p.commit()
+	case t.upload != "" && may(schema.Pull|schema.Push):
+		p.goOn()
 	default:
 		p.pass()
 	}
@@ -84,6 +83,10 @@ type passage struct {
 	at        *snapshot
 	namespace string
 	policy    policy
+	// of an upload: how much there is of it, as far as is known, how much of that
+	// is counted as waiting, and whether it was removed
+	stored, counted int64
+	abandoned       bool
 }
 
 func (p *passage) pass() {
@@ -147,7 +150,7 @@ func (a *answer) refuse(err error) {
 	e := entry{Code: "DENIED", Message: err.Error()}
 	switch {
 	case errors.As(err, &quota):
-		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Needs: quota.needs}
+		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
 	default:
@@ -166,6 +169,7 @@ type refusalOf struct {
 	Limit     int64  `json:"limit,omitempty"`
 	Used      int64  `json:"used,omitempty"`
 	Waiting   int64  `json:"waiting,omitempty"`
+	Uploading int64  `json:"uploading,omitempty"`
 	Needs     int64  `json:"needs,omitempty"`
 	Tag       string `json:"tag,omitempty"`
 }
@@ -212,6 +216,14 @@ func (p *passage) putManifest() {
 		}
 		defer func() { l.endManifest(p.repository, items, p.w.status == http.StatusCreated) }()
 	}
+	name := d
+	if named, err := digest.Parse(p.reference); err == nil {
+		name = named
+	}
+	if err := p.storage.ForgetDeleted(ctx, p.repository, name); err != nil {
+		p.w.refuse(err)
+		return
+	}
 	p.pass()
 	if tag != "" && p.w.status == http.StatusCreated {
 		p.times.pushed(p.repository, tag, d, p.who.String(), p.now())
@@ -254,6 +266,10 @@ func (p *passage) deleteManifest() {
 			p.w.refuse(err)
 			return
 		}
+		if err := p.markTag(ctx, p.reference); err != nil {
+			p.w.refuse(err)
+			return
+		}
 		p.pass()
 		if p.w.status == http.StatusAccepted {
 			p.times.removed(p.repository, p.reference)
@@ -261,6 +277,10 @@ func (p *passage) deleteManifest() {
 		return
 	}
 	if err := p.mayRemove(ctx, d); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	if err := p.storage.MarkDeleted(ctx, p.repository, d); err != nil {
 		p.w.refuse(err)
 		return
 	}
@@ -274,6 +294,25 @@ func (p *passage) deleteManifest() {
 	if l != nil {
 		l.dropManifest(p.repository, d)
 	}
+}
+
+// markTag marks what a tag names as deleted, if there can be such a tag.
+func (p *passage) markTag(ctx context.Context, tag string) error {
+	name, err := reference.WithName(p.repository)
+	if err != nil {
+		return nil //nolint:nilerr // Distribution says what is wrong with it
+	}
+	if _, err := reference.WithTag(name, tag); err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	is, err := p.storage.Tag(ctx, p.repository, tag)
+	switch {
+	case err != nil && !errors.Is(err, storage.ErrDamaged):
+		return err
+	case is == "":
+		return nil
+	}
+	return p.storage.MarkDeleted(ctx, p.repository, is)
 }
 
 // deleteBlob unlinks a blob. Manifests may still name it, so the namespace is

@@ -11,14 +11,10 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-const healthPath = "/healthz"
-
 func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 	switch t.of {
 	case "health":
-		writeJSON(w, http.StatusOK, struct {
-			Status string `json:"status"`
-		}{"ok"})
+		r.serveHealth(w, q)
 	case "metrics":
 		r.serveMetrics(w, q)
 	case "admin":
@@ -45,14 +41,21 @@ func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target
 	if !login(w, q, err) || !named(w, q, t) {
 		return
 	}
-	r.serveVisit(w, q, &visit{target: t, who: who, rules: r.store.now().rules})
+	v := &visit{target: t, who: who, rules: r.store.now().rules}
+	if permitted(w, q, v) {
+		r.serveVisit(w, q, v)
+	}
 }
 
-// serveVisit answers in this order: blobs, what Distribution does not, the gate
-// that keeps collection and writers apart, the guard, Distribution.
+// serveVisit answers what is permitted, in this order: blobs, what Distribution
+// does not, the gate that keeps collection and writers apart, the guard,
+// Distribution.
 func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) {
 	if v.of == "blob" && q.Method == http.MethodGet && r.serveBlob(w, q, v) {
 		return
+	}
+	if v.of == "manifest" && (q.Method == http.MethodGet || q.Method == http.MethodHead) {
+		q = ofAnyType(q)
 	}
 	failed := func(status int, detail string) {
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)

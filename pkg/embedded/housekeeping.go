@@ -76,7 +76,7 @@ func (d *Directory) Usage(ctx context.Context, namespaces []string) ([]Usage, er
 	if err != nil {
 		return nil, err
 	}
-	return usages(ctx, &ledgers{storage: s, all: map[string]*ledger{}}, compile(doc, "", nil), namespaces)
+	return usages(ctx, newLedgers(s), compile(doc, "", nil), namespaces)
 }
 
 // Retention runs a retention job in the process that serves the registry.

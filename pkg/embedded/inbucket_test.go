@@ -59,6 +59,8 @@ func TestIntegrationTheRegistryDoesInABucketWhatItDoesOnADisk(t *testing.T) {
 		"pulls count":             TestPullsByTagAndByDigestCountAndHeadsDoNot,
 		"metrics":                 TestMetricsCountWhatHappensAndAreForAdminsAlone,
 		"nothing to collect":      TestAnEmptyStoreIsNothingToCollect,
+		"uploads go on":           TestAnUploadGoesOnAfterARestart,
+		"what can be no tag":      TestDeletingWhatCanBeNoTagFailsAsItDid,
 		"rules change":            TestRulesChangeLive,
 	} {
 		t.Run(name, test)

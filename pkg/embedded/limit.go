@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
@@ -24,10 +25,25 @@ type Limits struct {
 	// Account is for all requests of one account, Address for all of one
 	// address (of an IPv6 /64), whoever sends them.
 	Account, Address Limit
-	// Failures is for wrong logins of one address. An address that has used
-	// them up gets no password checked but those that were right in the last
-	// minutes.
+	// Failures is for wrong passwords of one account from one address; names
+	// that are none share one. Who has used them up gets no password checked
+	// but those that were right, or wrong, in the last minutes.
 	Failures Limit
+	// Logins is for the passwords of one address that are hashed to check them.
+	// What is beyond it waits, for a while.
+	Logins Limit
+	// Connections is how many one address may have open at once, idle ones not
+	// counted; 0 is that of DefaultLimits.
+	Connections int
+	// Slowest is what must come of a request's body; the zero Pace is that of
+	// DefaultLimits.
+	Slowest Pace
+}
+
+// Pace is so many bytes within so much time.
+type Pace struct {
+	Bytes  int64
+	Within time.Duration
 }
 
 // DefaultLimits let a busy cluster through and stop loops without a pause.
@@ -35,8 +51,23 @@ func DefaultLimits() Limits {
 	return Limits{
 		Account:  Limit{PerSecond: 5000, Burst: 20000},
 		Address:  Limit{PerSecond: 5000, Burst: 20000},
-		Failures: Limit{PerSecond: 0.5, Burst: 30},
+		Failures: Limit{PerSecond: 0.1, Burst: 30},
+		Logins:   Limit{PerSecond: 10, Burst: 50},
+		// a line that carries 10 KiB a second may stand still for most of it
+		Slowest:     Pace{Bytes: 32 << 10, Within: time.Minute},
+		Connections: 256,
 	}
+}
+
+// limits are those that are given, or else by default.
+func (o Options) limits() Limits {
+	d := DefaultLimits()
+	if o.Limits == nil {
+		return d
+	}
+	l := *o.Limits
+	l.Logins, l.Connections, l.Slowest = cmp.Or(l.Logins, d.Logins), cmp.Or(l.Connections, d.Connections), cmp.Or(l.Slowest, d.Slowest)
+	return l
 }
 
 // maxBuckets bounds what a limiter remembers.
@@ -90,9 +121,25 @@ func (l *limiter[K]) peek(key K) error {
 	return l.refuse(b, now)
 }
 
+// delay takes one of the key's tokens, or says how long until there is one.
+func (l *limiter[K]) delay(key K) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	b := l.bucket(key, now)
+	if b.tokens.AllowN(now, 1) {
+		return 0
+	}
+	return max(l.missing(b, now), time.Millisecond)
+}
+
+// missing is how long until the bucket has a token.
+func (l *limiter[K]) missing(b *bucket, now time.Time) time.Duration {
+	return time.Duration((1 - b.tokens.TokensAt(now)) / l.limit.PerSecond * float64(time.Second))
+}
+
 func (l *limiter[K]) refuse(b *bucket, now time.Time) error {
-	missing := 1 - b.tokens.TokensAt(now)
-	e := &limitedError{wait: time.Duration(missing / l.limit.PerSecond * float64(time.Second)), first: !b.refused}
+	e := &limitedError{wait: l.missing(b, now), first: !b.refused}
 	b.refused = true
 	return e
 }
@@ -143,11 +190,21 @@ func (e *limitedError) answer(w http.ResponseWriter) {
 
 // clientOf is the address a request comes from, as limits count it.
 func clientOf(q *http.Request) netip.Addr {
-	from, err := netip.ParseAddrPort(q.RemoteAddr)
+	return clientAt(q.RemoteAddr)
+}
+
+// clientAt is the address of a client that connects from an address and port.
+func clientAt(remote string) netip.Addr {
+	from, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr := from.Addr().Unmap().WithZone("")
+	return counted(from.Addr())
+}
+
+// counted is what an address counts as: of IPv6 a /64.
+func counted(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()

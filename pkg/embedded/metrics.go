@@ -97,17 +97,19 @@ func (r *Registry) serveMetrics(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// storageSize measures the blobs when it is asked, at most once in
+// storageSize measures blobs and unfinished uploads when it is asked, at most once in
 // measured, and not while it is being scraped for longer than measuring.
 type storageSize struct {
 	storage *storage.Storage
 	desc    *prometheus.Desc
+	open    *prometheus.Desc
 	ctx     context.Context //nolint:containedctx // ends with the registry
 	end     context.CancelFunc
 	work    sync.WaitGroup
 
 	mu     sync.Mutex
 	bytes  int64
+	opened int64
 	at     time.Time     // of the last figure; zero before the first
 	closed chan struct{} // by the measurement under way; nil without one
 }
@@ -117,12 +119,16 @@ func newStorageSize(s *storage.Storage) *storageSize {
 	return &storageSize{
 		storage: s,
 		desc:    prometheus.NewDesc("ocisync_storage_bytes", "Bytes of the blobs stored, up to five minutes ago.", nil, nil),
+		open:    prometheus.NewDesc("ocisync_upload_bytes", "Bytes of uploads that are not finished, up to five minutes ago; not known of those in a bucket.", nil, nil),
 		ctx:     ctx, end: end,
 	}
 }
 
 // Describe implements [prometheus.Collector].
-func (s *storageSize) Describe(to chan<- *prometheus.Desc) { to <- s.desc }
+func (s *storageSize) Describe(to chan<- *prometheus.Desc) {
+	to <- s.desc
+	to <- s.open
+}
 
 // Collect implements [prometheus.Collector]. There is no figure before the
 // first measurement is done.
@@ -139,6 +145,9 @@ func (s *storageSize) Collect(to chan<- prometheus.Metric) {
 	defer s.mu.Unlock()
 	if !s.at.IsZero() {
 		to <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(s.bytes))
+		if !s.storage.InBucket() {
+			to <- prometheus.MustNewConstMetric(s.open, prometheus.GaugeValue, float64(s.opened))
+		}
 	}
 }
 
@@ -153,10 +162,11 @@ func (s *storageSize) start() <-chan struct{} {
 	s.closed = done
 	s.work.Go(func() {
 		bytes, err := s.storage.BlobBytes(s.ctx)
+		opened, bad := s.storage.UploadBytes(s.ctx)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err == nil {
-			s.bytes, s.at = bytes, time.Now()
+		if err == nil && bad == nil {
+			s.bytes, s.opened, s.at = bytes, opened, time.Now()
 		}
 		s.closed = nil
 		close(done)

@@ -59,5 +59,5 @@ func mountedFrom(q *http.Request, t target) string {
 	if t.of != "upload" || q.Method != http.MethodPost {
 		return ""
 	}
-	return q.FormValue("from") // as Distribution reads it
+	return q.URL.Query().Get("from")
 }

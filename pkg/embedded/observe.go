@@ -6,13 +6,24 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
-// stall is how long a client may send or take nothing in the middle of a body;
-// how long the whole takes is up to it.
-const stall = 5 * time.Minute
+const (
+	// stall is how long a client may take for a part of an answer; how long the
+	// whole takes is up to it.
+	stall = 5 * time.Minute
+	// part is how much of an answer, in bytes, counts as taken by the client
+	// each time.
+	part = 1 << 20
+	// unwanted is for how long the rest of a body is waited for that nobody
+	// wants: some clients read an answer only after they have sent all.
+	unwanted = 2 * time.Second
+)
 
 // record is what is noted of one request while it is answered.
 type record struct {
@@ -40,12 +51,19 @@ func recordOf(q *http.Request) *record {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	rec := &record{target: targetOf(q.URL.Path), state: r.store.now()}
 	q = q.WithContext(context.WithValue(q.Context(), recordKey{}, rec))
-	out := &observed{ResponseWriter: w, record: rec, control: http.NewResponseController(w)}
+	out := &observed{ResponseWriter: w, record: rec, control: http.NewResponseController(w), crowded: crowdedOf(q)}
 	if q.Body != nil && q.Body != http.NoBody {
-		q.Body = &countedBody{ReadCloser: q.Body, record: rec, control: out.control}
+		out.body = &countedBody{ReadCloser: q.Body, record: rec, control: out.control, slowest: r.slowest, now: time.Now}
+		out.closes = q.ProtoMajor == 1
+		q.Body = out.body
 	}
+	// parameters are those of the URL: else asking for one, as Distribution
+	// does before it asks whether the client may, would read the body
+	q.Form, q.PostForm = q.URL.Query(), url.Values{}
 	done := false
+	r.conns.requests.Add(1)
 	defer func() {
+		r.conns.requests.Add(-1)
 		if !done { // the handler panicked; the server cuts the connection
 			rec.status = http.StatusInternalServerError
 		}
@@ -56,6 +74,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	} else {
 		r.route(out, q, rec.target)
 	}
+	out.begin()
 	done = true
 }
 
@@ -63,6 +82,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 func (r *Registry) admit(q *http.Request) error {
 	if q.Context().Value(selfKey{}) != nil || recordOf(q).target.of == "health" {
 		return nil
+	}
+	if crowdedOf(q) || r.conns.busy() {
+		err := &limitedError{wait: time.Second}
+		r.limit(q, "connections", err)
+		return err
 	}
 	err := r.addresses.take(clientOf(q))
 	r.limit(q, "address", err)
@@ -102,10 +126,11 @@ func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
 		}
 	}
 	lines, now := rec.lines(q, r.audit.now()), r.store.now().audit
-	if len(rec.objects) > 0 && rec.state.audit != now { // the end of a log stands in it too
-		r.audit.write(rec.state.audit, lines...)
+	if len(lines) == 1 && rec.idle(lines[0]) {
+		r.audit.fold(now, lines[0])
+		return
 	}
-	r.audit.write(now, lines...)
+	r.audit.record(lines, len(rec.objects) > 0, rec.state.audit, now)
 }
 
 // lines are the audit log's of a request; none of one that only reads and is
@@ -124,7 +149,7 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	line := AuditLine{
 		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
 		Action: rec.target.action(q.Method), Repository: clip(rec.target.repository), Reference: clip(rec.target.reference),
-		Method: q.Method, Status: rec.status, Result: "ok",
+		Method: clip(q.Method), Status: rec.status, Result: "ok",
 	}
 	if q.Context().Value(selfKey{}) == nil {
 		line.Address = q.RemoteAddr
@@ -135,6 +160,20 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	case rec.status >= http.StatusBadRequest:
 		line.Result = "failed"
 	}
+	return rec.expand(line)
+}
+
+// deeds are the lines of what ocisync does to a registry that nobody serves:
+// those that it would have by the admin socket.
+func (rec *record) deeds(now time.Time) []AuditLine {
+	return rec.expand(AuditLine{
+		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
+		Method: http.MethodPost, Status: rec.status, Result: "ok",
+	})
+}
+
+// expand makes of a request's line one for each object that it changed, if any.
+func (rec *record) expand(line AuditLine) []AuditLine {
 	if len(rec.objects) == 0 {
 		return []AuditLine{line}
 	}
@@ -144,6 +183,12 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 		lines[i].Action, lines[i].Reference, lines[i].Result = o.Action, clip(o.Reference), o.Result
 	}
 	return lines
+}
+
+// idle reports whether a line is of a request that did nothing and that its
+// client may send as often as it likes: of a stranger, or beyond a limit.
+func (rec *record) idle(line AuditLine) bool {
+	return line.Result != "ok" && (rec.who.anonymous() || rec.limited != nil)
 }
 
 func (rec *record) account() string {
@@ -185,11 +230,26 @@ func (rec *record) ran(job string, err error) {
 	rec.objects = append(rec.objects, line)
 }
 
-// clip bounds what a client may have written into the log.
+// maxClip is the longest text of a client's that is written down, in bytes:
+// longer than any name, tag or digest there can be. What is beyond, and what
+// does not print, only a mark stands for.
+const maxClip = 256
+
+// clip bounds what a client may have written into the log, as it stands there:
+// of what is left, escaping doubles quotes and backslashes, and no more.
 func clip(s string) string {
-	const most = 512
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
+	cut := len(s) > maxClip
+	if cut {
+		s = strings.ToValidUTF8(s[:maxClip], "")
+	}
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if cut {
+		s += "…"
 	}
 	return s
 }
@@ -200,36 +260,67 @@ type observed struct {
 	http.ResponseWriter
 	record  *record
 	control *http.ResponseController
+	body    *countedBody // nil where the request has none
+	closes  bool         // the connection serves no other request with the rest of a body on it
+	crowded bool         // nor where there are too many
+	begun   bool
 	until   time.Time
 }
 
 // Unwrap lets [http.ResponseController] reach the connection.
 func (w *observed) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// begin sees to what is left of the request's body when the answer begins: it
+// is not waited for.
+func (w *observed) begin() {
+	if w.begun {
+		return
+	}
+	w.begun = true
+	if w.crowded {
+		w.Header().Set("Connection", "close")
+	}
+	if w.body == nil || w.body.ended {
+		return
+	}
+	if w.closes {
+		w.Header().Set("Connection", "close")
+	}
+	w.control.SetReadDeadline(time.Now().Add(unwanted)) //nolint:errcheck // a connection in memory may have none
+}
+
 // WriteHeader implements [http.ResponseWriter].
 func (w *observed) WriteHeader(status int) {
 	if w.record.status == 0 && status >= http.StatusOK {
 		w.record.status = status
+	}
+	if status >= http.StatusOK {
+		w.begin()
 	}
 	w.extend()
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements [http.ResponseWriter].
-func (w *observed) Write(b []byte) (int, error) {
+func (w *observed) Write(b []byte) (n int, err error) {
 	if w.record.status == 0 {
 		w.record.status = http.StatusOK
 	}
-	w.extend()
-	n, err := w.ResponseWriter.Write(b)
-	w.record.sent += int64(n)
-	return n, err
+	w.begin()
+	for {
+		w.extend()
+		m, err := w.ResponseWriter.Write(b[:min(len(b), part)])
+		n, b = n+m, b[m:]
+		w.record.sent += int64(m)
+		if err != nil || len(b) == 0 {
+			return n, err
+		}
+	}
 }
 
 // ReadFrom implements [io.ReaderFrom]: the connection may take a file by itself.
-// It gets it in parts, each of which counts as taken by the client.
+// It gets it in parts.
 func (w *observed) ReadFrom(src io.Reader) (n int64, err error) {
-	const part = 1 << 20 // bytes
 	to, ok := w.ResponseWriter.(io.ReaderFrom)
 	if !ok {
 		return io.Copy(struct{ io.Writer }{w}, src)
@@ -237,6 +328,7 @@ func (w *observed) ReadFrom(src io.Reader) (n int64, err error) {
 	if w.record.status == 0 {
 		w.record.status = http.StatusOK
 	}
+	w.begin()
 	all, ok := src.(*io.LimitedReader)
 	if !ok {
 		all = &io.LimitedReader{R: src, N: math.MaxInt64}
@@ -264,25 +356,43 @@ func (w *observed) extend() {
 }
 
 // countedBody counts what is read of a request, and gives up on a client that
-// stops sending.
+// sends too slowly. Time in which nobody reads is not the client's.
 type countedBody struct {
 	io.ReadCloser
 	record  *record
 	control *http.ResponseController
-	until   time.Time
+	slowest Pace
+	now     func() time.Time
+
+	began time.Time // when the time in force began
+	came  int64     // since then
+	left  time.Time // when it was read last
+	ended bool
 }
 
 // Read implements [io.Reader].
 func (b *countedBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Add(stall / 2).After(b.until) {
-		b.until = now.Add(stall)
-		b.control.SetReadDeadline(b.until) //nolint:errcheck // a connection in memory may have none
+	now := b.now()
+	switch pause := now.Sub(b.left); {
+	case b.began.IsZero(), b.came >= b.slowest.Bytes && now.Sub(b.began) > b.slowest.Within/4:
+		b.due(now)
+		b.came = 0
+	case pause > b.slowest.Within/64:
+		b.due(b.began.Add(pause))
 	}
 	n, err := b.ReadCloser.Read(p)
+	b.left = b.now()
+	b.came += int64(n)
 	b.record.received += int64(n)
-	if err != nil { // what the handler does next may take its time
-		b.until = time.Time{}
-		b.control.SetReadDeadline(b.until) //nolint:errcheck // as above
+	if errors.Is(err, io.EOF) { // what the handler does next may take its time
+		b.ended = true
+		b.control.SetReadDeadline(time.Time{}) //nolint:errcheck // a connection in memory may have none
 	}
 	return n, err
+}
+
+// due begins the time in which the next bytes must come.
+func (b *countedBody) due(began time.Time) {
+	b.began = began
+	b.control.SetReadDeadline(began.Add(b.slowest.Within)) //nolint:errcheck // a connection in memory may have none
 }

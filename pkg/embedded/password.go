@@ -5,10 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +23,12 @@ const (
 	maxPassword  = 72 // bytes; bcrypt ignores what follows
 	maxCost      = 14 // about a second; more would let one login stall the others
 	unknownsHash = "$2a$10$yXQ6.ZE/P7QXNRS9GamVL.tSFB2eBzw8XTB/n4bTOaIkNJlip3/M6"
+	// turn is how long a login may wait for its turn.
+	turn     = 10 * time.Second
+	maxWrong = 4 << 10 // wrong passwords that are remembered
 )
+
+var errBusy = errors.New("the login could not be checked in time")
 
 // HashCost is what hashing a password costs, as bcrypt counts.
 const HashCost = bcrypt.DefaultCost
@@ -61,44 +69,141 @@ type sighting struct {
 	until time.Time
 }
 
-// passwords checks passwords, a few at a time. Safe for concurrent use.
+// passwords checks passwords, with half of the processors at most. Safe for
+// concurrent use.
 type passwords struct {
 	key   [32]byte // of this process
 	slots chan struct{}
 	now   func() time.Time
+
+	mu    sync.Mutex
+	wrong map[[sha256.Size]byte]time.Time // until when by a keyed hash of account and password
 }
 
 func newPasswords() *passwords {
-	p := &passwords{slots: make(chan struct{}, runtime.GOMAXPROCS(0)), now: time.Now}
+	p := &passwords{slots: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2), now: time.Now, wrong: map[[sha256.Size]byte]time.Time{}}
 	rand.Read(p.key[:]) // never fails
 	return p
 }
 
-// check reports whether the password is the account's. A nil account takes as
-// long as one that exists. gate, which may be nil, is asked before a password
-// is hashed, by few at a time. The error is the context's or the gate's.
-func (p *passwords) check(ctx context.Context, a *account, password string, gate func() error) (bool, error) {
-	m := hmac.New(sha256.New, p.key[:])
-	m.Write([]byte(password))
-	var mac [sha256.Size]byte
-	m.Sum(mac[:0])
-	if a.remembers(mac, p.now()) {
+// attempt is a login to check. Its account is nil where none has the name.
+type attempt struct {
+	account        *account
+	name, password string
+	// gate, which may be nil, is asked before the password is hashed, by few at
+	// a time: it refuses with an error, or says how long to wait and ask again.
+	gate func() (wait time.Duration, err error)
+	// failed, which may be nil, is told of a password that was hashed and is
+	// wrong: not of one that was wrong a moment ago, which says nothing new.
+	failed func()
+}
+
+// check reports whether a password is its account's. A nil account takes as
+// long as one that exists. The error is errBusy, the context's or the gate's;
+// *limitedError where the gate asks for too long a wait.
+func (p *passwords) check(ctx context.Context, t attempt) (bool, error) {
+	mac := p.mac([]byte(t.password))
+	if t.account.remembers(mac, p.now()) {
 		return true, nil
 	}
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		return false, ctx.Err()
+	miss := p.miss(t)
+	if p.missed(miss) {
+		return false, nil
 	}
-	if a.remembers(mac, p.now()) { // somebody else just proved it
-		return true, nil
-	}
-	if gate != nil {
-		if err := gate(); err != nil {
-			return false, err
+	ctx, cancel := context.WithTimeoutCause(ctx, turn, errBusy)
+	defer cancel()
+	for {
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+		wait, done, right, err := p.try(t, mac, miss)
+		<-p.slots
+		if done || err != nil {
+			return right, err
+		}
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < wait {
+			return false, &limitedError{wait: wait}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// try checks a password, or says how long to wait before it is tried again.
+func (p *passwords) try(t attempt, mac, miss [sha256.Size]byte) (wait time.Duration, done, right bool, err error) {
+	if t.account.remembers(mac, p.now()) { // somebody else just proved it
+		return 0, true, true, nil
+	}
+	if p.missed(miss) {
+		return 0, true, false, nil
+	}
+	if t.gate != nil {
+		if wait, err = t.gate(); wait > 0 || err != nil {
+			return wait, false, false, err
+		}
+	}
+	if right = t.account.matches(t.password); right {
+		t.account.seen.Store(&sighting{mac, p.now().Add(remembered)})
+		return 0, true, true, nil
+	}
+	p.note(miss)
+	if t.failed != nil {
+		t.failed()
+	}
+	return 0, true, false, nil
+}
+
+// mac is a keyed hash that no other process can make.
+func (p *passwords) mac(parts ...[]byte) (mac [sha256.Size]byte) {
+	m := hmac.New(sha256.New, p.key[:])
+	for _, b := range parts { // each with its length: where it ends counts
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		m.Write(b)
+	}
+	m.Sum(mac[:0])
+	return mac
+}
+
+// miss stands for a wrong password of an account as it is now.
+func (p *passwords) miss(t attempt) [sha256.Size]byte {
+	parts := [][]byte{[]byte("wrong"), []byte(t.name), []byte(t.password)}
+	if a := t.account; a != nil {
+		parts = append(parts, []byte(a.version), a.hash)
+		for _, f := range a.former {
+			parts = append(parts, []byte(f))
+		}
+	}
+	return p.mac(parts...)
+}
+
+func (p *passwords) missed(miss [sha256.Size]byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, ok := p.wrong[miss]
+	return ok && p.now().Before(until)
+}
+
+func (p *passwords) note(miss [sha256.Size]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if len(p.wrong) >= maxWrong {
+		maps.DeleteFunc(p.wrong, func(_ [sha256.Size]byte, until time.Time) bool { return !now.Before(until) })
+	}
+	if len(p.wrong) >= maxWrong {
+		clear(p.wrong)
+	}
+	p.wrong[miss] = now.Add(remembered)
+}
+
+// matches hashes the password, as often for a nil account as for one without
+// former passwords.
+func (a *account) matches(password string) bool {
 	hash := []byte(unknownsHash)
 	if a != nil && len(a.hash) > 0 {
 		hash = a.hash
@@ -109,11 +214,7 @@ func (p *passwords) check(ctx context.Context, a *account, password string, gate
 			return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
 		})
 	}
-	if !right || a == nil || len(a.hash) == 0 || len(password) > maxPassword {
-		return false, nil
-	}
-	a.seen.Store(&sighting{mac, p.now().Add(remembered)})
-	return true, nil
+	return right && a != nil && len(a.hash) > 0 && len(password) <= maxPassword
 }
 
 func (a *account) remembers(mac [sha256.Size]byte, now time.Time) bool {

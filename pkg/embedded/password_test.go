@@ -20,7 +20,7 @@ func TestRightPasswordIsRememberedForFiveMinutes(t *testing.T) {
 	p.now = func() time.Time { return now }
 	check := func(a *account, password string) bool {
 		t.Helper()
-		ok, err := p.check(t.Context(), a, password, nil)
+		ok, err := p.check(t.Context(), attempt{account: a, password: password})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestWhatIsRememberedOfAPasswordHasTheKeyOfThisProcess(t *testing.T) {
 	for range 3 {
 		a, p := &account{hash: hash}, newPasswords()
 		for range 2 { // one account remembers one password
-			if ok, err := p.check(t.Context(), a, "right", nil); !ok || err != nil {
+			if ok, err := p.check(t.Context(), attempt{account: a, password: "right"}); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
 		}
@@ -76,7 +76,7 @@ func TestNobodyLogsInWithoutAPassword(t *testing.T) {
 	p := newPasswords()
 	for _, a := range []*account{nil, {}} {
 		for _, password := range []string{"", "x", strings.Repeat("x", maxPassword+1)} {
-			if ok, err := p.check(t.Context(), a, password, nil); ok || err != nil {
+			if ok, err := p.check(t.Context(), attempt{account: a, password: password}); ok || err != nil {
 				t.Errorf("account %v with %q: %v, %v", a, password, ok, err)
 			}
 		}
@@ -96,10 +96,10 @@ func TestLongPasswordsAreRefusedAndNotCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, a := newPasswords(), &account{hash: hash}
-	if ok, _ := p.check(t.Context(), a, long+"y", nil); ok {
+	if ok, _ := p.check(t.Context(), attempt{account: a, password: long + "y"}); ok {
 		t.Error("what follows the 72nd byte does not count")
 	}
-	if ok, _ := p.check(t.Context(), a, long, nil); !ok {
+	if ok, _ := p.check(t.Context(), attempt{account: a, password: long}); !ok {
 		t.Error("72 bytes are refused")
 	}
 }
@@ -109,7 +109,7 @@ func TestWaitingForACheckEndsWithTheRequest(t *testing.T) {
 	p.slots = make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.check(ctx, nil, "x", nil); !errors.Is(err, context.Canceled) {
+	if _, err := p.check(ctx, attempt{password: "x"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }

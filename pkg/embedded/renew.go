@@ -9,6 +9,10 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
+// maxRenewBackoff is how long a secret that could not be delivered waits at most
+// until that is tried again.
+const maxRenewBackoff = 10 * time.Minute
+
 // renew has the robots renewed until the context is done. After a failure it
 // asks again soon, and then ever later; other requests do not wait for it.
 func (r *Registry) renew(ctx context.Context) {
@@ -23,7 +27,7 @@ func (r *Registry) renew(ctx context.Context) {
 		}
 		if err != nil {
 			failures++
-			again = min(again, backoff(failures))
+			again = min(again, backoff(failures, maxRenewBackoff))
 			r.robots.errors.Inc()
 			r.logger.Error("renewing robots failed; the former secrets stay in force until they expire",
 				"error", err, "failures", failures, "again", again.Round(time.Second))

@@ -34,7 +34,7 @@ func (w *reply) WriteHeader(status int) {
 	case w.replaced || w.held != 0:
 	case w.visit.moved:
 		w.replaced = true
-		comeAgain(w.ResponseWriter)
+		comeAgain(w.ResponseWriter, nil)
 	case w.visit.denied != "" && status == http.StatusBadRequest:
 		w.replaced = true
 		ociError(w.ResponseWriter, http.StatusForbidden, "DENIED", w.visit.denied)

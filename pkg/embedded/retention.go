@@ -253,11 +253,11 @@ func (j *retentionJob) repository(ctx context.Context, namespace, name string) e
 		j.tell(gone)
 	}
 	slices.SortStableFunc(rows, func(a, b TagReport) int { return strings.Compare(a.Tag, b.Tag) })
-	var stay []digest.Digest
+	stay := map[string]digest.Digest{}
 	for _, t := range rows {
 		if t.Kept {
 			j.report.Kept++
-			stay = append(stay, t.Digest)
+			stay[t.Tag] = t.Digest
 			if j.report.Kept > maxKept {
 				continue
 			}
@@ -366,7 +366,7 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 
 // untagged removes the manifests of a repository that no tag reaches. In a dry
 // run the tags that would go count as gone.
-func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.Digest) error {
+func (j *retentionJob) untagged(ctx context.Context, name string, stay map[string]digest.Digest) error {
 	loose, err := j.loose(ctx, name, stay, j.now)
 	if err != nil || len(loose) == 0 {
 		return err
@@ -401,48 +401,56 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay []digest.
 	return nil
 }
 
-func (j *retentionJob) tagged(ctx context.Context, name string) ([]digest.Digest, error) {
+func (j *retentionJob) tagged(ctx context.Context, name string) (map[string]digest.Digest, error) {
 	tags, err := j.storage.Tags(ctx, name)
-	var out []digest.Digest
+	out := map[string]digest.Digest{}
 	for _, tag := range tags {
-		d, err := j.storage.Tag(ctx, name, tag)
-		if err != nil {
+		if out[tag], err = j.storage.Tag(ctx, name, tag); err != nil {
 			return nil, err
 		}
-		out = append(out, d)
 	}
 	return out, err
 }
 
 // loose lists the manifests, older than the grace period by the storage's time,
-// that neither the
-// given ones, nor what they are made of, nor what refers to those, contain.
-func (j *retentionJob) loose(ctx context.Context, name string, stay []digest.Digest, now time.Time) ([]digest.Digest, error) {
+// that none of the tags reaches: they reach what they name, and what has been
+// reached reaches what it lists, what is about it and what it is about. A tag
+// that stands for the referrers of a manifest is reached by that.
+func (j *retentionJob) loose(ctx context.Context, name string, tags map[string]digest.Digest, now time.Time) ([]digest.Digest, error) {
 	all, err := j.storage.Manifests(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	children := map[digest.Digest][]digest.Digest{}
-	referrers := map[digest.Digest][]digest.Digest{}
+	next := map[digest.Digest][]digest.Digest{}
+	there := map[digest.Digest]bool{}
 	for _, l := range all {
 		m, _, err := j.storage.ReadManifest(ctx, l.Target)
 		if err != nil {
 			return nil, err
 		}
-		children[l.Target] = m.Children()
+		there[l.Target] = true
+		next[l.Target] = append(next[l.Target], m.Children()...)
 		if subject := m.About(); subject != "" {
-			referrers[subject] = append(referrers[subject], l.Target)
+			next[subject] = append(next[subject], l.Target)
+			next[l.Target] = append(next[l.Target], subject)
+		}
+	}
+	var todo []digest.Digest
+	for tag, d := range tags {
+		if subject, _ := storage.FallbackSubject(tag); subject != d && there[subject] {
+			next[subject] = append(next[subject], d)
+		} else {
+			todo = append(todo, d)
 		}
 	}
 	reached := map[digest.Digest]bool{}
-	for next := slices.Clone(stay); len(next) > 0; {
-		d := next[len(next)-1]
-		next = next[:len(next)-1]
-		if reached[d] {
-			continue
+	for len(todo) > 0 {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !reached[d] {
+			reached[d] = true
+			todo = append(todo, next[d]...)
 		}
-		reached[d] = true
-		next = append(append(next, children[d]...), referrers[d]...)
 	}
 	var out []digest.Digest
 	for _, l := range all {

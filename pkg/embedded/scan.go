@@ -17,6 +17,8 @@ type finding struct {
 	manifests []doomed
 	layers    []digest.Digest // links of blobs
 	stale     []note          // of referrers that are gone
+	uploads   []storage.Upload
+	marks     []digest.Digest // of what was deleted, and nothing is left of
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
 }
@@ -31,7 +33,7 @@ type doomed struct {
 }
 
 func (f *finding) none() bool {
-	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale) == 0
+	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale)+len(f.uploads)+len(f.marks) == 0
 }
 
 // node is a manifest of a repository.
@@ -44,7 +46,8 @@ type node struct {
 	index    bool
 }
 
-// fallback is a tag by which older clients list the referrers of a subject.
+// fallback is a tag that stands for referrers of a subject: by which older
+// clients list them, or cosign finds its own.
 type fallback struct {
 	subject, current digest.Digest
 	young            bool
@@ -57,10 +60,13 @@ type scanner struct {
 	nodes     map[digest.Digest]*node
 	history   map[digest.Digest][]string // the tags that once were a manifest
 	tagged    map[digest.Digest]bool     // by an ordinary tag
+	marked    map[digest.Digest]bool     // it, or a tag of it, was deleted
+	deleted   map[digest.Digest]bool     // the marked, and what these list
+	within    map[digest.Digest]bool     // an index lists it
 	fallbacks map[string]fallback
-	lists     map[digest.Digest][]digest.Digest // subject to the lists under its fallback tag
+	lists     map[digest.Digest][]digest.Digest // subject to what its fallback tags are and were
 	about     map[digest.Digest][]digest.Digest // subject to manifests
-	listed    map[digest.Digest]bool            // is or was such a list
+	listed    map[digest.Digest]bool            // is or was such
 	tags      int
 	unknown   bool // a manifest is of no known format: what it needs cannot be told
 	living    map[digest.Digest]bool
@@ -73,6 +79,7 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 	s := &scanner{
 		c: c, repo: repo,
 		nodes: map[digest.Digest]*node{}, history: map[digest.Digest][]string{}, tagged: map[digest.Digest]bool{},
+		marked: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{}, within: map[digest.Digest]bool{},
 		fallbacks: map[string]fallback{}, lists: map[digest.Digest][]digest.Digest{}, about: map[digest.Digest][]digest.Digest{},
 		listed: map[digest.Digest]bool{}, living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
 	}
@@ -82,8 +89,12 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 	if err := s.readTags(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
+	held, err := s.readDeleted(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
 	s.live()
-	f := s.judge()
+	f := s.judge(held)
 	listed, err := c.storage.Listed(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
@@ -93,6 +104,9 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
 	if err := s.judgeNotes(ctx, f); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	if err := s.judgeUploads(ctx, f); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
 	return f, nil
@@ -127,8 +141,52 @@ func (s *scanner) readManifests(ctx context.Context) error {
 		if n.subject != "" {
 			s.about[n.subject] = append(s.about[n.subject], l.Name)
 		}
+		for _, d := range n.children {
+			s.within[d] = true
+		}
 	}
 	return nil
+}
+
+// readDeleted reads what was marked, and spreads it to what the marked list:
+// who deletes an index means what it lists, unless that is needed elsewhere.
+// Of an index that is gone the content says what it listed; held is what must
+// stay for that, since some of it is still too young to go.
+func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool, err error) {
+	marks, err := s.c.storage.Deleted(ctx, s.repo)
+	if err != nil {
+		return nil, err
+	}
+	held = map[digest.Digest]bool{}
+	for _, d := range marks {
+		s.marked[d] = true
+		if s.nodes[d] != nil {
+			s.spread(d)
+			continue
+		}
+		m, _, err := s.c.storage.ReadManifest(ctx, d)
+		if err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", d, err)
+		}
+		for _, child := range m.Children() {
+			if n := s.nodes[child]; n != nil {
+				s.spread(child)
+				held[d] = held[d] || s.young(child, n.made)
+			}
+		}
+	}
+	return held, nil
+}
+
+func (s *scanner) spread(d digest.Digest) {
+	n := s.nodes[d]
+	if n == nil || s.deleted[d] {
+		return
+	}
+	s.deleted[d] = true
+	for _, child := range n.children {
+		s.spread(child)
+	}
 }
 
 func (s *scanner) readTags(ctx context.Context) error {
@@ -150,8 +208,9 @@ func (s *scanner) readTags(ctx context.Context) error {
 		for _, d := range former {
 			s.history[d] = append(s.history[d], name)
 		}
-		subject := storage.FallbackSubject(name)
-		if n := s.nodes[current]; subject == "" || n != nil && !n.index {
+		subject, ending := storage.FallbackSubject(name)
+		n := s.nodes[current]
+		if subject == "" || subject == current || ending == "" && n != nil && !n.index {
 			s.tagged[current] = true
 			continue
 		}
@@ -163,7 +222,7 @@ func (s *scanner) readTags(ctx context.Context) error {
 		s.lists[subject] = append(s.lists[subject], current)
 		s.listed[current] = true
 		for _, d := range former {
-			if n := s.nodes[d]; n == nil || !n.index {
+			if n := s.nodes[d]; n == nil || ending == "" && !n.index {
 				continue
 			}
 			s.listed[d] = true
@@ -175,9 +234,25 @@ func (s *scanner) readTags(ctx context.Context) error {
 	return nil
 }
 
-// live finds the manifests that stay: the tagged, the young, and, unless the
-// untagged go too, those about nothing; and whatever these list, and whatever
-// is about these.
+// unmet reports whether the repository never had a subject, as far as is known:
+// what is about it came first, or is kept apart from it.
+func (s *scanner) unmet(subject digest.Digest) bool {
+	return s.nodes[subject] == nil && !s.marked[subject]
+}
+
+// stays reports whether a manifest without a tag stays for its own sake: where
+// those do not go, if nobody deleted it or a tag of it, and it is no part of
+// something else.
+func (s *scanner) stays(d digest.Digest, n *node) bool {
+	if s.c.untagged || s.deleted[d] || s.listed[d] || s.within[d] {
+		return false
+	}
+	return n.subject == "" || s.unmet(n.subject)
+}
+
+// live finds the manifests that stay: the tagged, the young, and those that
+// stay for their own sake; and whatever these list, and what is about these,
+// and what these are about.
 func (s *scanner) live() {
 	var todo []digest.Digest
 	add := func(d digest.Digest) {
@@ -187,8 +262,7 @@ func (s *scanner) live() {
 		}
 	}
 	for d, n := range s.nodes {
-		stays := n.subject == "" && !s.listed[d] && !s.c.untagged
-		if stays || s.unknown || s.tagged[d] || s.young(d, n.made) {
+		if s.unknown || s.tagged[d] || s.young(d, n.made) || s.stays(d, n) {
 			add(d)
 		}
 	}
@@ -196,11 +270,16 @@ func (s *scanner) live() {
 		if f.young {
 			add(f.current)
 		}
+		if s.unmet(f.subject) {
+			for _, d := range s.lists[f.subject] {
+				add(d)
+			}
+		}
 	}
 	for len(todo) > 0 {
 		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		for _, list := range [][]digest.Digest{s.nodes[d].children, s.about[d], s.lists[d]} {
+		for _, list := range [][]digest.Digest{s.nodes[d].children, s.about[d], s.lists[d], {s.nodes[d].subject}} {
 			for _, other := range list {
 				add(other)
 			}
@@ -208,12 +287,21 @@ func (s *scanner) live() {
 	}
 }
 
-// judge says which manifests and tags go, and gathers what the others need.
-func (s *scanner) judge() *finding {
+// judge says which manifests, tags and marks go, and gathers what the others
+// need.
+func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 	f := &finding{}
 	for name, b := range s.fallbacks {
-		if !b.young && !s.living[b.subject] && !s.living[b.current] {
+		if !b.young && !s.unmet(b.subject) && !s.living[b.subject] && !s.living[b.current] {
 			f.tags = append(f.tags, name)
+		}
+	}
+	for d := range s.marked {
+		switch {
+		case held[d]:
+			s.uses[d] = true
+		case s.nodes[d] == nil && len(s.about[d])+len(s.lists[d]) == 0:
+			f.marks = append(f.marks, d)
 		}
 	}
 	for d, n := range s.nodes {
@@ -273,4 +361,14 @@ func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
 		}
 	}
 	return nil
+}
+
+func (s *scanner) judgeUploads(ctx context.Context, f *finding) error {
+	list, err := s.c.storage.Uploads(ctx, s.repo)
+	for _, u := range list {
+		if s.c.stored.Sub(u.Touched) >= max(oldUpload, s.c.delay) && !s.c.inUse(s.repo, u.ID) {
+			f.uploads = append(f.uploads, u)
+		}
+	}
+	return err
 }

@@ -66,6 +66,7 @@ func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) 
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
 		return
 	}
+	q.Form, q.PostForm = nil, nil // a token may be asked for by a form, which is bounded
 	r.tokens.ServeHTTP(w, q)
 }
 

@@ -193,7 +193,7 @@ func TestATokenServiceTiresOfWrongPasswords(t *testing.T) {
 	s, _ := serveTokens(t, embedded.Options{Limits: &limits})
 	s.change(t, putUser(t, "dev", false))
 	for i, want := range []int{401, 401, 401, 429, 429} {
-		if code, _ := s.granted(t, "dev", "no", ""); code != want {
+		if code, _ := s.granted(t, "dev", fmt.Sprint("guess ", i), ""); code != want {
 			t.Errorf("try %d: %d, want %d", i+1, code, want)
 		}
 	}

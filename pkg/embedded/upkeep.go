@@ -35,10 +35,10 @@ func newUpkeep(r *Registry) *upkeep {
 			Name: "ocisync_job_success_timestamp_seconds", Help: "When a run last ended well, in seconds since 1970.",
 		}, []string{"job"}),
 		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ocisync_job_removed_total", Help: "What jobs removed: tags, manifests and blobs.",
+			Name: "ocisync_job_removed_total", Help: "What jobs removed: tags, manifests, blobs and uploads.",
 		}, []string{"job", "what"}),
 		freed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "ocisync_gc_removed_bytes_total", Help: "Bytes of the blobs that collection removed.",
+			Name: "ocisync_gc_removed_bytes_total", Help: "Bytes of the blobs and uploads that collection removed.",
 		}),
 		used:  desc("used_bytes", "Bytes of the namespace's manifests and of the blobs they name, each once."),
 		limit: desc("limit_bytes", "Bytes that the namespace may use."),
@@ -93,6 +93,7 @@ func (u *upkeep) collected(c Collected, err error) {
 	u.count(JobGC, "tags", c.Tags)
 	u.count(JobGC, "manifests", c.Manifests)
 	u.count(JobGC, "blobs", c.Blobs)
+	u.count(JobGC, "uploads", c.Uploads)
 }
 
 func (u *upkeep) retained(r RetentionReport, err error) {

@@ -22,8 +22,8 @@ const (
 // mount counts a blob that comes from another repository. Where the visitor
 // may not pull it there, or it is not there, an upload starts, or none does.
 func (p *passage) mount(rules *access.Rules) {
-	d, err := digest.Parse(p.q.FormValue("mount"))
-	from := p.q.FormValue("from")
+	d, err := digest.Parse(p.q.URL.Query().Get("mount"))
+	from := p.q.URL.Query().Get("from")
 	l, over := p.ledger()
 	defer over()
 	if err != nil || l == nil || !p.who.may(rules, schema.Pull, from) {
@@ -69,6 +69,41 @@ func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, siz
 	return l.beginBlob(p.policy.limit, d, size)
 }
 
+// goOn passes on a request about an upload that has begun, and keeps count of
+// it.
+func (p *passage) goOn() {
+	uploads := p.ledgers.uploads
+	k := uploadKind{p.repository, p.upload}
+	switch p.q.Method {
+	case http.MethodPatch:
+		uploads.begin(k)
+		p.patch()
+	case http.MethodPut:
+		uploads.begin(k)
+		p.commit()
+	case http.MethodDelete:
+		p.pass()
+		if p.w.status < http.StatusBadRequest {
+			uploads.end(k)
+		}
+		return
+	default:
+		p.pass()
+		return
+	}
+	size := p.stored
+	if !p.storage.InBucket() {
+		if n, err := p.storage.Uploaded(context.WithoutCancel(p.q.Context()), p.repository, p.upload); err == nil {
+			size = n
+		}
+	}
+	if size > 0 && p.w.status != http.StatusCreated && !p.abandoned {
+		uploads.leave(k, size)
+	} else { // an upload without content is no burden, and is known again when it goes on
+		uploads.end(k)
+	}
+}
+
 // patch lets no more of a blob in than there can be room for; whether there is
 // is known when the blob's digest is.
 func (p *passage) patch() {
@@ -107,7 +142,9 @@ func (p *passage) bound(l *ledger, came int64) {
 		return &quotaError{namespace: l.namespace, limit: p.policy.limit, used: l.used, needs: needs}
 	}
 	body := p.q.Body
+	p.stored = came
 	if n := p.q.ContentLength; n >= 0 {
+		p.stored += n
 		if total := came + n; total > l.room(p.policy.limit, total) && !p.continues(l, came, total) {
 			p.w.Header().Set("Connection", "close")
 			p.drain(body)
@@ -116,10 +153,28 @@ func (p *passage) bound(l *ledger, came int64) {
 			return
 		}
 	}
+	if n := p.q.ContentLength; n > 0 {
+		if err := p.admitted(l, came+n); err != nil {
+			p.w.Header().Set("Connection", "close")
+			p.drain(body)
+			p.refuseUpload(err, came)
+			return
+		}
+	}
 	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0)}
 	b.more = func() int64 { return l.room(p.policy.limit, -1) }
+	if p.q.ContentLength < 0 {
+		b.admit = func(size int64) error {
+			p.stored = size
+			return p.admitted(l, size)
+		}
+	}
 	p.q.Body = b
 	p.w.refusal = func() error {
+		if b.full != nil {
+			p.drain(body)
+			return b.full
+		}
 		if !b.over {
 			return nil
 		}
@@ -127,14 +182,51 @@ func (p *passage) bound(l *ledger, came int64) {
 		return full(b.came)
 	}
 	p.pass()
-	if b.over {
+	if b.over || b.full != nil && came == 0 {
 		p.abandon()
 	}
 }
 
-// abandon removes an upload that was refused. What stays behind is purged
-// after a week.
+// uploadPatience is how long an upload waits for others to be finished.
+const uploadPatience = 30 * time.Second
+
+// admitted waits until an upload has room for so many bytes in all, or returns
+// *quotaError.
+func (p *passage) admitted(l *ledger, size int64) error {
+	patience := time.NewTimer(uploadPatience)
+	defer patience.Stop()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for size -= p.counted; ; {
+		next := l.uploads.next()
+		wait, err := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size)
+		if err == nil || !wait {
+			return err
+		}
+		select {
+		case <-next:
+		case <-look.C:
+		case <-patience.C:
+			return err
+		case <-p.q.Context().Done():
+			return err
+		}
+	}
+}
+
+// refuseUpload refuses a part of an upload; without any part the upload ends.
+func (p *passage) refuseUpload(err error, came int64) {
+	p.stored = came
+	if came == 0 {
+		p.abandon()
+	}
+	p.w.refuse(err)
+}
+
+// abandon removes an upload that was refused. What stays behind goes with a
+// collection, when it is a day old.
 func (p *passage) abandon() {
+	p.abandoned = true
 	p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload) //nolint:errcheck // purged later
 }
 
@@ -168,10 +260,21 @@ type bounded struct {
 	more       func() int64 // the room where it may be a blob that is there
 	asked      bool
 	over       bool
+	// admit is asked before more is read, of an upload whose size is not known.
+	// It may wait: after the last byte the reader is in the gate.
+	admit    func(size int64) error
+	admitted int64
+	full     error // that admit returned
 }
 
 // Read implements [io.Reader].
 func (b *bounded) Read(p []byte) (int, error) {
+	if to := min(b.came+int64(len(p)), b.room); b.admit != nil && to > b.admitted {
+		if b.full = b.admit(to); b.full != nil {
+			return 0, io.ErrUnexpectedEOF
+		}
+		b.admitted = to
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.came += int64(n)
 	if b.came > b.room && !b.asked {
@@ -202,7 +305,7 @@ func (b bulk) WriteTo(w io.Writer) (int64, error) {
 
 // commit makes room for a blob whose digest is known now.
 func (p *passage) commit() {
-	d, err := digest.Parse(p.q.FormValue("digest"))
+	d, err := digest.Parse(p.q.URL.Query().Get("digest"))
 	l, over := p.ledger()
 	defer over()
 	if err != nil || l == nil {
@@ -221,6 +324,8 @@ func (p *passage) commit() {
 		p.w.refuse(err)
 		return
 	}
+	p.counted = size // as waiting, and no more as an upload
+	l.uploads.take(uploadKind{p.repository, p.upload}, 0)
 	p.bound(l, came)
 	var stored digest.Digest
 	if p.w.status == http.StatusCreated {

@@ -58,6 +58,7 @@ type webhooks struct {
 
 	delivered, failed, dropped prometheus.Counter
 
+	drops   drops
 	mu      sync.Mutex
 	ctx     context.Context          //nolint:containedctx // of the time between start and stop; nil outside it
 	workers map[string]chan struct{} // by webhook; a signal cuts a pause short
@@ -69,7 +70,7 @@ func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base fun
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Subsystem: "webhook", Name: name, Help: help})
 	}
 	h := &webhooks{
-		logger: logger, state: state, base: base, queue: q, backoff: backoff,
+		logger: logger, state: state, base: base, queue: q, backoff: func(failures int) time.Duration { return backoff(failures, maxBackoff) },
 		checked: hookClient(false), trusted: hookClient(true),
 		delivered: counter("delivered_total", "Deliveries that webhooks accepted."),
 		failed:    counter("failed_total", "Attempts at a delivery that failed."),
@@ -106,9 +107,9 @@ func hookClient(insecure bool) *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// backoff doubles from a second, give or take a fifth.
-func backoff(failures int) time.Duration {
-	d := min(maxBackoff, time.Second<<min(failures-1, 20))
+// backoff doubles from a second to a limit, give or take a fifth.
+func backoff(failures int, limit time.Duration) time.Duration {
+	d := min(limit, time.Second<<min(failures-1, 20))
 	fifth := int64(d / 5)
 	n, err := rand.Int(rand.Reader, big.NewInt(2*fifth))
 	if err != nil {
@@ -154,10 +155,44 @@ func (h *webhooks) tell(e event) {
 		}
 		if dropped > 0 {
 			h.dropped.Add(float64(dropped))
-			h.logger.Warn("a webhook has too many deliveries waiting; the oldest was dropped", "webhook", w.name, "limit", h.queue.limit)
+			if n := h.drops.add(w.name, dropped, time.Now()); n > 0 {
+				h.logger.Warn("a webhook has too many deliveries waiting; the oldest are dropped", "webhook", w.name, "limit", h.queue.limit, "dropped", n)
+			}
 		}
 		h.wake(w.name, false)
 	}
+}
+
+// drops counts the deliveries that were dropped and that nobody was told of yet.
+type drops struct {
+	mu    sync.Mutex
+	hooks map[string]*dropped
+}
+
+type dropped struct {
+	n    int
+	told time.Time
+}
+
+// add counts, and returns how many to tell of now: of a webhook that loses one
+// delivery after the other once in ten minutes.
+func (d *drops) add(hook string, n int, now time.Time) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hooks == nil {
+		d.hooks = map[string]*dropped{}
+	}
+	h := d.hooks[hook]
+	if h == nil {
+		h = &dropped{}
+		d.hooks[hook] = h
+	}
+	h.n += n
+	if now.Sub(h.told) < 10*time.Minute {
+		return 0
+	}
+	n, h.n, h.told = h.n, 0, now
+	return n
 }
 
 // refresh takes changed webhooks into account at once.

@@ -393,7 +393,7 @@ func TestAWebhookFollowsNoRedirectAndTellsNobodyItsAddress(t *testing.T) {
 
 func TestBackoffGrowsToAnEnd(t *testing.T) {
 	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 50: maxBackoff, 1 << 40: maxBackoff} {
-		if got := backoff(n); got < want*4/5 || got > want*6/5 {
+		if got := backoff(n, maxBackoff); got < want*4/5 || got > want*6/5 {
 			t.Errorf("after %d failures: %s, want about %s", n, got, want)
 		}
 	}

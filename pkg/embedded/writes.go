@@ -27,6 +27,7 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		v.moved = !p.reads && now != v.rules && now.Namespace(v.repository) != v.rules.Namespace(v.repository) &&
 			(v.who.may(v.rules, schema.Push, v.repository) || v.who.may(v.rules, schema.Delete, v.repository))
 	}
+	var later *afterwards
 	switch q.Method {
 	case http.MethodOptions:
 	case http.MethodGet, http.MethodHead:
@@ -39,6 +40,8 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		p.enter()
 		w = &seen{w, p}
 	case http.MethodPut, http.MethodPatch:
+		later = &afterwards{ResponseWriter: w}
+		w = later
 		if q.ContentLength == 0 {
 			p.enter()
 			break
@@ -47,20 +50,68 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		q.Body = gatedBody{q.Body, p, v}
 		if v.of == "manifest" && q.Method == http.MethodPut && v.who.may(v.rules, schema.Push, v.repository) {
 			w = r.readManifest(w, q, v)
+			if v.pushed != nil {
+				if err := storage.CheckManifest(v.pushed.body); err != nil {
+					next = noManifest(err)
+				}
+			}
 		}
 	default:
+		later = &afterwards{ResponseWriter: w}
+		w = later
 		p.enter()
 	}
 	if v.moved {
-		comeAgain(w)
-		return
+		next = http.HandlerFunc(comeAgain)
 	}
 	next.ServeHTTP(w, q)
+	if later != nil {
+		p.leave()
+		later.send()
+	}
+}
+
+func noManifest(why error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		ociError(w, http.StatusBadRequest, "MANIFEST_INVALID", "the body is not a manifest: "+clip(why.Error()))
+	})
+}
+
+// afterwards keeps the answer to who writes until it is sent, outside of the
+// gate: a client may take it slowly, and that of a manifest can be as large as
+// the manifest.
+type afterwards struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *afterwards) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *afterwards) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+// Write implements [http.ResponseWriter].
+func (w *afterwards) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}
+
+func (w *afterwards) send() {
+	if w.status != 0 {
+		w.ResponseWriter.WriteHeader(w.status)
+		w.ResponseWriter.Write(w.body.Bytes()) //nolint:errcheck // the client is gone
+	}
 }
 
 // comeAgain answers a request whose repository has moved while it waited: by
 // the rules in force now it may be somebody else's, or gone.
-func comeAgain(w http.ResponseWriter) {
+func comeAgain(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Retry-After", "1")
 	ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the namespace of the repository was renamed, made or removed meanwhile; push again, by the repository's present name")
 }

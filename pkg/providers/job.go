@@ -51,9 +51,11 @@ func (r Retained) Failed() int {
 
 // Collected is what garbage collection removed.
 type Collected struct {
-	// Blobs is how many contents went, manifests included, and Bytes their size.
-	Blobs int   `json:"blobs"`
-	Bytes int64 `json:"bytes"`
+	// Blobs is how many contents went, manifests included, Uploads how many
+	// uploads that nobody finished, and Bytes the size of both.
+	Blobs   int   `json:"blobs"`
+	Uploads int   `json:"uploads,omitempty"`
+	Bytes   int64 `json:"bytes"`
 	// Manifests went from their repositories, and Tags are fallback tags of
 	// referrers whose subject is gone.
 	Manifests int `json:"manifests"`

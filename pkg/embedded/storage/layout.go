@@ -36,6 +36,9 @@ func historyDir(repo, tag string) string { return path.Join(tagsDir(repo), tag, 
 // over it, as over all whose name begins with an underscore.
 func referrersDir(repo string) string { return inRepository(repo, "_referrers") }
 
+// deletedDir is of our own too: below it lies, by digest, what was deleted.
+func deletedDir(repo string) string { return inRepository(repo, "_deleted") }
+
 // under is the directory of a digest below another.
 func under(dir string, d digest.Digest) string {
 	return path.Join(dir, d.Algorithm().String(), d.Encoded())

@@ -1,7 +1,10 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,6 +39,42 @@ func ParseManifest(b []byte) Manifest {
 		return Manifest{}
 	}
 	return m
+}
+
+// CheckManifest refuses what is no manifest of any format, and one that names
+// what no digest can be. Distribution would fail at some of it. Children and
+// subjects may have digests of an algorithm that is unknown here: they need not
+// be there.
+func CheckManifest(b []byte) error {
+	var top struct {
+		SchemaVersion int `json:"schemaVersion"`
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) || json.Unmarshal(b, &top) != nil {
+		return errors.New("it is no JSON object with a schemaVersion")
+	}
+	if top.SchemaVersion != 2 {
+		return fmt.Errorf("its schemaVersion is %d; it must be 2", top.SchemaVersion)
+	}
+	m := ParseManifest(b)
+	contents := slices.Concat(m.Layers, m.Blobs)
+	if m.Config != nil {
+		contents = append(contents, *m.Config)
+	}
+	others := slices.Clone(m.Manifests)
+	if m.Subject != nil {
+		others = append(others, *m.Subject)
+	}
+	for _, d := range contents {
+		if err := d.Digest.Validate(); err != nil {
+			return fmt.Errorf("it names a blob by %q: %w", d.Digest, err)
+		}
+	}
+	for _, d := range others {
+		if err := d.Digest.Validate(); err != nil && !errors.Is(err, digest.ErrDigestUnsupported) {
+			return fmt.Errorf("it names a manifest by %q: %w", d.Digest, err)
+		}
+	}
+	return nil
 }
 
 // Known reports whether the manifest is of one of the formats: of another it
@@ -95,20 +134,21 @@ func (m Manifest) Descriptor(media string, d digest.Digest, size int64) imagespe
 	return out
 }
 
-var fallbackTag = regexp.MustCompile(`^(sha256|sha384|sha512)-([0-9a-f]+)$`)
+var fallbackTag = regexp.MustCompile(`^(sha256|sha384|sha512)-([0-9a-f]+)(\.[a-z]+)?$`)
 
-// FallbackSubject is the subject that a tag of the referrers fallback scheme
-// names, by the OCI distribution specification; "" for any other tag.
-func FallbackSubject(tag string) digest.Digest {
+// FallbackSubject is the subject of a tag that stands for referrers: of the
+// fallback scheme of the OCI distribution specification or, with an ending, of
+// cosign, such as .sig, .att and .sbom. It is "" for any other tag.
+func FallbackSubject(tag string) (subject digest.Digest, ending string) {
 	m := fallbackTag.FindStringSubmatch(tag)
 	if m == nil {
-		return ""
+		return "", ""
 	}
 	d := digest.NewDigestFromEncoded(digest.Algorithm(m[1]), m[2])
 	if d.Validate() != nil {
-		return ""
+		return "", ""
 	}
-	return d
+	return d, m[3]
 }
 
 func fallbackName(subject digest.Digest) string {

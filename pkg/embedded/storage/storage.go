@@ -49,6 +49,13 @@ func (s *Storage) With(driver storagedriver.StorageDriver) *Storage {
 	return &Storage{driver: driver, bucket: s.bucket}
 }
 
+// Ping reports whether the storage can be reached: a bucket, or the disk that is
+// to hold the data directory.
+func (s *Storage) Ping(ctx context.Context) error {
+	_, _, err := s.stat(ctx, root)
+	return err
+}
+
 // Link is a digest that a repository holds: its name there, the content it
 // stands for, and when it was last put there.
 type Link struct {
@@ -286,13 +293,82 @@ func (s *Storage) Uploaded(ctx context.Context, repo, id string) (int64, error) 
 	return w.Size(), s.fail(w.Close())
 }
 
-// RemoveUpload forgets an unfinished upload.
+// Upload is one that was begun and not ended.
+type Upload struct {
+	ID      string
+	Size    int64     // bytes; of a bucket 0, whatever it has
+	Touched time.Time // when it began or, on a disk, was last sent a part of
+}
+
+// Uploads lists the unfinished uploads to a repository, sorted.
+func (s *Storage) Uploads(ctx context.Context, repo string) ([]Upload, error) {
+	ids, err := s.list(ctx, uploadsDir(repo))
+	if err != nil {
+		return nil, err
+	}
+	var out []Upload
+	for _, id := range ids {
+		u := Upload{ID: id}
+		for _, part := range []string{"", "startedat", "data"} {
+			if part == "data" && s.InBucket() {
+				continue // no object before it is whole
+			}
+			f, ok, err := s.stat(ctx, path.Join(uploadsDir(repo), id, part))
+			if err != nil {
+				return nil, err
+			}
+			if ok && part == "data" {
+				u.Size = f.Size
+			}
+			if f.Made.After(u.Touched) {
+				u.Touched = f.Made
+			}
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// UploadBytes measures all unfinished uploads; in a bucket it cannot.
+func (s *Storage) UploadBytes(ctx context.Context) (total int64, err error) {
+	if s.InBucket() {
+		return 0, nil
+	}
+	_, err = s.walk(ctx, "", "", func(repo string, _ bool) (bool, error) {
+		list, err := s.Uploads(ctx, repo)
+		for _, u := range list {
+			total += u.Size
+		}
+		return true, errors.Join(err, ctx.Err())
+	})
+	return total, err
+}
+
+// RemoveUpload forgets an unfinished upload, and the parts that a bucket has of
+// it.
 func (s *Storage) RemoveUpload(ctx context.Context, repo, id string) error {
+	if s.InBucket() {
+		w, err := s.driver.Writer(ctx, path.Join(uploadsDir(repo), id, "data"), true)
+		if err == nil {
+			err = w.Cancel(ctx)
+		}
+		if err != nil && !absent(err) {
+			return s.fail(err)
+		}
+	}
 	return s.remove(ctx, path.Join(uploadsDir(repo), id))
 }
 
-// RemoveTag removes a tag; what it names stays.
+// RemoveTag removes a tag, and marks what it names as deleted, which stays.
 func (s *Storage) RemoveTag(ctx context.Context, repo, tag string) error {
+	switch d, err := s.Tag(ctx, repo, tag); {
+	case err != nil && !errors.Is(err, ErrDamaged):
+		return err
+	case d != "":
+		if err := s.MarkDeleted(ctx, repo, d); err != nil {
+			return err
+		}
+	}
 	return s.remove(ctx, path.Join(tagsDir(repo), tag))
 }
 
@@ -301,8 +377,12 @@ func (s *Storage) RemoveFromTagHistory(ctx context.Context, repo, tag string, d 
 	return s.remove(ctx, under(historyDir(repo, tag), d))
 }
 
-// RemoveManifest removes a manifest from a repository; its content stays.
+// RemoveManifest removes a manifest from a repository, and marks it as deleted;
+// its content stays.
 func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest) error {
+	if err := s.MarkDeleted(ctx, repo, d); err != nil {
+		return err
+	}
 	return s.remove(ctx, under(revisionsDir(repo), d))
 }
 
@@ -320,7 +400,7 @@ func (s *Storage) RemoveBlob(ctx context.Context, d digest.Digest) error {
 // removes what then is left of its directories. Blobs and an upload under way
 // stay.
 func (s *Storage) Tidy(ctx context.Context, repo string) error {
-	gone := []string{manifestsDir(repo), referrersDir(repo)}
+	gone := []string{manifestsDir(repo), referrersDir(repo), deletedDir(repo)}
 	layers, err := s.Layers(ctx, repo)
 	if err != nil {
 		return err

@@ -100,13 +100,14 @@ func TestTheCapabilitiesPageShowsTheTables(t *testing.T) {
 	}
 }
 
-// render writes one matrix of kinds and, per registry, what is not native.
+// render writes one matrix of kinds and, per registry, what is not native, or is
+// and has something to be known.
 func render(tables []all.Named) string {
 	var b strings.Builder
 	b.WriteString(`<!-- Generated from the tables in pkg/providers by: go generate ./pkg/providers/all -->
 # What each registry can do
 
-**native**: the registry does it. **emulated**: ocisync makes it so. **unsupported**: it cannot be had; a plan says so before anything is written. *In part*: some fields differ and are listed below.
+**native**: the registry does it. **emulated**: ocisync makes it so. **unsupported**: it cannot be had; a plan says so before anything is written. *In part*: some fields differ and are listed below, and so is what is to be known of some that are native.
 
 A table may be here before the provider that uses it: then a mode for that registry can be checked and planned against a recorded state (` + "`plan --against`" + `), and is refused elsewhere.
 
@@ -126,7 +127,7 @@ A table may be here before the provider that uses it: then a mode for that regis
 		fmt.Fprintf(&b, "\n## %s\n\n| kind | field | support | why | versions |\n|---|---|---|---|---|\n", n.Name)
 		for _, k := range schema.Kinds() {
 			for _, c := range n.Table {
-				if c.Kind == k && (c.Support != schema.Native || c.Versions != "") {
+				if c.Kind == k && (c.Support != schema.Native || c.Versions != "" || c.Reason != "") {
 					fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", c.Kind, c.Field, c.Support, c.Reason, strings.ReplaceAll(c.Versions, "|", `\|`))
 				}
 			}

@@ -81,7 +81,7 @@ func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, opti
 	if err != nil {
 		return nil, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 	}
-	directory.URL = r.URL
+	directory.URL, directory.Logger = r.URL, logger
 	p := &Provider{registry: r, table: Capabilities(), kinds: registry.Kinds(), url: u, host: u.Host, data: data, directory: directory, secrets: secrets, logger: logger}
 	return p.with(options), nil
 }
@@ -116,6 +116,7 @@ func NewAccounts(r schema.Registry, a Accounts, secrets providers.Secrets, logge
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", r.URL, a.Data, err)
 	}
+	directory.Logger = logger
 	p := &Provider{accounts: true, registry: r, table: a.Table, kinds: a.Kinds, url: a.Service, host: u.Host, data: a.Data, directory: directory, secrets: secrets, logger: logger}
 	return p.with(options), nil
 }

@@ -255,8 +255,8 @@ func TestEveryKindHasARow(t *testing.T) {
 		}
 	}
 	for _, row := range table {
-		if (row.Support == schema.Native) != (row.Reason == "") {
-			t.Errorf("%s %s: %s with reason %q", row.Kind, row.Field, row.Support, row.Reason)
+		if row.Support != schema.Native && row.Reason == "" { // one that is native may have something to be known
+			t.Errorf("%s %s: %s without a reason", row.Kind, row.Field, row.Support)
 		}
 	}
 }

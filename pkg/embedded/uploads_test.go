@@ -1,0 +1,155 @@
+package embedded_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+)
+
+// sendPart sends a part of an upload as dev and returns status and location.
+func (s *served) sendPart(t *testing.T, method, path string, body []byte, headers ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr()+path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("dev", "pw-dev")
+	req.Header.Set("Content-Type", "application/octet-stream")
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+// begin starts an upload with a first part, and returns where it goes on.
+func (s *served) begin(t *testing.T, repository string, part []byte) string {
+	t.Helper()
+	resp, text := s.sendPart(t, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", nil)
+	if resp.StatusCode != http.StatusAccepted {
+		t.Fatal(resp.Status, text)
+	}
+	if resp, text = s.sendPart(t, http.MethodPatch, resp.Header.Get("Location"), part); resp.StatusCode != http.StatusAccepted {
+		t.Fatal(resp.Status, text)
+	}
+	return resp.Header.Get("Location")
+}
+
+func TestAnUploadGoesOnAfterARestart(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	blob := bytes.Repeat([]byte("part "), 1000)
+	var at string
+	t.Run("before", func(t *testing.T) {
+		at = quota(t, data, 1<<20).begin(t, "free/app", blob[:2000])
+	})
+	t.Run("between", func(t *testing.T) {
+		s := serve(t, data)
+		resp, text := s.sendPart(t, http.MethodPatch, at, blob[2000:3000], "Content-Range", "2000-2999")
+		if resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status, text)
+		}
+		at = resp.Header.Get("Location")
+	})
+	s := serve(t, data)
+	d := digest.FromBytes(blob).String()
+	if resp, text := s.sendPart(t, http.MethodPut, at+"&digest="+d, blob[3000:]); resp.StatusCode != http.StatusCreated {
+		t.Fatal(resp.Status, text)
+	}
+	if got := s.asDev(t, "GET", "/v2/free/app/blobs/"+d); got != http.StatusOK {
+		t.Errorf("status %d", got)
+	}
+	info, err := os.Stat(filepath.Join(data, "ocisync", "uploads.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key: %v, %v", info, err)
+	}
+}
+
+func TestUnfinishedUploadsCountAgainstTheQuotaAndGoWithCollection(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	const part = 50 << 10
+	var statuses []int
+	t.Run("fill", func(t *testing.T) {
+		s := quota(t, data, 100<<10)
+		for i := range 5 {
+			resp, text := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+			if resp.StatusCode != http.StatusAccepted {
+				t.Fatal(resp.Status, text)
+			}
+			resp, text = s.sendPart(t, http.MethodPatch, resp.Header.Get("Location"), bytes.Repeat([]byte{byte(i)}, part))
+			statuses = append(statuses, resp.StatusCode)
+			if resp.StatusCode == http.StatusForbidden && (!strings.Contains(text, "DENIED") || !strings.Contains(text, `"uploading":204800`)) {
+				t.Error(text)
+			}
+		}
+		if u := s.usage(t); u.Uploading != 4*part || u.Used+u.Waiting != 0 {
+			t.Errorf("%+v", u)
+		}
+		s.change(t, putUser(t, "root", true))
+		resp, b := s.request(t, http.MethodGet, "root", "/metrics", "", nil)
+		if resp.StatusCode != http.StatusOK || !strings.Contains(string(b), "ocisync_upload_bytes 204800") {
+			t.Errorf("metrics say of uploads: %s", regexp.MustCompile(`(?m)^ocisync_upload.*`).Find(b))
+		}
+	})
+	if want := []int{202, 202, 202, 202, 403}; !slices.Equal(statuses, want) {
+		t.Fatalf("statuses %v, want %v", statuses, want)
+	}
+	age := func(by time.Duration) {
+		t.Helper()
+		then := time.Now().Add(-by)
+		if err := filepath.WalkDir(filepath.Join(data, "docker"), func(path string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Chtimes(path, then, then))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(23 * time.Hour)
+	s := serve(t, data)
+	collect := func() *embedded.Collected {
+		t.Helper()
+		report, err := s.Run(t.Context(), embedded.JobGC, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.GC
+	}
+	if c := collect(); c.Uploads != 0 {
+		t.Errorf("young uploads go: %+v", c)
+	}
+	if u := s.usage(t); u.Uploading != 4*part {
+		t.Errorf("after a restart: %+v", u)
+	}
+	age(25 * time.Hour)
+	inUse := s.begin(t, "free/app", []byte("its directory is old, and somebody works on it"))
+	age(25 * time.Hour)
+	if c := collect(); c.Uploads != 4 || c.Bytes != 4*part {
+		t.Errorf("%+v", c)
+	}
+	if u := s.usage(t); u.Uploading != 0 {
+		t.Errorf("after collection: %+v", u)
+	}
+	if resp, text := s.sendPart(t, http.MethodPatch, inUse, []byte(", still")); resp.StatusCode != http.StatusAccepted {
+		t.Error(resp.Status, text)
+	}
+	s.begin(t, "team/app", bytes.Repeat([]byte("x"), part))
+}
