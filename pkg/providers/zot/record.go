@@ -99,7 +99,7 @@ func rulesOf(c configuration) *rules {
 	if ac == nil || len(ac.Repositories) == 0 && ac.AdminPolicy == nil && len(ac.Groups) == 0 {
 		return nil
 	}
-	out := rules{Repositories: map[string]policyGroup{}, Groups: map[string]groupMembers{}}
+	out := rules{Repositories: map[string]policyGroup{}, Admin: tidied(policy{}), Groups: map[string]groupMembers{}}
 	for name, g := range ac.Repositories {
 		r := policyGroup{DefaultPolicy: sorted(g.DefaultPolicy), AnonymousPolicy: sorted(g.AnonymousPolicy), Policies: []policy{}}
 		for _, one := range g.Policies {

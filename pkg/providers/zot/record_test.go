@@ -50,6 +50,8 @@ func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
 		{"retention that is spelled unusually", text(recordedRules, `{"policies":[{"repositories":"team/**"}]}`), started, true},
 		{"a log that says nothing", text(recordedRules, retention), "{\"message\":\"else\"}\n", true},
 		{"a log that was cut", text("null", retention), started[:len(started)/2], true},
+		{"no administrators", text(strings.Replace(recordedRules, `,"adminPolicy":{"users":["root"],"actions":["read","create","update","delete"]}`, "", 1), retention),
+			strings.Replace(started, `{"Users":["root"],"Actions":["read","create","update","delete"],"Groups":null}`, `{"Users":null,"Actions":null,"Groups":null}`, 1), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
