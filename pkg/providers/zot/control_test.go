@@ -272,3 +272,28 @@ func TestAZotThatTellsNothingIsRestarted(t *testing.T) {
 		t.Errorf("%d starts, %v", a.began, err)
 	}
 }
+
+func TestAPlanOfManyRulesSaysThatNotAllAreProved(t *testing.T) {
+	p, _ := played(t, nowhere, func(string) string { return recordLoaded })
+	notes := func(n int) (count int) {
+		var changes []plan.Change
+		for i := range n {
+			changes = append(changes, makes(schema.KindAccess, fmt.Sprintf("n%d", i), &schema.Access{Anonymous: new(schema.Pull)}))
+		}
+		verdicts, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range verdicts {
+			for _, note := range v.Notes {
+				if strings.Contains(note, "ocisync test access") {
+					count++
+				}
+			}
+		}
+		return count
+	}
+	if few, many := notes(21), notes(22); few != 0 || many != 1 {
+		t.Errorf("of 21 rules it is said %d times, of 22 %d times", few, many)
+	}
+}

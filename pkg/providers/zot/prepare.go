@@ -52,7 +52,26 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		verdicts[i] = p.prepare(c, now, running, st)
 	}
 	p.closing(s, changes, verdicts)
+	if st.running {
+		unproved(changes, verdicts)
+	}
 	return verdicts, nil
+}
+
+// unproved says, once, that not all of many rules are proved by the apply.
+func unproved(changes []plan.Change, verdicts []providers.Verdict) {
+	first, rules := -1, 0
+	for i, c := range changes {
+		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
+			continue
+		}
+		if rules++; first < 0 {
+			first = i
+		}
+	}
+	if 3*rules > maxProbes { // pull, push and delete, by anonymous clients at least
+		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("of the rules of %d namespaces %d answers are asked for after the write; `ocisync test access` asks for all", rules, maxProbes))
+	}
 }
 
 // closing lists, of a registry without any rule, the repositories that the
