@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -316,15 +317,16 @@ func (o *options) tellAccess(r accessReport) error {
 		silent[n.Why] += n.Questions
 	}
 	w := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
+	line := func(cells ...string) { _, _ = fmt.Fprintln(w, strings.Join(cells, "\t")) } // Flush says it
 	if len(r.Wrong) > 0 {
-		fmt.Fprintln(w, "NAMESPACE\tWHO\tRIGHT\tDECLARED\tANSWER")
+		line("NAMESPACE", "WHO", "RIGHT", "DECLARED", "ANSWER")
 	}
 	for _, a := range r.Wrong {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", load.Safe(a.Namespace), load.Safe(a.Who), a.Right, a.Declared, a.Answer)
+		line(load.Safe(a.Namespace), load.Safe(a.Who), a.Right, a.Declared, a.Answer)
 	}
 	if o.verbose {
 		for _, n := range r.NotAsked {
-			fmt.Fprintf(w, "-\t%s\tnot asked\t%d\t%s\n", load.Safe(n.Who), n.Questions, n.Why)
+			line("-", load.Safe(n.Who), "not asked", strconv.Itoa(n.Questions), n.Why)
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -60,25 +60,24 @@ func (p Probe) question(base string) question {
 // [Confine].
 func (p Probe) Ask(ctx context.Context, client *http.Client, base string) (Answer, error) {
 	q := p.question(base)
-	resp, err := p.send(ctx, client, q.method, q.url, p.login)
+	status, wants, err := p.send(ctx, client, q, p.login)
 	if err != nil {
 		return Answer{}, err
 	}
-	wants, _ := challenge(resp.Header.Values("WWW-Authenticate"))
-	if resp.StatusCode == http.StatusUnauthorized && wants.Auth == "bearer" {
-		token, status, err := p.token(ctx, client, wants, q.scope)
+	if status == http.StatusUnauthorized && wants.Auth == "bearer" {
+		token, refused, err := p.token(ctx, client, wants, q.scope)
 		if err != nil {
 			return Answer{}, err
 		}
 		if token == "" {
-			return answer(status), nil
+			return answer(refused), nil
 		}
-		resp, err = p.send(ctx, client, q.method, q.url, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
+		status, _, err = p.send(ctx, client, q, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
 		if err != nil {
 			return Answer{}, err
 		}
 	}
-	return answer(resp.StatusCode), nil
+	return answer(status), nil
 }
 
 func answer(status int) Answer {
@@ -97,20 +96,21 @@ func (p Probe) login(r *http.Request) {
 	}
 }
 
-// send sends a request without a body, and reads the answer to its end.
-func (p Probe) send(ctx context.Context, client *http.Client, method, to string, login func(*http.Request)) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, to, http.NoBody)
+// send returns the status of the answer, and what login it asks for.
+func (p Probe) send(ctx context.Context, client *http.Client, q question, login func(*http.Request)) (status int, wants Info, err error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, q.url, http.NoBody)
 	if err != nil {
-		return nil, err
+		return 0, Info{}, err
 	}
 	login(req)
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, Info{}, err
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-	return resp, nil
+	wants, _ = challenge(resp.Header.Values("WWW-Authenticate"))
+	return resp.StatusCode, wants, nil
 }
 
 // token asks a token service; "" with the status of a refusal.

@@ -441,7 +441,7 @@ func TestRulesForSomebodyNeedLogins(t *testing.T) {
 func program(t *testing.T, says string, code string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "zot")
-	if err := os.WriteFile(name, []byte("#!/bin/sh\necho '"+says+"' >&2\nexit "+code+"\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(name, []byte("#!/bin/sh\necho '"+says+"' >&2\nexit "+code+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return name
