@@ -299,9 +299,8 @@ func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
 		t.Errorf("afterwards: %+v", st)
 	}
 	w.must("down", w.process().Down(t.Context()))
-	if w.answers() || o.kept() {
-		t.Error("one is left")
-	}
+	// of a process that ends, the first thread is gone before its files are
+	w.eventually("none is left", func() bool { return !w.answers() && !o.kept() })
 }
 
 func TestASecondSupervisorIsRefused(t *testing.T) {
