@@ -19,6 +19,30 @@ else
 	done
 fi
 
+# header PATCH WORD prints what follows "# WORD:" before the patch's first hunk.
+header() { sed -n -e '/^\(diff \|--- \)/q' -e "s/^# $2: *//p" "$1" | head -n 1; }
+
+# One worker per processor, since much of a mutant is one linker at work. Those
+# of one test stay together, so that it is seen to pass but once.
+workers=${MUTANT_WORKERS:-$(getconf _NPROCESSORS_ONLN)}
+if [ "$workers" -gt 1 ] && [ ${#patches[@]} -gt 1 ]; then
+	declare -A worker_of=()
+	shares=() next=0
+	for patch in "${patches[@]}"; do
+		test=$(header "$patch" test)
+		[ -n "${worker_of[x$test]:-}" ] || worker_of[x$test]=$((next++ % workers))
+		shares[worker_of[x$test]]+=" $(basename "$patch" .patch)"
+	done
+	pids=() failed=0
+	for share in "${shares[@]}"; do
+		# shellcheck disable=SC2086 # names of patches hold no spaces
+		MUTANT_WORKERS=1 "$here/run.sh" $share &
+		pids+=($!)
+	done
+	for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+	exit $failed
+fi
+
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 # Neither git nor go may take the copy for part of a repository above it.
@@ -32,9 +56,6 @@ export GOFLAGS="-trimpath -ldflags=-w ${GOFLAGS:-}"
 (cd "$root" && git ls-files -co --exclude-standard -z |
 	while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
 	tar --null -T - -cf - ) | tar -xf - -C "$tree"
-
-# header PATCH WORD prints what follows "# WORD:" before the patch's first hunk.
-header() { sed -n -e '/^\(diff \|--- \)/q' -e "s/^# $2: *//p" "$1" | head -n 1; }
 
 # run_test PACKAGE NAME: 0 it ran and passed, 1 it ran and failed, 2 it did not
 # run or did not compile. The output is in $out.
