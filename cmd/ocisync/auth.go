@@ -49,7 +49,8 @@ starts. Whoever may read the first may do everything at the registry.
 		Use:   "rotate",
 		Short: "Sign tokens with the next key from now on",
 		Long: `Rotate changes to the key that the registry knows already, and makes another to
-follow it. No request fails: tokens of the former key are good for the five
+follow it; ocisync auth serve and ocisync up do so by themselves every 30 days, or
+as registry.token.rotate says. No request fails: tokens of the former key are good for the five
 minutes that they live.
 
 A registry reads jwks.json when it starts, and never again. So it knows two keys

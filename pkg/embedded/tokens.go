@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/token"
@@ -16,13 +17,15 @@ type Tokens struct {
 	Service string
 	// Known asks the registry whether it takes a token; nil does not ask.
 	Known func(ctx context.Context, token string) (bool, error)
+	// Every is how long a key signs before the next one does; 0 is for ever.
+	Every time.Duration
 }
 
 // issue makes this a token service.
 func (r *Registry) issue(deliveries *queue) {
 	o := r.options.Tokens
 	r.tokens = token.New(token.Options{
-		Service: o.Service, Keys: o.Keys, Known: o.Known, Logger: r.logger, Accounts: issuer{r},
+		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},
 	})
 	r.store.contents = func(context.Context) (*contents, error) {
 		return &contents{

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -236,6 +237,23 @@ func TestKeysRotateThroughTheSocket(t *testing.T) {
 	content := serve(t, filepath.Join(t.TempDir(), "data"))
 	if err := content.Rotate(t.Context()); err == nil {
 		t.Error("a registry without tokens rotated keys")
+	}
+}
+
+func TestAServedTokenServiceRotatesWhatIsDue(t *testing.T) {
+	data, known := accountsOf(t), make(chan bool, 1)
+	keys := keysIn(t, data)
+	before := keys.Current()
+	log := &lockedLog{}
+	serveWith(t, embedded.Options{Data: data, Logger: slog.New(slog.NewTextHandler(log, nil)), Tokens: &embedded.Tokens{
+		Keys: keys, Service: "registry", Every: time.Nanosecond,
+		Known: func(context.Context, string) (bool, error) { return <-known, nil },
+	}})
+	known <- true
+	for deadline := time.Now().Add(10 * time.Second); keys.Current() == before || !strings.Contains(log.String(), "keys rotated"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing rotated what was due:\n%s", log)
+		}
 	}
 }
 
