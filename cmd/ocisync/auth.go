@@ -153,12 +153,17 @@ func (o *options) authServe(ctx context.Context) error {
 }
 
 // serveBeside serves a token service for as long as work takes, and closes it.
-// The work is told to end if the service does.
+// The work is told to end if the service does, and, when the context is done,
+// once no job of the service's is at the registry any more.
 func serveBeside(ctx context.Context, r *embedded.Registry, work func(context.Context) error) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	working, end := context.WithCancel(ctx)
+	working, end := context.WithCancel(serving)
 	defer end()
+	defer context.AfterFunc(ctx, func() {
+		r.Rest()
+		end()
+	})()
 	served := make(chan error, 1)
 	go func() {
 		served <- r.Serve(serving)
