@@ -73,6 +73,10 @@ endif
 bench-embedded: servers ## the embedded registry's figures beside Distribution and Zot (BENCHFLAGS=-quick -write)
 	$(GO) run ./testdata/bench -beside $(BENCHFLAGS)
 
+.PHONY: bench-zot
+bench-zot: bin/servers/zot ## the figures of applying to a Zot (BENCHFLAGS=-quick -write); OCISYNC_ZOT=program takes another Zot
+	$(GO) run ./testdata/bench -zot $(BENCHFLAGS)
+
 .PHONY: servers
 servers: bin/servers/distribution bin/servers/zot ## the registries of others that ours is compared with and tested against, in bin/servers
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,6 +105,9 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	who, err := s.who(a.approve)
 	if err != nil {
 		return err
+	}
+	if a.env("GOGC") == "" {
+		debug.SetGCPercent(usualGC) // it holds files and objects, as they were and as they shall be
 	}
 	end.report, err = a.carryOut(ctx, s, cycle, found, who)
 	end.run = who.ID

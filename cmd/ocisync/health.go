@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -66,13 +67,13 @@ func (o *options) health(ctx context.Context) error {
 			err = fmt.Errorf("%s; start it with ocisync up", running(driver, s))
 		}
 		add("runs", err, running(driver, s))
-		add("answers", ready(cfg.Registry)(ctx), "GET /v2/")
+		add("answers", ready(cfg.Registry)(ctx, runtime.Address(cfg.Registry)), "GET /v2/")
 		if takesTokens(cfg) {
 			who, err := (&served{o, cfg}).giving(ctx)
 			add("tokens", err, who)
 		}
 	} else {
-		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL), "GET /v2/")
+		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL, ""), "GET /v2/")
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

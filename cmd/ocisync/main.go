@@ -26,7 +26,8 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if os.Getenv("GOGC") == "" {
 		// A verb lives for a moment: collecting half as often spares a fifth of
-		// its CPU, for a few MiB. up, which stays, goes back to Go's own pace.
+		// its CPU, for a few MiB. up, which stays, and apply, once it writes, go
+		// back to Go's own pace.
 		debug.SetGCPercent(2 * usualGC)
 	}
 	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.LookupEnv}))

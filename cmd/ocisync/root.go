@@ -322,7 +322,7 @@ never looked for in the working directory or beside a mode.
 	root.AddCommand(
 		newInit(o), newValidate(o), newFmt(o), newExplain(o), newSchema(o),
 		newPlan(o), newApply(o), newAdopt(o), newRun(o),
-		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newAuth(o), newRetention(o),
+		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o),
 		newKey(o), newCapabilities(o), newVersion(o),
 	)
 	return root

@@ -48,16 +48,24 @@ func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
 	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
 }
 
-// launches makes what a provider says of its program what package runtime
-// wants to know. The provider is asked for when it is needed: it in its turn
-// has the process.
-func launches(cfg *schema.Config, open func() (providers.Provider, error)) func(context.Context) (runtime.Launch, error) {
-	return func(ctx context.Context) (runtime.Launch, error) {
+// starter is how a mode's registry is started, as its provider says it. The
+// provider is asked for when it is needed: it in its turn has the process.
+func starter(cfg *schema.Config, open func() (providers.Provider, error)) func() (providers.Launcher, error) {
+	return func() (providers.Launcher, error) {
 		p, err := open()
 		launcher, ok := p.(providers.Launcher)
 		if errors.Is(err, providers.ErrUnsupported) || err == nil && !ok {
-			return runtime.Launch{}, codedError{exitRefused, fmt.Errorf("mode %s: ocisync %s does not run registries of type %q (registry.run.driver is %q); use a version that does, or run it yourself and leave registry.run out", cfg.Mode, version, cfg.Registry.Type, cfg.Registry.Driver())}
+			return nil, codedError{exitRefused, fmt.Errorf("mode %s: ocisync %s does not run registries of type %q (registry.run.driver is %q); use a version that does, or run it yourself and leave registry.run out", cfg.Mode, version, cfg.Registry.Type, cfg.Registry.Driver())}
 		}
+		return launcher, err
+	}
+}
+
+// launches makes what a provider says of its program what package runtime
+// wants to know.
+func launches(find func() (providers.Launcher, error)) func(context.Context) (runtime.Launch, error) {
+	return func(ctx context.Context) (runtime.Launch, error) {
+		launcher, err := find()
 		if err != nil {
 			return runtime.Launch{}, err
 		}
@@ -65,7 +73,7 @@ func launches(cfg *schema.Config, open func() (providers.Provider, error)) func(
 		if err != nil {
 			return runtime.Launch{}, err
 		}
-		out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Grace: l.Grace}
+		out := runtime.Launch{Args: l.Args, Env: l.Env, Port: l.Port, Face: l.Face, Grace: l.Grace}
 		for _, m := range l.Mounts {
 			out.Mounts = append(out.Mounts, runtime.Mount(m))
 		}
@@ -84,9 +92,17 @@ func (o *options) launched(cfg *schema.Config, open func() (providers.Provider, 
 	if err != nil {
 		return nil, err
 	}
+	find := starter(cfg, open)
 	opts := runtime.Options{
-		Mode: cfg.Mode, Instance: cfg.State.Instance, Registry: cfg.Registry,
-		Launch: launches(cfg, open), Ready: ready(cfg.Registry),
+		Mode: cfg.Mode, Instance: cfg.State.Instance, Registry: cfg.Registry, Launch: launches(find),
+		BeforeStart: func(ctx context.Context, face string) error {
+			l, err := find()
+			if err != nil {
+				return err
+			}
+			return l.BeforeStart(ctx, face)
+		},
+		Ready:      ready(cfg.Registry),
 		Log:        filepath.Join(cfg.Registry.Run.Data, cfg.Registry.Type+".log"),
 		Background: background, Say: func(line string) { o.say("%s", line) }, Pulling: o.pulling(), Logger: o.logger(),
 	}
@@ -148,14 +164,13 @@ func (o *options) again(cfg *schema.Config, words ...string) ([]string, error) {
 	return command, nil
 }
 
-// ready asks a registry of this host whether it answers, at the address it
-// listens at. Where it is known by https, that can be the work of a server in
+// ready asks a registry of this host whether it answers at an address. Where it is known by https, that can be the work of a server in
 // front of it: then http is right too.
-func ready(r schema.Registry) func(context.Context) error {
-	return func(ctx context.Context) error {
-		err := ping(ctx, r, r.URL)
+func ready(r schema.Registry) func(ctx context.Context, address string) error {
+	return func(ctx context.Context, address string) error {
+		err := ping(ctx, r, r.URL, address)
 		if rest, secure := strings.CutPrefix(r.URL, "https://"); err != nil && secure {
-			if ping(ctx, r, "http://"+rest) == nil {
+			if ping(ctx, r, "http://"+rest, address) == nil {
 				return nil
 			}
 		}
@@ -163,9 +178,9 @@ func ready(r schema.Registry) func(context.Context) error {
 	}
 }
 
-// ping asks for /v2/, where the registry listens if it is run here, else by its
-// URL. That a login is wanted is an answer.
-func ping(ctx context.Context, r schema.Registry, url string) error {
+// ping asks for /v2/, at an address of this host or, without one, by the URL.
+// That a login is wanted is an answer.
+func ping(ctx context.Context, r schema.Registry, url, address string) error {
 	var t schema.TLS
 	if r.TLS != nil {
 		t = schema.TLS{CA: r.TLS.CA, Insecure: r.TLS.Insecure}
@@ -175,8 +190,8 @@ func ping(ctx context.Context, r schema.Registry, url string) error {
 		return err
 	}
 	rt.DisableKeepAlives = true
-	if r.Run != nil {
-		to := runtime.Reach(runtime.Address(r))
+	if address != "" {
+		to := runtime.Reach(address)
 		rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, to)
 		}

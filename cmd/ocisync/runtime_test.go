@@ -30,10 +30,12 @@ func (l launcher) Launch(context.Context) (providers.Launch, error) {
 	}, l.err
 }
 
+func (l launcher) BeforeStart(context.Context, string) error { return l.err }
+
 func TestAProviderSaysHowItsRegistryIsStarted(t *testing.T) {
 	cfg := &schema.Config{Mode: "m", Registry: schema.Registry{Type: "zot", Run: &schema.Run{Driver: "process"}}}
 	ask := func(p providers.Provider, err error) (runtime.Launch, error) {
-		return launches(cfg, func() (providers.Provider, error) { return p, err })(t.Context())
+		return launches(starter(cfg, func() (providers.Provider, error) { return p, err }))(t.Context())
 	}
 	got, err := ask(launcher{}, nil)
 	want := runtime.Launch{
@@ -56,7 +58,7 @@ func TestAProviderSaysHowItsRegistryIsStarted(t *testing.T) {
 		"none at hand": func() (providers.Provider, error) { return nil, nil },
 	} {
 		var coded codedError
-		if _, err := launches(cfg, open)(t.Context()); !errors.As(err, &coded) || coded.code != exitRefused || !strings.Contains(err.Error(), `ocisync devel does not run registries of type "zot"`) {
+		if _, err := launches(starter(cfg, open))(t.Context()); !errors.As(err, &coded) || coded.code != exitRefused || !strings.Contains(err.Error(), `ocisync devel does not run registries of type "zot"`) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -86,7 +88,7 @@ func TestARegistryIsReadyWhenItAnswersAsOne(t *testing.T) {
 		"behind a server with https": {"https://registry.example.com", open, true},
 		"where it listens":           {"http://127.0.0.1:1", login, true},
 	} {
-		err := ready(schema.Registry{Type: "zot", URL: c.url, Run: &schema.Run{Driver: "process", Listen: c.listen}})(t.Context())
+		err := ready(schema.Registry{Type: "zot", URL: c.url, Run: &schema.Run{Driver: "process", Listen: c.listen}})(t.Context(), runtime.Address(schema.Registry{URL: c.url, Run: &schema.Run{Listen: c.listen}}))
 		if (err == nil) != c.ready {
 			t.Errorf("%s: %v", name, err)
 		}

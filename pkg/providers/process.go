@@ -10,11 +10,15 @@ import (
 // knows how that is started, and nothing of processes and containers, which
 // package runtime knows.
 type Launcher interface {
-	// Launch says how the registry is started as the mode has it, and makes
-	// what must be there before: directories, and files that are absent. Of a
-	// file that is there it changes where the program listens at most, which
-	// the mode alone says, and finishes a write that was cut.
+	// Launch says how the registry is started as the mode has it. It changes
+	// nothing: a registry may run, in that way or another.
 	Launch(context.Context) (Launch, error)
+	// BeforeStart makes what must be there before a start: directories, and
+	// files that are absent. It finishes a write that was cut, and of a file
+	// that is there it changes what the face says at most, which is that of the
+	// launch that follows. It is called before each start, also of a registry
+	// that died, and only while none runs.
+	BeforeStart(ctx context.Context, face string) error
 }
 
 // Launch is how a registry's program is started. Paths are absolute and the
@@ -28,6 +32,10 @@ type Launch struct {
 	// Port is where it listens in a container, on every address; the mode's
 	// registry.run.listen is published to it.
 	Port int
+	// Face is where it is reached, in the provider's own words, such as its
+	// address and certificate; no secret. Who starts it with another face
+	// than it has by its files tells BeforeStart.
+	Face string
 	// Grace is how long it may take to stop before it is killed.
 	Grace time.Duration
 }

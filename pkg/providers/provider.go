@@ -78,6 +78,13 @@ type Acknowledger interface {
 	Acknowledge(ctx context.Context, keys []schema.Key) error
 }
 
+// RobotsAreUsers is what a provider offers whose registry takes a robot for an
+// account like others, which has what a rule gives everybody who logs in
+// besides its own rights.
+type RobotsAreUsers interface {
+	RobotsAreUsers()
+}
+
 // Blank is what a provider offers that can tell a registry that was never told
 // anything from one that is empty now.
 type Blank interface {

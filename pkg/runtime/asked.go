@@ -11,7 +11,7 @@ import (
 
 // asked is what a mode says of how its registry is run. It is kept with what
 // was started by it, so that a plan can compare without asking how it would be
-// started, which may make files.
+// started.
 type asked struct {
 	Program     string   `json:"program,omitempty"`
 	Image       string   `json:"image,omitempty"`

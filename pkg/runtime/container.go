@@ -26,6 +26,7 @@ const (
 	labelData     = "ocisync.data"
 	labelSpec     = "ocisync.spec"  // digest of the box it was made from
 	labelAsked    = "ocisync.asked" // what the mode said, as JSON
+	labelFace     = "ocisync.face"
 )
 
 // next is appended to the name of a container that is to take the place of one.
@@ -39,7 +40,8 @@ type box struct {
 	Env        []string `json:"env"`  // of one that was made, the image's too
 	User       string   `json:"user"` // uid:gid, or "": the image's own
 	Mounts     []Mount  `json:"mounts"`
-	Port       int      `json:"port"`   // inside
+	Port       int      `json:"port"` // inside
+	Face       string   `json:"face,omitempty"`
 	Listen     string   `json:"listen"` // host:port outside
 	Network    string   `json:"network"`
 	// Grace is in whole seconds.
@@ -140,11 +142,11 @@ func (c *Container) name() string {
 	return "ocisync-" + c.o.Mode
 }
 
-func (c *Container) labels(spec string) (map[string]string, error) {
+func (c *Container) labels(spec, face string) (map[string]string, error) {
 	asked, err := json.Marshal(c.o.asked())
 	return map[string]string{
 		labelMode: c.o.Mode, labelInstance: c.o.Instance, labelRegistry: c.o.Registry.URL,
-		labelData: c.o.data(), labelSpec: spec, labelAsked: string(asked),
+		labelData: c.o.data(), labelSpec: spec, labelAsked: string(asked), labelFace: face,
 	}, err
 }
 
@@ -171,6 +173,7 @@ func (c *Container) ours(ctx context.Context, name string) (*found, error) {
 	case f.Labels[labelData] != c.o.data():
 		why = fmt.Sprintf("it keeps its data in %s, and this mode in %s", f.Labels[labelData], c.o.data())
 	default:
+		f.Face = f.Labels[labelFace]
 		return f, nil
 	}
 	return nil, c.fail(fmt.Errorf("container %s: %w: %s; remove or rename it (docker rename), or give this one another name with state.instance", name, ErrForeign, why))
@@ -184,7 +187,7 @@ func (c *Container) wanted(ctx context.Context) (box, error) {
 		return box{}, err
 	}
 	b := box{
-		Image: run.Image, Args: l.Args, Env: l.Env, Mounts: l.Mounts, Port: l.Port, Listen: c.o.listen(),
+		Image: run.Image, Args: l.Args, Env: l.Env, Mounts: l.Mounts, Port: l.Port, Face: l.Face, Listen: c.o.listen(),
 		Network: or(run.Network, c.name()), Grace: (l.Grace + time.Second - 1).Truncate(time.Second), Bounds: bounds,
 	}
 	if run.Binary != "" {
@@ -496,7 +499,7 @@ func (c *Container) make(ctx context.Context, name string, b box) (*found, error
 	if err != nil {
 		return nil, err
 	}
-	labels, err := c.labels(spec)
+	labels, err := c.labels(spec, b.Face)
 	if err != nil {
 		return nil, err
 	}
@@ -515,6 +518,9 @@ func (c *Container) make(ctx context.Context, name string, b box) (*found, error
 // run starts a container and waits until it is ready. One that does not get
 // ready is stopped.
 func (c *Container) run(ctx context.Context, f *found) error {
+	if err := c.o.beforeStart(ctx, f.Face); err != nil {
+		return err
+	}
 	if err := c.o.giveAway(); err != nil {
 		return c.fail(fmt.Errorf("giving the files to the owner of the data directory: %w", err))
 	}
@@ -564,7 +570,7 @@ func (c *Container) wait(ctx context.Context, f *found) error {
 			}
 		}
 	})
-	err := c.o.ready(ctx, ended)
+	err := c.o.ready(ctx, f.Listen, ended)
 	switch {
 	case err == nil:
 		return nil

@@ -218,7 +218,7 @@ func newHarbour(t *testing.T) *harbour {
 			Run: &schema.Run{Driver: schema.DriverDocker, Image: "zot:1", Data: data},
 		},
 		Launch: func(context.Context) (Launch, error) { return h.launch, nil },
-		Ready: func(context.Context) error {
+		Ready: func(context.Context, string) error {
 			h.memory.Lock()
 			defer h.memory.Unlock()
 			for _, c := range h.memory.containers {
@@ -565,4 +565,39 @@ func TestAnEngineThatIsAwayIsSaid(t *testing.T) {
 	wantError(t, err, ErrNoEngine, "http://127.0.0.1:5000", "docker.sock", "start it (systemctl start docker), or say in DOCKER_HOST where it is")
 	_, err = c.Status(t.Context())
 	wantError(t, err, ErrNoEngine)
+}
+
+func TestBeforeAContainerStartsWhatMustBeThereIsMade(t *testing.T) {
+	h := newHarbour(t)
+	var faces []string
+	h.o.BeforeStart = func(_ context.Context, face string) error {
+		h.memory.Lock()
+		defer h.memory.Unlock()
+		for _, c := range h.memory.containers {
+			if c.Running {
+				t.Error("something is made while a container runs")
+			}
+		}
+		faces = append(faces, face)
+		return nil
+	}
+	h.launch.Face = "one"
+	for range 2 {
+		if _, err := h.Up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.launch.Face = "two"
+	if out, err := h.Up(t.Context()); err != nil || len(out.Changed) == 0 {
+		t.Fatal(out, err)
+	}
+	if want := []string{"one", "one", "two"}; !slices.Equal(faces, want) {
+		t.Errorf("faces: %q, want %q", faces, want)
+	}
 }

@@ -97,7 +97,7 @@ func fakeOptions(data, address, how string) Options {
 		Launch: func(context.Context) (Launch, error) {
 			return Launch{Args: []string{address}, Env: []string{"FAKE=" + how}, Grace: 300 * time.Millisecond}, nil
 		},
-		Ready:      func(ctx context.Context) error { return get(ctx, "http://"+address+"/v2/", nil) },
+		Ready:      func(ctx context.Context, address string) error { return get(ctx, "http://"+address+"/v2/", nil) },
 		Log:        filepath.Join(data, "fake.log"),
 		Background: []string{self, "supervise", data, address},
 		Patience: Patience{

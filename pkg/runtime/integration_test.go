@@ -79,8 +79,8 @@ func newReal(t *testing.T, typ, program, imageRef string) *site {
 			Driver: driver, Data: data, Binary: program, Image: imageRef,
 		}},
 		Launch: func(context.Context) (Launch, error) { return launch, nil },
-		Ready: func(ctx context.Context) error {
-			return get(ctx, "http://"+r.options.listen()+"/v2/", nil)
+		Ready: func(ctx context.Context, address string) error {
+			return get(ctx, "http://"+address+"/v2/", nil)
 		},
 		Log:      filepath.Join(data, typ+".log"),
 		Patience: Patience{Delay: 50 * time.Millisecond, Ready: 20 * time.Second},

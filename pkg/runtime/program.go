@@ -33,6 +33,7 @@ type program struct {
 	Dir  string   `json:"dir"`
 	// Listen is the address it is said to listen at.
 	Listen string        `json:"listen"`
+	Face   string        `json:"face,omitempty"`
 	Grace  time.Duration `json:"grace"`
 	// Build tells the file from another one put in its place.
 	Build string `json:"build"`
@@ -60,7 +61,7 @@ func (o Options) program(ctx context.Context) (program, error) {
 		return program{}, err
 	}
 	return program{
-		Path: path, Args: l.Args, Env: l.Env, Dir: o.data(), Listen: o.listen(), Grace: l.Grace,
+		Path: path, Args: l.Args, Env: l.Env, Dir: o.data(), Listen: o.listen(), Face: l.Face, Grace: l.Grace,
 		Build: build(path), Asked: o.asked(),
 	}, nil
 }
@@ -76,6 +77,9 @@ func (p program) differences(wanted program) []Difference {
 	d = differingEnv(d, p.Env, wanted.Env)
 	d = differing(d, "directory", p.Dir, wanted.Dir)
 	d = differing(d, "address", p.Listen, wanted.Listen)
+	if p.Listen == wanted.Listen && p.Face != wanted.Face {
+		d = append(d, Difference{"address or certificate", "as they were", "as the mode says"})
+	}
 	return differing(d, "time to stop", p.Grace.String(), wanted.Grace.String())
 }
 
@@ -194,6 +198,9 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 		return fail(fmt.Errorf("locking %s: %w", alive.Name(), err))
 	}
 	if err := o.free(ctx, p.Listen); err != nil {
+		return nil, err
+	}
+	if err := o.beforeStart(ctx, p.Face); err != nil { // nothing runs: the lock is ours
 		return nil, err
 	}
 	log, offset, err := openLog(o.Log)

@@ -48,6 +48,7 @@ type Launch struct {
 	Env    []string // NAME=value; a process gets nothing else
 	Mounts []Mount  // of a container
 	Port   int      // where it listens in a container
+	Face   string   // is handed to [Options.BeforeStart]
 	// Grace is how long it may take to stop before it is killed; 0 is 30
 	// seconds.
 	Grace time.Duration
@@ -73,10 +74,16 @@ type Options struct {
 	Mode, Instance string
 	Registry       schema.Registry
 	// Launch says how it is started. It is asked when something is started or
-	// compared.
+	// compared, and changes nothing.
 	Launch func(context.Context) (Launch, error)
-	// Ready asks the registry once. An error says why it is not ready.
-	Ready func(context.Context) error
+	// BeforeStart makes what must be there before a start, and is told the
+	// face of the launch. It is called before each start, and only while
+	// nothing runs on the data directory; but a container that died is started
+	// again by the engine alone. Nil: nothing need be made.
+	BeforeStart func(ctx context.Context, face string) error
+	// Ready asks the registry once that listens at an address. An error says
+	// why it is not ready.
+	Ready func(ctx context.Context, address string) error
 	// Log is the file that a process's output goes to.
 	Log string
 	// Background is the command that supervises a process in the background.
@@ -270,9 +277,21 @@ func (o Options) launch(ctx context.Context) (Launch, error) {
 	return l, nil
 }
 
-// ready waits until the registry answers. ErrDied: ended was closed before.
+// beforeStart makes what must be there.
+func (o Options) beforeStart(ctx context.Context, face string) error {
+	if o.BeforeStart == nil {
+		return nil
+	}
+	return o.BeforeStart(ctx, face)
+}
+
+// ready waits until the registry answers at an address, or where the mode has
+// it if none is known. ErrDied: ended was closed before.
 // ErrNotReady: it took too long.
-func (o Options) ready(ctx context.Context, ended <-chan struct{}) error {
+func (o Options) ready(ctx context.Context, address string, ended <-chan struct{}) error {
+	if address == "" {
+		address = o.listen()
+	}
 	waiting, cancel := context.WithTimeout(ctx, o.Patience.Ready)
 	defer cancel()
 	go func() {
@@ -285,7 +304,7 @@ func (o Options) ready(ctx context.Context, ended <-chan struct{}) error {
 	began, told := time.Now(), false
 	last := errors.New("it gives no answer")
 	for {
-		err := o.Ready(waiting)
+		err := o.Ready(waiting, address)
 		select { // an answer could be somebody else's
 		case <-ended:
 			return ErrDied

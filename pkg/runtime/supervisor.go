@@ -151,7 +151,7 @@ func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) 
 	changed := old.Program.differences(first)
 	if len(changed) == 0 {
 		s.wanted = first
-		if err := s.ready(ctx, s.current.gone); err == nil {
+		if err := s.ready(ctx, s.current.Program.Listen, s.current.gone); err == nil {
 			s.tellRunning(stateRunning)
 			return Outcome{Adopted: true}, nil
 		}
@@ -216,7 +216,7 @@ func (s *supervisor) startReady(ctx context.Context, p program) error {
 
 // wait waits until a program answers. The error says what its log said last.
 func (s *supervisor) wait(ctx context.Context, r *running) error {
-	err := s.ready(ctx, r.gone)
+	err := s.ready(ctx, r.Program.Listen, r.gone)
 	switch {
 	case err == nil:
 		return nil

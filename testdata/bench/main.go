@@ -9,6 +9,8 @@
 //	go run ./testdata/bench -cold      go test with an empty build cache too
 //	go run ./testdata/bench -beside    the embedded registry beside others, and
 //	                                   nothing else; see make bench-embedded
+//	go run ./testdata/bench -zot       first apply and empty plan on a real Zot,
+//	                                   and nothing else; see make bench-zot
 //
 // It builds the command as it is released and runs it in processes of its own,
 // in one temporary directory ($TMPDIR, which should lie on a disk: the journal
@@ -42,6 +44,7 @@ func main() {
 	flag.BoolVar(&b.quick, "quick", false, "fewer runs, the smaller sizes, and no go test")
 	flag.BoolVar(&b.cold, "cold", false, "measure go test with an empty build cache too (minutes)")
 	flag.BoolVar(&b.others, "beside", false, "compare the embedded registry with those in bin/servers, instead of all else")
+	flag.BoolVar(&b.zot, "zot", false, "apply to the Zot in bin/servers, or the one that OCISYNC_ZOT names, instead of all else")
 	write := flag.Bool("write", false, "keep the tables in "+document)
 	flag.Parse()
 	// What this program holds is counted into what it measures: see taken.
@@ -57,11 +60,12 @@ func main() {
 
 // bench is one run of this program.
 type bench struct {
-	quick, cold, others bool
-	dir                 string // temporary
-	bin                 string // the command measured
-	env                 []string
-	sections            []section
+	quick, cold, others, zot bool
+
+	dir      string // temporary
+	bin      string // the command measured
+	env      []string
+	sections []section
 }
 
 func (b *bench) run(ctx context.Context, write bool) (err error) {
@@ -87,6 +91,8 @@ func (b *bench) run(ctx context.Context, write bool) (err error) {
 		name := "bench"
 		if b.others {
 			name = "bench-embedded"
+		} else if b.zot {
+			name = "bench-zot"
 		}
 		if err := rewrite(name, about, b.sections); err != nil {
 			return err
@@ -107,6 +113,8 @@ func (b *bench) all(ctx context.Context) error {
 	switch {
 	case b.others:
 		parts = []func(context.Context) error{b.beside, b.decision}
+	case b.zot:
+		parts = []func(context.Context) error{b.zots}
 	case !b.quick:
 		parts = append(parts, b.tests)
 	}
@@ -147,6 +155,9 @@ func (b *bench) about(ctx context.Context) (string, error) {
 	}
 	if b.others {
 		command += " -beside"
+	}
+	if b.zot {
+		command += " -zot"
 	}
 	about := fmt.Sprintf("Made by `%s` on %s, at commit %s, with %s %s/%s on %d cores",
 		command, time.Now().UTC().Format(time.DateOnly), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())

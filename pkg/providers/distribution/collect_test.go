@@ -84,7 +84,7 @@ func collecting(t *testing.T, driver string) *collected {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Launch(t.Context()); err != nil {
+	if err := c.BeforeStart(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.process.Start(t.Context()); err != nil {

@@ -54,7 +54,8 @@ func inContainer(t testing.TB, image string, number int32) (site, container) {
 			}
 			return out, err
 		},
-		Ready: func(ctx context.Context) error {
+		BeforeStart: func(ctx context.Context, face string) error { return provider.BeforeStart(ctx, face) },
+		Ready: func(ctx context.Context, _ string) error {
 			rt, err := oci.Transport(schema.TLS{})
 			if err != nil {
 				return err

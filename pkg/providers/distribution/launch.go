@@ -16,21 +16,9 @@ import (
 )
 
 // Launch implements [providers.Launcher].
-func (p *Provider) Launch(ctx context.Context) (providers.Launch, error) {
+func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	if p.registry.Run == nil {
 		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
-	}
-	if err := p.provide(); err != nil {
-		return providers.Launch{}, err
-	}
-	now, err := p.file()
-	if errors.Is(err, fs.ErrNotExist) {
-		err = p.first(ctx)
-	} else if err == nil && now.doc.get("storage") == nil {
-		err = p.configError("starting the registry", errors.New("it names no storage"))
-	}
-	if err != nil {
-		return providers.Launch{}, err
 	}
 	_, text, err := net.SplitHostPort(p.address())
 	if err != nil {
@@ -51,6 +39,21 @@ func (p *Provider) Launch(ctx context.Context) (providers.Launch, error) {
 		l.Mounts = append(l.Mounts, providers.Mount{Path: absolute(*t.Cert)}, providers.Mount{Path: absolute(*t.Key)})
 	}
 	return l, nil
+}
+
+// BeforeStart implements [providers.Launcher].
+func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
+	if err := p.provide(); err != nil {
+		return err
+	}
+	now, err := p.file()
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.first(ctx)
+	}
+	if err == nil && now.doc.get("storage") == nil {
+		return p.configError("starting the registry", errors.New("it names no storage"))
+	}
+	return err
 }
 
 // first writes a configuration for a registry that was never told anything:

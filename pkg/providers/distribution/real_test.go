@@ -161,6 +161,9 @@ func launched(t testing.TB) (site, *process) {
 	if p.launch, err = provider.Launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := provider.BeforeStart(t.Context(), p.launch.Face); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

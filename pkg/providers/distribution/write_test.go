@@ -85,6 +85,9 @@ func running(t *testing.T) (*distribution.Provider, *fake) {
 	}, launch); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
 	}
+	if err := p.BeforeStart(t.Context(), launch.Face); err != nil {
+		t.Fatal(err)
+	}
 	if err := f.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
 // TestIntegrationFullFileSystem writes where every number of pages is left,
@@ -156,10 +158,7 @@ func TestIntegrationKilledWriter(t *testing.T) {
 // TestIntegrationZotLoadsAWriteOnce has a real Zot that runs load what is
 // written, longer and shorter.
 func TestIntegrationZotLoadsAWriteOnce(t *testing.T) {
-	zot, err := filepath.Abs("../../../bin/servers/zot")
-	if err != nil {
-		t.Fatal(err)
-	}
+	zot, _ := enginetest.Zot(t, "../../..")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +174,7 @@ func TestIntegrationZotLoadsAWriteOnce(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), zot, "serve", name)
 	cmd.Dir = dir
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("%v; make servers builds it", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill() //nolint:errcheck // it may be gone

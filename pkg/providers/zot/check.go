@@ -26,8 +26,7 @@ func accountName(s string) bool {
 }
 
 // refusal says why Zot cannot have an object as it is said, or "".
-func refusal(key schema.Key, spec schema.Spec) string {
-	table := Capabilities()
+func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 	if row := table.Find(key.Kind, ""); row.Support == schema.Unsupported {
 		return row.Reason
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,10 +34,17 @@ type status struct {
 	blind   bool   // nothing tells what it takes over
 	id      string // another with each start; "" where nobody tells
 	started time.Time
+	version func() string // of Zot; "" where nobody tells
 }
 
 // status asks who runs the registry, or else its address.
 func (p *Provider) status(ctx context.Context, s *site) (status, error) {
+	st, err := p.look(ctx, s)
+	st.version = sync.OnceValue(func() string { return p.version(ctx, s) })
+	return st, err
+}
+
+func (p *Provider) look(ctx context.Context, s *site) (status, error) {
 	if err := ctx.Err(); err != nil {
 		return status{}, err
 	}
@@ -45,7 +53,7 @@ func (p *Provider) status(ctx context.Context, s *site) (status, error) {
 		if err != nil {
 			return status{}, p.fail(schema.Key{}, "asking whether it runs", err, "")
 		}
-		return status{st.Running, !p.told(s), st.ID, st.Started}, nil
+		return status{running: st.Running, blind: !p.told(s), id: st.ID, started: st.Started}, nil
 	}
 	if p.paths.data != "" && s.doc == nil {
 		return status{}, nil
@@ -69,8 +77,24 @@ func (p *Provider) answers(ctx context.Context) bool {
 
 // inForce is the configuration that the running process took over, where that
 // is another than the file; nil where the file is in force, or will be with the
-// next start, or nobody can tell.
+// next start, or nobody can tell. What was written last tells, and the process's
+// own log.
 func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
+	if v := p.sinceWritten(ctx, s, st); v != nil || !st.running || s.doc == nil {
+		return v
+	}
+	r := p.logged(ctx, s)
+	if r == nil || sameRules(r.conf, s.conf) {
+		return nil
+	}
+	conf := s.conf
+	conf.HTTP.AccessControl, conf.Storage = r.conf.HTTP.AccessControl, r.conf.Storage
+	return &running{s.doc, conf, true} // it does not see the file, or does not take this over while it runs
+}
+
+// sinceWritten is that configuration by what ocisync wrote last, and what became
+// of the file since.
+func (p *Provider) sinceWritten(ctx context.Context, s *site, st status) *running {
 	last := s.own.Loaded
 	if !st.running || s.doc == nil || last.Config == "" || files.Equal(s.text, []byte(last.Config)) {
 		return nil
@@ -96,7 +120,7 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 type running struct {
 	doc  *config.Document
 	conf configuration
-	lost bool // it watches a file that is gone
+	lost bool // it watches a file that is gone, or goes on without what the file says
 }
 
 // startedAfter reports whether the log tells of a start since the file was
@@ -341,7 +365,7 @@ func readOr(name string) []byte {
 // verify asks the registry's program, where the mode names it, whether it would
 // start with a configuration: a reload tells no more than that it did not.
 func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
-	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess || p.registry.Run.Binary == "" || text == nil {
+	if p.program() == "" || text == nil {
 		return nil
 	}
 	name := filepath.Join(filepath.Dir(p.paths.own), "verify.json")
@@ -359,6 +383,41 @@ func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 		return fmt.Errorf("%w: %s does not take it, and nothing was written: %s", providers.ErrInvalid, p.registry.Run.Binary, complaint(out))
 	}
 	return err
+}
+
+// version is that of Zot: as the tag of its image has it, as its log says, or by
+// its program, of which 2.1.6 has no schema to print, and later ones have. "" is
+// not known.
+func (p *Provider) version(ctx context.Context, s *site) string {
+	if p.registry.Run != nil {
+		image, _, _ := strings.Cut(p.registry.Run.Image, "@")
+		if tag := image[strings.LastIndexAny(image, ":/")+1:]; strings.Contains(image, ":"+tag) {
+			return strings.TrimPrefix(tag, "v")
+		}
+	}
+	if r := p.logged(ctx, s); r != nil && r.release != "" {
+		return strings.TrimPrefix(r.release, "v")
+	}
+	if p.program() == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.program(), "schema")
+	cmd.Env = []string{}
+	out, err := cmd.CombinedOutput()
+	if errors.As(err, new(*exec.ExitError)) && bytes.Contains(out, []byte("unknown command")) {
+		return "2.1.6"
+	}
+	return ""
+}
+
+// program is Zot's, where the mode names it and it is a process; else "".
+func (p *Provider) program() string {
+	if p.registry.Run == nil || p.registry.Run.Driver != schema.DriverProcess {
+		return ""
+	}
+	return p.registry.Run.Binary
 }
 
 // complaint is the first thing that Zot says is wrong.

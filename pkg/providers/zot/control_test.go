@@ -97,7 +97,7 @@ func played(t *testing.T, url string, says func(string) string) (*Provider, *act
 		t.Fatal(err)
 	}
 	p.patience = 50 * time.Millisecond
-	if _, err := p.Launch(t.Context()); err != nil {
+	if err := p.BeforeStart(t.Context(), string(encoded(schema.Values(p.front())))); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Start(t.Context()); err != nil {
@@ -270,5 +270,30 @@ func TestAZotThatTellsNothingIsRestarted(t *testing.T) {
 	}
 	if err := wrote(t, p, c); err != nil || a.began != 2 {
 		t.Errorf("%d starts, %v", a.began, err)
+	}
+}
+
+func TestAPlanOfManyRulesSaysThatNotAllAreProved(t *testing.T) {
+	p, _ := played(t, nowhere, func(string) string { return recordLoaded })
+	notes := func(n int) (count int) {
+		var changes []plan.Change
+		for i := range n {
+			changes = append(changes, makes(schema.KindAccess, fmt.Sprintf("n%d", i), &schema.Access{Anonymous: new(schema.Pull)}))
+		}
+		verdicts, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range verdicts {
+			for _, note := range v.Notes {
+				if strings.Contains(note, "ocisync test access") {
+					count++
+				}
+			}
+		}
+		return count
+	}
+	if few, many := notes(21), notes(22); few != 0 || many != 1 {
+		t.Errorf("of 21 rules it is said %d times, of 22 %d times", few, many)
 	}
 }

@@ -73,13 +73,12 @@ func (w *writer) save(ctx context.Context, t texts) error {
 		if len(saved.Key) > 0 && string(encoded(next)) == string(encoded(saved)) {
 			return nil
 		}
+		next = next.keyed()
 		if err := next.save(w.p.paths.own); err != nil {
 			return fmt.Errorf("%s: %w", w.p.paths.own, err)
 		}
-		var err error
-		next, err = readOwn(w.p.paths.own) // with the key that was made
 		saved = next
-		return err
+		return nil
 	}
 	if err := keep(); err != nil {
 		return err

@@ -25,18 +25,10 @@ import (
 // within a second.
 const grace = 15 * time.Second
 
-// Launch implements [providers.Launcher]: a configuration that is not there is
-// made, with accounts and access control from the start, since a running Zot
-// takes neither over.
+// Launch implements [providers.Launcher].
 func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	if p.paths.data == "" {
 		return providers.Launch{}, fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
-	}
-	if err := p.found(); err != nil {
-		return providers.Launch{}, err
-	}
-	if err := p.face(); err != nil {
-		return providers.Launch{}, err
 	}
 	_, port := p.listen()
 	n, err := strconv.Atoi(port)
@@ -44,13 +36,31 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %q is no port", p.registry.URL, port)
 	}
 	l := providers.Launch{
-		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace,
+		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace, Face: string(encoded(schema.Values(p.front()))),
 		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}},
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		l.Mounts = append(l.Mounts, providers.Mount{Path: *t.Cert}, providers.Mount{Path: *t.Key})
 	}
 	return l, nil
+}
+
+// BeforeStart implements [providers.Launcher]: a configuration that is not there
+// is made, with accounts and access control from the start, since a running Zot
+// takes neither over; one that is there is made to say where Zot listens, where
+// whoever starts it waits for it.
+func (p *Provider) BeforeStart(_ context.Context, face string) error {
+	if p.paths.data == "" {
+		return fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
+	}
+	if err := p.found(); err != nil {
+		return err
+	}
+	var front schema.Values
+	if err := json.Unmarshal([]byte(face), &front); err != nil {
+		return fmt.Errorf("%s: starting it: %w", p.registry.URL, err)
+	}
+	return p.face(front)
 }
 
 // found makes what must be there before Zot starts, and finishes what was cut.
@@ -79,9 +89,8 @@ func (p *Provider) found() error {
 	return nil
 }
 
-// face makes the configuration say where Zot listens, which a running one
-// does not look at: whoever starts it waits for it there.
-func (p *Provider) face() error {
+// face makes the configuration say where Zot listens.
+func (p *Provider) face(front schema.Values) error {
 	text, err := files.Read(p.paths.config)
 	if err != nil {
 		return p.unreadable(err)
@@ -90,7 +99,7 @@ func (p *Provider) face() error {
 	if err != nil {
 		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
 	}
-	for _, v := range p.front() {
+	for _, v := range front {
 		path := split(v.Path)
 		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
 			if err := doc.Set([]byte(v.JSON), path...); err != nil {

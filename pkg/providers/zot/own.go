@@ -96,13 +96,18 @@ func readOwn(name string) (own, error) {
 	return o, nil
 }
 
-// save replaces the file at once or not at all.
-func (o own) save(name string) error {
+// keyed has a key, made now unless there is one.
+func (o own) keyed() own {
 	if o.Key == nil {
 		o.Key = make([]byte, sha256.Size)
 		rand.Read(o.Key) // never fails
 	}
-	b, err := json.MarshalIndent(o, "", " ")
+	return o
+}
+
+// save replaces the file at once or not at all.
+func (o own) save(name string) error {
+	b, err := json.MarshalIndent(o.keyed(), "", " ")
 	if err != nil {
 		return err
 	}

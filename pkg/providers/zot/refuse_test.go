@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -93,7 +94,7 @@ func TestAPatternThatShadowsARuleIsNamed(t *testing.T) {
 		"team/other":  "",
 	} {
 		pull := schema.Pull
-		v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindAccess, name, &schema.Access{Authenticated: &pull})})
+		v, err := p.Prepare(t.Context(), []plan.Change{made(schema.KindAccess, name, &schema.Access{Anonymous: &pull})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,7 @@ func TestTheFirstRuleTellsWhatItCloses(t *testing.T) {
 	}
 	p, name := placed(t, `{"storage":{"rootDirectory":"`+root+`"},"http":{"address":"127.0.0.1","port":"9"}}`, "")
 	pull := schema.Pull
-	c := made(schema.KindAccess, "team", &schema.Access{Authenticated: &pull})
+	c := made(schema.KindAccess, "team", &schema.Access{Anonymous: &pull})
 	v, err := p.Prepare(t.Context(), []plan.Change{c})
 	if err != nil || !strings.Contains(strings.Join(v[0].Notes, "\n"), "team/inner/two, team/one") {
 		t.Errorf("%+v, %v", v, err)
@@ -365,5 +366,120 @@ func TestTheLastRuleLeavesTheRegistryShut(t *testing.T) {
 	b, err := os.ReadFile(name)
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(b)), ""), `"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}`) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestAContainerWritesNoLogOutsideItsData(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for path, driver := range map[string]string{"/var/log/audit.log": schema.DriverDocker, filepath.Join(data, "..", "x.log"): schema.DriverDocker} {
+		for _, driver := range []string{driver, schema.DriverProcess} {
+			p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: driver, Data: data}}, nil, providertest.Secrets{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range []schema.Spec{&schema.Audit{Log: &path}, &schema.Settings{Values: schema.Values{{Path: "log.output", JSON: strconv.Quote(path)}}}} {
+				r := schema.Resource{Key: schema.Key{Kind: spec.Kind()}, Spec: spec}
+				v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if refused := strings.Contains(v[0].Refused, "name a file below "+data); refused != (driver == schema.DriverDocker) {
+					t.Errorf("%s, %s in %s: %+v", driver, r.Key, path, v[0])
+				}
+			}
+		}
+	}
+	inside := filepath.Join(data, "audit.log")
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverDocker, Data: data}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := schema.Resource{Key: schema.Key{Kind: schema.KindAudit}, Spec: &schema.Audit{Log: &inside}}
+	if v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}}); err != nil || v[0].Refused != "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestRulesForSomebodyNeedLogins(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "zot.json")
+	for _, c := range []struct {
+		config string
+		files  schema.FilePaths
+		none   bool
+	}{
+		{handWritten, schema.FilePaths{Config: name}, true},
+		{handWritten, schema.FilePaths{Config: name, Htpasswd: filepath.Join(dir, "htpasswd")}, false},
+		{strings.Replace(handWritten, `"port"`, `"auth":{"ldap":{"address":"l","baseDN":"d","userAttribute":"u"}},"port"`, 1), schema.FilePaths{Config: name}, false},
+	} {
+		if err := os.WriteFile(name, []byte(c.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &c.files}, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull := schema.Pull
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{
+			made(schema.KindAccess, "a", &schema.Access{Authenticated: &pull}),
+			made(schema.KindAccess, "b", &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "u", Rights: pull})}),
+			made(schema.KindUser, "u", &schema.User{Admin: new(true)}),
+			made(schema.KindAccess, "c", &schema.Access{Anonymous: &pull}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range verdicts {
+			if refused := strings.Contains(v.Refused, "no logins"); refused != (c.none && i < 3) {
+				t.Errorf("%+v, change %d: %+v", c.files, i, v)
+			}
+		}
+	}
+}
+
+// program is a script in the place of Zot, which says one thing and ends.
+func program(t *testing.T, says string, code string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "zot")
+	if err := os.WriteFile(name, []byte("#!/bin/sh\necho '"+says+"' >&2\nexit "+code+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Where Zot's version is known, a plan refuses what it does not start with.
+func TestAPlanKnowsWhatThisZotTakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		run     schema.Run
+		refused bool
+	}{
+		"a program without a schema": {schema.Run{Driver: schema.DriverProcess, Binary: program(t, `Error: unknown command "schema" for "zot"`, "1")}, true},
+		"a program with one":         {schema.Run{Driver: schema.DriverProcess, Binary: program(t, `{}`, "0")}, false},
+		"a program that is broken":   {schema.Run{Driver: schema.DriverProcess, Binary: program(t, `cannot run`, "1")}, false},
+		"no program":                 {schema.Run{Driver: schema.DriverProcess, Binary: "/nonexistent/zot"}, false},
+		"an old image":               {schema.Run{Driver: schema.DriverDocker, Image: "ghcr.io/project-zot/zot:v2.1.6"}, true},
+		"a new image":                {schema.Run{Driver: schema.DriverDocker, Image: "ghcr.io/project-zot/zot:v2.1.20"}, false},
+		"an image without a tag":     {schema.Run{Driver: schema.DriverDocker, Image: "localhost:5000/zot"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.run.Data = filepath.Join(t.TempDir(), "data")
+			p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &c.run}, nil, providertest.Secrets{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			verdicts, err := p.Prepare(t.Context(), []plan.Change{
+				made(schema.KindAccess, "a", &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "u", Rights: schema.Pull}), Conditions: schema.NewSet("true")}),
+				made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "storage.maxRepos", JSON: "5"}}}),
+				made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "http.realm", JSON: `"r"`}}}),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range verdicts {
+				if refused := strings.Contains(v.Refused, "does not start with"); refused != (c.refused && i < 2) {
+					t.Errorf("change %d: %+v", i, v)
+				}
+			}
+		})
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
 // bareZot is a real Zot on a directory of its own, watched from outside.
@@ -66,14 +67,11 @@ func (z *bareZot) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	bin, err := filepath.Abs("../../../bin/servers/zot")
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin, _ := enginetest.Zot(t, "../../..")
 	z.cmd = exec.Command(bin, "serve", z.config)
 	z.cmd.Stdout, z.cmd.Stderr = log, log
 	if err := z.cmd.Start(); err != nil {
-		t.Fatalf("%v; make servers builds it", err)
+		t.Fatal(err)
 	}
 	z.gone = make(chan struct{})
 	go func(c *exec.Cmd, gone chan struct{}) {

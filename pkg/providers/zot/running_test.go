@@ -49,9 +49,7 @@ func newStand(t *testing.T, options ...zot.Option) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Launch(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	before(t, s.Provider)
 	if err := s.server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -340,8 +338,8 @@ func TestAConfigurationThatZotDoesNotTakeIsPutBack(t *testing.T) {
 			t.Errorf("%s: the registry answers %d", name, got)
 		}
 	}
-	// 2.1.6 takes no conditions.
-	access := object(schema.KindAccess, "team", &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull}), Conditions: schema.NewSet("true")})
+	// 2.1.6 takes no conditions, and a later one none that do not parse.
+	access := object(schema.KindAccess, "team", &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull}), Conditions: schema.NewSet("no such thing")})
 	if err := s.write(t, plan.Change{Action: plan.Update, Key: access.Key, After: &access, Fields: []plan.Field{{Path: "conditions"}}})["access/team"]; err == nil {
 		t.Error("conditions were written")
 	} else {
@@ -474,14 +472,54 @@ func TestTheAddressIsNotChangedUnderARunningZot(t *testing.T) {
 	if err := s.server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Launch(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	before(t, p)
 	s.server.address = r.URL[len("http://"):]
 	if err := s.server.Start(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n, err := providertest.DirectCycle(t.Context(), p, state(t, object(schema.KindNamespace, "a", &schema.Namespace{}))); n > 1 || err != nil {
 		t.Errorf("%d changes, %v", n, err)
+	}
+}
+
+func TestConditionsDecideBesides(t *testing.T) {
+	if !later(t) {
+		t.Skip("access.conditions are of versions >2.1.6 (capabilities)")
+	}
+	s := newStand(t)
+	objects := func(conditions ...string) []schema.Resource {
+		return []schema.Resource{
+			object(schema.KindUser, "root", &schema.User{Admin: new(true), Password: secret(providertest.SecretA)}),
+			object(schema.KindUser, "alice", &schema.User{Password: secret(providertest.SecretA)}),
+			object(schema.KindNamespace, "team", &schema.Namespace{}),
+			object(schema.KindAccess, "team", &schema.Access{
+				Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull}), Conditions: schema.NewSet(conditions...),
+			}),
+		}
+	}
+	starts := s.server.starts
+	for _, c := range []struct {
+		condition string
+		want      int
+	}{
+		{`req.repository.startsWith("team/a")`, http.StatusNotFound},
+		{`req.repository.startsWith("team/b")`, http.StatusForbidden},
+		{`"alice" == req.repository`, http.StatusForbidden},
+	} {
+		if n := s.apply(t, objects(c.condition)...); n == 0 {
+			t.Errorf("%s: no change", c.condition)
+		}
+		if n := s.apply(t, objects(c.condition)...); n != 0 {
+			t.Errorf("%s: the same again makes %d changes", c.condition, n)
+		}
+		if got := s.status(t, http.MethodGet, "alice", passwordA, "/v2/team/a/tags/list"); got != c.want {
+			t.Errorf("%s: %d, want %d", c.condition, got, c.want)
+		}
+		if got := s.status(t, http.MethodGet, "root", passwordA, "/v2/team/a/tags/list"); got != http.StatusNotFound {
+			t.Errorf("%s: an administrator gets %d", c.condition, got)
+		}
+	}
+	if s.server.starts != starts {
+		t.Error("it was restarted")
 	}
 }

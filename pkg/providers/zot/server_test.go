@@ -22,19 +22,36 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
-// binary is the real Zot that `make servers` builds.
+const root = "../../.." // of the module
+
+// binary is the real Zot.
 func binary(t testing.TB) string {
 	t.Helper()
-	name, err := filepath.Abs(filepath.Join("..", "..", "..", "bin", "servers", "zot"))
+	name, _ := enginetest.Zot(t, root)
+	return name
+}
+
+// later reports whether the real Zot is later than 2.1.6.
+func later(t testing.TB) bool {
+	t.Helper()
+	_, is := enginetest.Zot(t, root)
+	return is
+}
+
+// before does what whoever starts a Zot does before.
+func before(t testing.TB, p *zot.Provider) {
+	t.Helper()
+	l, err := p.Launch(t.Context())
+	if err == nil {
+		err = p.BeforeStart(t.Context(), l.Face)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(name); err != nil {
-		t.Fatalf("%v; make servers builds it", err)
-	}
-	return name
 }
 
 // freeAddress is one that nobody listens at now.

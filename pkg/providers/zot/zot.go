@@ -1,12 +1,13 @@
 // Package zot is the provider of Zot, the registry that is configured by one
 // JSON file and an htpasswd file.
 //
-// Start with [New]. What the files say is read as objects (objects.go); a write
-// changes the objects and brings the files to say so (write.go, emit.go), and
-// the process to take them over (control.go), which it does for some keys while
-// it runs and for others not (reload.go). access.go, retention.go and sync.go
-// translate. The files themselves are package files', the JSON document is
-// package config's.
+// Start with [New]. What the files say is read as objects (objects.go). A plan
+// judges changes of them (prepare.go); a write makes them (write.go, change.go),
+// brings the files to say so (emit.go) and the process to take them over
+// (control.go), which it does for some keys while it runs and for others not
+// (reload.go); its log says what it took over (record.go). access.go,
+// retention.go and sync.go translate. The files themselves are package files',
+// the JSON document is package config's.
 package zot
 
 import (
@@ -47,6 +48,7 @@ type Provider struct {
 	paths    paths
 	process  providers.Process // nil: somebody else runs it
 	secrets  providers.Secrets
+	table    schema.Table
 	logger   *slog.Logger
 	cost     int                         // of hashing a password, as bcrypt counts
 	outside  access.Outside              // "" while the mode does not say
@@ -61,6 +63,8 @@ var (
 	_ providers.Provider = (*Provider)(nil)
 	_ providers.Checker  = (*Provider)(nil)
 	_ providers.Launcher = (*Provider)(nil)
+
+	_ providers.RobotsAreUsers = (*Provider)(nil)
 )
 
 // paths are the registry's files on this host; config is "" where there are
@@ -99,7 +103,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Provider{
-		registry: r, url: u, process: process, secrets: secrets, logger: logger,
+		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(), logger: logger,
 		cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
 	}
 	if p.paths, err = pathsOf(r); err != nil {
@@ -137,6 +141,9 @@ func pathsOf(r schema.Registry) (paths, error) {
 // Batch implements [providers.Provider]: the configuration is written, and
 // taken over by Zot, once.
 func (p *Provider) Batch() providers.Batch { return providers.BatchAll }
+
+// RobotsAreUsers implements [providers.RobotsAreUsers].
+func (*Provider) RobotsAreUsers() {}
 
 // Capabilities implements [providers.Provider].
 func (p *Provider) Capabilities() schema.Table { return Capabilities() }
@@ -255,6 +262,8 @@ type site struct {
 	changed  time.Time // when the configuration was, by anybody and in any way
 	accounts []byte    // of htpasswd
 	creds    string    // where sync's credentials are
+	looked   bool      // into the log, for the record
+	record   *record
 }
 
 // load reads the files. Where there is no configuration the registry is a new

@@ -190,6 +190,11 @@ func Keys() []Key {
 		{"extensions.sync.registries[].maxRetries", Integer, "", Live},
 		{"extensions.sync.registries[].retryDelay", Duration, "", Live},
 		{"extensions.sync.registries[].maxRetryDelay", Duration, later, Live},
+		{"extensions.sync.registries[].manifestCheckInterval", Duration, later, Live},
+		{"extensions.sync.registries[].maxIdleConnsPerHost", Integer, later, Live},
+		{"extensions.sync.registries[].disableHTTP2", Boolean, later, Live},
+		{"extensions.sync.registries[].reqPerSec", Integer, later, Live}, // or a fraction
+		{"extensions.sync.registries[].reqConcurrent", Integer, later, Live},
 		{"extensions.sync.registries[].onlySigned", Boolean, "", Live},
 		{"extensions.sync.registries[].credentialHelper", Text, "", Live},
 		{"extensions.sync.registries[].oauth2CredentialHelper", Free, later, Live},

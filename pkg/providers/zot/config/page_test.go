@@ -45,7 +45,8 @@ a word. Keys are the same in any case.
 **live**: a running Zot reads a new value from its file within moments.
 **restart**: it is in force after the next start, which the plan shows and an apply
 makes. **stopped**: Zot must not run while it is written. Observed on 2.1.6 and
-2.1.20; where the two differ, the table has what is right for both.
+2.1.20, and the keys compared with the schema that a Zot shortly after 2.1.20 prints
+(` + "`zot schema`" + `); where versions differ, the table has what is right for all.
 
 Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`storage`" + `, but for
 ` + "`fastRestart`" + `. Drivers have keys of their own besides.

@@ -1,0 +1,426 @@
+package zot
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// byHand is what the operator does where ocisync cannot restart the registry.
+const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
+
+// moved is what the operator does where the address of a registry that
+// ocisync runs changes: whoever watches over the process knows it too.
+const moved = "the address of a Zot that runs is not changed under it: run `ocisync up`, which starts it where the mode says"
+
+const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
+
+const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
+
+// Prepare implements [providers.Provider].
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	verdicts := make([]providers.Verdict, len(changes))
+	if p.away() {
+		for i := range verdicts {
+			verdicts[i] = providers.Verdict{Effect: plan.ByHand, Notes: []string{p.elsewhere().Error()}}
+		}
+		return verdicts, nil
+	}
+	s, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	st, err := p.status(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	now := s.objects()
+	running := p.runs(ctx, s, st)
+	for i, c := range changes {
+		verdicts[i] = p.prepare(c, now, running, st)
+	}
+	p.closing(s, changes, verdicts)
+	if st.running {
+		unproved(changes, verdicts)
+	}
+	return verdicts, nil
+}
+
+// unproved says, once, that not all of many rules are proved by the apply.
+func unproved(changes []plan.Change, verdicts []providers.Verdict) {
+	first, rules := -1, 0
+	for i, c := range changes {
+		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
+			continue
+		}
+		if rules++; first < 0 {
+			first = i
+		}
+	}
+	if 3*rules > maxProbes { // pull, push and delete, by anonymous clients at least
+		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("of the rules of %d namespaces %d answers are asked for after the write; `ocisync test access` asks for all", rules, maxProbes))
+	}
+}
+
+// closing lists, of a registry without any rule, the repositories that the
+// first ones close.
+func (p *Provider) closing(s *site, changes []plan.Change, verdicts []providers.Verdict) {
+	if s.doc == nil || s.conf.HTTP.AccessControl != nil {
+		return
+	}
+	var names []string
+	for _, c := range changes {
+		if c.Key.Kind == schema.KindAccess && c.Action != plan.Delete {
+			names = append(names, c.Key.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	list, ok := stored(s.conf, names)
+	for i, c := range changes {
+		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
+			continue
+		}
+		if !ok {
+			verdicts[i].Notes = append(verdicts[i].Notes, "closes repositories that cannot be listed here")
+			continue
+		}
+		var closed []string
+		for _, r := range list {
+			if access.In(c.Key.Name, r.Name) {
+				closed = append(closed, r.Name)
+			}
+		}
+		if len(closed) > 0 {
+			const few = 10
+			more := ""
+			if len(closed) > few {
+				more = fmt.Sprintf(" and %d more", len(closed)-few)
+			}
+			verdicts[i].Notes = append(verdicts[i].Notes, "closes to all that it does not name: "+strings.Join(closed[:min(few, len(closed))], ", ")+more)
+		}
+	}
+}
+
+// runs is what the process has taken over.
+func (p *Provider) runs(ctx context.Context, s *site, st status) configuration {
+	if v := p.inForce(ctx, s, st); v != nil {
+		return v.conf
+	}
+	return s.conf
+}
+
+func (p *Provider) prepare(c plan.Change, now *objects, running configuration, st status) providers.Verdict {
+	v := providers.Verdict{Effect: p.effect(c, now, running, st)}
+	switch c.Action {
+	case plan.Rename:
+		v.Refused = "Zot has no way to give a thing another name; declare the new one, move what it holds, and take the old one out"
+		return v
+	case plan.Delete:
+	default:
+		if c.After == nil {
+			v.Refused = "the change does not say what the object shall be"
+			return v
+		}
+		v.Refused = refusal(p.table, c.Key, c.After.Spec)
+	}
+	if v.Refused == "" {
+		v.Refused = p.conflicting(c, now, st)
+	}
+	if v.Effect == plan.ByHand {
+		v.Notes = append(v.Notes, p.operator())
+	}
+	v.Notes = append(v.Notes, remarks(c, now)...)
+	return v
+}
+
+// conflicting says what in a hand-written configuration stands against a
+// change, or "".
+func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
+	if c.Action == plan.Delete {
+		return ""
+	}
+	switch spec := c.After.Spec.(type) {
+	case *schema.Settings:
+		var problems []string
+		for _, x := range config.Check(declared(c, spec), st.version()) {
+			problems = append(problems, x.String())
+		}
+		for _, v := range declared(c, spec) {
+			if path, err := strconv.Unquote(v.JSON); err == nil && strings.EqualFold(v.Path, "log.output") && !p.writable(path) {
+				problems = append(problems, v.Path+": "+p.readOnly(path))
+			}
+		}
+		return strings.Join(problems, "; ")
+	case *schema.Audit:
+		if spec.Log != nil && !p.writable(*spec.Log) {
+			return "log: " + p.readOnly(*spec.Log)
+		}
+	case *schema.Access:
+		const key = "http.accessControl.repositories.*.policies[].conditions[].expression"
+		if len(spec.Conditions) > 0 && !config.Takes(key, st.version()) {
+			return fmt.Sprintf("conditions: Zot %s does not start with them; leave them out, or run a later version", st.version())
+		}
+		asks := spec.Authenticated != nil && *spec.Authenticated != 0 || len(spec.Users)+len(spec.Groups) > 0
+		if asks && now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() {
+			return noLogins
+		}
+		return p.shadowed(c, now)
+	case *schema.Immutable:
+		return p.shadowed(c, now)
+	case *schema.Robot:
+		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
+			return noAccounts
+		}
+	case *schema.User:
+		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
+			return noAccounts
+		}
+		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && spec.Admin != nil && *spec.Admin {
+			return noLogins
+		}
+		names, whole := now.conf.admins()
+		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 {
+			return fmt.Sprintf("http.accessControl.adminPolicy of %s gives its users (%s) less than everything, or under conditions; give it the actions read, create, update and delete and no conditions first", p.paths.config, strings.Join(names, ", "))
+		}
+	}
+	return ""
+}
+
+// writable reports whether Zot may write a file: one in a container has its data
+// directory, and what the engine gives every container.
+func (p *Provider) writable(path string) bool {
+	if p.registry.Driver() != schema.DriverDocker || path == "" || strings.HasPrefix(path, "/dev/std") {
+		return true
+	}
+	in, err := filepath.Rel(p.paths.data, path)
+	return err == nil && filepath.IsLocal(in)
+}
+
+func (p *Provider) readOnly(path string) string {
+	return fmt.Sprintf("a Zot in a container cannot write %s, and does not start; name a file below %s, or /dev/stdout", path, p.paths.data)
+}
+
+// shadowed says what hand-written pattern Zot would go by in the place of a
+// namespace's, or "".
+func (p *Provider) shadowed(c plan.Change, now *objects) string {
+	stranger := shadow(now.strangers, c.Key.Name, now.namespaces)
+	if stranger == "" {
+		return ""
+	}
+	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(c.Key.Name))
+}
+
+// declared are the settings of Zot's own that a change is about.
+func declared(c plan.Change, s *schema.Settings) schema.Values {
+	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
+		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
+		return v.Path == schema.OutsidePath || v.Path == loadedPath || c.Action == plan.Update && !named
+	})
+}
+
+// remarks are what a plan should say of a change.
+func remarks(c plan.Change, now *objects) (notes []string) {
+	if c.Action == plan.Delete {
+		switch c.Key.Kind {
+		case schema.KindNamespace:
+			notes = append(notes, "its rules go, its images stay: whoever owns the namespace above, or policy.outside, decides for them")
+		case schema.KindUser, schema.KindGroup:
+			notes = append(notes, "is taken out of the rules that name it")
+		}
+		return notes
+	}
+	if c.After == nil {
+		return nil
+	}
+	switch spec := c.After.Spec.(type) {
+	case *schema.User:
+		if c.Action == plan.Create && spec.Password == nil {
+			notes = append(notes, "has no password and cannot log in")
+		}
+	case *schema.Robot:
+		if c.Action == plan.Create {
+			notes = append(notes, "is an account like others to Zot: it has what authenticated gives besides")
+		}
+		if c.Action == plan.Create && spec.Secret == nil {
+			notes = append(notes, "has no secret and cannot log in")
+		}
+	case *schema.Access:
+		if now.conf.HTTP.AccessControl == nil {
+			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
+		}
+		if spec.Conditions != nil && len(spec.Users)+len(spec.Groups) == 0 {
+			notes = append(notes, "conditions are kept, and decide nothing while the rule names no user and no group")
+		}
+	case *schema.Retention:
+		route := now.conf.storeOf(c.Key.Name)
+		if i := slices.IndexFunc(now.conf.stores(), func(s store) bool { return s.route == route }); route != "" && i >= 0 && !now.conf.stores()[i].gc {
+			notes = append(notes, fmt.Sprintf("Zot applies retention while it collects, and gc is off in storage.subPaths %q; set it there", route))
+		} else if route == "" && !now.conf.gcOn() {
+			notes = append(notes, "Zot applies retention while it collects, and gc is off; set gc.schedule")
+		}
+		if len(spec.Keep) > 1 && slices.ContainsFunc(spec.Keep, func(r schema.KeepRule) bool { return r.Tags != "" || r.Repositories != "" }) {
+			notes = append(notes, "Zot counts the newest among the tags that a rule is the first to match: where rules overlap it keeps more than they say, never less")
+		}
+	case *schema.Replication:
+		if t := spec.Trigger; t != nil && t.On == "manual" {
+			notes = append(notes, "is kept, and copies nothing: Zot cannot be told to; give it a schedule")
+		}
+	}
+	return notes
+}
+
+// effect is how a change would come into force.
+func (p *Provider) effect(c plan.Change, now *objects, running configuration, st status) plan.Effect {
+	how := plan.Live
+	if st.running {
+		how = needs(c, now, running)
+	}
+	if how == plan.Reload && st.blind && p.process != nil {
+		how = plan.Restart // which tells
+	}
+	if how == plan.Restart && (p.process == nil || moves(c)) {
+		return plan.ByHand
+	}
+	return how
+}
+
+// operator says what somebody has to do for a change.
+func (p *Provider) operator() string {
+	if p.process != nil {
+		return moved
+	}
+	return byHand
+}
+
+// moves reports whether a change gives Zot another address.
+func moves(c plan.Change) bool {
+	return c.Key.Kind == schema.KindSettings && slices.ContainsFunc(c.Fields, func(f plan.Field) bool {
+		return f.Path == "values.http.address" || f.Path == "values.http.port"
+	})
+}
+
+// needs says what a change takes in a Zot that runs.
+func needs(c plan.Change, now *objects, running configuration) plan.Effect {
+	within := func(there bool) plan.Effect {
+		if there {
+			return plan.Reload
+		}
+		return plan.Restart
+	}
+	control := running.HTTP.AccessControl != nil
+	switch c.Key.Kind {
+	case schema.KindNamespace:
+		if c.Action != plan.Delete && !proxies(c) {
+			return plan.Live
+		}
+		if proxies(c) {
+			return within(running.Extensions.Sync != nil)
+		}
+		return within(control)
+	case schema.KindUser:
+		if a := running.HTTP.Auth; a == nil || a.HTPasswd == nil {
+			if c.Action != plan.Delete && c.After != nil {
+				if u, ok := c.After.Spec.(*schema.User); ok && u.Password != nil {
+					return plan.Restart
+				}
+			}
+		}
+		admins, _ := now.conf.admins()
+		is := slices.Contains(admins, c.Key.Name)
+		shall := false
+		if c.After != nil {
+			if u, ok := c.After.Spec.(*schema.User); ok && u.Admin != nil {
+				shall = *u.Admin
+			}
+		}
+		if is != shall {
+			return within(control)
+		}
+		return plan.Live
+	case schema.KindGroup, schema.KindAccess, schema.KindImmutable:
+		return within(control)
+	case schema.KindRobot:
+		if a := running.HTTP.Auth; a == nil || a.HTPasswd == nil {
+			return plan.Restart
+		}
+		return within(control)
+	case schema.KindRetention:
+		return within(active(running.policies()))
+	case schema.KindGC:
+		return plan.Reload
+	case schema.KindScan:
+		return within(c.Key.Name != "" || running.Extensions.Search != nil && running.Extensions.Search.CVE != nil)
+	case schema.KindRemote:
+		return within(running.Extensions.Sync != nil)
+	case schema.KindReplication:
+		return within(running.Extensions.Sync != nil)
+	case schema.KindSettings:
+		return settingsNeed(c, now, control)
+	}
+	return plan.Restart
+}
+
+// settingsNeed lays the settings over the configuration to see.
+func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
+	if now.doc == nil || c.After == nil {
+		return plan.Restart
+	}
+	spec, ok := c.After.Spec.(*schema.Settings)
+	doc, err := config.Parse("", now.doc.Bytes())
+	if !ok || err != nil {
+		return plan.Restart
+	}
+	how := plan.Live
+	for _, v := range spec.Values {
+		switch _, isRef := v.Secret(); {
+		case v.Path == loadedPath:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
+				return plan.Restart
+			}
+		case v.Path == schema.OutsidePath:
+			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
+				continue
+			}
+			if !control {
+				return plan.Restart
+			}
+			how = plan.Reload
+		case isRef:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				return plan.Restart
+			}
+		case doc.Set([]byte(v.JSON), split(v.Path)...) != nil:
+			return plan.Restart
+		}
+	}
+	if more, _ := reach(now.doc, doc); more != plan.Live {
+		return more
+	}
+	return how
+}
+
+func proxies(c plan.Change) bool {
+	for _, r := range []*schema.Resource{c.Before, c.After} {
+		if r == nil {
+			continue
+		}
+		if ns, ok := r.Spec.(*schema.Namespace); ok && ns.ProxyOf != nil {
+			return true
+		}
+	}
+	return false
+}
