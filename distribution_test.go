@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestIntegrationDistributionDay is the day of a user whose registry is a real
@@ -28,7 +29,7 @@ func TestIntegrationDistributionDay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mode := func(level string) {
+	mode := func(level, schedule string) {
 		s.write("modes/m/m.toml", fmt.Sprintf(`version = 1
 [registry]
 type  = "distribution"
@@ -45,9 +46,10 @@ access    = { anonymous = ["pull"], users = { dev = ["pull", "push"] } }
 retention = { keep = [{ newest = 2 }] }
 [gc]
 untagged = true
-`, s.url, tokens.Port(), tokens.Host, binary, level)+signedState+people)
+%s
+`, s.url, tokens.Port(), tokens.Host, binary, level, schedule)+signedState+people)
 	}
-	mode("info")
+	mode("info", "")
 	crane := filepath.Join(scratch, "crane")
 	if out, err := exec.Command("go", "build", "-modfile=tools/crane.mod", "-trimpath", "-o", crane, "github.com/google/go-containerregistry/cmd/crane").CombinedOutput(); err != nil {
 		t.Fatalf("go build crane: %v: %s", err, out)
@@ -97,11 +99,23 @@ untagged = true
 	ocisync(0, "another key signs", "auth", "rotate")
 	ocisync(1, "restart it", "auth", "rotate")
 	client("dev", true, "sha256:", "append", "-f", layer, "-t", host+"/open/app:3")
-	mode("debug")
+	mode("debug", "")
 	ocisync(0, "read it back", "apply")
 	ocisync(0, "another key signs", "auth", "rotate")
 	ocisync(0, "no changes", "plan", "--detailed-exitcode")
-	mode("loud")
+	mode("debug", `schedule = "@every 2s"`) // of which each is two restarts
+	ocisync(0, "read it back", "apply")
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.String(), "job done\" job=gc"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no collection by time: %s", log)
+		}
+	}
+	mode("debug", `schedule = "none"`)
+	ocisync(0, "read it back", "apply")
+	ocisync(0, "gc: nothing to remove", "run", "gc") // once one that runs has ended
+	ocisync(0, "no changes", "plan", "--detailed-exitcode")
+	client("dev", true, "sha256:", "append", "-f", layer, "-t", host+"/open/app:4")
+	mode("loud", "")
 	ocisync(4, "one of error, warn, info, debug", "apply")
 	client("dev", true, "schemaVersion", "manifest", host+"/open/app:3")
 	if err := up.Process.Signal(syscall.SIGTERM); err != nil {

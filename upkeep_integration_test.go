@@ -47,6 +47,7 @@ type operated struct {
 	PID         int
 	Supervisor  string
 	Differences []struct{ What string }
+	Tokens      string
 }
 
 func operate(t *testing.T, typ, run string) {
@@ -94,6 +95,13 @@ func operate(t *testing.T, typ, run string) {
 	if !first.Running || !first.Ready || len(first.Differences) != 0 {
 		t.Errorf("after up: %+v", first)
 	}
+	gives := func(want string) {
+		t.Helper()
+		if got := status().Tokens; typ == "distribution" && !strings.Contains(got, want) {
+			t.Errorf("tokens: %q, want %q", got, want)
+		}
+	}
+	gives("(ocisync up --detach)")
 	must(0, "runs already", "up", "--detach")
 	must(0, "ok", "health")
 	must(0, "", "logs", "--tail", "3")
@@ -132,6 +140,7 @@ func operate(t *testing.T, typ, run string) {
 	}
 	mode("")
 	must(0, "is stopped", "down")
+	gives("nobody gives tokens")
 	must(1, "failed", "health")
 	must(0, "did not run", "down")
 }

@@ -180,6 +180,8 @@ type AzureCredentials struct {
 type TokenService struct {
 	URL    string `json:"url,omitempty"`
 	Listen string `json:"listen,omitempty"`
+	// Rotate is how long a key signs; Never is for ever.
+	Rotate *Duration `json:"rotate,omitempty"`
 }
 
 // FilePaths names the files of a registry that somebody else runs on this host.

@@ -49,7 +49,8 @@ starts. Whoever may read the first may do everything at the registry.
 		Use:   "rotate",
 		Short: "Sign tokens with the next key from now on",
 		Long: `Rotate changes to the key that the registry knows already, and makes another to
-follow it. No request fails: tokens of the former key are good for the five
+follow it; ocisync auth serve and ocisync up do so by themselves every 30 days, or
+as registry.token.rotate says. No request fails: tokens of the former key are good for the five
 minutes that they live.
 
 A registry reads jwks.json when it starts, and never again. So it knows two keys
@@ -152,12 +153,17 @@ func (o *options) authServe(ctx context.Context) error {
 }
 
 // serveBeside serves a token service for as long as work takes, and closes it.
-// The work is told to end if the service does.
+// The work is told to end if the service does, and, when the context is done,
+// once no job of the service's is at the registry any more.
 func serveBeside(ctx context.Context, r *embedded.Registry, work func(context.Context) error) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	working, end := context.WithCancel(ctx)
+	working, end := context.WithCancel(serving)
 	defer end()
+	defer context.AfterFunc(ctx, func() {
+		r.Rest()
+		end()
+	})()
 	served := make(chan error, 1)
 	go func() {
 		served <- r.Serve(serving)

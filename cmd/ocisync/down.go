@@ -37,6 +37,11 @@ func (o *options) down(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if tokensBeside(cfg) { // first, so that no job of theirs is at the registry
+		if err := (&served{o, cfg}).stopGiving(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.Down(ctx); err != nil {
 		return err
 	}

@@ -16,8 +16,9 @@ func newHealth(o *options) *cobra.Command {
 		GroupID: "run",
 		Short:   "Tell whether the mode's registry runs and answers",
 		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
-where ocisync runs it on this host, whether its process or container runs. It
-exits with 0 if all is well, else with 1.
+where ocisync runs it on this host, whether its process or container runs and, of a
+Distribution, whether somebody gives tokens to its clients. It exits with 0 if all
+is well, else with 1.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.health(c.Context()) },
@@ -37,7 +38,7 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers
+	Name   string `json:"name"` // runs, answers, tokens
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
 }
@@ -67,6 +68,10 @@ func (o *options) health(ctx context.Context) error {
 		}
 		add("runs", err, running(driver, s))
 		add("answers", ready(cfg.Registry)(ctx, runtime.Address(cfg.Registry)), "GET /v2/")
+		if takesTokens(cfg) {
+			who, err := (&served{o, cfg}).giving(ctx)
+			add("tokens", err, who)
+		}
 	} else {
 		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL, ""), "GET /v2/")
 	}

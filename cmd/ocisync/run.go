@@ -30,9 +30,9 @@ Jobs of the embedded registry:
   robots     renew the robots that are due and deliver their new secrets, which
              ocisync up does by itself; it has no dry run, because the plan says
              days ahead which are due
-A Distribution that is a program of its own has them too, and none by schedule:
-retention deletes tags through it, and gc restarts it read-only meanwhile, where
-ocisync runs it as a process.
+A Distribution that is a program of its own has them too, by schedule while ocisync
+up or ocisync auth serve runs: retention deletes tags through it, and gc restarts it
+read-only meanwhile, where ocisync runs it as a process.
 ` + exitHelp,
 		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run",
 		ValidArgs: append(embedded.Jobs(), robotsJob),

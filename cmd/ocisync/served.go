@@ -134,6 +134,28 @@ func (s *served) Down(ctx context.Context) error {
 	}
 }
 
+// stopGiving ends what up left beside a container; an ocisync auth serve is
+// whoever's who started it.
+func (s *served) stopGiving(ctx context.Context) error {
+	info, err := s.serving(ctx)
+	if err != nil || info == nil || info.Command != commandUp && info.Command != commandBehind {
+		return err
+	}
+	return s.Down(ctx)
+}
+
+// giving says in a few words who gives tokens; it is an error if nobody does.
+func (s *served) giving(ctx context.Context) (string, error) {
+	info, err := s.serving(ctx)
+	if err == nil && info == nil {
+		err = errors.New("nobody gives tokens to its clients; start it with ocisync up or ocisync auth serve")
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("process %d (%s) since %s", info.PID, info.Command, moment(info.Started)), nil
+}
+
 // WriteLog writes what it said in the background.
 func (s *served) WriteLog(ctx context.Context, w io.Writer, tail int, more bool) error {
 	if _, err := os.Stat(s.log()); err != nil {

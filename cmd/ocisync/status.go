@@ -43,6 +43,9 @@ type statusReport struct {
 	// NotReady says why it does not answer though it runs.
 	NotReady    string               `json:"not_ready,omitempty"`
 	Differences []runtime.Difference `json:"differences,omitempty"`
+	// Tokens says who gives tokens to its clients, or that nobody does; "" where
+	// they need none.
+	Tokens string `json:"tokens,omitempty"`
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -65,6 +68,11 @@ func (o *options) status(ctx context.Context) error {
 		report.Ready = report.NotReady == ""
 		if report.Differences, err = r.Differences(ctx); err != nil {
 			return err
+		}
+	}
+	if takesTokens(cfg) {
+		if report.Tokens, err = (&served{o, cfg}).giving(ctx); err != nil {
+			report.Tokens = err.Error()
 		}
 	}
 	if o.json() {
@@ -101,6 +109,9 @@ func (r statusReport) String() string {
 	}
 	if r.Supervisor != "" {
 		line("supervisor", "%s", r.Supervisor)
+	}
+	if r.Tokens != "" {
+		line("tokens", "%s", r.Tokens)
 	}
 	if r.Restarts > 0 {
 		line("restarts", "%d", r.Restarts)

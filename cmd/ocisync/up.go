@@ -42,8 +42,9 @@ Beside a Distribution it gives tokens to its clients, as ocisync auth serve does
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
 container has a read-only root, no capabilities, a network of its own, and runs as
-the owner of registry.run.data, unless that is root. The tokens of a Distribution
-that runs so are given by ocisync auth serve.
+the owner of registry.run.data, unless that is root. Beside a Distribution it stays,
+and gives tokens to its clients until Ctrl-C; with --detach, in the background until
+ocisync down.
 
 A new registry has no accounts: apply the mode, before or after up.
 ` + exitHelp,
@@ -95,6 +96,18 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 			return err
 		}
 	}
+	if tokensBeside(cfg) && !detach {
+		return o.upGiving(ctx, cfg, r, command)
+	}
+	if err := o.upOnce(ctx, cfg, r); err != nil || !tokensBeside(cfg) {
+		return err
+	}
+	_, err = (&served{o, cfg}).Up(ctx)
+	return err
+}
+
+// upOnce has a registry running in the background.
+func (o *options) upOnce(ctx context.Context, cfg *schema.Config, r runner) error {
 	out, err := r.Up(ctx)
 	if err != nil {
 		return err
@@ -105,6 +118,43 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 	}
 	o.tellOutcome(cfg, s, out)
 	return nil
+}
+
+// takesTokens reports whether the clients of a registry that ocisync runs get
+// tokens from it.
+func takesTokens(cfg *schema.Config) bool {
+	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() != schema.DriverEmbedded
+}
+
+// tokensBeside reports whether a registry that nothing of ocisync's stands
+// beside needs tokens from it.
+func tokensBeside(cfg *schema.Config) bool {
+	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() == schema.DriverDocker
+}
+
+// upGiving has a container running and gives its clients tokens until the
+// context is done, unless another process does.
+func (o *options) upGiving(ctx context.Context, cfg *schema.Config, r runner, command string) error {
+	tokens, err := o.tokenService(ctx, cfg, command)
+	if errors.Is(err, embedded.ErrHeld) {
+		o.say("%v", err)
+		return o.upOnce(ctx, cfg, r)
+	}
+	if err != nil {
+		return err
+	}
+	err = serveBeside(ctx, tokens, func(ctx context.Context) error {
+		if err := o.upOnce(ctx, cfg, r); err != nil {
+			return err
+		}
+		o.say("giving tokens for %s at %s; Ctrl-C stops that, and the container runs on", cfg.Registry.URL, tokens.Addr())
+		<-ctx.Done()
+		return nil
+	})
+	if err == nil {
+		o.say("stopped giving tokens")
+	}
+	return err
 }
 
 // tellOutcome says what was done to have a registry running.

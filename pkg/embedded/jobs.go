@@ -65,18 +65,25 @@ func Jobs() []string { return []string{JobGC, JobRetention} }
 // them that runs only when it is told to.
 func (r *Registry) jobList() []job {
 	now := r.store.now()
+	collect, retain := r.collect, r.retainJob
+	if t := r.options.Tokens; t != nil {
+		collect = t.job(JobGC, nil)
+		retain = func(namespaces []string) func(context.Context, bool) (Report, error) {
+			return t.job(JobRetention, namespaces)
+		}
+	}
 	collection := timing{}
 	if spec := now.doc.gc(); spec != nil {
 		collection = timing{*spec.Schedule, *spec.Zone} // complete, as all that the store holds
 	}
 	// retention first: what it lets go, a collection that is due too removes
-	list := []job{{JobRetention, timing{}, r.retainJob(nil)}}
+	list := []job{{JobRetention, timing{}, retain(nil)}}
 	for _, ns := range sortedNames(now.policies) {
 		if p := now.policies[ns]; p.retained {
-			list = append(list, job{JobRetention + "/" + ns, p.timing, r.retainJob([]string{ns})})
+			list = append(list, job{JobRetention + "/" + ns, p.timing, retain([]string{ns})})
 		}
 	}
-	return append(list, job{JobGC, collection, r.collect})
+	return append(list, job{JobGC, collection, collect})
 }
 
 // scheduler runs the jobs of a registry that is served, one at a time.
@@ -116,7 +123,7 @@ func (s *scheduler) replan() {
 // serve runs jobs by schedule until the context is done. A job that was due
 // while nobody served the registry runs at once.
 func (s *scheduler) serve(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		wait := s.due(ctx)
 		timer := time.NewTimer(wait)
 		select {

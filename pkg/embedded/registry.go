@@ -94,11 +94,14 @@ type Registry struct {
 	slowest   Pace
 	conns     *connections // at the address
 	crowds    *rate.Limiter
-	app       *handlers.App
+	app       *handlers.App // nil without content, as guard and upkeep are
 	storage   *storage.Storage
 	guard     *guard
 	gate      *gate
-	jobs      *scheduler // nil without content, as app, guard and upkeep are
+	jobs      *scheduler    // nil where content is nobody's, or another's who runs no jobs
+	resting   chan struct{} // closed by Rest
+	rest      func()
+	work      sync.WaitGroup // jobs and upkeep, while it is served
 	robots    *robotMetrics
 	upkeep    *upkeep
 	health    *health        // nil without content
@@ -111,7 +114,8 @@ type Registry struct {
 // Open takes the data directory and the address, and serves nothing yet. On
 // error nothing is held. ErrHeld: another process has the directory.
 func Open(ctx context.Context, o Options) (_ *Registry, err error) {
-	r := &Registry{options: o, logger: o.Logger, passwords: newPasswords(), gate: newGate()}
+	r := &Registry{options: o, logger: o.Logger, passwords: newPasswords(), gate: newGate(), resting: make(chan struct{})}
+	r.rest = sync.OnceFunc(func() { close(r.resting) })
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
@@ -287,6 +291,13 @@ func (r *Registry) info() Info {
 	}
 }
 
+// Rest has what is done by time end while clients are served, and returns when
+// it has.
+func (r *Registry) Rest() {
+	r.rest()
+	r.work.Wait()
+}
+
 // Serve serves until the context is done, lets requests in flight finish, and
 // returns nil then. It may be called once.
 func (r *Registry) Serve(ctx context.Context) error {
@@ -302,15 +313,21 @@ func (r *Registry) Serve(ctx context.Context) error {
 	}
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
 	jobs, endJobs := context.WithCancel(ctx)
-	var scheduled sync.WaitGroup
 	if r.jobs != nil {
-		scheduled.Go(func() { r.jobs.serve(jobs) })
+		r.work.Go(func() { r.jobs.serve(jobs) })
 	}
-	scheduled.Go(func() { r.renew(jobs) })
+	r.work.Go(func() { r.renew(jobs) })
 	if r.tokens != nil {
-		scheduled.Go(func() { r.tokens.Upkeep(jobs) })
+		r.work.Go(func() { r.tokens.Upkeep(jobs) })
 	}
-	defer scheduled.Wait()
+	r.work.Go(func() {
+		select {
+		case <-r.resting:
+			endJobs()
+		case <-jobs.Done():
+		}
+	})
+	defer r.work.Wait()
 	defer endJobs()
 	failed := make(chan error, len(all))
 	for _, p := range all {

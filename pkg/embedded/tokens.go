@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/token"
@@ -16,14 +17,29 @@ type Tokens struct {
 	Service string
 	// Known asks the registry whether it takes a token; nil does not ask.
 	Known func(ctx context.Context, token string) (bool, error)
+	// Every is how long a key signs before the next one does; 0 is for ever.
+	Every time.Duration
+	// Job does a job of the registry that is due, JobGC, or JobRetention of some
+	// namespaces, by the schedules of the accounts' rules. nil: none is done.
+	Job func(ctx context.Context, name string, namespaces []string) error
+}
+
+// job is one of a registry that another program serves.
+func (t *Tokens) job(name string, namespaces []string) func(context.Context, bool) (Report, error) {
+	return func(ctx context.Context, _ bool) (Report, error) {
+		return Report{Job: name}, t.Job(ctx, name, namespaces)
+	}
 }
 
 // issue makes this a token service.
 func (r *Registry) issue(deliveries *queue) {
 	o := r.options.Tokens
 	r.tokens = token.New(token.Options{
-		Service: o.Service, Keys: o.Keys, Known: o.Known, Logger: r.logger, Accounts: issuer{r},
+		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},
 	})
+	if o.Job != nil {
+		r.jobs = newScheduler(r.options.Data, r.logger, r.jobList)
+	}
 	r.store.contents = func(context.Context) (*contents, error) {
 		return &contents{
 			gate: r.gate, times: newTimes(r.options.Data, r.logger), queue: deliveries,

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -236,6 +237,72 @@ func TestKeysRotateThroughTheSocket(t *testing.T) {
 	content := serve(t, filepath.Join(t.TempDir(), "data"))
 	if err := content.Rotate(t.Context()); err == nil {
 		t.Error("a registry without tokens rotated keys")
+	}
+}
+
+func TestAServedTokenServiceRotatesWhatIsDue(t *testing.T) {
+	data, known := accountsOf(t), make(chan bool, 1)
+	keys := keysIn(t, data)
+	before := keys.Current()
+	log := &lockedLog{}
+	serveWith(t, embedded.Options{Data: data, Logger: slog.New(slog.NewTextHandler(log, nil)), Tokens: &embedded.Tokens{
+		Keys: keys, Service: "registry", Every: time.Nanosecond,
+		Known: func(context.Context, string) (bool, error) { return <-known, nil },
+	}})
+	known <- true
+	for deadline := time.Now().Add(10 * time.Second); keys.Current() == before || !strings.Contains(log.String(), "keys rotated"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing rotated what was due:\n%s", log)
+		}
+	}
+}
+
+func TestATokenServiceHasJobsDoneByTheSchedulesOfItsRules(t *testing.T) {
+	data := accountsOf(t)
+	did := make(chan string, 100)
+	s := serveWith(t, embedded.Options{Data: data, Tokens: &embedded.Tokens{
+		Keys: keysIn(t, data), Service: "registry",
+		Job: func(ctx context.Context, name string, namespaces []string) error {
+			did <- name + " " + strings.Join(namespaces, " ")
+			<-ctx.Done() // until it is told to end
+			return ctx.Err()
+		},
+	}})
+	team := schema.Key{Kind: schema.KindRetention, Name: "team"}
+	results, err := s.Change(t.Context(), []embedded.Change{
+		putNamespace("team"), putNamespace("other"),
+		{Object: schema.Resource{Key: team, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}, Schedule: new("@every 1s")}}},
+		{Object: schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: "other"}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}}},
+		putGC(schema.GC{Schedule: new("@daily")}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if got := <-did; got != "retention team" {
+		t.Errorf("did %q", got)
+	}
+	rested := make(chan struct{})
+	go func() {
+		s.Rest()
+		close(rested)
+	}()
+	select {
+	case <-rested:
+	case <-time.After(5 * time.Second):
+		t.Fatal("a job goes on that was told to end")
+	}
+	if status, _ := s.granted(t, "", "", ""); status != http.StatusOK {
+		t.Errorf("no token while jobs rest: %d", status)
+	}
+	select {
+	case more := <-did:
+		t.Errorf("did %q", more)
+	default:
 	}
 }
 

@@ -36,6 +36,8 @@ type Keys struct {
 	file, public string // paths
 	now          func() time.Time
 
+	changing sync.Mutex // held from the copy of doc that is edited until it is in force
+
 	mu      sync.RWMutex
 	doc     keysDocument
 	signers map[string]jose.Signer // by identifier
@@ -179,6 +181,14 @@ func (k *Keys) Current() string {
 	return k.doc.Current
 }
 
+// Since is when the current key began to sign: then the next one was made.
+func (k *Keys) Since() time.Time {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	i := slices.IndexFunc(k.doc.Keys, func(s storedKey) bool { return s.Key.KeyID == k.doc.Next })
+	return k.doc.Keys[i].Made // there is one: take looked
+}
+
 // Published is the path of the file that the registry reads when it starts.
 func (k *Keys) Published() string { return k.public }
 
@@ -245,6 +255,8 @@ func (k *Keys) Tidy() error {
 // change makes what edit does to a copy durable, takes it into force and
 // publishes it.
 func (k *Keys) change(edit func(*keysDocument) bool) error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	k.mu.RLock()
 	doc := k.doc
 	doc.Keys = slices.Clone(doc.Keys)

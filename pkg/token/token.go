@@ -33,6 +33,10 @@ const (
 	// RefreshLife is how long a refresh token is good for, while its account
 	// stays as it is.
 	RefreshLife = 30 * 24 * time.Hour
+	// RotateEvery is how long a key signs where nothing else is said.
+	RotateEvery = 30 * 24 * time.Hour
+	// askAgain is the pause after a rotation by time that could not be made.
+	askAgain = time.Hour
 )
 
 // Accounts is what a service asks of whoever keeps accounts and rules.
@@ -66,6 +70,9 @@ type Options struct {
 	// Known asks the registry whether it takes a token. Without it keys are
 	// changed without asking.
 	Known func(ctx context.Context, token string) (bool, error)
+	// Every is how long a key signs before the next one does by itself; 0 is
+	// for ever.
+	Every time.Duration
 	// Logger gets a line for each grant; may be nil.
 	Logger *slog.Logger
 }
@@ -112,14 +119,35 @@ func (s *Service) Rotate(ctx context.Context) error {
 	return nil
 }
 
-// Upkeep forgets former keys when the last of their tokens has expired. It
-// returns when the context is done.
+// Tend does of the keys what is due: it forgets former ones when the last of
+// their tokens has expired, and rotates when the current one has signed for as
+// long as it is to.
+func (s *Service) Tend(ctx context.Context) error {
+	if err := s.o.Keys.Tidy(); err != nil {
+		return fmt.Errorf("former keys stay where they are: %w", err)
+	}
+	since := s.o.Keys.Since()
+	if s.o.Every <= 0 || s.now().Sub(since) < s.o.Every {
+		return nil
+	}
+	if err := s.Rotate(ctx); err != nil {
+		return fmt.Errorf("the key that signs since %s stays: %w", since.Format(time.RFC3339), err)
+	}
+	return nil
+}
+
+// Upkeep tends the keys until the context is done.
 func (s *Service) Upkeep(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	var failed time.Time
 	for {
-		if err := s.o.Keys.Tidy(); err != nil {
-			s.o.Logger.Error("former keys stay where they are", "error", err)
+		if now := s.now(); now.Sub(failed).Abs() >= askAgain {
+			failed = time.Time{}
+			if err := s.Tend(ctx); err != nil && ctx.Err() == nil {
+				failed = now
+				s.o.Logger.Warn("keys are not tended", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():

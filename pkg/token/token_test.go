@@ -473,6 +473,59 @@ func TestNoKeySignsThatTheRegistryDoesNotKnow(t *testing.T) {
 	}
 }
 
+// TestKeysRotateByTimeAndOnlyToOneTheRegistryKnows tends keys for months.
+func TestKeysRotateByTimeAndOnlyToOneTheRegistryKnows(t *testing.T) {
+	var registry func(string) (claims, bool)
+	asked := 0
+	s := newSite(t, func(o *token.Options) {
+		o.Every = token.RotateEvery
+		o.Known = func(_ context.Context, text string) (bool, error) {
+			asked++
+			_, ok := registry(text)
+			return ok, nil
+		}
+	})
+	registry = s.registry(t)
+	tend := func(want error) {
+		t.Helper()
+		if err := s.Tend(t.Context()); !errors.Is(err, want) {
+			t.Fatalf("error %v, want %v", err, want)
+		}
+	}
+	first := s.keys.Current()
+	s.clock.pass(token.RotateEvery - time.Minute)
+	if tend(nil); s.keys.Current() != first || asked > 0 {
+		t.Error("the keys changed before their time")
+	}
+	s.clock.pass(2 * time.Minute)
+	tend(nil)
+	second := s.keys.Current()
+	if second == first {
+		t.Fatal("the keys did not change in their time")
+	}
+	later := s.open(t) // a process that goes on where this one ended
+	if later.Current() != second || !later.Since().Equal(s.clock.now().Truncate(time.Second)) {
+		t.Errorf("key %s signs since %v", later.Current(), later.Since())
+	}
+	if tend(nil); s.keys.Current() != second {
+		t.Error("the keys changed again at once")
+	}
+	s.clock.pass(2 * token.RotateEvery)
+	if tend(token.ErrUnknownKey); s.keys.Current() != second {
+		t.Error("a key signs that the registry does not know")
+	}
+	registry = s.registry(t)
+	tend(nil)
+	if _, a, _ := s.get(t, "dev", "scope=repository:team/app:pull"); !takes(registry, a.Token) {
+		t.Error("the registry does not take a token of the third key")
+	}
+}
+
+func takes(registry func(string) (claims, bool), text string) bool {
+	_, ok := registry(text)
+	return ok
+}
+
 // TestAKilledRotationLosesNothing opens keys again as a process finds them that
 // died between any two writes.
 func TestAKilledRotationLosesNothing(t *testing.T) {

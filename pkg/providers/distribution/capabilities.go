@@ -9,7 +9,7 @@ func Capabilities() schema.Table {
 	const (
 		tokens    = "Distribution has accounts without rights; ocisync's token service keeps both"
 		later     = "comes with a later version: "
-		byTime    = later + "nothing of ocisync's runs jobs of a Distribution by time yet; have a timer run `ocisync run`"
+		byTime    = "`ocisync up` and `ocisync auth serve` do it while they run"
 		noContent = "ocisync has no engine for content yet"
 	)
 	return schema.Table{
@@ -36,8 +36,8 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindQuota, Support: schema.Unsupported, Reason: later + "Distribution limits nothing, and ocisync does not measure it yet"},
 		{Kind: schema.KindRetention, Support: schema.Emulated, Reason: "Distribution has none; `ocisync run retention` deletes tags through it, by the time of their link where content lies in a directory of this host: elsewhere no push time is known, and every tag stays"},
 		{Kind: schema.KindRetention, Field: "untagged", Support: schema.Unsupported, Reason: "Distribution lists no manifests without a tag; gc.untagged takes them"},
-		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: byTime},
-		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: byTime},
+		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Emulated, Reason: byTime},
+		{Kind: schema.KindRetention, Field: "zone", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindImmutable, Support: schema.Unsupported, Reason: "a token gives push to a whole repository and cannot tell a new tag from an old one"},
 		{Kind: schema.KindScan, Support: schema.Unsupported, Reason: "Distribution scans nothing"},
 
@@ -53,9 +53,9 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindReplication, Support: schema.Unsupported, Reason: "Distribution copies nothing"},
 
-		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile, where ocisync runs it as a process"},
-		{Kind: schema.KindGC, Field: "schedule", Support: schema.Unsupported, Reason: byTime},
-		{Kind: schema.KindGC, Field: "zone", Support: schema.Unsupported, Reason: byTime},
+		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile, where ocisync runs it as a process; fallback tags of referrers go a day old, once their subject is gone"},
+		{Kind: schema.KindGC, Field: "schedule", Support: schema.Emulated, Reason: byTime},
+		{Kind: schema.KindGC, Field: "zone", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "delay", Support: schema.Unsupported, Reason: "nothing is pushed while ocisync collects, so nothing needs time"},
 		{Kind: schema.KindGC, Field: "workers", Support: schema.Unsupported, Reason: "Distribution collects in one go"},
 

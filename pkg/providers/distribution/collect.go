@@ -46,11 +46,21 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 			untagged = *spec.Untagged
 		}
 	}
+	if err := p.orphans(ctx, now.doc, dry, report); err != nil {
+		return report, err
+	}
+	_, ran, err := p.running(ctx)
+	if err != nil {
+		return report, err
+	}
 	if !dry {
 		if err := p.takePushes(ctx, false); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, p.takePushes(context.WithoutCancel(ctx), true)) }()
+		if _, runs, err := p.running(ctx); err != nil || runs != ran {
+			return report, errors.Join(err, p.jobError(jobGC, errors.New("it was started or stopped meanwhile, and may take pushes"), "run it again"))
+		}
 	}
 	if err := p.garbage(ctx, untagged, true, p.filesystem(), report); err != nil || dry {
 		return report, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	yaml "go.yaml.in/yaml/v3"
@@ -300,6 +301,31 @@ func TestThePlaceOfATokenServiceIsBesideTheRegistryOrWritten(t *testing.T) {
 	p, err := PlaceOf(schema.Registry{URL: "http://localhost:5000", Files: &schema.FilePaths{Config: "/etc/registry/config.yml"}})
 	if err != nil || p.Service != nil || p.Config != "/etc/registry/config.yml" {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func TestKeysRotateEveryThirtyDaysOrAsTheModeSays(t *testing.T) {
+	every := func(text string) (time.Duration, error) {
+		r := schema.Registry{URL: "http://localhost:5000", Run: &schema.Run{Driver: schema.DriverProcess, Data: "/data"}, Token: &schema.TokenService{}}
+		if text != "" {
+			d, err := schema.ParseDuration(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Token.Rotate = &d
+		}
+		p, err := PlaceOf(r)
+		return p.Rotate, err
+	}
+	for text, want := range map[string]time.Duration{"": 30 * 24 * time.Hour, "1w": 7 * 24 * time.Hour, "1h": time.Hour, "never": 0} {
+		if d, err := every(text); d != want || err != nil {
+			t.Errorf("%q: %v, %v; want %v", text, d, err, want)
+		}
+	}
+	for _, text := range []string{"0", "59m"} {
+		if _, err := every(text); err == nil || !strings.Contains(err.Error(), "registry.token.rotate") {
+			t.Errorf("%q: error %v", text, err)
+		}
 	}
 }
 

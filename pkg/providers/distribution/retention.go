@@ -18,34 +18,6 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// The jobs.
-const (
-	jobGC        = "gc"
-	jobRetention = "retention"
-)
-
-// Jobs implements [providers.Runner].
-func (p *Provider) Jobs() []string { return []string{jobGC, jobRetention} }
-
-// Run implements [providers.Runner].
-func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.JobReport, error) {
-	report := providers.JobReport{Job: job, DryRun: dry}
-	var err error
-	switch job {
-	case jobGC:
-		report.Collected, err = p.collect(ctx, dry)
-	case jobRetention:
-		report.Retained, err = p.retain(ctx, dry)
-	default:
-		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
-	}
-	return report, err
-}
-
-func (p *Provider) jobError(job string, err error, remedy string) error {
-	return &providers.Error{Registry: p.registry.URL, Doing: "running " + job, Err: err, Remedy: remedy}
-}
-
 // policies are the retention rules in force, by namespace, and the rules that
 // say which namespace decides for a repository.
 func (p *Provider) policies(ctx context.Context) (map[string]*schema.Retention, *access.Rules, error) {
@@ -62,11 +34,11 @@ func (p *Provider) policies(ctx context.Context) (map[string]*schema.Retention, 
 	return all, access.Compile(st, access.Deny), nil
 }
 
-// retain judges the tags of the namespaces with retention rules and deletes
-// those that no rule keeps, through the registry. When a tag was pushed is the
+// retain judges the tags of the namespaces, nil for all, that have retention
+// rules and deletes those that no rule keeps, through the registry. When a tag was pushed is the
 // time of its link in the store of content; where that lies elsewhere it is not
 // known, and the tag stays.
-func (p *Provider) retain(ctx context.Context, dry bool) (*providers.Retained, error) {
+func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool) (*providers.Retained, error) {
 	report := &providers.Retained{Gone: []providers.Gone{}}
 	if p.accounts == nil {
 		return report, p.jobError(jobRetention, fmt.Errorf("it has no rules: %w", providers.ErrUnsupported), "name its token service in registry.token")
@@ -93,7 +65,7 @@ func (p *Provider) retain(ctx context.Context, dry bool) (*providers.Retained, e
 	for _, name := range names {
 		ns := rules.Namespace(name)
 		policy := policies[ns]
-		if policy == nil || access.In(schema.Reserved, name) {
+		if policy == nil || access.In(schema.Reserved, name) || namespaces != nil && !slices.Contains(namespaces, ns) {
 			continue
 		}
 		if why := unjudged(policy); why != "" {
@@ -119,7 +91,7 @@ func unjudged(policy *schema.Retention) string {
 
 // refused says what of retention and collection is not done here, although the
 // token service would keep it.
-func refused(c plan.Change) string {
+func (p *Provider) refused(c plan.Change) string {
 	if c.Action == plan.Delete || c.After == nil {
 		return ""
 	}
@@ -130,17 +102,20 @@ func refused(c plan.Change) string {
 			said = append(said, name+": "+table.Find(c.Key.Kind, name).Reason)
 		}
 	}
+	byTime := func(job string, schedule *string) {
+		if why := p.unscheduled(job); why != "" && schedule != nil && *schedule != "none" {
+			said = append(said, "schedule: "+why)
+		}
+	}
 	switch spec := c.After.Spec.(type) {
 	case *schema.Retention:
 		if why := unjudged(spec); why != "" {
 			said = append(said, why)
 		}
 		field("untagged", spec.Untagged != nil)
-		field("schedule", spec.Schedule != nil)
-		field("zone", spec.Zone != nil)
+		byTime(jobRetention, spec.Schedule)
 	case *schema.GC:
-		field("schedule", spec.Schedule != nil)
-		field("zone", spec.Zone != nil)
+		byTime(jobGC, spec.Schedule)
 		field("delay", spec.Delay != nil)
 		field("workers", spec.Workers != nil)
 	}
@@ -151,9 +126,9 @@ func refused(c plan.Change) string {
 func done(r schema.Resource) schema.Resource {
 	switch spec := r.Spec.(type) {
 	case *schema.Retention:
-		r.Spec = &schema.Retention{Keep: spec.Keep}
+		r.Spec = &schema.Retention{Keep: spec.Keep, Schedule: spec.Schedule, Zone: spec.Zone}
 	case *schema.GC:
-		r.Spec = &schema.GC{Untagged: spec.Untagged}
+		r.Spec = &schema.GC{Untagged: spec.Untagged, Schedule: spec.Schedule, Zone: spec.Zone}
 	}
 	return r
 }

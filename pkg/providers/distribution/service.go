@@ -7,10 +7,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
+
+// shortestRotation is a good deal more than a token lives.
+const shortestRotation = time.Hour
 
 // Place is where a registry's files and its token service are.
 type Place struct {
@@ -24,6 +28,8 @@ type Place struct {
 	Service *url.URL
 	// Listen is where the token service listens.
 	Listen string
+	// Rotate is how long a key of it signs; 0 is for ever.
+	Rotate time.Duration
 }
 
 // Keys and JWKS are the files of the token service's keys, of which the
@@ -79,6 +85,16 @@ func PlaceOf(r schema.Registry) (Place, error) {
 	}
 	if p.Listen = given.Listen; p.Listen == "" {
 		p.Listen = listenAt(p.Service, r)
+	}
+	p.Rotate = token.RotateEvery
+	switch every := given.Rotate; {
+	case every == nil:
+	case *every == schema.Never:
+		p.Rotate = 0
+	case every.Std() < shortestRotation:
+		return wrong("registry.token.rotate: a key signs for %s at least, so that the tokens of the one before are gone; write that or more, or \"never\"", shortestRotation)
+	default:
+		p.Rotate = every.Std()
 	}
 	return p, nil
 }

@@ -304,6 +304,11 @@ func (c *client) catalogue(ctx context.Context) ([]string, error) {
 // tags lists those of a repository, but for the fallback tags of referrers,
 // which are nobody's to count or delete. One that has none has none.
 func (c *client) tags(ctx context.Context, repository string) ([]string, error) {
+	all, err := c.allTags(ctx, repository)
+	return slices.DeleteFunc(all, fallback), err
+}
+
+func (c *client) allTags(ctx context.Context, repository string) ([]string, error) {
 	var list struct {
 		Tags []string `json:"tags"`
 	}
@@ -311,7 +316,7 @@ func (c *client) tags(ctx context.Context, repository string) ([]string, error) 
 	if errors.Is(err, providers.ErrNotFound) {
 		return nil, nil
 	}
-	return slices.DeleteFunc(list.Tags, fallback), err
+	return list.Tags, err
 }
 
 // fallback reports whether a tag is that of the referrers of a manifest, as the

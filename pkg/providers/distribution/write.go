@@ -38,7 +38,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			}
 			continue
 		}
-		if why := refused(c); why != "" {
+		if why := p.refused(c); why != "" {
 			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: why}
 			continue
 		}
@@ -154,7 +154,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: providers.ErrUnsupported, Remedy: row.Reason})
 			continue
 		}
-		if why := refused(c); why != "" {
+		if why := p.refused(c); why != "" {
 			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w: %s", providers.ErrUnsupported, why)})
 			continue
 		}
@@ -175,6 +175,13 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	values, ok := valuesOf(c)
 	if !ok {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
+	}
+	if p.place.Config != "" && len(inConfig(c, values)) > 0 {
+		release, err := p.alone(ctx)
+		if err != nil {
+			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: err, Remedy: "apply again when that has ended"}
+		}
+		defer release()
 	}
 	if c.Before != nil && p.place.Config != "" {
 		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {

@@ -1,0 +1,119 @@
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// The jobs.
+const (
+	jobGC        = "gc"
+	jobRetention = "retention"
+)
+
+// startWait is how long a job that is due waits for a registry that starts.
+const startWait = 2 * time.Minute
+
+// Jobs implements [providers.Runner].
+func (p *Provider) Jobs() []string { return []string{jobGC, jobRetention} }
+
+// Run implements [providers.Runner].
+func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.JobReport, error) {
+	return p.run(ctx, job, nil, dry)
+}
+
+// run does a job, retention in some namespaces or, for nil, in all.
+func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry bool) (_ providers.JobReport, err error) {
+	report := providers.JobReport{Job: job, DryRun: dry}
+	if !dry && p.place.Data != "" {
+		release, err := p.alone(ctx)
+		if err != nil {
+			return report, p.jobError(job, err, "run it again when that has ended")
+		}
+		defer release()
+	}
+	switch job {
+	case jobGC:
+		report.Collected, err = p.collect(ctx, dry)
+	case jobRetention:
+		report.Retained, err = p.retain(ctx, namespaces, dry)
+	default:
+		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
+	}
+	return report, err
+}
+
+func (p *Provider) jobError(job string, err error, remedy string) error {
+	return &providers.Error{Registry: p.registry.URL, Doing: "running " + job, Err: err, Remedy: remedy}
+}
+
+// scheduled does a job that is due, of a registry that is up: one that is just
+// being started could else begin to take pushes in the middle of a collection.
+func (p *Provider) scheduled(ctx context.Context, job string, namespaces []string) error {
+	rt, err := p.connection()
+	if err != nil {
+		return err
+	}
+	waiting, end := context.WithTimeout(ctx, startWait)
+	defer end()
+	for {
+		_, err := oci.Ping(waiting, p.registry.URL, rt)
+		if err == nil || errors.Is(err, providers.ErrUnauthorized) || errors.Is(err, providers.ErrForbidden) {
+			break
+		}
+		select {
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return p.jobError(job, err, "start it with `ocisync up`")
+		case <-time.After(time.Second):
+		}
+	}
+	report, err := p.run(ctx, job, namespaces, false)
+	if c := report.Collected; c != nil && err == nil {
+		p.logger.Info("collected", "blobs", c.Blobs, "bytes", c.Bytes, "manifests", c.Manifests, "tags", c.Tags)
+	}
+	return err
+}
+
+// alone keeps other jobs, and changes of config.yml, away from the registry: a
+// restart in the middle of a collection would let pushes in. It waits for who is
+// there until the context is done.
+func (p *Provider) alone(ctx context.Context) (release func(), err error) {
+	dir := filepath.Dir(p.former())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	l := flock.New(filepath.Join(dir, "job.lock"), flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("waiting for another job or apply at it: %w", err)
+	}
+	return func() {
+		if err := l.Close(); err != nil {
+			p.logger.Warn("giving the registry back", "error", err)
+		}
+	}, nil
+}
+
+// unscheduled says why a job is not done by time here.
+func (p *Provider) unscheduled(job string) string {
+	switch {
+	case p.place.Data == "":
+		return "jobs by time are ocisync's token service's, which is elsewhere; write the rule where it runs"
+	case job == jobGC && p.registry.Driver() != schema.DriverProcess:
+		return "ocisync collects for a registry that it runs as a process; run `registry garbage-collect` where it runs"
+	}
+	return ""
+}
