@@ -221,6 +221,10 @@ func (s *session) loadInventory(ctx context.Context) error {
 		}
 		if why != "" {
 			s.inv, s.trust = state.Distrust(s.identity, why)
+			break
+		}
+		if err := s.sight(); err != nil {
+			return err
 		}
 	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
@@ -228,6 +232,18 @@ func (s *session) loadInventory(ctx context.Context) error {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// sight settles whether this machine has but the inventory's own word for it.
+func (s *session) sight() error {
+	if s.trust.Level != state.Signed {
+		return nil
+	}
+	first, err := s.machine.FirstSight(s.identity, s.source())
+	if first {
+		s.trust = s.trust.AtFirstSight()
+	}
+	return err
 }
 
 // source is where the mode says that its inventory is, and how it is checked.
@@ -241,7 +257,14 @@ func (s *session) source() state.Source {
 		}
 		store = "directory " + dir
 	}
-	return state.Source{Verify: s.verify, Store: store}
+	from := state.Source{Verify: s.verify, Store: store, First: s.trust.First}
+	if run := s.cfg.Registry.Run; run != nil && run.Data != "" {
+		from.Data = run.Data
+		if real, err := filepath.EvalSymlinks(run.Data); err == nil {
+			from.Data = real
+		}
+	}
+	return from
 }
 
 // atHand resolves a reference as far as this run may: a plan runs no command.
@@ -284,7 +307,10 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		}
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
-	return s.machine.Remember(s.identity, inv.Serial, from)
+	if err := s.machine.Remember(s.identity, inv.Serial, from); err != nil {
+		return err
+	}
+	return s.sight()
 }
 
 // who says under what name a run is written down.
