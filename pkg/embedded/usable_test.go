@@ -139,3 +139,28 @@ func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
 		t.Errorf("a file that was linked there was given away: %v", err)
 	}
 }
+
+// Content that a link puts elsewhere is not in the data directory.
+func TestContentLiesInTheDataDirectory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		make func(content string) error
+		want string
+	}{
+		"in it":                 {func(c string) error { return os.Mkdir(c, 0o755) }, ""},
+		"behind a link":         {func(c string) error { return os.Symlink(t.TempDir(), c) }, "docker is a link"},
+		"writable by the group": {func(c string) error { return errors.Join(os.Mkdir(c, 0o755), os.Chmod(c, 0o775)) }, "run chmod go-w"},
+		"writable by everybody": {func(c string) error { return errors.Join(os.Mkdir(c, 0o755), os.Chmod(c, 0o757)) }, "run chmod go-w"},
+	} {
+		data := t.TempDir()
+		if err := tt.make(filepath.Join(data, "docker")); err != nil {
+			t.Fatal(err)
+		}
+		l, err := takeLock(data, "test", false)
+		if err == nil {
+			err = l.release()
+		}
+		if bad := errors.Is(err, ErrUnsafe); bad != (tt.want != "") || bad && !strings.Contains(err.Error(), tt.want) || !bad && err != nil {
+			t.Errorf("%s: %v; want %q", name, err, tt.want)
+		}
+	}
+}
