@@ -296,8 +296,8 @@ func (s *session) source() state.Source {
 	from := state.Source{Verify: s.verify, Store: store, First: s.trust.First}
 	if run := s.cfg.Registry.Run; run != nil && run.Data != "" {
 		from.Data = run.Data
-		if real, err := filepath.EvalSymlinks(run.Data); err == nil {
-			from.Data = real
+		if led, err := filepath.EvalSymlinks(run.Data); err == nil {
+			from.Data = led
 		}
 	}
 	return from
