@@ -3,7 +3,9 @@ package ocisync_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -318,5 +320,34 @@ func TestEveryOutputIsTheSameTwice(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// Rules that another user put where root comes are not root's to serve before
+// somebody has looked at them; those of a registry that was applied to are.
+func TestRootServesNoRulesThatItNeverApplied(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	s := newSite(t, unusedURL(t), "[state]\nstore = \"dir\"\ndir = \"../../inventory\"\n"+people+team)
+	s.must(0, "apply")
+	if err := filepath.WalkDir(s.data, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, 65534, 65534))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.must(0, "plan") // this machine made them
+	if err := os.RemoveAll(filepath.Join(s.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, s.data)
+	for _, verb := range []string{"plan", "apply", "up"} {
+		if out := s.must(4, verb); !strings.Contains(out, "the accounts and rules in it are ") || !strings.Contains(out, "chown -R root "+s.data) {
+			t.Errorf("%s: %s", verb, out)
+		}
+	}
+	if d := cmp.Diff(before, files(t, s.data)); d != "" {
+		t.Error(d)
 	}
 }

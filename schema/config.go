@@ -300,6 +300,8 @@ type Host struct {
 	State   string        `json:"state,omitempty"`
 	// Registries are the origins that a secret may be sent to; nil for all.
 	Registries []string `json:"registries,omitempty"`
+	// Verify are the public keys by which an inventory is believed at first sight.
+	Verify []string `json:"verify,omitempty"`
 	// File is where it was read, for messages; "" where there is none.
 	File string `json:"-"`
 }

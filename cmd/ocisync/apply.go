@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -192,7 +193,13 @@ func (a *applyOptions) carryOut(ctx context.Context, s *session, cycle apply.Cyc
 	if !a.json() {
 		run.Report = a.lines(changes(found.Plan))
 	}
-	return cycle.Apply(ctx, found, run)
+	report, err := cycle.Apply(ctx, found, run)
+	if a.approve == found.Digest && slices.ContainsFunc(report.Lines, func(l apply.Line) bool {
+		return l.Action == plan.Delete && l.Outcome == apply.Done
+	}) {
+		err = errors.Join(err, s.machine.Approve(s.identity))
+	}
+	return report, err
 }
 
 // silent is the journal of a run that changes nothing in the registry.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/all"
@@ -90,7 +91,42 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if s.remarks, err = o.runsOtherwise(ctx, cfg); err != nil {
 		return nil, err
 	}
-	return s, s.loadInventory(ctx)
+	if err = s.loadInventory(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.acquainted()
+}
+
+// acquainted refuses the rules of another user's that neither this machine nor
+// a signed inventory knows: anybody could have put them where root comes.
+func (s *session) acquainted() error {
+	if s.trust.Level == state.Signed {
+		return nil
+	}
+	return acquainted(s.machine, s.identity, s.cfg.Registry.Run)
+}
+
+func acquainted(m state.Machine, id state.Identity, run *schema.Run) error {
+	if run == nil || run.Data == "" {
+		return nil
+	}
+	seen, err := m.Seen(id)
+	if err != nil || seen > 0 {
+		return err
+	}
+	who := embedded.Another(run.Data)
+	if who == "" {
+		return nil
+	}
+	return codedError{exitRefused, fmt.Errorf("data directory %s: the accounts and rules in it are %s's, and this machine never applied mode %s to it; run ocisync as that user, or look at what %[1]s/ocisync/state.json says and run chown -R %[4]s %[1]s", run.Data, who, id.Mode, self())}
+}
+
+// self is who runs this, as chown takes it.
+func self() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprint(os.Geteuid())
 }
 
 // provider opens the registry of a mode. Secrets go to what the host file
@@ -221,6 +257,10 @@ func (s *session) loadInventory(ctx context.Context) error {
 		}
 		if why != "" {
 			s.inv, s.trust = state.Distrust(s.identity, why)
+			break
+		}
+		if err := s.sight(); err != nil {
+			return err
 		}
 	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
@@ -228,6 +268,18 @@ func (s *session) loadInventory(ctx context.Context) error {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// sight settles whether this machine has but the inventory's own word for it.
+func (s *session) sight() error {
+	if s.trust.Level != state.Signed {
+		return nil
+	}
+	first, err := s.machine.FirstSight(s.identity, s.source())
+	if first {
+		s.trust = s.trust.AtFirstSight()
+	}
+	return err
 }
 
 // source is where the mode says that its inventory is, and how it is checked.
@@ -241,7 +293,14 @@ func (s *session) source() state.Source {
 		}
 		store = "directory " + dir
 	}
-	return state.Source{Verify: s.verify, Store: store}
+	from := state.Source{Verify: s.verify, Store: store, First: s.trust.First}
+	if run := s.cfg.Registry.Run; run != nil && run.Data != "" {
+		from.Data = run.Data
+		if led, err := filepath.EvalSymlinks(run.Data); err == nil {
+			from.Data = led
+		}
+	}
+	return from
 }
 
 // atHand resolves a reference as far as this run may: a plan runs no command.
@@ -284,7 +343,10 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		}
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
-	return s.machine.Remember(s.identity, inv.Serial, from)
+	if err := s.machine.Remember(s.identity, inv.Serial, from); err != nil {
+		return err
+	}
+	return s.sight()
 }
 
 // who says under what name a run is written down.

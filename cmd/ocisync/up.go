@@ -12,8 +12,10 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -179,8 +181,25 @@ func (o *options) tellOutcome(cfg *schema.Config, s runtime.Status, out runtime.
 // moment writes a time for people.
 func moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
+// known refuses to serve the rules of another user that were never applied.
+func (o *options) known(cfg *schema.Config) error {
+	host, err := o.host()
+	if err != nil {
+		return err
+	}
+	m, err := state.NewMachine(*host, o.getenv)
+	if err != nil {
+		return err
+	}
+	id := state.Identity{Mode: cfg.Mode, Registry: plan.Registry{Type: cfg.Registry.Type, URL: cfg.Registry.URL}}
+	return acquainted(m, id, cfg.Registry.Run)
+}
+
 // serve runs the embedded registry in this process until the context is done.
 func (o *options) serve(ctx context.Context, cfg *schema.Config, command string) (err error) {
+	if err := o.known(cfg); err != nil {
+		return err
+	}
 	listen, err := listenAddress(cfg)
 	if err != nil {
 		return err

@@ -114,10 +114,11 @@ func (c Cycle) ownership(matches map[fieldKey]plan.Match) plan.Ownership {
 			}
 			return c.hashed(k, path, value)
 		},
-		Pruned:    c.Inventory.HasPruned,
-		Protected: c.Inventory.Protected,
-		MayPrune:  c.Trust.MayDelete(),
-		WhyNot:    c.Trust.String(),
+		Pruned:     c.Inventory.HasPruned,
+		FirstSight: c.Trust.First,
+		Protected:  c.Inventory.Protected,
+		MayPrune:   c.Trust.MayDelete(),
+		WhyNot:     c.Trust.String(),
 	}
 	for _, obj := range c.Inventory.Objects {
 		if obj.Owned {

@@ -182,7 +182,7 @@ func (a *audit) append(lines []AuditLine, keep time.Duration) error {
 // open opens the log or makes it. A file that is there must be an audit log:
 // whoever may name the file cannot make the registry write into another.
 func (a *audit) open() error {
-	f, err := os.OpenFile(a.path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := made(a.path, os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,14 @@ func takeLock(data, command string, accounts bool) (*lock, error) {
 		return nil, fmt.Errorf("looking at the embedded registry's data directory: %w; %s", err, remedy(err, data))
 	}
 	dir := filepath.Join(data, ownDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(data, 0o700)
+	if err == nil {
+		err = mkdir(dir)
+	}
+	if err == nil {
+		err = touch(filepath.Join(dir, lockFile))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making the embedded registry's data directory: %w; %s", err, remedy(err, data))
 	}
 	f := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))

@@ -47,7 +47,11 @@ type queue struct {
 // openQueue reads what lies on disk. What cannot be read is dropped and logged.
 func openQueue(data string, logger *slog.Logger) (*queue, error) {
 	q := &queue{dir: filepath.Join(data, ownDir, queueDir), limit: queueLength, logger: logger, files: map[string][]string{}}
-	if err := os.MkdirAll(q.dir, 0o700); err != nil {
+	err := os.MkdirAll(filepath.Dir(q.dir), 0o700)
+	if err == nil {
+		err = mkdir(q.dir)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making the directory of webhook deliveries: %w; %s", err, remedy(err, data))
 	}
 	entries, err := os.ReadDir(q.dir) // sorted: names begin with a number of fixed width

@@ -160,7 +160,8 @@ func (d document) save(data string) error {
 	return nil
 }
 
-// writeFile replaces a file of mode 0600 atomically and makes it durable.
+// writeFile replaces a file of mode 0600 atomically and makes it durable. It is
+// the directory's owner's.
 func writeFile(dir, name string, b []byte) (err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -176,7 +177,7 @@ func writeFile(dir, name string, b []byte) (err error) {
 		return err
 	}
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, regular.Give(f, root), f.Sync(), f.Close())
 	if err == nil {
 		err = root.Rename(tmp, name)
 	}
@@ -188,6 +189,38 @@ func writeFile(dir, name string, b []byte) (err error) {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// made opens a file, and makes it where there is none.
+func made(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := touch(path); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(path, flags, 0)
+	}
+	return f, err
+}
+
+// touch makes an empty file where there is none, the directory's owner's.
+func touch(path string) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return regular.Touch(root, filepath.Base(path))
+}
+
+// mkdir makes a directory where there is none, as its parent's owner's.
+func mkdir(path string) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return regular.Mkdir(root, filepath.Base(path))
 }
 
 // remedy says what to do about a failure of the data directory.

@@ -222,7 +222,7 @@ func (t *times) write(b []byte, anew bool) error {
 	if anew {
 		return writeFile(dir, timesFile, b)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, timesFile), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := made(filepath.Join(dir, timesFile), os.O_RDWR|os.O_APPEND)
 	if err != nil {
 		return err
 	}

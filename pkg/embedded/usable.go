@@ -25,6 +25,9 @@ func usable(data string, accounts bool) error {
 	if err := private(data); err != nil || accounts {
 		return err
 	}
+	if err := placed(filepath.Join(data, "docker")); err != nil {
+		return fmt.Errorf("data directory %s: %w: %w", data, ErrUnsafe, err)
+	}
 	if _, err := os.Lstat(filepath.Join(data, ownDir, stateFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -48,6 +51,36 @@ func usable(data string, accounts bool) error {
 		}
 	}
 	return nil
+}
+
+// placed refuses a directory of content that a link puts elsewhere, or that
+// others may write.
+func placed(content string) error {
+	info, err := os.Lstat(content)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("%s is a link; put the directory itself there, or name the one it leads to in run.data", content)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s has mode %04o; run chmod go-w %[1]s", content, info.Mode().Perm())
+	}
+	return nil
+}
+
+// Another names the user who made the rules of a data directory, "" where that
+// is root, or who runs this, or where there are none to be seen.
+func Another(data string) string {
+	info, err := os.Lstat(filepath.Join(data, ownDir, stateFile))
+	if err != nil { // who reads it says so
+		return ""
+	}
+	if uid := ownerUID(info); uid != 0 && uid != os.Geteuid() {
+		return userName(uid)
+	}
+	return ""
 }
 
 // private refuses a data directory in which somebody else could have put rules

@@ -2,10 +2,14 @@ package embedded
 
 import (
 	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 func TestWhoseFilesDecide(t *testing.T) {
@@ -75,5 +79,88 @@ func TestFilesOfAnotherUserDecideNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What root writes for a registry that runs as a user of its own, that user can
+// read and replace; what he linked there is not his to be given.
+func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const registry = 65533
+	data, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "root's")
+	log := filepath.Join(data, ownDir, "audit.log")
+	if err := errors.Join(os.Chown(data, registry, registry), os.WriteFile(elsewhere, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDirectory(data, "test", Bucket{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindAudit}, Spec: &schema.Audit{Log: new(log)}},
+		{Key: schema.Key{Kind: schema.KindUser, Name: "ann"}, Spec: &schema.User{}},
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}},
+	} {
+		if _, err := d.Change(t.Context(), []Change{{Object: o}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := openQueue(data, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&times{data: data}).write([]byte("\n"), false); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	if err := filepath.WalkDir(data, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && ownerUID(info) != registry {
+			t.Errorf("%s is root's", path)
+		}
+		seen[e.Name()] = true
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{ownDir, stateFile, lockFile, "audit.log", queueDir, timesFile} {
+		if !seen[want] {
+			t.Errorf("%s was not made", want)
+		}
+	}
+	if err := errors.Join(os.Remove(log), os.Link(elsewhere, log), touch(log)); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(elsewhere); err != nil || ownerUID(info) != 0 {
+		t.Errorf("a file that was linked there was given away: %v", err)
+	}
+}
+
+// Content that a link puts elsewhere is not in the data directory.
+func TestContentLiesInTheDataDirectory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		make func(content string) error
+		want string
+	}{
+		"in it":                 {func(c string) error { return os.Mkdir(c, 0o755) }, ""},
+		"behind a link":         {func(c string) error { return os.Symlink(t.TempDir(), c) }, "docker is a link"},
+		"writable by the group": {func(c string) error { return errors.Join(os.Mkdir(c, 0o755), os.Chmod(c, 0o775)) }, "run chmod go-w"},
+		"writable by everybody": {func(c string) error { return errors.Join(os.Mkdir(c, 0o755), os.Chmod(c, 0o757)) }, "run chmod go-w"},
+	} {
+		data := t.TempDir()
+		if err := tt.make(filepath.Join(data, "docker")); err != nil {
+			t.Fatal(err)
+		}
+		l, err := takeLock(data, "test", false)
+		if err == nil {
+			err = l.release()
+		}
+		if bad := errors.Is(err, ErrUnsafe); bad != (tt.want != "") || bad && !strings.Contains(err.Error(), tt.want) || !bad && err != nil {
+			t.Errorf("%s: %v; want %q", name, err, tt.want)
+		}
 	}
 }

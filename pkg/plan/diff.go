@@ -36,6 +36,9 @@ type Ownership struct {
 	Secret func(key schema.Key, path string, value string, ref *schema.SecretRef) Match
 	// Pruned reports whether objects of this kind were pruned before.
 	Pruned func(schema.Kind) bool
+	// FirstSight says that nothing but the inventory says so: each delete is
+	// held, whatever was pruned before.
+	FirstSight bool
 	// Protected lists the patterns the inventory keeps from policy.protect.
 	Protected []string
 	// MayPrune is false when the inventory cannot be trusted with deletes;

@@ -244,6 +244,9 @@ func holdWhy(c Change, o Ownership, was origins) string {
 		if c.Key.Kind == schema.KindNamespace {
 			return "a namespace is deleted only with an approval"
 		}
+		if o.FirstSight {
+			return "this machine sees for the first time the inventory that says it is ocisync's"
+		}
 		if o.Pruned == nil || !o.Pruned(c.Key.Kind) {
 			return fmt.Sprintf("the first time that objects of kind %s are pruned", c.Key.Kind)
 		}

@@ -2,6 +2,8 @@
 // A pipe, a device or a socket under such a name would block, or never end:
 // here it is an error, and so is a file that is larger than it may be.
 //
+// What root writes for another user is given to him: [Give].
+//
 // Start with [Read]. Links are followed; who must not follow them opens with
 // an [os.Root] and uses [ReadIn].
 package regular

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -18,14 +19,17 @@ import (
 
 // Machine is the directory in which this computer keeps what is its own:
 // journals, the serials it saw, and locks.
-type Machine struct{ state, locks string }
+type Machine struct {
+	state, locks string
+	verify       []string // the keys that the operator trusts
+}
 
 // NewMachine finds the directories: what the host file names, else
 // $XDG_STATE_HOME/ocisync, else /var/lib/ocisync for root and
 // ~/.local/state/ocisync for others. Nothing is made yet. It refuses a
 // directory that everybody may write, and with it what this machine saw.
 func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, error) {
-	m := Machine{host.State, host.Lock}
+	m := Machine{host.State, host.Lock, host.Verify}
 	if m.state == "" {
 		home, _ := lookup("HOME")
 		xdg, _ := lookup("XDG_STATE_HOME")
@@ -105,28 +109,35 @@ func (m Machine) Seen(id Identity) (Seen, error) {
 
 // seenJSON is what this machine saw last of a mode and registry.
 type seenJSON struct {
-	Serial  int64  `json:"serial"`
-	Journal Mark   `json:"journal,omitzero"` // its last line
-	Source  Source `json:"source,omitzero"`
+	Serial int64 `json:"serial"`
+	// Registry is its URL.
+	Registry string `json:"registry,omitempty"`
+	Journal  Mark   `json:"journal,omitzero"` // its last line
+	Source   Source `json:"source,omitzero"`
 }
 
-// Source is where a signed inventory comes from. Both can be changed by whoever
-// can change the mode's files.
+// Source is where a signed inventory comes from, and of what. All of it can be
+// changed by whoever can change the mode's files.
 type Source struct {
-	Verify string `json:"verify"` // the public key it is checked with
-	Store  string `json:"store"`  // in the words of its user; equal for the same place
+	Verify string `json:"verify"`         // the public key it is checked with
+	Store  string `json:"store"`          // in the words of its user; equal for the same place
+	Data   string `json:"data,omitempty"` // the registry's data directory, "" where it has none here
+	// First says that it was believed at first sight, and that no delete by it
+	// was approved since.
+	First bool `json:"first,omitempty"`
 }
 
 // Strange says that a mode's inventory came from elsewhere when this machine
 // last believed one, "" where it did not, or never believed a signed one. Of a
-// registry that it never saw the mode with, it says whether it knows the mode
-// by another key alone: the registry may be an old one by another URL.
+// registry that it never saw the mode with, it says whether it knows that, or
+// else the mode, by other keys alone: the mode may be an old one by another
+// name, the registry by another URL. A key that the host file has is known.
 func (m Machine) Strange(id Identity, now Source) (why string, err error) {
 	s, err := m.seen(id)
 	switch was := s.Source; {
 	case err != nil || now.Verify == "":
 	case was == Source{} && s.Serial == 0:
-		return m.otherKey(id, now.Verify)
+		return m.otherKey(id, now)
 	case was == Source{}:
 	case was.Verify != now.Verify:
 		why = fmt.Sprintf("this machine knows it as signed by another key (%s) than state.verify names now (%s)", was.Verify, now.Verify)
@@ -167,28 +178,53 @@ func (Machine) read(dir, name string) (s seenJSON, err error) {
 	return s, nil
 }
 
-// otherKey looks for the mode at other registries.
-func (m Machine) otherKey(id Identity, verify string) (why string, err error) {
+// FirstSight reports whether this machine has no more than a signed inventory's
+// own word for whose it is: it never believed one of the mode and registry, or
+// no delete by it was approved here since, and the host file has not its key.
+func (m Machine) FirstSight(id Identity, now Source) (bool, error) {
+	s, err := m.seen(id)
+	return !slices.Contains(m.verify, now.Verify) && (s.Source == Source{} || s.Source.First), err
+}
+
+// otherKey looks for the registry in other modes, else for the mode at other
+// registries.
+func (m Machine) otherKey(id Identity, now Source) (why string, err error) {
 	dir, own := m.seenFile(id)
 	mode := own[:len(own)-len(registryHash(id.Registry, id.Mode)+".json")]
 	files, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil || slices.Contains(m.verify, now.Verify) {
 		return "", nil //nolint:nilerr // nothing was seen
 	}
+	var here, there []Source
 	for _, f := range files {
-		if len(f.Name()) != len(own) || !strings.HasPrefix(f.Name(), mode) {
-			continue
-		}
 		s, err := m.read(dir, f.Name())
 		switch {
 		case err != nil || s.Source.Verify == "":
-		case s.Source.Verify == verify:
+		case sameRegistry(s.Registry, id.Registry.URL) || now.Data != "" && s.Source.Data == now.Data:
+			here = append(here, s.Source)
+		case len(f.Name()) == len(own) && strings.HasPrefix(f.Name(), mode):
+			there = append(there, s.Source)
+		}
+	}
+	what, known := "this registry, as another mode or by another URL", here
+	if len(here) == 0 {
+		what, known = "mode "+id.Mode+", at another registry or by another URL", there
+	}
+	for _, s := range known {
+		switch {
+		case s.Verify != now.Verify:
+			why = fmt.Sprintf("this machine knows %s, as signed by another key (%s) than state.verify names now (%s)", what, s.Verify, now.Verify)
+		case !s.First: // at first sight a key vouches for nothing
 			return "", nil
-		default:
-			why = fmt.Sprintf("this machine knows mode %s, at another registry or by another URL, as signed by another key (%s) than state.verify names now (%s)", id.Mode, s.Source.Verify, verify)
 		}
 	}
 	return why, nil
+}
+
+func sameRegistry(a, b string) bool {
+	one, ok := schema.Origin(a)
+	other, also := schema.Origin(b)
+	return ok && also && one == other
 }
 
 // Remember keeps the serial of an inventory that was written or found
@@ -202,12 +238,23 @@ func (m Machine) Remember(id Identity, serial int64, from Source) error {
 	next := have
 	next.Serial = max(have.Serial, serial)
 	if (from != Source{}) {
-		next.Source = from
+		next.Source, next.Registry = from, id.Registry.URL
 	}
 	if next == have {
 		return nil
 	}
 	return m.remember(id, next)
+}
+
+// Approve says that somebody approved a delete by the mode's inventory, which
+// is therefore the right one. Call it under the lock of [Acquire].
+func (m Machine) Approve(id Identity) error {
+	have, err := m.seen(id)
+	if err != nil || !have.Source.First {
+		return err
+	}
+	have.Source.First = false
+	return m.remember(id, have)
 }
 
 // Forget lets inventories of the mode come from anywhere again. Call it under

@@ -78,6 +78,9 @@ func (s dirStore) Save(ctx context.Context, data, prev []byte) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("inventory %s: %w; make the directory writable, or set state.dir", s.path(), err)
 	}
+	if err := touch(s.dir, s.file+".lock"); err != nil {
+		return fmt.Errorf("inventory %s: locking: %w", s.path(), err)
+	}
 	lock := flock.New(s.path()+".lock", flock.SetPermissions(0o600))
 	if ok, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil || !ok {
 		return fmt.Errorf("inventory %s: locking: %w", s.path(), err)
@@ -110,8 +113,7 @@ func readFile(dir, name string, limit int64) ([]byte, error) {
 // writeFile replaces a file atomically and durably. Its errors name no
 // temporary file, and say what to do of a full disk.
 func writeFile(dir, name string, data []byte) error {
-	err := renameio.WriteFile(filepath.Join(dir, name), data, 0o600,
-		renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	err := replaceFile(dir, name, data)
 	if err == nil {
 		err = syncDir(dir)
 	}
@@ -122,6 +124,37 @@ func writeFile(dir, name string, data []byte) error {
 		err = fmt.Errorf("%w; make room on the disk of %s", err, dir)
 	}
 	return err
+}
+
+// replaceFile gives the file to the directory's owner.
+func replaceFile(dir, name string, data []byte) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := renameio.NewPendingFile(filepath.Join(dir, name), renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() //nolint:errcheck // it is gone once it has its name
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := regular.Give(f.File, root); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// touch makes an empty file where there is none, the directory's owner's.
+func touch(dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return regular.Touch(root, name)
 }
 
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -186,3 +186,36 @@ func TestFilesOfModesAndRegistriesNeverCollide(t *testing.T) {
 		}
 	}
 }
+
+// What root saves in another user's directory, that user's ocisync can read and
+// replace.
+func TestRootSavesForTheOwnerOfTheDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const owner = 65533
+	dir := t.TempDir()
+	if err := os.Chown(dir, owner, owner); err != nil {
+		t.Fatal(err)
+	}
+	s, err := DirStore(dir, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Save(t.Context(), []byte("one"), nil), s.Save(t.Context(), []byte("two"), []byte("one"))); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%d files, %v", len(entries), err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != owner || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v of %d", e.Name(), info.Mode(), st.Uid)
+		}
+	}
+}

@@ -46,8 +46,8 @@ type Trust struct {
 	// whole phrases, Remedy "" where nothing is to be done.
 	Text   string
 	Remedy string
-	// First says that this machine never saw the inventory before, so that it
-	// cannot know whether a signed one is the newest.
+	// First says that this machine has only the inventory's own word for what
+	// it is; see [Trust.AtFirstSight].
 	First bool
 	// Known says what shows that the registry was applied to before, whatever
 	// the inventory is worth; "" for nothing.
@@ -119,6 +119,16 @@ func Open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trus
 	}
 	trust.Known = known(inv, want, trust.Level)
 	return inv, trust
+}
+
+// AtFirstSight is the trust in a signed inventory that this machine never saw
+// before, or by which no delete was approved since, as [Machine.FirstSight]
+// says: whoever wrote it chose the key it is checked with.
+func (t Trust) AtFirstSight() Trust {
+	t.First = true
+	t.Text += "; this machine sees it for the first time and cannot know whether it is the newest, or whose it is, so each delete by it waits for an approval"
+	t.Remedy = "look whether ocisync made what would be deleted, and approve it once; where every run is the first, set verify in the host file to the key of the writers"
+	return t
 }
 
 // Distrust is what is left of an inventory that comes from elsewhere than this
@@ -207,11 +217,7 @@ func open(data []byte, want Identity, verify string, seen Seen) (Inventory, Trus
 		return inv, Trust{Level: Unsigned, Text: "the inventory is " + why + ", so nothing is ever pruned by it",
 			Remedy: MakeAKey}
 	}
-	text := fmt.Sprintf("the inventory is signed, serial %d", inv.Serial)
-	if seen == 0 {
-		text += "; this machine sees it for the first time and cannot know whether it is the newest"
-	}
-	return inv, Trust{Level: Signed, Text: text, First: seen == 0}
+	return inv, Trust{Level: Signed, Text: fmt.Sprintf("the inventory is signed, serial %d", inv.Serial)}
 }
 
 // checkSignature returns Signed, Unsigned or Bad, and why.

@@ -138,13 +138,14 @@ func TestUnsignedInventoryShowsOwnershipAndPrunesNothing(t *testing.T) {
 	}
 }
 
-func TestFreshMachineSaysThatItCannotKnow(t *testing.T) {
+func TestAtFirstSightTheTrustSaysWhatItCannotKnow(t *testing.T) {
 	k, inv := newKey(t), sample(t)
-	if _, trust := Open(seal(t, inv, k), inv.Identity(), k.Public(), 0); !strings.Contains(trust.Text, "cannot know") {
-		t.Errorf("text %q", trust.Text)
+	_, trust := Open(seal(t, inv, k), inv.Identity(), k.Public(), 7)
+	if trust.First || strings.Contains(trust.Text, "cannot know") {
+		t.Errorf("seen before, and %s", trust)
 	}
-	if _, trust := Open(seal(t, inv, k), inv.Identity(), k.Public(), 7); strings.Contains(trust.Text, "cannot know") {
-		t.Errorf("text %q", trust.Text)
+	if trust = trust.AtFirstSight(); !trust.First || !trust.MayDelete() || !strings.Contains(trust.Text, "cannot know") || !strings.Contains(trust.Remedy, "verify in the host file") {
+		t.Errorf("%s", trust)
 	}
 }
 

@@ -160,7 +160,7 @@ func ruleSample(name string) string {
 		"url": `"https://registry.example.com"`, "address": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "origin": `"https://registry.example.com"`, "backup": `"s3://bucket/path"`,
 		"repository": `"team-a/api"`, "repository_tag": `"team-a/api:1.0"`, "image": `"ghcr.io/example/app:v1"`,
 		"image_repository": `"docker.io/library/alpine"`, "platform": `"linux/amd64"`, "listen": `"127.0.0.1:5000"`,
-		"abspath": `"/run/secrets/name"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
+		"abspath": `"/run/secrets/name"`, "verify": `"ed25519:cHVibGlj…"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
 	}[name]
 }
 

@@ -37,7 +37,9 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			}
 		}
 		if c.Action == plan.Rename && v.Refused == "" {
-			if v.Notes, v.Refused, err = p.renaming(ctx, c); err != nil {
+			if ns, also := renamedWith(c, changes); also {
+				v.Refused = fmt.Sprintf("%s is renamed as well, and the registry does one after the other: let one of the two have its former name, apply, and rename it after that", ns)
+			} else if v.Notes, v.Refused, err = p.renaming(ctx, c); err != nil {
 				return nil, err
 			}
 		}
@@ -66,6 +68,14 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 // reason is an error's text without the key, which the plan tells.
 func reason(key schema.Key, err error) string {
 	return strings.ReplaceAll("\n"+err.Error(), "\n"+key.String()+": ", "\n")[1:]
+}
+
+// renamedWith is the namespace that an object hangs on, if both are renamed.
+func renamedWith(c plan.Change, changes []plan.Change) (ns schema.Key, also bool) {
+	ns, child := c.Key.Namespace()
+	return ns, child && slices.ContainsFunc(changes, func(o plan.Change) bool {
+		return o.Action == plan.Rename && o.Key == ns
+	})
 }
 
 // renaming tells what a rename brings with it, or why it cannot be.
