@@ -352,11 +352,11 @@ func (r *Registry) server(h http.Handler) *http.Server {
 	}
 }
 
-// crowded notes that a connection was refused. Their log is one line a minute.
+// crowded notes that a connection was refused, or an idle one cut for it. Their log is one line a minute.
 func (r *Registry) crowded(from netip.Addr) {
 	r.metrics.limited.WithLabelValues("connections").Inc()
 	if r.crowds.AllowN(time.Now(), 1) {
-		r.logger.Warn("too many connections; new ones are closed", "address", from)
+		r.logger.Warn("too many connections; idle ones are closed, or else new ones", "address", from)
 	}
 }
 
