@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -63,7 +64,12 @@ func (s *Storage) NoteDeletion(ctx context.Context, repo string, d digest.Digest
 }
 
 // full reports whether an error says that there is no space.
-func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+func full(err error) bool {
+	if other := (storagedriver.Error{}); errors.As(err, &other) && other.Detail != nil {
+		err = other.Detail
+	}
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 // Keep takes back that a manifest was deleted, and that it is to go with
 // something that was: it is pushed again, or somebody who might push it is told
