@@ -92,7 +92,8 @@ type Registry struct {
 	failures  *limiter[guessing]
 	logins    *limiter[netip.Addr]
 	slowest   Pace
-	conns     *connections // at the address
+	conns     *connections  // at the address
+	reads     chan struct{} // one for each manifest that is being read
 	crowds    *rate.Limiter
 	app       *handlers.App
 	storage   *storage.Storage
@@ -175,6 +176,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 			return nil, err
 		}
 	}
+	r.reads = make(chan struct{}, manifestReads(r.storage != nil && r.storage.InBucket()))
 	r.metrics = newMetrics(r.storage)
 	r.robots = newRobotMetrics(r.store.now, r.metrics)
 	undo = append(undo, r.metrics.close)

@@ -202,6 +202,12 @@ func (s *Storage) OpenLayer(ctx context.Context, repo string, d digest.Digest) (
 	return content, target, nil
 }
 
+// OpenBlob opens content, whoever links to it.
+func (s *Storage) OpenBlob(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	r, err := s.driver.Reader(ctx, blobData(d), 0)
+	return r, s.fail(err)
+}
+
 // Targets are the contents that links lead to, sorted, each once.
 func Targets(links []Link) []digest.Digest {
 	out := make([]digest.Digest, len(links))
