@@ -264,7 +264,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			tag := f.tags[0]
 			f.tags = f.tags[1:]
 			c.result.Tags++
-			return true, c.went(repo, tag, c.storage.RemoveTag(ctx, repo, tag))
+			return true, c.went(repo, tag.name, c.storage.DropTag(ctx, repo, tag.name, tag.needed))
 		case len(f.manifests) > 0:
 			m := f.manifests[0]
 			if c.lately(repo, m.digest) {
@@ -294,10 +294,10 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			u := f.uploads[0]
 			f.uploads = f.uploads[1:]
 			return true, c.removeUpload(ctx, repo, u)
-		case len(f.marks) > 0:
-			d := f.marks[0]
-			f.marks = f.marks[1:]
-			return true, c.storage.ForgetDeleted(ctx, repo, d)
+		case len(f.notes) > 0:
+			d := f.notes[0]
+			f.notes = f.notes[1:]
+			return true, c.storage.ForgetNote(ctx, repo, d)
 		}
 		c.linking = c.linking[1:]
 	case len(c.blobs) > 0:

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 const (
@@ -17,14 +18,18 @@ const (
 	// spareConnections are, once all others are in use, for the health of the
 	// registry and for telling so: of each address, and of this machine.
 	spareConnections = 8
+	// restBefore is how long a connection has waited for a request before it may
+	// give way: clients that are at work use theirs again within less.
+	restBefore = 5 * time.Second
 )
 
 // connections bounds how many connections there are to the registry's address,
 // from one client's and in all, so that the process keeps descriptors. Where
-// there is one too many, an idle one gives way; else the new one is told so, or
-// closed where it is one of many.
+// there is one too many, the one that has been idle for longest gives way, if that
+// is long; else the new one is told so, or closed where it is one of many.
 type connections struct {
 	each, most int
+	now        func() time.Time
 	requests   atomic.Int64 // being answered: HTTP/2 has many on one connection
 	refused    func(from netip.Addr)
 
@@ -35,8 +40,8 @@ type connections struct {
 
 type connection struct {
 	from    netip.Addr
-	idle    bool
-	crowded bool // beyond what its address may have
+	idle    time.Time // since when; zero while it is in use
+	crowded bool      // beyond what its address may have
 }
 
 type connectionKey struct{}
@@ -56,7 +61,7 @@ func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context 
 	if out != nil {
 		out.Close() //nolint:errcheck // it is of no use any more
 	}
-	if out == conn {
+	if out != nil {
 		c.refused(is.from)
 	}
 	return context.WithValue(ctx, connectionKey{}, is)
@@ -68,7 +73,7 @@ func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context 
 func newConnections(each, descriptors int, refused func(netip.Addr)) *connections {
 	most := max((descriptors-spareDescriptors)/2, 4*spareConnections)
 	return &connections{
-		each: min(each, most/2), most: most, refused: refused,
+		each: min(each, most/2), most: most, now: time.Now, refused: refused,
 		all: map[net.Conn]*connection{}, from: map[netip.Addr]int{},
 	}
 }
@@ -89,7 +94,10 @@ func (c *connections) state(conn net.Conn, state http.ConnState) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if is := c.all[conn]; is != nil {
-			is.idle = state == http.StateIdle
+			is.idle = time.Time{}
+			if state == http.StateIdle {
+				is.idle = c.now()
+			}
 		}
 	case http.StateHijacked, http.StateClosed:
 		c.mu.Lock()
@@ -139,12 +147,14 @@ func (c *connections) drop(conn net.Conn) {
 	}
 }
 
-// idle returns one of the connections that wait for a request, nil without one.
-func (c *connections) idle(which func(*connection) bool) net.Conn {
+// idle returns, of the connections that have waited for a request long enough, the
+// one that has for longest; nil without one.
+func (c *connections) idle(which func(*connection) bool) (out net.Conn) {
+	since := c.now().Add(-restBefore)
 	for conn, is := range c.all {
-		if is.idle && which(is) {
-			return conn
+		if !is.idle.IsZero() && !is.idle.After(since) && which(is) {
+			out, since = conn, is.idle
 		}
 	}
-	return nil
+	return out
 }

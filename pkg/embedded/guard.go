@@ -220,7 +220,7 @@ func (p *passage) putManifest() {
 	if named, err := digest.Parse(p.reference); err == nil {
 		name = named
 	}
-	if err := p.storage.ForgetDeleted(ctx, p.repository, name); err != nil {
+	if err := p.storage.Keep(ctx, p.repository, name); err != nil {
 		p.w.refuse(err)
 		return
 	}
@@ -266,11 +266,14 @@ func (p *passage) deleteManifest() {
 			p.w.refuse(err)
 			return
 		}
-		if err := p.markTag(ctx, p.reference); err != nil {
-			p.w.refuse(err)
+		is, err := p.tag(ctx, p.reference)
+		if err == nil {
+			err = p.removeNoted(ctx, is)
+		}
+		if err != nil {
+			p.fail(err)
 			return
 		}
-		p.pass()
 		if p.w.status == http.StatusAccepted {
 			p.times.removed(p.repository, p.reference)
 		}
@@ -280,13 +283,12 @@ func (p *passage) deleteManifest() {
 		p.w.refuse(err)
 		return
 	}
-	if err := p.storage.MarkDeleted(ctx, p.repository, d); err != nil {
-		p.w.refuse(err)
-		return
-	}
 	l, over := p.ledger()
 	defer over()
-	p.pass()
+	if err := p.removeNoted(ctx, d); err != nil {
+		p.fail(err)
+		return
+	}
 	if p.w.status != http.StatusAccepted {
 		return
 	}
@@ -296,23 +298,39 @@ func (p *passage) deleteManifest() {
 	}
 }
 
-// markTag marks what a tag names as deleted, if there can be such a tag.
-func (p *passage) markTag(ctx context.Context, tag string) error {
-	name, err := reference.WithName(p.repository)
-	if err != nil {
-		return nil //nolint:nilerr // Distribution says what is wrong with it
-	}
-	if _, err := reference.WithTag(name, tag); err != nil {
-		return nil //nolint:nilerr // as above
-	}
-	is, err := p.storage.Tag(ctx, p.repository, tag)
-	switch {
-	case err != nil && !errors.Is(err, storage.ErrDamaged):
-		return err
-	case is == "":
+// removeNoted lets a deletion pass, and notes it; of what is "", it does not.
+func (p *passage) removeNoted(ctx context.Context, d digest.Digest) error {
+	if d == "" {
+		p.pass()
 		return nil
 	}
-	return p.storage.MarkDeleted(ctx, p.repository, is)
+	return p.storage.NoteDeletion(ctx, p.repository, d, func() error {
+		p.pass()
+		return nil
+	})
+}
+
+// fail answers with a failure unless there is an answer.
+func (p *passage) fail(err error) {
+	if p.w.status == 0 {
+		p.w.refuse(err)
+	}
+}
+
+// tag returns what a tag names, "" if there can be no such tag.
+func (p *passage) tag(ctx context.Context, tag string) (digest.Digest, error) {
+	name, err := reference.WithName(p.repository)
+	if err != nil {
+		return "", nil //nolint:nilerr // Distribution says what is wrong with it
+	}
+	if _, err := reference.WithTag(name, tag); err != nil {
+		return "", nil //nolint:nilerr // as above
+	}
+	is, err := p.storage.Tag(ctx, p.repository, tag)
+	if errors.Is(err, storage.ErrDamaged) {
+		err = nil
+	}
+	return is, err
 }
 
 // deleteBlob unlinks a blob. Manifests may still name it, so the namespace is

@@ -60,10 +60,17 @@ func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) 
 	failed := func(status int, detail string) {
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)
 	}
-	r.routeContent(w, q, v, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		answer := &reply{ResponseWriter: w, visit: v, failed: failed}
 		r.guard.serve(answer, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)), v, r.app)
 		answer.end()
+	})
+	r.routeContent(w, q, v, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if v.of == "manifest" && (q.Method == http.MethodGet || q.Method == http.MethodHead) {
+			r.serveManifest(w, q, serve)
+			return
+		}
+		serve(w, q)
 	}))
 }
 

@@ -32,8 +32,8 @@ type Limits struct {
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
 	Logins Limit
-	// Connections is how many one address may have open at once, idle ones not
-	// counted; 0 is that of DefaultLimits.
+	// Connections is how many one address may have open at once, those that have
+	// been idle for a while not counted; 0 is that of DefaultLimits.
 	Connections int
 	// Slowest is what must come of a request's body; the zero Pace is that of
 	// DefaultLimits.
@@ -55,7 +55,7 @@ func DefaultLimits() Limits {
 		Logins:   Limit{PerSecond: 10, Burst: 50},
 		// a line that carries 10 KiB a second may stand still for most of it
 		Slowest:     Pace{Bytes: 32 << 10, Within: time.Minute},
-		Connections: 256,
+		Connections: 1024, // a host of CI: 64 jobs, six layers each, and what they left idle
 	}
 }
 

@@ -92,7 +92,8 @@ type Registry struct {
 	failures  *limiter[guessing]
 	logins    *limiter[netip.Addr]
 	slowest   Pace
-	conns     *connections // at the address
+	conns     *connections  // at the address
+	reads     chan struct{} // one for each manifest that is being read
 	crowds    *rate.Limiter
 	app       *handlers.App // nil without content, as guard and upkeep are
 	storage   *storage.Storage
@@ -179,6 +180,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 			return nil, err
 		}
 	}
+	r.reads = make(chan struct{}, manifestReads(r.storage != nil && r.storage.InBucket()))
 	r.metrics = newMetrics(r.storage)
 	r.robots = newRobotMetrics(r.store.now, r.metrics)
 	undo = append(undo, r.metrics.close)
@@ -369,11 +371,11 @@ func (r *Registry) server(h http.Handler) *http.Server {
 	}
 }
 
-// crowded notes that a connection was refused. Their log is one line a minute.
+// crowded notes that a connection was refused, or an idle one cut for it. Their log is one line a minute.
 func (r *Registry) crowded(from netip.Addr) {
 	r.metrics.limited.WithLabelValues("connections").Inc()
 	if r.crowds.AllowN(time.Now(), 1) {
-		r.logger.Warn("too many connections; new ones are closed", "address", from)
+		r.logger.Warn("too many connections; idle ones are closed, or else new ones", "address", from)
 	}
 }
 

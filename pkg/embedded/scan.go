@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,14 +14,20 @@ import (
 
 // finding is what is to go from one repository.
 type finding struct {
-	tags      []string // fallback tags without their subject
+	tags      []oldTag // fallback tags without their subject
 	manifests []doomed
 	layers    []digest.Digest // links of blobs
 	stale     []note          // of referrers that are gone
 	uploads   []storage.Upload
-	marks     []digest.Digest // of what was deleted, and nothing is left of
+	notes     []digest.Digest // that say nothing any more
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
+}
+
+// oldTag is a tag to go; needed is whether what it names stays.
+type oldTag struct {
+	name   string
+	needed bool
 }
 
 // note is where a referrer was noted; without a digest, all of its subject.
@@ -33,7 +40,7 @@ type doomed struct {
 }
 
 func (f *finding) none() bool {
-	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale)+len(f.uploads)+len(f.marks) == 0
+	return len(f.tags)+len(f.manifests)+len(f.layers)+len(f.stale)+len(f.uploads)+len(f.notes) == 0
 }
 
 // node is a manifest of a repository.
@@ -58,15 +65,15 @@ type scanner struct {
 	c         *collection
 	repo      string
 	nodes     map[digest.Digest]*node
-	history   map[digest.Digest][]string // the tags that once were a manifest
-	tagged    map[digest.Digest]bool     // by an ordinary tag
-	marked    map[digest.Digest]bool     // it, or a tag of it, was deleted
-	deleted   map[digest.Digest]bool     // the marked, and what these list
-	within    map[digest.Digest]bool     // an index lists it
+	history   map[digest.Digest][]string  // the tags that once were a manifest
+	tagged    map[digest.Digest]bool      // by an ordinary tag
+	deleted   map[digest.Digest]time.Time // it, or a tag of it, was
+	kept      map[digest.Digest]time.Time // said to be there, after something was deleted
+	reached   map[digest.Digest]bool      // such that would go, were it not for that
+	taken     map[digest.Digest]time.Time // goes by what was deleted then, unless it is needed
 	fallbacks map[string]fallback
 	lists     map[digest.Digest][]digest.Digest // subject to what its fallback tags are and were
 	about     map[digest.Digest][]digest.Digest // subject to manifests
-	listed    map[digest.Digest]bool            // is or was such
 	tags      int
 	unknown   bool // a manifest is of no known format: what it needs cannot be told
 	living    map[digest.Digest]bool
@@ -79,9 +86,10 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 	s := &scanner{
 		c: c, repo: repo,
 		nodes: map[digest.Digest]*node{}, history: map[digest.Digest][]string{}, tagged: map[digest.Digest]bool{},
-		marked: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{}, within: map[digest.Digest]bool{},
+		deleted: map[digest.Digest]time.Time{}, kept: map[digest.Digest]time.Time{},
+		reached: map[digest.Digest]bool{}, taken: map[digest.Digest]time.Time{},
 		fallbacks: map[string]fallback{}, lists: map[digest.Digest][]digest.Digest{}, about: map[digest.Digest][]digest.Digest{},
-		listed: map[digest.Digest]bool{}, living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
+		living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
 	}
 	if err := s.readManifests(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
@@ -141,36 +149,39 @@ func (s *scanner) readManifests(ctx context.Context) error {
 		if n.subject != "" {
 			s.about[n.subject] = append(s.about[n.subject], l.Name)
 		}
-		for _, d := range n.children {
-			s.within[d] = true
-		}
 	}
 	return nil
 }
 
-// readDeleted reads what was marked, and spreads it to what the marked list:
-// who deletes an index means what it lists, unless that is needed elsewhere.
-// Of an index that is gone the content says what it listed; held is what must
-// stay for that, since some of it is still too young to go.
+// readDeleted reads what was deleted, and finds what that takes along. Of an
+// index that is gone the content says what it listed; held is what must stay
+// for that, since some of it is still too young to go.
 func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool, err error) {
-	marks, err := s.c.storage.Deleted(ctx, s.repo)
+	notes, err := s.c.storage.Notes(ctx, s.repo)
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range notes {
+		if n.Kept {
+			s.kept[n.Digest] = n.At
+		} else {
+			s.deleted[n.Digest] = n.At
+		}
+	}
 	held = map[digest.Digest]bool{}
-	for _, d := range marks {
-		s.marked[d] = true
+	for d, at := range s.deleted {
 		if s.nodes[d] != nil {
-			s.spread(d)
+			s.take(d, at)
 			continue
 		}
 		m, _, err := s.c.storage.ReadManifest(ctx, d)
 		if err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", d, err)
 		}
+		s.mark(d, at, m.Children())
 		for _, child := range m.Children() {
-			if n := s.nodes[child]; n != nil {
-				s.spread(child)
+			_, goes := s.taken[child]
+			if n := s.nodes[child]; n != nil && goes {
 				held[d] = held[d] || s.young(child, n.made)
 			}
 		}
@@ -178,14 +189,31 @@ func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool,
 	return held, nil
 }
 
-func (s *scanner) spread(d digest.Digest) {
+// take marks a manifest as going by a deletion, and with it what it lists and
+// what is about it: who deletes an index or an image means these too. What was
+// said to be there since, to somebody who need not push it therefore or who did,
+// does not go.
+func (s *scanner) take(d digest.Digest, at time.Time) {
 	n := s.nodes[d]
-	if n == nil || s.deleted[d] {
+	if n == nil {
 		return
 	}
-	s.deleted[d] = true
-	for _, child := range n.children {
-		s.spread(child)
+	if t, ok := s.kept[d]; ok && !t.Before(at) {
+		s.reached[d] = true
+		return
+	}
+	s.mark(d, at, n.children)
+}
+
+func (s *scanner) mark(d digest.Digest, at time.Time, children []digest.Digest) {
+	if t, ok := s.taken[d]; ok && !t.Before(at) {
+		return
+	}
+	s.taken[d] = at
+	for _, list := range [][]digest.Digest{children, s.about[d], s.lists[d]} {
+		for _, other := range list {
+			s.take(other, at)
+		}
 	}
 }
 
@@ -220,12 +248,10 @@ func (s *scanner) readTags(ctx context.Context) error {
 		}
 		s.fallbacks[name] = fallback{subject, current, !ok || s.c.young(made)}
 		s.lists[subject] = append(s.lists[subject], current)
-		s.listed[current] = true
 		for _, d := range former {
 			if n := s.nodes[d]; n == nil || ending == "" && !n.index {
 				continue
 			}
-			s.listed[d] = true
 			if !s.c.untagged {
 				s.lists[subject] = append(s.lists[subject], d)
 			}
@@ -237,17 +263,15 @@ func (s *scanner) readTags(ctx context.Context) error {
 // unmet reports whether the repository never had a subject, as far as is known:
 // what is about it came first, or is kept apart from it.
 func (s *scanner) unmet(subject digest.Digest) bool {
-	return s.nodes[subject] == nil && !s.marked[subject]
+	_, taken := s.taken[subject]
+	return s.nodes[subject] == nil && !taken
 }
 
 // stays reports whether a manifest without a tag stays for its own sake: where
-// those do not go, if nobody deleted it or a tag of it, and it is no part of
-// something else.
-func (s *scanner) stays(d digest.Digest, n *node) bool {
-	if s.c.untagged || s.deleted[d] || s.listed[d] || s.within[d] {
-		return false
-	}
-	return n.subject == "" || s.unmet(n.subject)
+// those do not go, if no deletion takes it.
+func (s *scanner) stays(d digest.Digest) bool {
+	_, taken := s.taken[d]
+	return !s.c.untagged && !taken
 }
 
 // live finds the manifests that stay: the tagged, the young, and those that
@@ -262,7 +286,7 @@ func (s *scanner) live() {
 		}
 	}
 	for d, n := range s.nodes {
-		if s.unknown || s.tagged[d] || s.young(d, n.made) || s.stays(d, n) {
+		if s.unknown || s.tagged[d] || s.young(d, n.made) || s.stays(d) {
 			add(d)
 		}
 	}
@@ -291,17 +315,24 @@ func (s *scanner) live() {
 // need.
 func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 	f := &finding{}
+	named := s.named()
 	for name, b := range s.fallbacks {
-		if !b.young && !s.unmet(b.subject) && !s.living[b.subject] && !s.living[b.current] {
-			f.tags = append(f.tags, name)
+		living := s.living[b.current]
+		if !s.needed(b) && (!living || named[b.current]) {
+			f.tags = append(f.tags, oldTag{name, living})
 		}
 	}
-	for d := range s.marked {
+	for d := range s.deleted {
 		switch {
 		case held[d]:
 			s.uses[d] = true
 		case s.nodes[d] == nil && len(s.about[d])+len(s.lists[d]) == 0:
-			f.marks = append(f.marks, d)
+			f.notes = append(f.notes, d)
+		}
+	}
+	for d := range s.kept {
+		if !s.reached[d] {
+			f.notes = append(f.notes, d)
 		}
 	}
 	for d, n := range s.nodes {
@@ -318,6 +349,30 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 	}
 	f.empty = len(s.living) == 0 && s.tags == len(f.tags)
 	return f
+}
+
+// needed reports whether a fallback tag stays for its subject, or its youth.
+func (s *scanner) needed(b fallback) bool {
+	return b.young || s.unmet(b.subject) || s.living[b.subject]
+}
+
+// named is what other things that stay name than a fallback tag that need not:
+// tags, indexes, and subjects by what is about them.
+func (s *scanner) named() map[digest.Digest]bool {
+	named := maps.Clone(s.tagged)
+	for _, b := range s.fallbacks {
+		if s.needed(b) {
+			named[b.current] = true
+		}
+	}
+	for d := range s.living {
+		for _, list := range [][]digest.Digest{s.nodes[d].children, s.about[d]} {
+			for _, other := range list {
+				named[other] = true
+			}
+		}
+	}
+	return named
 }
 
 func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"time"
 
@@ -144,7 +145,6 @@ func (p *passage) bound(l *ledger, came int64) {
 	body := p.q.Body
 	p.stored = came
 	if n := p.q.ContentLength; n >= 0 {
-		p.stored += n
 		if total := came + n; total > l.room(p.policy.limit, total) && !p.continues(l, came, total) {
 			p.w.Header().Set("Connection", "close")
 			p.drain(body)
@@ -153,17 +153,12 @@ func (p *passage) bound(l *ledger, came int64) {
 			return
 		}
 	}
-	if n := p.q.ContentLength; n > 0 {
-		if err := p.admitted(l, came+n); err != nil {
-			p.w.Header().Set("Connection", "close")
-			p.drain(body)
-			p.refuseUpload(err, came)
-			return
-		}
-	}
-	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0)}
+	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0), most: math.MaxInt64}
 	b.more = func() int64 { return l.room(p.policy.limit, -1) }
-	if p.q.ContentLength < 0 {
+	if n := p.q.ContentLength; n > 0 {
+		b.most = came + n
+	}
+	if p.q.ContentLength != 0 { // it takes its room as it comes: a slow one holds no more than it sent
 		b.admit = func(size int64) error {
 			p.stored = size
 			return p.admitted(l, size)
@@ -214,15 +209,6 @@ func (p *passage) admitted(l *ledger, size int64) error {
 	}
 }
 
-// refuseUpload refuses a part of an upload; without any part the upload ends.
-func (p *passage) refuseUpload(err error, came int64) {
-	p.stored = came
-	if came == 0 {
-		p.abandon()
-	}
-	p.w.refuse(err)
-}
-
 // abandon removes an upload that was refused. What stays behind goes with a
 // collection, when it is a day old.
 func (p *passage) abandon() {
@@ -260,8 +246,8 @@ type bounded struct {
 	more       func() int64 // the room where it may be a blob that is there
 	asked      bool
 	over       bool
-	// admit is asked before more is read, of an upload whose size is not known.
-	// It may wait: after the last byte the reader is in the gate.
+	most       int64 // as announced
+	// admit is asked before more is read. It may wait: after the last byte the reader is in the gate.
 	admit    func(size int64) error
 	admitted int64
 	full     error // that admit returned
@@ -269,7 +255,7 @@ type bounded struct {
 
 // Read implements [io.Reader].
 func (b *bounded) Read(p []byte) (int, error) {
-	if to := min(b.came+int64(len(p)), b.room); b.admit != nil && to > b.admitted {
+	if to := min(b.came+int64(len(p)), b.room, b.most); b.admit != nil && to > b.admitted {
 		if b.full = b.admit(to); b.full != nil {
 			return 0, io.ErrUnexpectedEOF
 		}

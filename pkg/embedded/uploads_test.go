@@ -2,10 +2,14 @@ package embedded_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -152,4 +156,39 @@ func TestUnfinishedUploadsCountAgainstTheQuotaAndGoWithCollection(t *testing.T) 
 		t.Error(resp.Status, text)
 	}
 	s.begin(t, "team/app", bytes.Repeat([]byte("x"), part))
+}
+
+// What an upload announces it may never send.
+func TestSlowUploadsHoldNoMoreOfAQuotaThanTheySent(t *testing.T) {
+	s := quota(t, filepath.Join(t.TempDir(), "data"), 20<<20)
+	for range 2 {
+		resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+		at, err := url.Parse(resp.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Close()
+		login := base64.StdEncoding.EncodeToString([]byte("dev:pw-dev"))
+		if _, err := fmt.Fprintf(slow, "PATCH %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\nx", at.RequestURI(), login, 19<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); s.usage(t).Uploading == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the slow uploads have not begun")
+		}
+	}
+	if u := s.usage(t); u.Uploading > 1<<20 {
+		t.Errorf("two that sent a byte each hold %s", u.Uploading)
+	}
+	resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+	began := time.Now()
+	resp, text := s.sendPart(t, http.MethodPatch, resp.Header.Get("Location"), make([]byte, 5<<20))
+	if resp.StatusCode != http.StatusAccepted || time.Since(began) > 10*time.Second {
+		t.Errorf("5 MiB beside them: %s after %s: %s", resp.Status, time.Since(began), text)
+	}
 }

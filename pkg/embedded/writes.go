@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"mime"
 	"net/http"
@@ -38,7 +39,11 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 		}
 		p.reads = true
 		p.enter()
-		w = &seen{w, p}
+		told := &seen{ResponseWriter: w, pass: p}
+		if v.of == "manifest" {
+			told.keep = r.keep(q, v)
+		}
+		w = told
 	case http.MethodPut, http.MethodPatch:
 		later = &afterwards{ResponseWriter: w}
 		w = later
@@ -116,10 +121,29 @@ func comeAgain(w http.ResponseWriter, _ *http.Request) {
 	ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the namespace of the repository was renamed, made or removed meanwhile; push again, by the repository's present name")
 }
 
+// keep returns what takes back a deletion of the manifest that a client who may
+// push is told to be there: it will not push it then.
+func (r *Registry) keep(q *http.Request, v *visit) func(digest.Digest) error {
+	return func(d digest.Digest) error {
+		if named, err := digest.Parse(v.reference); err == nil {
+			d = named
+		}
+		err := r.storage.Keep(context.WithoutCancel(q.Context()), v.repository, d)
+		if err != nil {
+			r.logger.Error("noting that a manifest is asked for failed", "repository", v.repository, "manifest", d, "error", err)
+		}
+		if q.Method == http.MethodGet { // it has the manifest now, whatever becomes of it
+			return nil
+		}
+		return err
+	}
+}
+
 // seen tells the gate what its client is told to be there.
 type seen struct {
 	http.ResponseWriter
 	pass *pass
+	keep func(digest.Digest) error // of manifests; else nil
 }
 
 // Unwrap lets [http.ResponseController] reach the connection.
@@ -130,6 +154,13 @@ func (w *seen) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *seen) WriteHeader(status int) {
 	if d, err := digest.Parse(w.Header().Get("Docker-Content-Digest")); err == nil && status < http.StatusBadRequest && w.pass.inside {
 		w.pass.gate.see(w.pass.repository, d, time.Now())
+		if w.keep != nil {
+			w.pass.reads = false // what it lists stays with it
+			if w.keep(d) != nil {
+				clear(w.Header())
+				status = http.StatusInternalServerError
+			}
+		}
 	}
 	w.pass.leave()
 	w.ResponseWriter.WriteHeader(status)

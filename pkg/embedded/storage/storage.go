@@ -30,12 +30,13 @@ var ErrDamaged = errors.New("what is stored is damaged")
 type Storage struct {
 	driver storagedriver.StorageDriver
 	bucket string // in messages; "" on a disk
+	begun  time.Time
 }
 
 // New looks at what a driver stores: in a bucket, as messages call it, or with
 // "" on a disk.
 func New(driver storagedriver.StorageDriver, bucket string) *Storage {
-	return &Storage{driver, bucket}
+	return &Storage{driver, bucket, time.Now()}
 }
 
 // Driver is what Distribution is to store with.
@@ -46,7 +47,7 @@ func (s *Storage) InBucket() bool { return s.bucket != "" }
 
 // With is the same storage by another driver.
 func (s *Storage) With(driver storagedriver.StorageDriver) *Storage {
-	return &Storage{driver: driver, bucket: s.bucket}
+	return &Storage{driver, s.bucket, s.begun}
 }
 
 // Ping reports whether the storage can be reached: a bucket, or the disk that is
@@ -199,6 +200,12 @@ func (s *Storage) OpenLayer(ctx context.Context, repo string, d digest.Digest) (
 		return nil, "", r.Close()
 	}
 	return content, target, nil
+}
+
+// OpenBlob opens content, whoever links to it.
+func (s *Storage) OpenBlob(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	r, err := s.driver.Reader(ctx, blobData(d), 0)
+	return r, s.fail(err)
 }
 
 // Targets are the contents that links lead to, sorted, each once.
@@ -359,17 +366,29 @@ func (s *Storage) RemoveUpload(ctx context.Context, repo, id string) error {
 	return s.remove(ctx, path.Join(uploadsDir(repo), id))
 }
 
-// RemoveTag removes a tag, and marks what it names as deleted, which stays.
+// RemoveTag removes a tag, and notes that what it names was deleted, which stays.
 func (s *Storage) RemoveTag(ctx context.Context, repo, tag string) error {
+	return s.removeTag(ctx, repo, tag, s.NoteDeletion)
+}
+
+// DropTag removes a tag as collection does: where what it names is needed
+// elsewhere, nothing is noted.
+func (s *Storage) DropTag(ctx context.Context, repo, tag string, needed bool) error {
+	if needed {
+		return s.remove(ctx, path.Join(tagsDir(repo), tag))
+	}
+	return s.removeTag(ctx, repo, tag, s.noteGone)
+}
+
+func (s *Storage) removeTag(ctx context.Context, repo, tag string, noting func(context.Context, string, digest.Digest, func() error) error) error {
+	remove := func() error { return s.remove(ctx, path.Join(tagsDir(repo), tag)) }
 	switch d, err := s.Tag(ctx, repo, tag); {
 	case err != nil && !errors.Is(err, ErrDamaged):
 		return err
 	case d != "":
-		if err := s.MarkDeleted(ctx, repo, d); err != nil {
-			return err
-		}
+		return noting(ctx, repo, d, remove)
 	}
-	return s.remove(ctx, path.Join(tagsDir(repo), tag))
+	return remove()
 }
 
 // RemoveFromTagHistory forgets that a tag once was a manifest.
@@ -377,13 +396,10 @@ func (s *Storage) RemoveFromTagHistory(ctx context.Context, repo, tag string, d 
 	return s.remove(ctx, under(historyDir(repo, tag), d))
 }
 
-// RemoveManifest removes a manifest from a repository, and marks it as deleted;
-// its content stays.
+// RemoveManifest removes a manifest from a repository, and notes it; its content
+// stays.
 func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest) error {
-	if err := s.MarkDeleted(ctx, repo, d); err != nil {
-		return err
-	}
-	return s.remove(ctx, under(revisionsDir(repo), d))
+	return s.noteGone(ctx, repo, d, func() error { return s.remove(ctx, under(revisionsDir(repo), d)) })
 }
 
 // RemoveLayer removes a blob from a repository; its content stays.
