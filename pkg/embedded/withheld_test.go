@@ -57,7 +57,7 @@ func TestAnswersThatNobodyReadsTakeNoMemoryAndHoldUpNobody(t *testing.T) {
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
-			q := httptest.NewRequest("GET", "http://x/v2/team/app/manifests/large", nil)
+			q := httptest.NewRequest(http.MethodGet, "http://x/v2/team/app/manifests/large", nil)
 			q.SetBasicAuth("dev", "pw-dev")
 			w := &lateReader{ResponseRecorder: httptest.NewRecorder(), asked: asked, may: may}
 			r.ServeHTTP(w, q)
