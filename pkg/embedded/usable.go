@@ -58,7 +58,7 @@ func usable(data string, accounts bool) error {
 func placed(content string) error {
 	info, err := os.Lstat(content)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR): // who uses it says so of a file
 		return nil
 	case err != nil:
 		return err
