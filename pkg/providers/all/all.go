@@ -71,7 +71,7 @@ func Table(typ, driver string) (schema.Table, error) {
 		if driver == schema.DriverEmbedded {
 			return embedded.Capabilities(), nil
 		}
-		return distribution.Capabilities(), nil
+		return distribution.Capabilities(driver), nil
 	}
 	return nil, unknown(typ)
 }
@@ -117,7 +117,7 @@ type Named struct {
 // Tables lists the tables of every registry that a file can name, by name.
 func Tables() []Named {
 	return []Named{
-		{"Distribution", distribution.Capabilities()},
+		{"Distribution", distribution.Capabilities(schema.DriverProcess)},
 		{"Embedded", embedded.Capabilities()},
 		{"Harbor", harbor.Capabilities()},
 		{"Zot", zot.Capabilities()},

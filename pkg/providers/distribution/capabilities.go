@@ -4,15 +4,17 @@ import "github.com/ocisync/ocisync/schema"
 
 // Capabilities is what a mode gets of each kind with Distribution 3 and
 // ocisync's token service beside it, as observed on 3.1.2. Distribution itself
-// knows no rights, no retention and no limits.
-func Capabilities() schema.Table {
+// knows no rights, no retention and no limits. What depends on who runs it goes
+// by the driver, "" for somebody else.
+func Capabilities(driver string) schema.Table {
 	const (
 		tokens    = "Distribution has accounts without rights; ocisync's token service keeps both"
 		later     = "comes with a later version: "
 		byTime    = "`ocisync up` and `ocisync auth serve` do it while they run"
 		noContent = "ocisync has no engine for content yet"
+		byProcess = "ocisync collects for a registry that it runs as a process; run `registry garbage-collect` where it runs"
 	)
-	return schema.Table{
+	table := schema.Table{
 		{Kind: schema.KindSettings, Support: schema.Native},
 		{Kind: schema.KindUser, Support: schema.Emulated, Reason: tokens},
 
@@ -53,14 +55,18 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindReplication, Support: schema.Unsupported, Reason: "Distribution copies nothing"},
 
+		{Kind: schema.KindAudit, Support: schema.Unsupported, Reason: "Distribution records no deeds; the token service's log has a line per grant"},
+		{Kind: schema.KindMirror, Support: schema.Unsupported, Reason: noContent},
+		{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: noContent},
+	}
+	if driver != schema.DriverProcess {
+		return append(table, schema.Capability{Kind: schema.KindGC, Support: schema.Unsupported, Reason: byProcess})
+	}
+	return append(table, schema.Table{
 		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile, where ocisync runs it as a process; fallback tags of referrers go a day old, once their subject is gone"},
 		{Kind: schema.KindGC, Field: "schedule", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "delay", Support: schema.Unsupported, Reason: "nothing is pushed while ocisync collects, so nothing needs time"},
 		{Kind: schema.KindGC, Field: "workers", Support: schema.Unsupported, Reason: "Distribution collects in one go"},
-
-		{Kind: schema.KindAudit, Support: schema.Unsupported, Reason: "Distribution records no deeds; the token service's log has a line per grant"},
-		{Kind: schema.KindMirror, Support: schema.Unsupported, Reason: noContent},
-		{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: noContent},
-	}
+	}...)
 }

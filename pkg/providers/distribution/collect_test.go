@@ -190,7 +190,7 @@ func TestSchedulesHoldWhereSomebodyKeepsThem(t *testing.T) {
 	if why := asks(container, gc, &schema.GC{Schedule: daily}); !strings.Contains(why, "garbage-collect") {
 		t.Errorf("gc of a container: %q", why)
 	}
-	if why := asks(container, gc, &schema.GC{Schedule: new("none")}); why != "" {
-		t.Errorf("no gc of a container: %s", why)
+	if why := asks(container, retained, &schema.Retention{Schedule: daily}); why != "" {
+		t.Errorf("retention of a container: %s", why)
 	}
 }

@@ -82,22 +82,23 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 	}
 	if place.Service != nil {
 		p.accounts, err = embedded.NewAccounts(r, embedded.Accounts{
-			Service: place.Service, Data: place.Data, Kinds: append(accountKinds(), schema.KindSettings), Table: Capabilities(),
+			Service: place.Service, Data: place.Data, Kinds: append(p.accountKinds(), schema.KindSettings), Table: p.Capabilities(),
 		}, secrets, logger, p.options...)
 	}
 	return p, err
 }
 
 // accountKinds are those that the token service keeps.
-func accountKinds() []schema.Kind {
-	return []schema.Kind{
+func (p *Provider) accountKinds() []schema.Kind {
+	table := p.Capabilities()
+	return slices.DeleteFunc([]schema.Kind{
 		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
 		schema.KindRetention, schema.KindGC,
-	}
+	}, func(k schema.Kind) bool { return table.Find(k, "").Support == schema.Unsupported })
 }
 
 // Capabilities implements [providers.Provider].
-func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+func (p *Provider) Capabilities() schema.Table { return Capabilities(p.registry.Driver()) }
 
 // Batch implements [providers.Provider]: the configuration is one object, and
 // accounts change live.
@@ -149,7 +150,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	settings := slices.Contains(scope.Kinds, schema.KindSettings)
 	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
 	if p.accounts != nil {
-		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(accountKinds(), k) })
+		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
 		var err error
 		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
 			return schema.State{}, err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
-	"github.com/ocisync/ocisync/schema"
 )
 
 // The jobs.
@@ -107,13 +106,10 @@ func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
-// unscheduled says why a job is not done by time here.
-func (p *Provider) unscheduled(job string) string {
-	switch {
-	case p.place.Data == "":
+// unscheduled says why jobs are not done by time here.
+func (p *Provider) unscheduled() string {
+	if p.place.Data == "" {
 		return "jobs by time are ocisync's token service's, which is elsewhere; write the rule where it runs"
-	case job == jobGC && p.registry.Driver() != schema.DriverProcess:
-		return "ocisync collects for a registry that it runs as a process; run `registry garbage-collect` where it runs"
 	}
 	return ""
 }

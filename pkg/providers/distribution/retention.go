@@ -95,15 +95,15 @@ func (p *Provider) refused(c plan.Change) string {
 	if c.Action == plan.Delete || c.After == nil {
 		return ""
 	}
-	table := Capabilities()
+	table := p.Capabilities()
 	var said []string
 	field := func(name string, declared bool) {
 		if declared {
 			said = append(said, name+": "+table.Find(c.Key.Kind, name).Reason)
 		}
 	}
-	byTime := func(job string, schedule *string) {
-		if why := p.unscheduled(job); why != "" && schedule != nil && *schedule != "none" {
+	byTime := func(schedule *string) {
+		if why := p.unscheduled(); why != "" && schedule != nil && *schedule != "none" {
 			said = append(said, "schedule: "+why)
 		}
 	}
@@ -113,9 +113,9 @@ func (p *Provider) refused(c plan.Change) string {
 			said = append(said, why)
 		}
 		field("untagged", spec.Untagged != nil)
-		byTime(jobRetention, spec.Schedule)
+		byTime(spec.Schedule)
 	case *schema.GC:
-		byTime(jobGC, spec.Schedule)
+		byTime(spec.Schedule)
 		field("delay", spec.Delay != nil)
 		field("workers", spec.Workers != nil)
 	}

@@ -31,7 +31,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			verdicts[i] = v
 			continue
 		}
-		if row := Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
+		if row := p.Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
 			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: row.Reason}
 			if row.Support != schema.Unsupported {
 				verdicts[i].Refused = "ocisync keeps it in its token service, and this mode has none; name it in registry.token"
@@ -150,7 +150,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 			report(c.Key, p.writeSettings(ctx, c))
 			continue
 		}
-		if row := Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
+		if row := p.Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
 			report(c.Key, &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: providers.ErrUnsupported, Remedy: row.Reason})
 			continue
 		}
