@@ -447,7 +447,13 @@ func TestTheLogIsRotatedUnderTheProgram(t *testing.T) {
 	for range 30 {
 		w.ask("/say?" + line)
 	}
-	w.eventually("rotated", func() bool { _, err := os.Stat(w.options.Log + ".1"); return err == nil })
+	w.eventually("rotated", func() bool {
+		_, err := os.Stat(w.options.Log + ".1")
+		info, now := os.Stat(w.options.Log)
+		return err == nil && now == nil && info.Size() < 2000 // emptied too
+	})
+	// who reads goes by what the supervisor writes down after that
+	w.eventually("written down", func() bool { return strings.HasPrefix(w.log(), "fake registry begins\n") })
 	w.ask("/say?afterwards")
 	if got := w.log(); !strings.HasPrefix(got, "fake registry begins\n") || !strings.HasSuffix(got, "afterwards\n") || strings.Count(got, line) < 29 {
 		t.Errorf("the log over its parts: %d lines: %.200q", strings.Count(got, "\n"), got)
