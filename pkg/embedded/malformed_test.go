@@ -140,11 +140,11 @@ func FuzzNoRequestIsAFailureOfTheRegistry(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, method, path, query, media, body string) {
 		if method == "" || strings.ContainsFunc(method, func(c rune) bool { return c < 'A' || c > 'Z' }) {
-			t.Skip()
+			return // no request that the server reads
 		}
 		at, err := url.ParseRequestURI((&url.URL{Path: path, RawQuery: query}).RequestURI()) // as the server does
 		if err != nil || at.Host != "" {
-			t.Skip()
+			return
 		}
 		q := httptest.NewRequest(http.MethodGet, "http://x/v2/", strings.NewReader(body))
 		q.Method, q.URL = method, at

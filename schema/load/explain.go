@@ -75,7 +75,7 @@ func Explain(root, mode, key string) ([]Origin, error) {
 func tomlPath(key string) []string {
 	k, err := schema.ParseKey(key)
 	if err != nil || k.Name == "" {
-		return splitPath(key)
+		return schema.SplitPath(key)
 	}
 	ns, ofNamespace := k.Namespace()
 	switch {

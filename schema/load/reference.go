@@ -38,7 +38,7 @@ func Reference(path string) (string, error) {
 	at := &field{doc: d.doc, def: d}
 	var parts []string
 	if path != "" {
-		parts = splitPath(path)
+		parts = schema.SplitPath(path)
 	}
 	for i, part := range parts {
 		d := at.keyed()

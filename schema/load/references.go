@@ -126,7 +126,7 @@ func (c *checker) ignored(n *Node, path string) {
 		return
 	}
 	d := c.defs.kind(kind)
-	parts := splitPath(field.Text)
+	parts := schema.SplitPath(field.Text)
 	for i, part := range parts {
 		if d.checked("secret") {
 			c.report(field, join(path, "field"), `"`+clip(field.Text)+`" goes into a reference`, "write "+quote(strings.Join(parts[:i], ".")))

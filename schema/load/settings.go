@@ -89,25 +89,3 @@ func kindOf(pattern string) schema.Kind {
 	k, _, _ := strings.Cut(pattern, "/")
 	return schema.Kind(k)
 }
-
-// splitPath parts a dotted path; parts in quotes stay whole.
-func splitPath(s string) []string {
-	var parts []string
-	var b strings.Builder
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == '\\' && quoted && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-		case s[i] == '.' && !quoted:
-			parts = append(parts, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return append(parts, b.String())
-}

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -127,7 +126,7 @@ func child(n *yaml.Node, key string) *yaml.Node {
 // get is what stands at a path, nil where nothing does.
 func (d *document) get(path string) *yaml.Node {
 	n := &d.root
-	for _, part := range splitPath(path) {
+	for _, part := range schema.SplitPath(path) {
 		if n = child(n, part); n == nil {
 			return nil
 		}
@@ -142,7 +141,7 @@ func (d *document) set(path, value string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	n := &d.root
-	parts := splitPath(path)
+	parts := schema.SplitPath(path)
 	for i, part := range parts {
 		next := child(n, part)
 		last := i == len(parts)-1
@@ -167,7 +166,7 @@ func (d *document) set(path, value string) error {
 
 // drop takes a path out.
 func (d *document) drop(path string) {
-	parts := splitPath(path)
+	parts := schema.SplitPath(path)
 	n := &d.root
 	for _, part := range parts[:len(parts)-1] {
 		if n = child(n, part); n == nil {
@@ -190,7 +189,7 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 	walk = func(n *yaml.Node, at string) error {
 		if n.Kind == yaml.MappingNode && len(n.Content) > 0 {
 			for i := 0; i+1 < len(n.Content); i += 2 {
-				path := pathPart(n.Content[i].Value)
+				path := schema.JoinPath(n.Content[i].Value)
 				if at != "" {
 					path = at + "." + path
 				}
@@ -217,7 +216,7 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 	}
 	for i := 0; i+1 < len(d.root.Content); i += 2 {
 		if key := d.root.Content[i].Value; key != "version" {
-			if err := walk(d.root.Content[i+1], pathPart(key)); err != nil {
+			if err := walk(d.root.Content[i+1], schema.JoinPath(key)); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -257,7 +256,7 @@ func jsonNode(b []byte) (*yaml.Node, error) {
 		}
 		for i, c := range n.Content {
 			block(c)
-			if n.Kind == yaml.MappingNode && i%2 == 0 && bareKey.MatchString(c.Value) {
+			if n.Kind == yaml.MappingNode && i%2 == 0 && schema.BareKey(c.Value) {
 				c.Style = 0
 			}
 		}
@@ -343,39 +342,6 @@ func writeScalar(b *strings.Builder, n *yaml.Node, text func(string) error) erro
 		return text(n.Value)
 	}
 	return nil
-}
-
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
-// pathPart is a key as it stands in a path: one that is no bare TOML key in
-// quotes.
-func pathPart(key string) string {
-	if bareKey.MatchString(key) {
-		return key
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(key) + `"`
-}
-
-// splitPath is the other way round.
-func splitPath(path string) []string {
-	var parts []string
-	var b strings.Builder
-	quoted := false
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c == '"':
-			quoted = !quoted
-		case c == '\\' && quoted && i+1 < len(path):
-			i++
-			b.WriteByte(path[i])
-		case c == '.' && !quoted:
-			parts = append(parts, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return append(parts, b.String())
 }
 
 // version tells one content of the file from another.

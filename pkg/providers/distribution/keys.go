@@ -156,7 +156,7 @@ func CheckSettings(values schema.Values) error {
 		if v.Path == schema.OutsidePath {
 			continue
 		}
-		parts := splitPath(v.Path)
+		parts := schema.SplitPath(v.Path)
 		if _, secret := v.Secret(); secret {
 			if k, ok := find(known, strings.Join(parts, ".")); !ok || k.is != textValue || !schema.SecretSetting(schema.TypeDistribution, v.Path) {
 				problems = append(problems, fmt.Errorf("%s: a reference to a secret stands where Distribution has none", v.Path))
@@ -171,7 +171,7 @@ func CheckSettings(values schema.Values) error {
 
 // placeOf is the place of content that a path speaks of, "" for none.
 func placeOf(path string) string {
-	parts := splitPath(path)
+	parts := schema.SplitPath(path)
 	if len(parts) > 1 && parts[0] == "storage" && slices.Contains(drivers(), parts[1]) {
 		return parts[1]
 	}

@@ -228,7 +228,7 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 	keep := func(under string, all []string, changed func(string) bool) {
 		var chosen string
 		for _, v := range values {
-			parts := splitPath(v.Path)
+			parts := schema.SplitPath(v.Path)
 			if len(parts) > 1 && parts[0] == under && slices.Contains(all, parts[1]) && changed(v.Path) {
 				chosen = parts[1]
 			}

@@ -154,7 +154,7 @@ func (w *writer) emitSettings(set func(rawJSON, ...string)) {
 			w.emitOutside(v.JSON, set)
 			continue
 		}
-		set(rawJSON(v.JSON), split(v.Path)...)
+		set(rawJSON(v.JSON), schema.SplitPath(v.Path)...)
 	}
 }
 

@@ -100,7 +100,7 @@ func (p *Provider) face(front schema.Values) error {
 		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
 	}
 	for _, v := range front {
-		path := split(v.Path)
+		path := schema.SplitPath(v.Path)
 		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
 			if err := doc.Set([]byte(v.JSON), path...); err != nil {
 				return p.fail(schema.Key{}, "", err, "")

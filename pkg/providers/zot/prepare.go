@@ -403,7 +403,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}
-		case doc.Set([]byte(v.JSON), split(v.Path)...) != nil:
+		case doc.Set([]byte(v.JSON), schema.SplitPath(v.Path)...) != nil:
 			return plan.Restart
 		}
 	}

@@ -19,7 +19,7 @@ func flatten(doc *config.Document) (values, secrets []schema.Value) {
 	walk = func(path []string) {
 		for _, key := range doc.Keys(path...) {
 			at := append(path[:len(path):len(path)], key)
-			dotted := join(at)
+			dotted := schema.JoinPath(at...)
 			if _, owned := schema.OwnedSetting(schema.TypeZot, dotted); owned {
 				continue
 			}
@@ -35,7 +35,7 @@ func flatten(doc *config.Document) (values, secrets []schema.Value) {
 			if err != nil {
 				continue
 			}
-			v := schema.Value{Path: join(spell.path(at)), JSON: canonical}
+			v := schema.Value{Path: schema.JoinPath(spell.path(at)...), JSON: canonical}
 			if holdsSecret(v) {
 				secrets = append(secrets, v)
 			} else {
@@ -70,43 +70,6 @@ func holdsSecret(v schema.Value) bool {
 	}
 	_, has := u.User.Password()
 	return has
-}
-
-var bare = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
-// join writes a path as settings have it: dotted, a part that is no bare TOML
-// key in quotes.
-func join(path []string) string {
-	parts := make([]string, len(path))
-	for i, p := range path {
-		if !bare.MatchString(p) {
-			p = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p) + `"`
-		}
-		parts[i] = p
-	}
-	return strings.Join(parts, ".")
-}
-
-// split is the inverse of join.
-func split(path string) []string {
-	var parts []string
-	var b strings.Builder
-	quoted := false
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c == '"':
-			quoted = !quoted
-		case c == '\\' && quoted && i+1 < len(path):
-			i++
-			b.WriteByte(path[i])
-		case c == '.' && !quoted:
-			parts = append(parts, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return append(parts, b.String())
 }
 
 // speller knows how Zot's own keys are spelled: their case means nothing.

@@ -181,7 +181,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			spell := newSpeller()
 			c := schema.Settings{Values: slices.Clone(spec.Values)}
 			for j, v := range c.Values {
-				c.Values[j].Path = join(spell.path(split(v.Path)))
+				c.Values[j].Path = schema.JoinPath(spell.path(schema.SplitPath(v.Path))...)
 			}
 			slices.SortFunc(c.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 			st.Resources[i].Spec = &c

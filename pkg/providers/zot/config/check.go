@@ -52,7 +52,7 @@ func Check(values schema.Values, version string) []Problem {
 			c.report(Problem{Path: v.Path, Text: err.Error()})
 			continue
 		}
-		c.setting(split(v.Path), v, n)
+		c.setting(schema.SplitPath(v.Path), v, n)
 	}
 	return c.problems
 }
@@ -339,28 +339,6 @@ func (c *checker) login(text string, path []string) {
 			c.at(path, "a password stands in this URL", "take it out, and write it as a reference at the driver's key password")
 		}
 	}
-}
-
-// split parts a dotted path; parts in quotes stay whole.
-func split(s string) []string {
-	var parts []string
-	var b strings.Builder
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == '\\' && quoted && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-		case s[i] == '.' && !quoted:
-			parts = append(parts, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return append(parts, b.String())
 }
 
 // join is the way back.
