@@ -102,6 +102,7 @@ type Registry struct {
 	jobs      *scheduler    // nil where content is nobody's, or another's who runs no jobs
 	resting   chan struct{} // closed by Rest
 	rest      func()
+	starting  sync.Mutex     // while Serve begins what work counts
 	work      sync.WaitGroup // jobs and upkeep, while it is served
 	robots    *robotMetrics
 	upkeep    *upkeep
@@ -297,6 +298,8 @@ func (r *Registry) info() Info {
 // it has.
 func (r *Registry) Rest() {
 	r.rest()
+	r.starting.Lock() // a WaitGroup at zero must not be added to beside its Wait
+	defer r.starting.Unlock()
 	r.work.Wait()
 }
 
@@ -314,23 +317,7 @@ func (r *Registry) Serve(ctx context.Context) error {
 		all = append(all, pair{front, r.listener})
 	}
 	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
-	jobs, endJobs := context.WithCancel(ctx)
-	if r.jobs != nil {
-		r.work.Go(func() { r.jobs.serve(jobs) })
-	}
-	r.work.Go(func() { r.renew(jobs) })
-	if r.tokens != nil {
-		r.work.Go(func() { r.tokens.Upkeep(jobs) })
-	}
-	r.work.Go(func() {
-		select {
-		case <-r.resting:
-			endJobs()
-		case <-jobs.Done():
-		}
-	})
-	defer r.work.Wait()
-	defer endJobs()
+	defer r.begin(ctx)()
 	failed := make(chan error, len(all))
 	for _, p := range all {
 		go func() { failed <- p.server.Serve(p.listener) }()
@@ -359,6 +346,37 @@ func (r *Registry) Serve(ctx context.Context) error {
 		return fmt.Errorf("serving the embedded registry: %w", err)
 	}
 	return nil
+}
+
+// begin begins what is done by time, unless Rest was called. What it returns
+// ends it, and waits until it has ended.
+func (r *Registry) begin(ctx context.Context) func() {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	jobs, end := context.WithCancel(ctx)
+	select {
+	case <-r.resting:
+		return end
+	default:
+	}
+	if r.jobs != nil {
+		r.work.Go(func() { r.jobs.serve(jobs) })
+	}
+	r.work.Go(func() { r.renew(jobs) })
+	if r.tokens != nil {
+		r.work.Go(func() { r.tokens.Upkeep(jobs) })
+	}
+	r.work.Go(func() {
+		select {
+		case <-r.resting:
+			end()
+		case <-jobs.Done():
+		}
+	})
+	return func() {
+		end()
+		r.work.Wait()
+	}
 }
 
 func (r *Registry) server(h http.Handler) *http.Server {
