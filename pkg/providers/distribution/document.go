@@ -59,6 +59,7 @@ func parseDocument(b []byte) (*document, error) {
 	if err := plainNode(root, 0); err != nil {
 		return nil, err
 	}
+	spellNulls(root, false)
 	for _, name := range []string{"storage", "auth"} { // "storage: inmemory" says the same as a table
 		if n := child(root, name); n != nil && n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 			choice := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: n.Value}
@@ -99,6 +100,18 @@ func plainNode(n *yaml.Node, depth int) error {
 		}
 	}
 	return nil
+}
+
+// spellNulls writes out what has no value within braces and brackets: the
+// encoder would make an empty string of it.
+func spellNulls(n *yaml.Node, flow bool) {
+	flow = flow || n.Style&yaml.FlowStyle != 0
+	if flow && n.Tag == "!!null" && n.Value == "" {
+		n.Value = "null"
+	}
+	for _, c := range n.Content {
+		spellNulls(c, flow)
+	}
 }
 
 // bytes is the document as it is written.
@@ -248,8 +261,12 @@ func jsonNode(b []byte) (*yaml.Node, error) {
 	if err := yaml.Unmarshal(b, &doc); err != nil {
 		return nil, err
 	}
+	var err error
 	var block func(n *yaml.Node)
 	block = func(n *yaml.Node) {
+		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && n.Style == 0 { // strings of JSON are quoted
+			err = errors.Join(err, fmt.Errorf("%s is no number that YAML holds", n.Value))
+		}
 		n.Line, n.Column = 0, 0
 		if n.Kind != yaml.ScalarNode && len(n.Content) > 0 {
 			n.Style = 0
@@ -263,7 +280,7 @@ func jsonNode(b []byte) (*yaml.Node, error) {
 	}
 	node := doc.Content[0]
 	block(node)
-	return node, nil
+	return node, err
 }
 
 // nodeJSON is a node as canonical JSON.

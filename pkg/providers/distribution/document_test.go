@@ -168,6 +168,8 @@ func TestADocumentThatCannotBeEditedIsRefused(t *testing.T) {
 func FuzzDocument(f *testing.F) {
 	f.Add(written, "http.addr", `":1"`)
 	f.Add("a: 1\n", `"a.b".c`, "[]")
+	f.Add("a: {b: , c, d: [{e}, f]}\n", "a.b", "1")
+	f.Add("", "a", "1e999")
 	f.Fuzz(func(t *testing.T, content, path, value string) {
 		d, err := parseDocument([]byte(content))
 		if err != nil {
