@@ -181,6 +181,14 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		return p.shadowed(c, now)
 	case *schema.Immutable:
 		return p.shadowed(c, now)
+	case *schema.Quota:
+		if _, limited := limitOf(spec); !limited {
+			return ""
+		}
+		if _, elsewhere := (&site{view: now.view}).layouts(); elsewhere != "" {
+			return elsewhere
+		}
+		return p.shadowed(c, now)
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
@@ -352,6 +360,11 @@ func needs(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return plan.Live
 	case schema.KindGroup, schema.KindAccess, schema.KindImmutable:
+		return within(control)
+	case schema.KindQuota:
+		if _, is := now.own.Full[c.Key.Name]; !is && control {
+			return plan.Live
+		}
 		return within(control)
 	case schema.KindRobot:
 		if a := running.HTTP.Auth; a == nil || a.HTPasswd == nil {

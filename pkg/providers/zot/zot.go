@@ -36,6 +36,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/measure"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
@@ -56,6 +57,7 @@ type Provider struct {
 	now      func() time.Time
 	patience time.Duration // for a record in Zot's log
 
+	meter   *measure.Meter
 	writing sync.Mutex
 }
 
@@ -104,7 +106,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 	}
 	p := &Provider{
 		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(), logger: logger,
-		cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
+		meter: measure.New(), cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
 	}
 	if p.paths, err = pathsOf(r); err != nil {
 		return nil, err
