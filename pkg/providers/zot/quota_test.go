@@ -60,7 +60,7 @@ func pushers(ns string) []schema.Resource {
 		resource(schema.KindNamespace, ns, &schema.Namespace{}),
 		resource(schema.KindAccess, ns, &schema.Access{
 			Anonymous: new(schema.Pull), Authenticated: new(schema.Pull),
-			Users:     schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull | schema.Push | schema.Delete}, schema.Grant{Name: "bob", Rights: schema.Admin}),
+			Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull | schema.Push | schema.Delete}, schema.Grant{Name: "bob", Rights: schema.Admin}),
 		}),
 	}
 }
