@@ -144,6 +144,9 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Notes = append(v.Notes, p.operator())
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
+	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Driver() != schema.DriverProcess {
+		v.Notes = append(v.Notes, "nothing of ocisync's runs beside this registry: have `ocisync run quota` run by a timer, such as every minute")
+	}
 	return v
 }
 
