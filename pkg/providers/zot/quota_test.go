@@ -306,54 +306,6 @@ func TestWhatCannotBeMeasuredChangesNothing(t *testing.T) {
 	}
 }
 
-// Of a job that is killed either configuration is left, each is read right, and
-// the next job brings it to an end.
-func TestAKilledJobIsFinishedByTheNext(t *testing.T) {
-	a := newAllowance(t)
-	a.apply(t, append(pushers("team"), quota("team", 1000))...)
-	config, own := filepath.Join(a.data, "config.json"), filepath.Join(a.data, "ocisync/zot.json")
-	read := func(name string) []byte {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	put := func(name string, b []byte) {
-		if err := os.WriteFile(name, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	live, open, openOwn := a.live(t), read(config), read(own)
-	a.pushed(t, "team/app", 1200)
-	// what is kept before the configuration is written has both
-	if err := os.Chmod(config, 0o400); err != nil {
-		t.Fatal(err)
-	}
-	a.measure(t)
-	shut, shutOwn := read(config), read(own)
-	if string(shutOwn) == string(openOwn) || string(shut) == string(open) {
-		t.Fatal("nothing was withdrawn")
-	}
-	put(config, open) // killed before it was written
-	if diff := cmp.Diff(live, a.live(t)); diff != "" {
-		t.Errorf("withdrawing killed: %s", diff)
-	}
-	a.measure(t)
-	if got := read(config); string(got) != string(shut) {
-		t.Errorf("the next job left it as it was: %s", cmp.Diff(string(shut), string(got)))
-	}
-	a.emptied(t, "team/app")
-	put(config, open) // giving back, killed before that was noted
-	if diff := cmp.Diff(live, a.live(t)); diff != "" {
-		t.Errorf("giving back killed: %s", diff)
-	}
-	a.measure(t)
-	if got := a.text(t); a.withheld(t) != "" || !strings.Contains(between(t, got, `"team/**"`), "create") {
-		t.Errorf("withheld in %q", a.withheld(t))
-	}
-}
-
 func TestTwoJobsAndAnApplyAtOnceAgree(t *testing.T) {
 	a := newAllowance(t)
 	objects := append(pushers("team"), quota("team", 1000))
