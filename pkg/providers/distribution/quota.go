@@ -226,13 +226,17 @@ func (p *Provider) enforce(ctx context.Context, dry bool) (list []providers.Meas
 		away = fmt.Errorf("%w: is it mounted?", away)
 	}
 	content := revisions{filepath.Join(root, "docker/registry/v2")}
+	all := map[string]bool{}
+	for _, ns := range namespaces {
+		all[ns] = true
+	}
 	used := map[string]schema.Size{}
 	for _, ns := range slices.Sorted(maps.Keys(limits)) {
 		before, was := full[ns]
 		m := providers.Measured{Namespace: ns, Limit: limits[ns], Used: before.Used, Full: was}
 		n, failed := int64(0), away
 		if failed == nil {
-			n, failed = p.meter.Measure(ctx, content, ns, namespaces)
+			n, failed = p.meter.Measure(ctx, content, ns, all)
 		}
 		if failed != nil {
 			m.Error = failed.Error()

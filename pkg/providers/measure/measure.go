@@ -82,21 +82,17 @@ func (m *Meter) forget() {
 
 // Measure counts the bytes of one of all the namespaces there are. An error
 // means that nothing is known: it never returns a part.
-func (m *Meter) Measure(ctx context.Context, c Content, namespace string, all []string) (int64, error) {
+func (m *Meter) Measure(ctx context.Context, c Content, namespace string, all map[string]bool) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	repositories, err := c.Repositories(namespace)
 	if err != nil {
 		return 0, err
 	}
-	others := map[string]bool{}
-	for _, n := range all {
-		others[n] = true
-	}
 	var total int64
 	counted := map[name]bool{}
 	for _, r := range repositories {
-		if innermost(r, others) != namespace {
+		if innermost(r, all) != namespace {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -71,7 +71,11 @@ func newStore() *store {
 
 func measure(t *testing.T, m *Meter, s *store, ns string, all ...string) int64 {
 	t.Helper()
-	n, err := m.Measure(t.Context(), s, ns, append(all, ns))
+	set := map[string]bool{ns: true}
+	for _, n := range all {
+		set[n] = true
+	}
+	n, err := m.Measure(t.Context(), s, ns, set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,13 +106,13 @@ func TestAManifestThatCannotBeReadIsNoMeasure(t *testing.T) {
 	s.image("team/b", 2, 1000)
 	for _, broken := range []string{digest(200), digest(201)} {
 		s.broken = broken
-		if n, err := New().Measure(t.Context(), s, "team", []string{"team"}); err == nil || n != 0 {
+		if n, err := New().Measure(t.Context(), s, "team", map[string]bool{"team": true}); err == nil || n != 0 {
 			t.Errorf("without %s: %d, %v", broken, n, err)
 		}
 	}
 	s.broken = ""
 	s.blobs[digest(200)] = []byte(`{"layers":[{"digest":`)
-	if n, err := New().Measure(t.Context(), s, "team", []string{"team"}); err == nil || n != 0 {
+	if n, err := New().Measure(t.Context(), s, "team", map[string]bool{"team": true}); err == nil || n != 0 {
 		t.Errorf("with half a manifest: %d, %v", n, err)
 	}
 }

@@ -27,10 +27,10 @@ func (w *writer) finish(ctx context.Context) error {
 	set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
 	at := func(pattern string) []string { return []string{"http", "accessControl", "repositories", pattern} }
 	for _, was := range w.s.conf.inPlace(w.s.own.Withdrawn) {
-		if was.Before == nil {
+		if was.Before == "" {
 			doc.Delete(at(was.Pattern)...)
 		} else {
-			set(was.Before, at(was.Pattern)...)
+			set(rawJSON(was.Before), at(was.Pattern)...)
 		}
 	}
 	w.emitSettings(set)
@@ -59,8 +59,11 @@ func (w *writer) finish(ctx context.Context) error {
 	}
 	w.full = w.stillFull()
 	w.withdrawn = conf.withhold(w.full, w.namespaces())
-	for _, to := range w.withdrawn {
-		if err := doc.Set(to.Now, at(to.Pattern)...); err != nil {
+	for i, to := range w.withdrawn {
+		if was, ok := doc.Get(at(to.Pattern)...); ok {
+			w.withdrawn[i].Before = was
+		}
+		if err := doc.Set(rawJSON(to.Now), at(to.Pattern)...); err != nil {
 			return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 		}
 		text = doc.Bytes()

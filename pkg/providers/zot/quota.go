@@ -38,11 +38,12 @@ type full struct {
 	Since time.Time   `json:"since"`
 }
 
-// withdrawn is a pattern while push is withdrawn.
+// withdrawn is a pattern while push is withdrawn. What it gives is JSON, as text,
+// so that somebody's own spelling comes back as it was.
 type withdrawn struct {
-	Pattern string  `json:"pattern"`
-	Before  rawJSON `json:"before,omitempty"` // none: there was no such pattern
-	Now     rawJSON `json:"now"`
+	Pattern string `json:"pattern"`
+	Before  string `json:"before,omitempty"` // "": there was no such pattern
+	Now     string `json:"now"`
 }
 
 func sameGroup(a, b policyGroup) bool { return string(encoded(a)) == string(encoded(b)) }
@@ -58,7 +59,7 @@ func (c configuration) inPlace(kept []withdrawn) (list []withdrawn) {
 	for _, w := range kept {
 		have, there := ac.Repositories[w.Pattern]
 		var now policyGroup
-		if !there || done[w.Pattern] || json.Unmarshal(w.Now, &now) != nil || !sameGroup(have, now) {
+		if !there || done[w.Pattern] || json.Unmarshal([]byte(w.Now), &now) != nil || !sameGroup(have, now) {
 			continue
 		}
 		done[w.Pattern] = true
@@ -77,7 +78,7 @@ func (c configuration) declared(kept []withdrawn) configuration {
 	ac.Repositories = maps.Clone(ac.Repositories)
 	for _, w := range list {
 		var before policyGroup
-		if w.Before == nil || json.Unmarshal(w.Before, &before) != nil {
+		if w.Before == "" || json.Unmarshal([]byte(w.Before), &before) != nil {
 			delete(ac.Repositories, w.Pattern)
 			continue
 		}
@@ -95,7 +96,7 @@ func (c configuration) withhold(names map[string]full, namespaces map[string]boo
 	if ac == nil || len(names) == 0 {
 		return nil
 	}
-	group := func(g policyGroup) rawJSON { return groupJSON(g, g) }
+	group := func(g policyGroup) string { return string(groupJSON(g, g)) }
 	for _, ns := range sortedKeys(names) {
 		w := withdrawn{Pattern: pattern(ns)}
 		from, there := ac.Repositories[w.Pattern]
@@ -307,16 +308,16 @@ func (p *Provider) measured(ctx context.Context, s *site) (list []providers.Meas
 	} else if len(limits) > 0 {
 		away = content.there()
 	}
-	var all []string
+	all := map[string]bool{}
 	for _, r := range s.own.Objects {
 		if r.Key.Kind == schema.KindNamespace {
-			all = append(all, r.Key.Name)
+			all[r.Key.Name] = true
 		}
 	}
 	if ac := s.conf.HTTP.AccessControl; ac != nil {
 		for pattern := range ac.Repositories {
 			if ns, ok := namespaceOf(pattern); ok {
-				all = append(all, ns)
+				all[ns] = true
 			}
 		}
 	}
@@ -356,7 +357,7 @@ func (p *Provider) settled(s *site, list []providers.Measured) bool {
 		m := map[string]string{}
 		for _, w := range l {
 			var g policyGroup
-			if json.Unmarshal(w.Now, &g) == nil {
+			if json.Unmarshal([]byte(w.Now), &g) == nil {
 				m[key(w)] = string(encoded(g))
 			}
 		}
@@ -437,7 +438,7 @@ func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 func union(a, b []withdrawn) []withdrawn {
 	out := slices.Clone(a)
 	for _, w := range b {
-		if !slices.ContainsFunc(out, func(o withdrawn) bool { return string(encoded(o)) == string(encoded(w)) }) {
+		if !slices.ContainsFunc(out, func(o withdrawn) bool { return o == w }) {
 			out = append(out, w)
 		}
 	}

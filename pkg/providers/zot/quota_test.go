@@ -306,6 +306,57 @@ func TestWhatCannotBeMeasuredChangesNothing(t *testing.T) {
 	}
 }
 
+// A namespace that no access is declared for has the pattern that somebody wrote,
+// or none, and has it again.
+func TestAPatternOfSomebodyElseComesBackAsItWas(t *testing.T) {
+	for name, patterns := range map[string]string{
+		"none":        `"**": {"defaultPolicy": ["read", "create"]}`,
+		"one":         `"**": {"defaultPolicy": []}, "Team/**": {"AnonymousPolicy": "read,create", "policies": [{"actions": ["update", "raed"], "users": ["x"], "conditions": [{"expression": "a && b"}]}]}`,
+		"nothing":     `"**": {"defaultPolicy": ["read"]}`,
+		"one without": `"team/**": {"defaultPolicy": ["read"]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			config := filepath.Join(dir, "zot.json")
+			text := fmt.Sprintf("{\"storage\": {\"rootDirectory\": %q},\n \"http\": {\"address\": \"127.0.0.1\", \"port\": \"9\",\n  \"accessControl\": {\"repositories\": {%s}}}\n}\n", filepath.Join(dir, "storage"), patterns)
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: config}}, nil, providertest.Secrets{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := &allowance{p, dir}
+			now := func() string {
+				b, err := files.Read(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(b)
+			}
+			// whatever access there is, is not declared
+			objects := []schema.Resource{resource(schema.KindNamespace, "team", &schema.Namespace{}), quota("team", 10)}
+			a.apply(t, objects...)
+			if now() != text {
+				t.Fatalf("a quota changes access: %s", cmp.Diff(text, now()))
+			}
+			a.pushed(t, "team/app", 100)
+			a.measure(t)
+			push := strings.Contains(patterns, "create") // to the namespace
+			if changed := now() != text; changed != push || push && strings.Contains(between(t, now(), "eam/**"), "create") {
+				t.Errorf("withheld in %q, and the configuration is\n%s", a.withheld(t), now())
+			}
+			if n := a.apply(t, objects...); n != 0 {
+				t.Errorf("%d changes", n)
+			}
+			a.emptied(t, "team/app")
+			if a.measure(t); strings.TrimSpace(now()) != strings.TrimSpace(text) {
+				t.Errorf("it is not as it was: %s", cmp.Diff(text, now()))
+			}
+		})
+	}
+}
+
 func TestTwoJobsAndAnApplyAtOnceAgree(t *testing.T) {
 	a := newAllowance(t)
 	objects := append(pushers("team"), quota("team", 1000))
