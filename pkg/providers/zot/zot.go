@@ -6,8 +6,9 @@
 // brings the files to say so (emit.go) and the process to take them over
 // (control.go), which it does for some keys while it runs and for others not
 // (reload.go); its log says what it took over (record.go). access.go,
-// retention.go and sync.go translate. The files themselves are package files',
-// the JSON document is package config's.
+// retention.go and sync.go translate; quota.go withdraws push where a quota is
+// used up. The files themselves are package files', the JSON document is package
+// config's.
 package zot
 
 import (
