@@ -31,7 +31,7 @@ func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(co
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		o.attend(attending, cfg, a)
+		o.attend(attending, cfg.Registry.URL, a, firstAttend)
 	}()
 	err = work(ctx)
 	end()
@@ -40,9 +40,9 @@ func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(co
 }
 
 // attend says of an error that comes again and again only that it has begun.
-func (o *options) attend(ctx context.Context, cfg *schema.Config, a providers.Attendant) {
+func (o *options) attend(ctx context.Context, registry string, a providers.Attendant, again time.Duration) {
 	said := ""
-	for again := firstAttend; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -55,7 +55,7 @@ func (o *options) attend(ctx context.Context, cfg *schema.Config, a providers.At
 			now = err.Error()
 		}
 		if now != "" && now != said {
-			o.logger().Error("what is done by time could not be done, and is tried again", "registry", cfg.Registry.URL, "error", err)
+			o.logger().Error("what is done by time could not be done, and is tried again", "registry", registry, "error", err)
 		}
 		said = now
 	}
