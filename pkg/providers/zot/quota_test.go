@@ -278,7 +278,10 @@ func TestNamespacesInsideAFullOneKeepPush(t *testing.T) {
 
 func TestWhatCannotBeMeasuredChangesNothing(t *testing.T) {
 	a := newAllowance(t)
-	a.apply(t, append(append(pushers("team"), quota("team", 1000)), append(pushers("other"), quota("other", 1000))...)...)
+	objects := append(append(pushers("team"), quota("team", 1000)), append(pushers("other"), quota("other", 1000))...)
+	a.apply(t, append(objects, append(pushers("zero"), quota("zero", 0))...)...) // full by whatever is measured
+	a.pushed(t, "zero/app", 1)
+	a.index(t, "zero/app", "")
 	a.pushed(t, "team/app", 1200)
 	a.pushed(t, "team/more", 10)
 	a.pushed(t, "other/app", 1200)
@@ -287,10 +290,11 @@ func TestWhatCannotBeMeasuredChangesNothing(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "quota/team") || !strings.Contains(err.Error(), "team/more") {
 		t.Errorf("the job says %v", err)
 	}
-	if got := a.withheld(t); got != "other" || len(r.Measured) != 2 || r.Measured[1].Error == "" {
+	if got := a.withheld(t); got != "other" || len(r.Measured) != 3 || r.Measured[1].Error == "" || r.Measured[2].Error == "" {
 		t.Errorf("withheld in %q: %+v", got, r.Measured)
 	}
 	a.pushed(t, "team/more", 10)
+	a.emptied(t, "zero/app")
 	a.measure(t)
 	shut := a.text(t)
 	a.emptied(t, "team/app")
