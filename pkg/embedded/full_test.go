@@ -7,20 +7,20 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-func quotaOf(ns string, limit schema.Size) embedded.Change {
-	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindQuota, Name: ns}, Spec: &schema.Quota{Limit: &limit}}}
+func quotaOf(limit schema.Size) embedded.Change {
+	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindQuota, Name: "team"}, Spec: &schema.Quota{Limit: &limit}}}
 }
 
-// usedOf is a measuring.
-func usedOf(ns string, used schema.Size) embedded.Change {
-	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindQuota, Name: ns}}, Used: &used}
+// usedOf is a measuring of the namespace team.
+func usedOf(used schema.Size) embedded.Change {
+	return embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindQuota, Name: "team"}}, Used: &used}
 }
 
 func TestAFullNamespaceGetsNoTokenToPush(t *testing.T) {
 	s, _ := serveTokens(t, embedded.Options{})
 	all := schema.Pull | schema.Push | schema.Delete
 	s.change(t, putUser(t, "root", true), putUser(t, "dev", false), putNamespace("team"),
-		putAccess("team", schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: all})}), quotaOf("team", 1000))
+		putAccess("team", schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: all})}), quotaOf(1000))
 	const asked = "repository:team/app:delete,pull,push"
 	gets := func(user, want string) {
 		t.Helper()
@@ -30,9 +30,9 @@ func TestAFullNamespaceGetsNoTokenToPush(t *testing.T) {
 	}
 	const less = "repository:team/app:delete,pull"
 	gets("dev", asked)
-	s.change(t, usedOf("team", 999))
+	s.change(t, usedOf(999))
 	gets("dev", asked)
-	s.change(t, usedOf("team", 1000))
+	s.change(t, usedOf(1000))
 	gets("dev", less)
 	gets("root", asked)
 	client := s.dialURL(t, "root", "pw-root")
@@ -49,23 +49,23 @@ func TestAFullNamespaceGetsNoTokenToPush(t *testing.T) {
 			t.Errorf("what is declared has changed: %+v", a.Users)
 		}
 	}
-	s.change(t, usedOf("team", 1200)) // fuller
+	s.change(t, usedOf(1200)) // fuller
 	if live, err = client.State(t.Context(), nil); err != nil || live.Full["quota/team"].Since != full.Since || live.Full["quota/team"].Used != 1200 {
 		t.Errorf("the state says %+v, %v", live.Full, err)
 	}
-	s.change(t, quotaOf("team", 1100)) // and still too small
+	s.change(t, quotaOf(1100)) // and still too small
 	gets("dev", less)
-	s.change(t, quotaOf("team", 1201))
+	s.change(t, quotaOf(1201))
 	gets("dev", asked)
-	s.change(t, usedOf("team", 1201))
+	s.change(t, usedOf(1201))
 	gets("dev", less)
-	s.change(t, embedded.Change{Object: usedOf("team", 0).Object, Delete: true})
+	s.change(t, embedded.Change{Object: usedOf(0).Object, Delete: true})
 	gets("dev", asked)
-	s.change(t, usedOf("team", 5000)) // it was measured while somebody took the quota out
+	s.change(t, usedOf(5000)) // it was measured while somebody took the quota out
 	gets("dev", asked)
-	s.change(t, quotaOf("team", 0), usedOf("team", 0))
+	s.change(t, quotaOf(0), usedOf(0))
 	gets("dev", less)
-	s.change(t, quotaOf("team", schema.Unlimited))
+	s.change(t, quotaOf(schema.Unlimited))
 	gets("dev", asked)
 }
 
@@ -76,7 +76,7 @@ func TestOnlyQuotasAreMeasured(t *testing.T) {
 	client := s.dialURL(t, "root", "pw-root")
 	results, err := client.Change(t.Context(), []embedded.Change{
 		{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}}, Used: &used},
-		usedOf("team", -2),
+		usedOf(-2),
 	})
 	if err != nil || results[0].Err == nil || results[1].Err == nil {
 		t.Errorf("%+v, %v", results, err)

@@ -41,6 +41,17 @@ type Measured struct {
 	Error   string `json:"error,omitempty"`
 }
 
+// Push says in a word what became of the right to push.
+func (m Measured) Push() string {
+	switch {
+	case m.Full:
+		return "withdrawn"
+	case m.Changed:
+		return "given back"
+	}
+	return "as declared"
+}
+
 // Withholder is what a provider offers that takes push from namespaces whose
 // quota is used up, beside the rules that are declared.
 type Withholder interface {

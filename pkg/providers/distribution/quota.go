@@ -169,11 +169,7 @@ func (p *Provider) Attend(ctx context.Context) (time.Duration, error) {
 	report, err := p.run(ctx, jobQuota, nil, false)
 	for _, m := range report.Measured {
 		if m.Changed {
-			did := "there is room again: push is given back"
-			if m.Full {
-				did = "the quota is used up: no more tokens to push"
-			}
-			p.logger.Warn(did, "namespace", m.Namespace, "used", m.Used.Human(), "quota", m.Limit.Human())
+			p.logger.Warn("quota measured", "namespace", m.Namespace, "used", m.Used.Human(), "quota", m.Limit.Human(), "push", m.Push())
 		}
 	}
 	return quotaEvery, err
@@ -219,7 +215,8 @@ func (p *Provider) enforce(ctx context.Context, dry bool) (list []providers.Meas
 	if err != nil || len(limits) == 0 {
 		return nil, err
 	}
-	root, away := p.content(), error(nil)
+	root := p.content()
+	var away error
 	if root == "" {
 		away = errors.New(p.unmeasured())
 	} else if _, away = os.Stat(root); away != nil && errors.Is(away, fs.ErrNotExist) {

@@ -241,17 +241,10 @@ func (p *Provider) Attend(ctx context.Context) (time.Duration, error) {
 	list, err := p.enforce(ctx, false)
 	for _, m := range list {
 		if m.Changed {
-			p.logger.Warn(changedText(m), "namespace", m.Namespace, "used", m.Used.Human(), "quota", m.Limit.Human())
+			p.logger.Warn("quota measured", "namespace", m.Namespace, "used", m.Used.Human(), "quota", m.Limit.Human(), "push", m.Push())
 		}
 	}
 	return quotaEvery, err
-}
-
-func changedText(m providers.Measured) string {
-	if m.Full {
-		return "the quota is used up: push is withdrawn"
-	}
-	return "there is room again: push is given back"
 }
 
 // Withheld implements [providers.Withholder].

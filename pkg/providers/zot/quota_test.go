@@ -173,7 +173,7 @@ func TestPushIsWithdrawnWhileANamespaceIsFullAndNothingElseShows(t *testing.T) {
 	}
 	// what is applied meanwhile is declared, and withdrawn too
 	more := append(pushers("team"), quota("team", 1000))
-	more[1].Spec.(*schema.Access).Authenticated = new(schema.Pull | schema.Push) //nolint:forcetypeassert,errcheck // it is one
+	more[1].Spec.(*schema.Access).Authenticated = new(schema.Pull | schema.Push)
 	if n := a.apply(t, more...); n != 1 || strings.Contains(between(t, a.text(t), `"team/**"`), "create") {
 		t.Errorf("%d changes; who got push while the namespace is full has it:\n%s", n, between(t, a.text(t), `"team/**"`))
 	}
