@@ -97,7 +97,7 @@ func delivered(want *schema.Robot) *schema.Delivery {
 // Remarks implements [providers.Remarker]: quotas that are used up, and robots
 // of the desired state whose account has expired or soon will.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
-	if p.away() {
+	if kinds := desired.Kinds(); p.away() || !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
 		return nil, nil
 	}
 	o, err := readOwn(p.paths.own)
