@@ -98,8 +98,9 @@ func (o *objects) readNamespaces() {
 }
 
 // readSync reads remotes and what is copied from them. They have names at
-// ocisync alone, so that all of them are its own.
+// ocisync alone, so that those that are not its own get one from where they copy.
 func (o *objects) readSync() {
+	defer o.readFoundSync()
 	for k, spec := range o.kept {
 		switch spec := spec.(type) {
 		case *schema.Remote:

@@ -3,6 +3,7 @@ package zot
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -105,6 +106,159 @@ func caches(namespace string, remote *schema.Remote) *syncRegistry {
 func syncFrom(remote *schema.Remote) *syncRegistry {
 	verify := remote.TLS == nil || remote.TLS.Insecure == nil || !*remote.TLS.Insecure
 	return &syncRegistry{URLs: []string{*remote.URL}, TLSVerify: &verify}
+}
+
+// readFoundSync reads the entries that somebody wrote by hand, as far as they are
+// such as ocisync would write: what says more is nobody's.
+func (o *objects) readFoundSync() {
+	s := o.conf.Extensions.Sync
+	if s == nil {
+		return
+	}
+	known := map[int]bool{}
+	for _, r := range ours(o.all) {
+		if i := s.has(r); i >= 0 {
+			known[i] = true
+		} else if i := s.like(r); i >= 0 {
+			known[i] = true
+		}
+	}
+	for i, raw := range s.Registries {
+		if r, ok := strict[syncRegistry](raw); ok && !known[i] && len(r.URLs) == 1 && len(r.Content) == 1 {
+			o.readFound(r, i)
+		}
+	}
+}
+
+// readFound reads one, unless what it becomes would not be written just so.
+func (o *objects) readFound(r syncRegistry, at int) {
+	name, remote := o.source(r)
+	into, ok := strings.CutPrefix(r.Content[0].Destination, "/")
+	if remote == nil || ok != validNamespace(into) || !ok && into != "" {
+		return
+	}
+	key := schema.Key{Kind: schema.KindRemote, Name: name}
+	add := func() {
+		if _, known := o.all[key]; !known {
+			res := schema.Resource{Key: key, Spec: remote}
+			if have, ok := o.credentials[hostOf(remote)]; ok {
+				remote.Login, res.Unread, o.secret[key] = o.login(remote, have), []string{"login.password"}, have.Password
+			}
+			o.all[key] = res
+		}
+		if into != "" && !o.namespaces[into] {
+			o.namespaces[into] = true
+			o.put(schema.KindNamespace, into, &schema.Namespace{Description: new("")})
+		}
+	}
+	if r.OnDemand {
+		if o.conf.Extensions.Sync.has(caches(into, remote)) != at || into == "" {
+			return
+		}
+		if ns, was := o.all[schema.Key{Kind: schema.KindNamespace, Name: into}].Spec.(*schema.Namespace); was && ns.ProxyOf != nil {
+			return
+		}
+		add()
+		ns, _ := o.all[schema.Key{Kind: schema.KindNamespace, Name: into}].Spec.(*schema.Namespace)
+		ns.ProxyOf = &name
+		return
+	}
+	c := r.Content[0]
+	spec := &schema.Replication{From: &name, Match: &schema.Match{}}
+	if into != "" {
+		spec.Namespace = &into
+	}
+	if c.Prefix != everything {
+		spec.Match.Repositories = &c.Prefix
+	}
+	if c.Tags != nil {
+		glob, ok := globOf(c.Tags.Regex)
+		if !ok || glob == "" {
+			return
+		}
+		spec.Match.Tags = &glob
+	}
+	if spec.Match.Repositories == nil && spec.Match.Tags == nil {
+		spec.Match = nil
+	}
+	if r.PollInterval != nil {
+		if d, ok := r.PollInterval.duration(); !ok || d <= 0 {
+			return
+		}
+		spec.Trigger = &schema.Trigger{Schedule: "@every " + r.PollInterval.String()}
+	}
+	as := schema.Key{Kind: schema.KindReplication, Name: name + slug(c.Prefix) + slug(into)}
+	if _, taken := o.all[as]; taken || o.kept[as] != nil || o.conf.Extensions.Sync.has(pulls(spec, remote)) != at {
+		return
+	}
+	add()
+	o.all[as] = schema.Resource{Key: as, Spec: spec}
+}
+
+// source is the remote that an entry copies from, and its name: one that is
+// known, or else by its address; nil where that is no remote.
+func (o *objects) source(r syncRegistry) (string, *schema.Remote) {
+	u, err := url.Parse(r.URLs[0])
+	if err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", nil
+	}
+	remote := &schema.Remote{Type: new("oci"), URL: &r.URLs[0]}
+	name := strings.ToLower(strings.ReplaceAll(u.Host, ":", "-")) + slug(u.Path)
+	if u.Scheme == "http" {
+		name += "-http"
+	}
+	if r.TLSVerify != nil && !*r.TLSVerify {
+		remote.TLS = &schema.TLS{Insecure: new(true)}
+		name += "-insecure"
+	}
+	same := string(encoded(syncFrom(remote)))
+	for _, k := range slices.SortedFunc(maps.Keys(o.all), schema.Key.Compare) {
+		if known, ok := o.all[k].Spec.(*schema.Remote); ok && known.URL != nil && string(encoded(syncFrom(known))) == same {
+			return k.Name, known
+		}
+	}
+	if _, taken := o.all[schema.Key{Kind: schema.KindRemote, Name: name}]; taken {
+		return "", nil
+	}
+	return name, remote
+}
+
+// slug is the part of a name that stands for a path or pattern: "-" and what of
+// it may stand in a name; "" where that is nothing.
+func slug(text string) string {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '_'
+	})
+	if len(words) == 0 {
+		return ""
+	}
+	return "-" + strings.Join(words, "-")
+}
+
+// ours lists what sync does for objects, in the order of their keys.
+func ours(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
+	remote := func(name *string) *schema.Remote {
+		if name == nil {
+			return nil
+		}
+		r, _ := all[schema.Key{Kind: schema.KindRemote, Name: *name}].Spec.(*schema.Remote)
+		return r
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(all), schema.Key.Compare) {
+		var r *syncRegistry
+		switch s := all[k].Spec.(type) {
+		case *schema.Replication:
+			r = pulls(s, remote(s.From))
+		case *schema.Namespace:
+			if s.ProxyOf != nil {
+				r = caches(k.Name, remote(s.ProxyOf))
+			}
+		}
+		if r != nil {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // has finds an entry that means the same.
