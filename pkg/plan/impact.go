@@ -70,7 +70,8 @@ func impact(c Change, live schema.State) Change {
 			line = n.String() + " there already come under it"
 		}
 	case c.Action == Delete || c.Action == Replace:
-		line = count(live, func(name string) bool { return owner(name, live) == c.Key }).String()
+		n := count(live, func(name string) bool { return owner(name, live) == c.Key })
+		line = n.String() + n.lastUsed()
 	}
 	if line != "" {
 		c.Impact = append([]string{line}, c.Impact...)
@@ -94,6 +95,11 @@ func (a amount) String() string {
 	if a.bytes > 0 {
 		s += ", " + a.bytes.Human()
 	}
+	return s
+}
+
+// lastUsed says when somebody pushed and pulled last, as far as that is known.
+func (a amount) lastUsed() (s string) {
 	if a.pushed != (schema.Date{}) {
 		s += ", last push " + a.pushed.String()
 	}

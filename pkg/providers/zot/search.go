@@ -17,7 +17,8 @@ import (
 const searchPath = "/v2/_zot/ext/search"
 
 // searchQuery is one query for everything, as far as the account may pull: all
-// repositories with their size, and all tags. Every field is of 2.1.6 already.
+// repositories that have tags, with their size, and all tags. Every field is of
+// 2.1.6 already.
 const searchQuery = `{GlobalSearch(query:""){Repos{Name Size}} ImageList(repo:""){Results{RepoName PushTimestamp LastPullTimestamp}}}`
 
 // found is an answer to the query.

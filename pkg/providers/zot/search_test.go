@@ -70,7 +70,7 @@ func recorded(t *testing.T) string {
 func TestOneQueryTellsWhatAZotWithSearchHolds(t *testing.T) {
 	url, asked := searchable(t, recorded(t), http.StatusOK)
 	got := contentOf(t, schema.Registry{Type: schema.TypeZot, URL: url})
-	want := []schema.RepositoryInfo{{Name: "team/app", Tags: 2, Bytes: 6764, Pushed: schema.Date{Year: 2026, Month: 11, Day: 23}, Pulled: schema.Date{Year: 2026, Month: 11, Day: 23}}}
+	want := []schema.RepositoryInfo{{Name: "team/app", Tags: 2, Bytes: 2072, Pushed: schema.Date{Year: 2026, Month: 11, Day: 26}, Pulled: schema.Date{Year: 2026, Month: 11, Day: 26}}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -121,8 +121,8 @@ func TestSearchAddsToWhatLiesOnTheDisk(t *testing.T) {
 		}
 	}
 	bare := []schema.RepositoryInfo{{Name: "team/app", Tags: 3}, {Name: "team/new"}}
-	day := schema.Date{Year: 2026, Month: 11, Day: 23}
-	more := []schema.RepositoryInfo{{Name: "team/app", Tags: 3, Bytes: 6764, Pushed: day, Pulled: day}, {Name: "team/new"}}
+	day := schema.Date{Year: 2026, Month: 11, Day: 26}
+	more := []schema.RepositoryInfo{{Name: "team/app", Tags: 3, Bytes: 2072, Pushed: day, Pulled: day}, {Name: "team/new"}}
 	for extensions, want := range map[string][]schema.RepositoryInfo{
 		"": bare, `, "extensions": {"search": {"enable": false}}`: bare,
 		`, "extensions": {"search": {"enable": true}}`: more, `, "extensions": {"search": {}}`: more,
