@@ -329,14 +329,14 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err == nil || !strings.Contains(err.Error(), "did not take") {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err == nil || !strings.Contains(err.Error(), "did not take") {
 		t.Errorf("a broken configuration: %v", err)
 	}
 	from, _ = p.logEnd(t.Context(), s)
 	if err := files.Write(z.config, []byte("{"), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
 	if err := os.Truncate(z.log, 0); err != nil { // rotated
@@ -345,7 +345,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1)))); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
 		t.Errorf("after the log was rotated: %v", err)
 	}
 	time.Sleep(300 * time.Millisecond) // after a broken one Zot takes a file over twice
@@ -353,7 +353,7 @@ func TestAReloadIsTold(t *testing.T) {
 	from, _ = p.logEnd(t.Context(), s)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := p.awaitReload(ctx, s, from); err == nil {
+	if err := p.awaitReload(ctx, s, from, time.Now()); err == nil {
 		t.Error("a reload is told where there was none")
 	}
 }
