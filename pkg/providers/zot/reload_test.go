@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -355,5 +356,37 @@ func TestAReloadIsTold(t *testing.T) {
 	defer cancel()
 	if err := p.awaitReload(ctx, s, from, time.Now()); err == nil {
 		t.Error("a reload is told where there was none")
+	}
+	for _, agent := range []string{recordLoaded, recordFailed} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+z.address+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if b, err := os.ReadFile(z.log); err != nil || !bytes.Contains(b, []byte(recordFailed)) {
+		t.Fatal("Zot does not log what clients call themselves")
+	}
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); !errors.Is(err, errSilent) {
+		t.Errorf("clients that call themselves as Zot speaks: %v", err)
+	}
+	if err := os.Rename(z.log, z.log+".1"); err != nil { // rotated, and Zot goes on writing there
+		t.Fatal(err)
+	}
+	p.patience = 5 * time.Second
+	if from, ok = p.logEnd(t.Context(), s); !ok {
+		t.Error("a log that was renamed is none")
+	}
+	since := time.Now()
+	if err := files.Write(z.config, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1))), before); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitReload(t.Context(), s, from, since); err != nil {
+		t.Errorf("after the log was renamed: %v", err)
 	}
 }
