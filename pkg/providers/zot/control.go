@@ -139,7 +139,8 @@ const (
 )
 
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file.
+// the process runs with that file. Of a rule of ours that somebody else's pattern
+// stands before, it is what that pattern says: what Zot goes by.
 func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
 	o := s.objects()
 	key := schema.Key{Kind: schema.KindSettings}
@@ -153,6 +154,11 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
+	}
+	for k := range o.kept {
+		if k.Kind == schema.KindAccess {
+			o.readShadow(k)
+		}
 	}
 	return o.all, o.except
 }

@@ -360,6 +360,32 @@ func (o *objects) readAccess() {
 	}
 }
 
+// readShadow reads a rule as the pattern of no namespace has it that decides for
+// repositories of its namespace, where there is one and it says otherwise.
+func (o *objects) readShadow(key schema.Key) {
+	r, ok := o.all[key]
+	stranger := shadow(o.strangers, key.Name, o.namespaces)
+	if !ok || stranger == "" {
+		return
+	}
+	ac, immutable := o.conf.HTTP.AccessControl, o.keptImmutable(key.Name)
+	g := grantsOf(ac.Repositories[stranger])
+	if g.equal(grantsOf(ac.Repositories[pattern(key.Name)])) {
+		return
+	}
+	spec, ok := g.accessAs(immutable)
+	if other, also := g.accessAs(!immutable); !ok && also {
+		spec, ok = other, true
+		delete(o.all, schema.Key{Kind: schema.KindImmutable, Name: key.Name}) // it holds no more
+	}
+	if !ok {
+		spec, _ = g.loud().accessAs(false)
+	}
+	r.Spec = spec
+	r.Version = o.own.version(r, o.secret[key])
+	o.all[key] = r
+}
+
 // accessOf says grants as a rule, in the words it was written in where they
 // mean just that; nil for what no rule says.
 func (o *objects) accessOf(ns string, g grants, immutable bool) (spec *schema.Access, holds bool) {

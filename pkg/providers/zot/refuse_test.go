@@ -483,3 +483,61 @@ func TestAPlanKnowsWhatThisZotTakes(t *testing.T) {
 		})
 	}
 }
+
+// TestAPatternAddedByHandBeforeOursIsDrift: whoever adds one, the plan shows
+// what Zot goes by now, and the refusal names the pattern.
+func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
+	const open = `{"anonymousPolicy":["read","create","update","delete"]}`
+	for _, c := range []struct {
+		pattern, policy string
+		drift           bool
+	}{
+		{"{team}/**", open, true},
+		{"[t]eam/**", open, true},
+		{`te\\am/**`, open, true},
+		{"**/**/**", open, true},
+		{"TEAM/**/*", open, true},
+		{"team/**/", open, true},
+		{"team/apps*", open, true},
+		{"team/**/*", `{"anonymousPolicy":["update"]}`, true},
+		{"team/**/*", `{"policies":[{"users":["dev"],"actions":["read","create","update"],"conditions":[{"expression":"a"}]},{"users":["eve"],"actions":["read"],"conditions":[{"expression":"b"}]}]}`, true},
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]}]}`, false}, // the same
+		{"team/inner/**", open, false}, // a namespace of its own
+		{"te*/**", open, false},        // shorter
+		{"teams/**", open, false},      // another's
+	} {
+		data := filepath.Join(t.TempDir(), "data")
+		st := schema.State{Resources: []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}, Spec: &schema.User{}},
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}},
+			{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{
+				Anonymous: new(schema.Pull), Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push}),
+			}},
+		}}
+		p := inData(t, data)
+		cycle(t, p, st)
+		file := filepath.Join(data, "config.json")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const at = `"repositories": {`
+		if err := os.WriteFile(file, []byte(strings.Replace(string(b), at, at+`"`+c.pattern+`": `+c.policy+`,`, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := providertest.DirectCycle(t.Context(), inData(t, data), st)
+		if (n > 0 || err != nil) != c.drift {
+			t.Errorf("%s: %d changes, %v", c.pattern, n, err)
+		}
+		if c.drift && (err == nil || !strings.Contains(err.Error(), "as long as")) {
+			t.Errorf("%s: %v", c.pattern, err)
+		}
+		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+			t.Errorf("%s: the file was written, %v", c.pattern, err)
+		}
+	}
+}
