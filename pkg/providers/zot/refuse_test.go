@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
@@ -538,6 +540,40 @@ func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
 		}
 		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
 			t.Errorf("%s: the file was written, %v", c.pattern, err)
+		}
+	}
+}
+
+// TestWhatGivesRightsBesideTheRulesIsSaid: no object shows it, and it is nobody's
+// to change.
+func TestWhatGivesRightsBesideTheRulesIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"adminPolicy":{"groups":["crew"],"actions":["read"]},
+		"repositories":{"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
+	ruled := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}}}
+	for _, c := range []struct {
+		outside access.Outside
+		desired schema.State
+		want    []string
+	}{
+		{"", schema.State{}, nil},
+		{"", ruled, []string{"the groups crew"}},
+		{"deny", schema.State{}, []string{"the groups crew", `match: "*/**";`}},
+		{"leave", ruled, []string{"the groups crew"}},
+	} {
+		_, name := placed(t, text, "")
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name}}, nil, providertest.Secrets{}, nil, zot.Outside(c.outside))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes, err := p.Remarks(t.Context(), c.desired, time.Now())
+		if err != nil || len(notes) != len(c.want) {
+			t.Fatalf("%q: %+v, %v; want %q", c.outside, notes, err, c.want)
+		}
+		for i, want := range c.want {
+			if !strings.Contains(notes[i].Text, want) {
+				t.Errorf("%q: %s, want %s", c.outside, notes[i].Text, want)
+			}
 		}
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
@@ -95,8 +98,52 @@ func delivered(want *schema.Robot) *schema.Delivery {
 }
 
 // Remarks implements [providers.Remarker]: robots of the desired state whose
-// account has expired or soon will.
+// account has expired or soon will, and what gives rights beside its rules.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+	beside, err := p.besideRules(desired)
+	if err != nil {
+		return nil, err
+	}
+	robots, err := p.robotRemarks(desired, now)
+	return append(beside, robots...), err
+}
+
+// besideRules says what of a hand-written access control gives rights that no
+// object shows.
+func (p *Provider) besideRules(desired schema.State) (notes []plan.Note, err error) {
+	if p.away() || p.outside == "" && !slices.Contains(desired.Kinds(), schema.KindAccess) {
+		return nil, nil
+	}
+	s, err := p.load()
+	if err != nil || s.conf.HTTP.AccessControl == nil {
+		return nil, err
+	}
+	ac, key := s.conf.HTTP.AccessControl, schema.Key{Kind: schema.KindSettings}
+	if a := ac.AdminPolicy; a != nil && len(a.Groups) > 0 {
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s stands above all rules for the groups %s, which no object shows; take them out unless that is meant", p.paths.config, strings.Join(a.Groups, ", "))})
+	}
+	if p.outside != access.Deny {
+		return notes, nil
+	}
+	var open []string
+	for _, pattern := range s.conf.strangers() {
+		if pattern != everything && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
+			open = append(open, strconv.Quote(pattern))
+		}
+	}
+	if len(open) > 0 {
+		const few = 10
+		more := ""
+		if len(open) > few {
+			more = fmt.Sprintf(" and %d more", len(open)-few)
+		}
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s%s; take them out, or declare namespaces, unless that is meant", p.paths.config, strings.Join(open[:min(few, len(open))], ", "), more)})
+	}
+	return notes, nil
+}
+
+// robotRemarks are those of robots.
+func (p *Provider) robotRemarks(desired schema.State, now time.Time) ([]plan.Note, error) {
 	if p.away() || !slices.Contains(desired.Kinds(), schema.KindRobot) {
 		return nil, nil
 	}
