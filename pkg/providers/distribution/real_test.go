@@ -381,7 +381,7 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 				t.Fatal(err)
 			}
 			host := strings.TrimPrefix(url, "http://")
-			image, other := ociImage(t), ociImage(t)
+			image := ociImage(t)
 			as := func(user string) []remote.Option {
 				auth := authn.Anonymous
 				if user != "" {
@@ -405,10 +405,8 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 					if got, err = remote.Image(ref, as(d.user)...); err == nil {
 						_, err = got.Digest()
 					}
-				case "push":
-					err = remote.Write(ref, image, as(d.user)...)
-				case "overwrite":
-					err = remote.Write(ref, other, as(d.user)...)
+				case "push", "overwrite": // another image, so that it begins with content that is not there
+					err = remote.Write(ref, ociImage(t), as(d.user)...)
 				case "delete":
 					err = remote.Delete(ref, as(d.user)...)
 				}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -574,6 +575,43 @@ func TestWhatGivesRightsBesideTheRulesIsSaid(t *testing.T) {
 			if !strings.Contains(notes[i].Text, want) {
 				t.Errorf("%q: %s, want %s", c.outside, notes[i].Text, want)
 			}
+		}
+	}
+}
+
+// TestWhatZotMisreadsByHandIsSaid: nobody manages it, and Zot takes it without a
+// word.
+func TestWhatZotMisreadsByHandIsSaid(t *testing.T) {
+	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent","gcDelay":3600},
+"http":{"address":"127.0.0.1","port":"9","accessControl":{"groups":{"DevTeam":{"users":["a"]}},"repositories":{"**":{"defaultPolicy":["read"]}}}}}`, "")
+	notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+	if err != nil || len(notes) != 2 || !strings.Contains(notes[0].Text+notes[1].Text, "zot.json:1:") || !strings.Contains(notes[0].Text+notes[1].Text, "3.6 µs") || !strings.Contains(notes[0].Text+notes[1].Text, "lower case") {
+		t.Errorf("%+v, %v", notes, err)
+	}
+}
+
+// TestAPipeInThePlaceOfAFileIsSaid: whoever opened it would wait for ever, Zot
+// too.
+func TestAPipeInThePlaceOfAFileIsSaid(t *testing.T) {
+	for _, name := range []string{"htpasswd", "config.json", "ocisync/zot.json"} {
+		data := filepath.Join(t.TempDir(), "data")
+		p := inData(t, data)
+		l, err := p.Launch(t.Context())
+		if err == nil {
+			err = p.BeforeStart(t.Context(), l.Face)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(data, name)
+		if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser)); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: a plan says %v", name, err)
+		}
+		if err := p.BeforeStart(t.Context(), l.Face); name != "ocisync/zot.json" && (err == nil || !strings.Contains(err.Error(), file)) {
+			t.Errorf("%s: before a start it says %v", name, err)
 		}
 	}
 }

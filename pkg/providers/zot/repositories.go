@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -92,8 +92,8 @@ func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
 
 // layoutTags counts the tags of an image layout; is tells whether it is one.
 func layoutTags(dir string) (n int, is bool, err error) {
-	f, err := os.Open(filepath.Join(dir, "index.json"))
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := regular.Open(filepath.Join(dir, "index.json"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, regular.ErrOther) {
 		return 0, false, nil
 	}
 	if err != nil {

@@ -98,32 +98,50 @@ func delivered(want *schema.Robot) *schema.Delivery {
 }
 
 // Remarks implements [providers.Remarker]: robots of the desired state whose
-// account has expired or soon will, and what gives rights beside its rules.
+// account has expired or soon will, and what is odd in a hand-written
+// configuration.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
-	beside, err := p.besideRules(desired)
+	notes, err := p.handWritten(desired)
 	if err != nil {
 		return nil, err
 	}
 	robots, err := p.robotRemarks(desired, now)
-	return append(beside, robots...), err
+	return append(notes, robots...), err
+}
+
+// handWritten says of the configuration what Zot reads otherwise than it is
+// written, and what gives rights beside the rules.
+func (p *Provider) handWritten(desired schema.State) (notes []plan.Note, err error) {
+	if p.away() {
+		return nil, nil
+	}
+	s, err := p.load()
+	if err != nil || s.doc == nil {
+		return nil, err
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	for i, x := range s.doc.Problems("") {
+		if i == 5 {
+			notes = append(notes, plan.Note{Key: key, Text: "and more of that kind"})
+			break
+		}
+		notes = append(notes, plan.Note{Key: key, Text: x.String()})
+	}
+	if s.conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
+		notes = append(notes, p.besideRules(s, key)...)
+	}
+	return notes, nil
 }
 
 // besideRules says what of a hand-written access control gives rights that no
 // object shows.
-func (p *Provider) besideRules(desired schema.State) (notes []plan.Note, err error) {
-	if p.away() || p.outside == "" && !slices.Contains(desired.Kinds(), schema.KindAccess) {
-		return nil, nil
-	}
-	s, err := p.load()
-	if err != nil || s.conf.HTTP.AccessControl == nil {
-		return nil, err
-	}
-	ac, key := s.conf.HTTP.AccessControl, schema.Key{Kind: schema.KindSettings}
+func (p *Provider) besideRules(s *site, key schema.Key) (notes []plan.Note) {
+	ac := s.conf.HTTP.AccessControl
 	if a := ac.AdminPolicy; a != nil && len(a.Groups) > 0 {
 		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s stands above all rules for the groups %s, which no object shows; take them out unless that is meant", p.paths.config, strings.Join(a.Groups, ", "))})
 	}
 	if p.outside != access.Deny {
-		return notes, nil
+		return notes
 	}
 	var open []string
 	for _, pattern := range s.conf.strangers() {
@@ -139,7 +157,7 @@ func (p *Provider) besideRules(desired schema.State) (notes []plan.Note, err err
 		}
 		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s%s; take them out, or declare namespaces, unless that is meant", p.paths.config, strings.Join(open[:min(few, len(open))], ", "), more)})
 	}
-	return notes, nil
+	return notes
 }
 
 // robotRemarks are those of robots.
