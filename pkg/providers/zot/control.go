@@ -454,6 +454,10 @@ func (p *Provider) program() string {
 func complaint(out []byte) string {
 	said := string(bytes.TrimSpace(out))
 	for line := range bytes.Lines(out) {
+		if text, ok := bytes.CutPrefix(line, []byte("Error: ")); ok { // later versions
+			said = string(text)
+			break
+		}
 		var record struct {
 			Error string `json:"error"`
 		}

@@ -197,3 +197,16 @@ func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
 		})
 	}
 }
+
+// What a version says that is wrong is one line of several.
+func TestOfWhatZotComplainsTheErrorIsSaid(t *testing.T) {
+	for _, out := range []string{
+		`{"level":"error","error":"invalid server config: x","message":"failed to validate"}` + "\n" + "usage\n",
+		`{"level":"error","message":"invalid config file","config":"/x"}` + "\nError: invalid server config: x\nUsage:\n  zot verify\n",
+		"invalid   server config: x\n",
+	} {
+		if got := complaint([]byte(out)); got != "invalid server config: x" {
+			t.Errorf("%q", got)
+		}
+	}
+}

@@ -115,28 +115,32 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note, err err
 	if p.away() {
 		return nil, nil
 	}
-	s, err := p.load()
-	if err != nil || s.doc == nil {
-		return nil, err
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return nil, nil //nolint:nilerr // whoever reads the objects says so
+	}
+	doc, conf, err := read(p.paths.config, text)
+	if err != nil {
+		return nil, nil //nolint:nilerr // likewise
 	}
 	key := schema.Key{Kind: schema.KindSettings}
-	for i, x := range s.doc.Problems("") {
+	for i, x := range doc.Problems("") {
 		if i == 5 {
 			notes = append(notes, plan.Note{Key: key, Text: "and more of that kind"})
 			break
 		}
 		notes = append(notes, plan.Note{Key: key, Text: x.String()})
 	}
-	if s.conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
-		notes = append(notes, p.besideRules(s, key)...)
+	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
+		notes = append(notes, p.besideRules(conf, key)...)
 	}
 	return notes, nil
 }
 
 // besideRules says what of a hand-written access control gives rights that no
 // object shows.
-func (p *Provider) besideRules(s *site, key schema.Key) (notes []plan.Note) {
-	ac := s.conf.HTTP.AccessControl
+func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.Note) {
+	ac := c.HTTP.AccessControl
 	if a := ac.AdminPolicy; a != nil && len(a.Groups) > 0 {
 		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s stands above all rules for the groups %s, which no object shows; take them out unless that is meant", p.paths.config, strings.Join(a.Groups, ", "))})
 	}
@@ -144,7 +148,7 @@ func (p *Provider) besideRules(s *site, key schema.Key) (notes []plan.Note) {
 		return notes
 	}
 	var open []string
-	for _, pattern := range s.conf.strangers() {
+	for _, pattern := range c.strangers() {
 		if pattern != everything && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
 			open = append(open, strconv.Quote(pattern))
 		}
