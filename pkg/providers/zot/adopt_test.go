@@ -234,6 +234,7 @@ const copying = `{
 			{ "urls": [ "https://registry.example" ],  "pollInterval": "90m", "content": [ {"prefix": "tools/**"} ] },
 			{"urls": ["http://other.example:5000/base"], "onDemand": true, "tlsVerify": false, "content": [{"prefix": "**", "destination": "/cache/other"}]},
 			{"urls": ["https://registry.example"], "pollInterval": "6h", "maxRetries": 5, "content": [{"prefix": "more/**"}]},
+			{"urls": ["https://registry.example"], "pollInterval": "6h", "onlySigned": true, "content": [{"prefix": "signed/**"}]},
 			{"urls": ["https://a.example", "https://b.example"], "pollInterval": "6h", "content": [{"prefix": "**"}]},
 			{"urls": ["https://registry.example"], "onDemand": true, "content": [{"prefix": "**"}]},
 			{"urls": ["https://registry.example"], "pollInterval": "6h", "content": [{"prefix": "**", "tags": {"regex": "^(a|b)$"}}]},
@@ -278,6 +279,7 @@ func TestSyncWrittenByHandReadsAsRemotesAndWhatTheyFeed(t *testing.T) {
 		"remote/other.example-5000-base-http-insecure":       `{"type":"oci","url":"http://other.example:5000/base","tls":{"insecure":true}}`,
 		"replication/registry.example-library-alpine-mirror": `{"from":"registry.example","namespace":"mirror","match":{"repositories":"/library/alpine","tags":"3.19*"},"trigger":{"schedule":"@every 6h"}}`,
 		"replication/registry.example-tools":                 `{"from":"registry.example","match":{"repositories":"tools/**"},"trigger":{"schedule":"@every 1h30m"}}`,
+		"replication/registry.example-more":                  `{"from":"registry.example","match":{"repositories":"more/**"},"trigger":{"schedule":"@every 6h"}}`,
 		"namespace/mirror":                                   `{"description":""}`,
 		"namespace/cache/other":                              `{"description":"","proxy_of":"other.example-5000-base-http-insecure"}`,
 	}
@@ -333,11 +335,50 @@ func TestSyncWrittenByHandIsChangedInItsPlace(t *testing.T) {
 	} else if d := cmp.Diff(before[3:], got[1:]); d != "" {
 		t.Errorf("after a change: %s", d)
 	}
+	more, _ := readEverything(t, p).Get(schema.Key{Kind: schema.KindReplication, Name: "registry.example-more"})
+	tuned := *more.Spec.(*schema.Replication)
+	tuned.Trigger = after.Trigger
+	write(p, plan.Change{Action: plan.Update, Key: more.Key, Before: &more, After: &schema.Resource{Key: more.Key, Spec: &tuned}, Fields: []plan.Field{{Path: "trigger"}}})
+	if got := strings.Join(entries(name), "\n"); !strings.Contains(got, `"pollInterval": "1h", "maxRetries": 5,`) {
+		t.Errorf("after a change of one that is tuned: %s", got)
+	}
 	again, ok := readEverything(t, p).Get(alpine.Key)
 	if !ok || !cmp.Equal(again.Spec, schema.Spec(&after)) {
 		t.Errorf("it reads as %+v", again.Spec)
 	}
 	if _, ok := readEverything(t, p).Get(schema.Key{Kind: schema.KindRemote, Name: "registry.example"}); !ok {
 		t.Error("and its remote is gone")
+	}
+}
+
+// TestHowSomethingIsCopiedIsNobodysToChange: retries that somebody added to what
+// ocisync wrote are no drift, and outlive a change.
+func TestHowSomethingIsCopiedIsNobodysToChange(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	st := func(every string) schema.State {
+		return schema.State{Resources: []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindRemote, Name: "up"}, Spec: &schema.Remote{Type: new("oci"), URL: new("https://up.example")}},
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "cache"}, Spec: &schema.Namespace{ProxyOf: new("up")}},
+			{Key: schema.Key{Kind: schema.KindReplication, Name: "copy"}, Spec: &schema.Replication{From: new("up"), Trigger: &schema.Trigger{Schedule: every}}},
+		}}
+	}
+	cycle(t, inData(t, data), st("@every 1h"))
+	file := filepath.Join(data, "config.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tuned := strings.ReplaceAll(string(b), `"tlsVerify": true,`, `"tlsVerify": true, "maxRetries": 7,`)
+	if err := os.WriteFile(file, []byte(tuned), 0o600); err != nil || strings.Count(tuned, "maxRetries") != 2 {
+		t.Fatal(err, tuned)
+	}
+	if n := cycle(t, inData(t, data), st("@every 1h")); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+	if n := cycle(t, inData(t, data), st("@every 2h")); n != 1 {
+		t.Errorf("%d changes of one", n)
+	}
+	if b, err = os.ReadFile(file); err != nil || strings.Count(string(b), `"maxRetries": 7`) != 2 || !strings.Contains(string(b), `"2h"`) {
+		t.Errorf("%v:\n%s", err, b)
 	}
 }

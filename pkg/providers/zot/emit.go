@@ -465,7 +465,7 @@ func (w *writer) emitSync(set func(rawJSON, ...string)) {
 	}
 	for _, r := range others {
 		if i := have.like(r); i >= 0 && gone[i] && at[i] == nil {
-			at[i] = encoded(*r)
+			at[i] = r.over(have.Registries[i])
 		} else {
 			fresh = append(fresh, encoded(*r))
 		}

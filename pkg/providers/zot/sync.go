@@ -21,6 +21,40 @@ type syncRegistry struct {
 	Content      []syncContent `json:"content,omitempty"`
 }
 
+// tunedRegistry is an entry with what says how it is copied, and not what: it
+// stays as somebody wrote it.
+type tunedRegistry struct {
+	syncRegistry
+	CertDir               json.RawMessage `json:"certDir,omitempty"`
+	CredentialHelper      json.RawMessage `json:"credentialHelper,omitempty"`
+	DisableHTTP2          json.RawMessage `json:"disableHTTP2,omitempty"`
+	ManifestCheckInterval json.RawMessage `json:"manifestCheckInterval,omitempty"`
+	MaxIdleConnsPerHost   json.RawMessage `json:"maxIdleConnsPerHost,omitempty"`
+	MaxRetries            json.RawMessage `json:"maxRetries,omitempty"`
+	MaxRetryDelay         json.RawMessage `json:"maxRetryDelay,omitempty"`
+	ReqConcurrent         json.RawMessage `json:"reqConcurrent,omitempty"`
+	ReqPerSec             json.RawMessage `json:"reqPerSec,omitempty"`
+	RetryDelay            json.RawMessage `json:"retryDelay,omitempty"`
+	SyncTimeout           json.RawMessage `json:"syncTimeout,omitempty"`
+}
+
+// entryOf reads one; ok is false for what ocisync would not write, but for how
+// it is copied.
+func entryOf(raw []byte) (syncRegistry, bool) {
+	t, ok := strict[tunedRegistry](raw)
+	return t.syncRegistry, ok
+}
+
+// over is an entry in the place of another: how that is copied stays.
+func (r syncRegistry) over(raw []byte) json.RawMessage {
+	t, ok := strict[tunedRegistry](raw)
+	if !ok {
+		return encoded(r)
+	}
+	t.syncRegistry = r
+	return encoded(t)
+}
+
 type syncContent struct {
 	Prefix      string    `json:"prefix"`
 	Tags        *syncTags `json:"tags,omitempty"`
@@ -124,7 +158,7 @@ func (o *objects) readFoundSync() {
 		}
 	}
 	for i, raw := range s.Registries {
-		if r, ok := strict[syncRegistry](raw); ok && !known[i] && len(r.URLs) == 1 && len(r.Content) == 1 {
+		if r, ok := entryOf(raw); ok && !known[i] && len(r.URLs) == 1 && len(r.Content) == 1 {
 			o.readFound(r, i)
 		}
 	}
@@ -268,7 +302,7 @@ func (s *syncConfig) has(want *syncRegistry) int {
 	}
 	text := encoded(*want)
 	return slices.IndexFunc(s.Registries, func(raw json.RawMessage) bool {
-		r, ok := strict[syncRegistry](raw)
+		r, ok := entryOf(raw)
 		if ok && r.TLSVerify == nil {
 			r.TLSVerify = new(true)
 		}
@@ -283,7 +317,7 @@ func (s *syncConfig) like(want *syncRegistry) int {
 		return -1
 	}
 	return slices.IndexFunc(s.Registries, func(raw json.RawMessage) bool {
-		r, ok := strict[syncRegistry](raw)
+		r, ok := entryOf(raw)
 		return ok && slices.Equal(r.URLs, want.URLs) && r.OnDemand == want.OnDemand && len(r.Content) == 1 && len(want.Content) == 1 &&
 			r.Content[0].Prefix == want.Content[0].Prefix && r.Content[0].Destination == want.Content[0].Destination
 	})
@@ -291,7 +325,7 @@ func (s *syncConfig) like(want *syncRegistry) int {
 
 // trigger is how often an entry copies.
 func (s *syncConfig) trigger(i int) *schema.Trigger {
-	r, _ := strict[syncRegistry](s.Registries[i])
+	r, _ := entryOf(s.Registries[i])
 	if r.PollInterval == nil {
 		return &schema.Trigger{On: "manual"}
 	}
@@ -301,7 +335,7 @@ func (s *syncConfig) trigger(i int) *schema.Trigger {
 // tags are the tags an entry copies, as a glob where one says it and else as
 // the regular expression; "" for all.
 func (s *syncConfig) tags(i int) string {
-	r, _ := strict[syncRegistry](s.Registries[i])
+	r, _ := entryOf(s.Registries[i])
 	return r.tags()
 }
 
