@@ -55,6 +55,11 @@ func rooms() map[string]room {
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
+	// with is a room whose tests hold it against others besides
+	with := func(r room, tests ...string) room {
+		r.tests = append(r.tests, tests...)
+		return r
+	}
 	// run is a room whose tests run what it configures
 	run := func(r room) room {
 		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
@@ -101,7 +106,7 @@ func rooms() map[string]room {
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		// its accounts and rules are kept and served as the embedded registry's
-		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
+		"pkg/providers/distribution": with(run(provider("pkg/embedded", "pkg/providers/embedded")), "pkg/providers/zot"),
 		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),

@@ -52,7 +52,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: withGC},
 		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: withGC},
 
-		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag or repository; a rule for all tags of a namespace becomes the right to create without the right to update, and tags can still be deleted"},
+		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag or repository; a rule for all tags of a namespace becomes the right to create without the right to update, which administrators keep, and tags can still be deleted"},
 
 		{Kind: schema.KindScan, Support: schema.Native},
 		{Kind: schema.KindScan, Field: "on_push", Support: schema.Unsupported, Reason: vulns},

@@ -196,6 +196,7 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 		if !existed {
 			w.reachRobots(c.Key.Name)
 		}
+		w.keepRemote(s.ProxyOf)
 		w.sync = true
 	case *schema.Access, *schema.Immutable:
 		w.patterns[c.Key.Name] = true
@@ -210,6 +211,7 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 		w.credential(c.Key, before, s, secret)
 		w.sync = true
 	case *schema.Replication:
+		w.keepRemote(s.From)
 		w.sync = true
 	case *schema.Robot:
 		if old, ok := before.Spec.(*schema.Robot); ok {
@@ -226,6 +228,18 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 	r := schema.Resource{Key: c.Key, Spec: spec}
 	w.all[c.Key], w.kept[c.Key] = r, r
 	return nil
+}
+
+// keepRemote keeps a remote that was found in the configuration, since what is
+// kept now names it.
+func (w *writer) keepRemote(name *string) {
+	if name == nil {
+		return
+	}
+	key := schema.Key{Kind: schema.KindRemote, Name: *name}
+	if r, ok := w.all[key]; ok {
+		w.kept[key] = schema.Resource{Key: key, Spec: r.Spec}
+	}
 }
 
 // touch marks the namespaces of a robot.

@@ -37,7 +37,8 @@ type configuration struct {
 	} `json:"log"`
 	Extensions struct {
 		Search *struct {
-			CVE *struct {
+			Enable json.RawMessage `json:"enable"`
+			CVE    *struct {
 				UpdateInterval *span `json:"updateInterval"`
 			} `json:"cve"`
 		} `json:"search"`

@@ -491,69 +491,55 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
 }
 
-// emitSync writes what is copied from remotes: ours before that of others.
+// emitSync writes what is copied from remotes: each entry in its place, and new
+// ones before those of nobody's.
 func (w *writer) emitSync(set func(rawJSON, ...string)) {
 	if !w.sync {
 		return
 	}
 	have := w.now.conf.Extensions.Sync
-	ours := func(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
-		remote := func(name *string) *schema.Remote {
-			if name == nil {
-				return nil
-			}
-			r, _ := all[schema.Key{Kind: schema.KindRemote, Name: *name}].Spec.(*schema.Remote)
-			return r
-		}
-		var keys []schema.Key
-		for k := range all {
-			keys = append(keys, k)
-		}
-		slices.SortFunc(keys, schema.Key.Compare)
-		for _, k := range keys {
-			var r *syncRegistry
-			switch s := all[k].Spec.(type) {
-			case *schema.Replication:
-				r = pulls(s, remote(s.From))
-			case *schema.Namespace:
-				if s.ProxyOf != nil {
-					r = caches(k.Name, remote(s.ProxyOf))
-				}
-			}
-			if r != nil {
-				list = append(list, r)
-			}
-		}
-		return list
-	}
 	was := map[schema.Key]schema.Resource{}
 	for _, r := range w.s.own.Objects {
 		was[r.Key] = r
 	}
 	gone := map[int]bool{}
-	for _, r := range ours(was) {
+	for _, r := range append(ours(w.now.all), ours(was)...) { // as found there, and as written last
 		i := have.has(r)
 		if i < 0 { // changed by somebody, or by a write that was cut
 			i = have.like(r)
 		}
 		gone[i] = true
 	}
-	var next []rawJSON
+	at := map[int]rawJSON{}
+	var fresh []rawJSON
+	var others []*syncRegistry
 	for _, r := range ours(w.all) {
 		if i := have.has(r); i >= 0 {
-			next = append(next, have.Registries[i])
-			gone[i] = true
-			continue
+			at[i] = have.Registries[i]
+		} else {
+			others = append(others, r)
 		}
-		next = append(next, encoded(*r))
 	}
+	for _, r := range others {
+		if i := have.like(r); i >= 0 && gone[i] && at[i] == nil {
+			at[i] = r.over(have.Registries[i])
+		} else {
+			fresh = append(fresh, encoded(*r))
+		}
+	}
+	var next []rawJSON
 	if have != nil {
 		for i, raw := range have.Registries {
-			if !gone[i] {
-				next = append(next, raw)
+			switch {
+			case at[i] != nil:
+				next = append(next, at[i])
+			case !gone[i]: // nobody's, and what is new of ours before it
+				next = append(append(next, fresh...), raw)
+				fresh = nil
 			}
 		}
 	}
+	next = append(next, fresh...)
 	if have == nil && len(next) == 0 {
 		return
 	}

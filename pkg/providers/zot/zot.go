@@ -193,6 +193,9 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 	if !p.away() {
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
+		if why := p.unreadLog(); why != "" {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: why})
+		}
 	}
 	if err := st.Sort(); err != nil {
 		return schema.State{}, nil, err
