@@ -78,10 +78,11 @@ func rooms() map[string]room {
 		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
 		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
+		"pkg/webhook":                 {may: []string{"schema", "pkg/regular"}},
 		"pkg/embedded/storage":        {may: []string{"schema"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
-			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"},
+			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage"},
 			tests: []string{"pkg/embedded/storage/s3test"},
 		},
 
@@ -126,7 +127,7 @@ func confined() map[string][]string {
 		"cuelang.org/go":                        {"schema/load", "schema/policy"},
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
-		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
 		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/token"
+	"github.com/ocisync/ocisync/pkg/webhook"
 )
 
 // Tokens says for what registry a token service speaks.
@@ -32,7 +33,7 @@ func (t *Tokens) job(name string, namespaces []string) func(context.Context, boo
 }
 
 // issue makes this a token service.
-func (r *Registry) issue(deliveries *queue) {
+func (r *Registry) issue(deliveries *webhook.Queue) {
 	o := r.options.Tokens
 	r.tokens = token.New(token.Options{
 		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},
