@@ -61,7 +61,7 @@ func rooms() map[string]room {
 		return r
 	}
 	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
-		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
+		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
@@ -78,7 +78,7 @@ func rooms() map[string]room {
 		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
 		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
-		"pkg/webhook":                 {may: []string{"schema", "pkg/regular"}},
+		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
 		"pkg/embedded/storage":        {may: []string{"schema"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
@@ -101,8 +101,8 @@ func rooms() map[string]room {
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		// its accounts and rules are kept and served as the embedded registry's
-		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
-		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
+		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded", "pkg/webhook")),
+		"pkg/providers/zot":          run(provider("pkg/providers/zot/config", "pkg/webhook")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",

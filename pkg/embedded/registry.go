@@ -192,7 +192,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, r.url)
+	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, r.home)
 	r.hooks.Count(r.metrics.registered)
 	if o.Tokens != nil {
 		r.issue(deliveries)
@@ -292,6 +292,14 @@ func (r *Registry) url() string {
 	return "http://" + r.Addr()
 }
 
+// home is the URL of the registry whose events webhooks are told of.
+func (r *Registry) home() string {
+	if t := r.options.Tokens; t != nil {
+		return t.URL
+	}
+	return r.url()
+}
+
 func (r *Registry) info() Info {
 	return Info{
 		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: r.url(),
@@ -322,6 +330,7 @@ func (r *Registry) Serve(ctx context.Context) error {
 		all = append(all, pair{front, r.listener})
 	}
 	defer r.hooks.Start(context.WithoutCancel(ctx))() // after the last request is answered
+	defer r.receive(ctx)()
 	defer r.begin(ctx)()
 	failed := make(chan error, len(all))
 	for _, p := range all {

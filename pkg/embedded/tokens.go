@@ -16,6 +16,9 @@ type Tokens struct {
 	Keys *token.Keys
 	// Service is the registry's name, as it stands in its configuration.
 	Service string
+	// URL is the registry's, of whose events webhooks are told; Inbox is the file
+	// that says where it posts them, "" where it does not.
+	URL, Inbox string
 	// Known asks the registry whether it takes a token; nil does not ask.
 	Known func(ctx context.Context, token string) (bool, error)
 	// Every is how long a key signs before the next one does; 0 is for ever.
