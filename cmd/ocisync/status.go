@@ -46,6 +46,9 @@ type statusReport struct {
 	// Tokens says who gives tokens to its clients, or that nobody does; "" where
 	// they need none.
 	Tokens string `json:"tokens,omitempty"`
+	// Webhooks says what waits for the webhooks of a registry that posts its events
+	// to ocisync, or that nobody receives them; "" where it has none.
+	Webhooks string `json:"webhooks,omitempty"`
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -74,6 +77,9 @@ func (o *options) status(ctx context.Context) error {
 		if report.Tokens, err = (&served{o, cfg}).giving(ctx); err != nil {
 			report.Tokens = err.Error()
 		}
+	}
+	if report.Webhooks, err = hears(ctx, cfg); err != nil {
+		report.Webhooks = err.Error()
 	}
 	if o.json() {
 		return writeJSON(o.out, report)
@@ -112,6 +118,9 @@ func (r statusReport) String() string {
 	}
 	if r.Tokens != "" {
 		line("tokens", "%s", r.Tokens)
+	}
+	if r.Webhooks != "" {
+		line("webhooks", "%s", r.Webhooks)
 	}
 	if r.Restarts > 0 {
 		line("restarts", "%d", r.Restarts)

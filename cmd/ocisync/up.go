@@ -39,7 +39,8 @@ driver = "process": up starts registry.run.binary and supervises it, in the
 foreground until Ctrl-C: one that dies is started again, later each time, until
 it has died five times in five minutes. The program gets no variable of up's
 environment. If up is killed, the registry runs on, and the next up takes it over.
-Beside a Distribution it gives tokens to its clients, as ocisync auth serve does.
+Beside a Distribution it gives tokens to its clients, as ocisync auth serve does. It
+receives the registry's events, if the mode has webhooks, and tells those.
 
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
@@ -84,7 +85,7 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 		return err
 	}
 	if p, ok := r.(*runtime.Process); ok && !detach {
-		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+		err := o.beside(ctx, cfg, command, func(ctx context.Context) error {
 			return p.Supervise(ctx, command, func(s runtime.Status, out runtime.Outcome) {
 				o.tellOutcome(cfg, s, out)
 				o.say("process %d, log in %s; Ctrl-C stops it", s.PID, s.Log)

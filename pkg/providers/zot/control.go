@@ -25,6 +25,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -312,6 +313,7 @@ func scan(r io.Reader) (done bool, failed string) {
 // texts are files as they shall be; nil stays as it is.
 type texts struct {
 	config, accounts, creds []byte
+	inbox                   *webhook.Inbox // which is the receiver's to read, not Zot's
 }
 
 // write makes the files say what they shall: accounts first, which Zot reads

@@ -14,6 +14,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -30,6 +31,8 @@ func (w *writer) finish(ctx context.Context) error {
 	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
 	w.emitRetention(set)
 	w.emitSync(set)
+	box := w.mail()
+	w.emitEvents(box, set, func(path ...string) { doc.Delete(path...) })
 	err = errors.Join(err, w.emitRobots())
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
@@ -62,6 +65,9 @@ func (w *writer) finish(ctx context.Context) error {
 	if err := w.p.verify(ctx, t.config); err != nil {
 		return err
 	}
+	if string(encoded(box)) != string(encoded(w.s.inbox)) {
+		t.inbox = &box
+	}
 	return w.save(ctx, t)
 }
 
@@ -83,6 +89,16 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if err := keep(); err != nil {
 		return err
 	}
+	if t.inbox != nil && t.inbox.Listen != "" { // before Zot posts to it
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
+		}
+		if w.s.inbox.Listen == "" && w.st.running {
+			if err := webhook.Await(ctx, *t.inbox); err != nil {
+				w.p.logger.Warn("Zot's events are lost until ocisync up receives them", "error", err)
+			}
+		}
+	}
 	how := plan.Live
 	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
 		var err error
@@ -93,6 +109,11 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
 		if err := w.p.commit(ctx, w.s, t, how, w.st); err != nil {
 			return err
+		}
+	}
+	if t.inbox != nil && t.inbox.Listen == "" { // once it does no more
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
 		}
 	}
 	return w.remember(ctx, &next, t, keep)
