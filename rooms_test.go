@@ -66,7 +66,7 @@ func rooms() map[string]room {
 		return r
 	}
 	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
-		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
+		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
@@ -83,10 +83,11 @@ func rooms() map[string]room {
 		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
 		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
+		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
 		"pkg/embedded/storage":        {may: []string{"schema"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
-			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"},
+			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage"},
 			tests: []string{"pkg/embedded/storage/s3test"},
 		},
 
@@ -106,8 +107,8 @@ func rooms() map[string]room {
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		// its accounts and rules are kept and served as the embedded registry's
-		"pkg/providers/distribution": with(run(provider("pkg/embedded", "pkg/providers/embedded")), "pkg/providers/zot"),
-		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
+		"pkg/providers/distribution": with(run(provider("pkg/embedded", "pkg/providers/embedded", "pkg/webhook")), "pkg/providers/zot"),
+		"pkg/providers/zot":          run(provider("pkg/providers/zot/config", "pkg/webhook")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
@@ -132,7 +133,7 @@ func confined() map[string][]string {
 		"cuelang.org/go":                        {"schema/load", "schema/policy"},
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
-		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
 		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},

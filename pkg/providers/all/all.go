@@ -64,7 +64,7 @@ func Table(typ, driver string) (schema.Table, error) {
 	case schema.TypeMemory:
 		return memory.Table(), nil
 	case schema.TypeZot:
-		return zot.Capabilities(), nil
+		return zot.Capabilities(driver), nil
 	case schema.TypeHarbor:
 		return harbor.Capabilities(), nil
 	case schema.TypeDistribution:
@@ -120,7 +120,7 @@ func Tables() []Named {
 		{"Distribution", distribution.Capabilities(schema.DriverProcess)},
 		{"Embedded", embedded.Capabilities()},
 		{"Harbor", harbor.Capabilities()},
-		{"Zot", zot.Capabilities()},
+		{"Zot", zot.Capabilities(schema.DriverProcess)},
 	}
 }
 

@@ -48,8 +48,6 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindLabel, Support: schema.Unsupported, Reason: "Distribution has no labels"},
 		{Kind: schema.KindRepository, Support: schema.Unsupported, Reason: "Distribution has nothing to set on a repository"},
 
-		{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: later + "Distribution notifies of all repositories and forgets what it could not deliver, and nothing of ocisync's takes that up yet"},
-
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: tokens},
 		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Unsupported, Reason: "there are no rights beyond pull, push, delete and admin"},
 
@@ -60,9 +58,12 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: noContent},
 	}
 	if driver != schema.DriverProcess {
-		return append(table, schema.Capability{Kind: schema.KindGC, Support: schema.Unsupported, Reason: byProcess})
+		return append(table,
+			schema.Capability{Kind: schema.KindGC, Support: schema.Unsupported, Reason: byProcess},
+			schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Distribution notifies of all repositories and forgets what it could not deliver, and what ocisync listens to for that is reached by a registry that it runs as a process; set registry.run.driver to that"})
 	}
 	return append(table, schema.Table{
+		{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: "Distribution notifies of all repositories and forgets what it could not deliver; it notifies `ocisync up`, which filters, signs and tries again while it runs"},
 		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile, where ocisync runs it as a process; fallback tags of referrers go a day old, once their subject is gone"},
 		{Kind: schema.KindGC, Field: "schedule", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Emulated, Reason: byTime},

@@ -6,7 +6,8 @@
 // change of it is a restart (write.go). It knows accounts without rights: users,
 // robots, groups, namespaces and access are those of ocisync's token service,
 // kept, served and changed as the embedded registry's are, by the provider of
-// that one.
+// that one; and so are webhooks, of which it hears through an endpoint of
+// config.yml (events.go).
 package distribution
 
 import (
@@ -96,7 +97,7 @@ func (p *Provider) accountKinds() []schema.Kind {
 	table := p.Capabilities()
 	return slices.DeleteFunc([]schema.Kind{
 		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
-		schema.KindQuota, schema.KindRetention, schema.KindGC,
+		schema.KindQuota, schema.KindRetention, schema.KindGC, schema.KindWebhook,
 	}, func(k schema.Kind) bool { return table.Find(k, "").Support == schema.Unsupported })
 }
 
@@ -130,7 +131,7 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 		return schema.State{}, nil, fmt.Errorf("%s: registry.distribution.%w", p.registry.URL, err)
 	}
 	notes = append(notes, p.overridden(declared)...)
-	all := p.owned(declared)
+	all := p.notifying(st, p.owned(declared))
 	if i < 0 && len(all) > 0 {
 		i = len(st.Resources)
 		st.Resources = append(st.Resources, schema.Resource{Key: settingsKey()})
@@ -198,7 +199,7 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return err
 	}
-	values, secrets, err := live.doc.leaves()
+	values, secrets, err := p.leaves(live.doc)
 	if err != nil {
 		return p.configError("reading settings", err)
 	}

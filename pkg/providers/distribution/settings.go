@@ -248,6 +248,16 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 		if v.Path == schema.OutsidePath || !wanted(v.Path) {
 			continue
 		}
+		if v.Path == notifyPath {
+			box, err := p.provideInbox()
+			if err == nil {
+				err = doc.notify(box)
+			}
+			if err != nil {
+				return p.configError("writing settings", err)
+			}
+			continue
+		}
 		text := v.JSON
 		if ref, ok := v.Secret(); ok {
 			secret, err := p.secrets.Resolve(ctx, ref)

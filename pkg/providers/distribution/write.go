@@ -18,7 +18,7 @@ import (
 
 // Prepare implements [providers.Provider]. Accounts change live; what config.yml
 // says is in force after a restart.
-func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (_ []providers.Verdict, err error) {
 	verdicts := make([]providers.Verdict, len(changes))
 	var rest []plan.Change
 	var at []int
@@ -47,6 +47,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	if len(rest) == 0 {
 		return verdicts, ctx.Err()
 	}
+	defer func() {
+		if err == nil {
+			err = p.last(ctx, changes, verdicts)
+		}
+	}()
 	found, err := p.accounts.Prepare(ctx, rest)
 	if err != nil {
 		return nil, err
@@ -163,7 +168,37 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if len(rest) == 0 {
 		return ctx.Err()
 	}
-	return p.accounts.Write(ctx, rest, report)
+	return p.writeAccounts(ctx, rest, report)
+}
+
+// writeAccounts has the token service change. Of a webhook that goes nothing is
+// reported before the registry knows of it too.
+func (p *Provider) writeAccounts(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	goes := map[schema.Key]bool{}
+	for _, c := range changes {
+		goes[c.Key] = c.Action == plan.Delete && (c.Key.Kind == schema.KindWebhook || c.Key.Kind == schema.KindNamespace)
+	}
+	var gone []schema.Key
+	if err := p.accounts.Write(ctx, changes, func(k schema.Key, err error) {
+		if err == nil && goes[k] {
+			gone = append(gone, k)
+			return
+		}
+		report(k, err)
+	}); err != nil {
+		return err
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	var err error
+	if p.inboxed() {
+		err = p.unnotify(ctx)
+	}
+	for _, k := range gone {
+		report(k, err)
+	}
+	return nil
 }
 
 // writeSettings writes the accounts' part first: it narrows or widens who may do
@@ -239,7 +274,7 @@ func (p *Provider) unmoved(ctx context.Context, planned string, values schema.Va
 		return nil
 	}
 	if err == nil {
-		have, _, err := now.doc.leaves()
+		have, _, err := p.leaves(now.doc)
 		if err == nil && !slices.ContainsFunc(values, func(v schema.Value) bool {
 			_, secret := v.Secret()
 			return !secret && v.Path != schema.OutsidePath && !slices.Contains(have, v)

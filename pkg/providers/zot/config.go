@@ -42,7 +42,8 @@ type configuration struct {
 				UpdateInterval *span `json:"updateInterval"`
 			} `json:"cve"`
 		} `json:"search"`
-		Sync *syncConfig `json:"sync"`
+		Sync   *syncConfig   `json:"sync"`
+		Events *eventsConfig `json:"events"`
 	} `json:"extensions"`
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/pkg/regular"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -339,6 +340,7 @@ func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since t
 // texts are files as they shall be; nil stays as it is.
 type texts struct {
 	config, accounts, creds []byte
+	inbox                   *webhook.Inbox // which is the receiver's to read, not Zot's
 }
 
 // write makes the files say what they shall: accounts first, which Zot reads

@@ -15,6 +15,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -40,6 +41,8 @@ func (w *writer) finish(ctx context.Context) error {
 	w.emitRetention(set)
 	w.emitSync(set)
 	w.emitQuotas(set)
+	box := w.mail()
+	w.emitEvents(box, set, func(path ...string) { doc.Delete(path...) })
 	err = errors.Join(err, w.emitRobots())
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
@@ -83,6 +86,9 @@ func (w *writer) finish(ctx context.Context) error {
 	if err := w.p.verify(ctx, t.config); err != nil {
 		return err
 	}
+	if string(encoded(box)) != string(encoded(w.s.inbox)) {
+		t.inbox = &box
+	}
 	return w.save(ctx, t)
 }
 
@@ -112,6 +118,16 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if err := keep(); err != nil {
 		return err
 	}
+	if t.inbox != nil && t.inbox.Listen != "" { // before Zot posts to it
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
+		}
+		if w.s.inbox.Listen == "" && w.st.running {
+			if err := webhook.Await(ctx, *t.inbox); err != nil {
+				w.p.logger.Warn("Zot's events are lost until ocisync up receives them", "error", err)
+			}
+		}
+	}
 	how := plan.Live
 	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
 		var err error
@@ -122,6 +138,11 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
 		if err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); err != nil {
 			return err
+		}
+	}
+	if t.inbox != nil && t.inbox.Listen == "" { // once it does no more
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
 		}
 	}
 	return w.remember(ctx, &next, t, keep)

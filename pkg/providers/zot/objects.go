@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -19,6 +20,7 @@ type view struct {
 	hashes      map[string]string // of htpasswd, by account
 	credentials map[string]credential
 	own         own
+	inbox       webhook.Inbox
 	now         time.Time
 	htpasswd    string // where the accounts are; "" where nobody says
 }
@@ -51,6 +53,7 @@ func (v view) objects() *objects {
 	o.readQuotas()
 	o.readRetention()
 	o.readSync()
+	o.readWebhooks()
 	o.readRobots()
 	o.machines = machines(o.all)
 	o.readAccess()

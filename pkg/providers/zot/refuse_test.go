@@ -60,7 +60,7 @@ func TestWhatZotWouldTakeForSomethingElseIsRefused(t *testing.T) {
 		{made(schema.KindNamespace, "ocisync/x", &schema.Namespace{}), "ocisync's own"},
 		{made(schema.KindUser, "robot$x", &schema.User{}), "robots"},
 		{made(schema.KindUser, "a:b", &schema.User{}), "colon"},
-		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "later version"},
+		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "registry.run.driver"},
 		{made(schema.KindSettings, "", values("http.bogus", `1`)), "bogus"},
 		{made(schema.KindSettings, "", values("storage.subPaths.\"/A\".rootDirectory", `"/x"`)), "/a"},
 		{made(schema.KindSettings, "", values("http.readTimeout", `60`)), "nanoseconds"},
