@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// untaggedGrace is how old a manifest without a tag must be to go: the
-	// index or tag that names it may still be on its way.
-	untaggedGrace = time.Hour
 	// maxKept bounds the kept tags that a report lists.
 	maxKept = 100_000
 	// batchSize is how many tags are removed while pushes to their repository
@@ -367,7 +364,7 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 // untagged removes the manifests of a repository that no tag reaches. In a dry
 // run the tags that would go count as gone.
 func (j *retentionJob) untagged(ctx context.Context, name string, stay map[string]digest.Digest) error {
-	loose, err := j.loose(ctx, name, stay, j.now)
+	loose, err := j.storage.Loose(ctx, name, stay, j.now)
 	if err != nil || len(loose) == 0 {
 		return err
 	}
@@ -382,7 +379,7 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay map[strin
 		if stay, err = j.tagged(ctx, name); err != nil {
 			return err
 		}
-		if loose, err = j.loose(ctx, name, stay, j.now.Add(skew)); err != nil {
+		if loose, err = j.storage.Loose(ctx, name, stay, j.now.Add(skew)); err != nil {
 			return err
 		}
 	}
@@ -410,53 +407,4 @@ func (j *retentionJob) tagged(ctx context.Context, name string) (map[string]dige
 		}
 	}
 	return out, err
-}
-
-// loose lists the manifests, older than the grace period by the storage's time,
-// that none of the tags reaches: they reach what they name, and what has been
-// reached reaches what it lists, what is about it and what it is about. A tag
-// that stands for the referrers of a manifest is reached by that.
-func (j *retentionJob) loose(ctx context.Context, name string, tags map[string]digest.Digest, now time.Time) ([]digest.Digest, error) {
-	all, err := j.storage.Manifests(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	next := map[digest.Digest][]digest.Digest{}
-	there := map[digest.Digest]bool{}
-	for _, l := range all {
-		m, _, err := j.storage.ReadManifest(ctx, l.Target)
-		if err != nil {
-			return nil, err
-		}
-		there[l.Target] = true
-		next[l.Target] = append(next[l.Target], m.Children()...)
-		if subject := m.About(); subject != "" {
-			next[subject] = append(next[subject], l.Target)
-			next[l.Target] = append(next[l.Target], subject)
-		}
-	}
-	var todo []digest.Digest
-	for tag, d := range tags {
-		if subject, _ := storage.FallbackSubject(tag); subject != d && there[subject] {
-			next[subject] = append(next[subject], d)
-		} else {
-			todo = append(todo, d)
-		}
-	}
-	reached := map[digest.Digest]bool{}
-	for len(todo) > 0 {
-		d := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if !reached[d] {
-			reached[d] = true
-			todo = append(todo, next[d]...)
-		}
-	}
-	var out []digest.Digest
-	for _, l := range all {
-		if !reached[l.Target] && now.Sub(l.Made) > untaggedGrace {
-			out = append(out, l.Name)
-		}
-	}
-	return out, nil
 }
