@@ -100,7 +100,7 @@ func rooms() map[string]room {
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		// its accounts and rules are kept and served as the embedded registry's
-		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
+		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/embedded/storage", "pkg/providers/embedded")),
 		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),

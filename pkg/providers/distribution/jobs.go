@@ -108,6 +108,9 @@ func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 
 // unscheduled says why jobs are not done by time here.
 func (p *Provider) unscheduled() string {
+	if p.byFile() {
+		return "jobs by time are ocisync's token service's, and this registry has none; run `ocisync run` by a timer of the system"
+	}
 	if p.place.Data == "" {
 		return "jobs by time are ocisync's token service's, which is elsewhere; write the rule where it runs"
 	}

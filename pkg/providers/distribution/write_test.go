@@ -476,3 +476,29 @@ func TestARenameOfAnAccountIsRememberedUntilItIsAcknowledged(t *testing.T) {
 		t.Errorf("still remembered: %v", r)
 	}
 }
+
+// TestWhatHasNoTagIsRefusedWhereNobodySeesIt: Distribution lists it nowhere.
+func TestWhatHasNoTagIsRefusedWhereNobodySeesIt(t *testing.T) {
+	p, _ := running(t)
+	rule := func(untagged bool) string {
+		t.Helper()
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{create(schema.KindRetention, "team", &schema.Retention{Untagged: &untagged})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verdicts[0].Refused
+	}
+	if why := rule(true); why != "" {
+		t.Errorf("on a disk: %s", why)
+	}
+	changes, _ := settings(t, p, schema.Value{Path: "storage.s3.bucket", JSON: `"b"`}, schema.Value{Path: "storage.s3.region", JSON: `"eu"`})
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	if why := rule(true); !strings.Contains(why, "gc.untagged takes them") {
+		t.Errorf("in a bucket: %q", why)
+	}
+	if why := rule(false); why != "" {
+		t.Errorf("that it stays: %s", why)
+	}
+}
