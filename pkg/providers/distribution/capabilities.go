@@ -97,11 +97,11 @@ func common() schema.Table {
 
 // collection is what is done about what no tag needs.
 func collection(driver string, htpasswd bool) schema.Table {
-	if driver != schema.DriverProcess {
-		return schema.Table{{Kind: schema.KindGC, Support: schema.Unsupported, Reason: "ocisync collects for a registry that it runs as a process; run `registry garbage-collect` where it runs"}}
+	if driver != schema.DriverProcess && driver != schema.DriverDocker {
+		return schema.Table{{Kind: schema.KindGC, Support: schema.Unsupported, Reason: "ocisync collects for a registry that it runs; run `registry garbage-collect` where it runs"}}
 	}
 	table := schema.Table{
-		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, with the registry restarted read-only meanwhile; fallback tags of referrers go a day old, once their subject is gone"},
+		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, in its container if it has one, with the registry restarted read-only meanwhile; fallback tags of referrers go a day old, once their subject is gone"},
 		{Kind: schema.KindGC, Field: "schedule", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "untagged", Support: schema.Emulated, Reason: "in all repositories, and whatever their age; retention.untagged is for one namespace, and waits an hour"},

@@ -6,16 +6,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	reference "github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 	"github.com/ocisync/ocisync/schema"
@@ -116,5 +123,97 @@ func TestIntegrationDistributionPassesTheProviderSuiteInAContainer(t *testing.T)
 	changes, _ = settings(t, p, schema.Value{Path: "storage.s3.region", JSON: `"eu"`}) // and no bucket
 	if err := write(t, p, changes); err == nil || !strings.Contains(err.Error(), "were put back and the registry runs") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestIntegrationCollectionInAContainer: by its own program in there, with the
+// same content as a process, and whoever takes it down meanwhile is obeyed.
+func TestIntegrationCollectionInAContainer(t *testing.T) {
+	_, program := enginetest.Servers(t, "../../..")
+	e := enginetest.Start(t)
+	const image = "ocisync.test/distribution:gc"
+	e.Image(image, program)
+	e.Network(network)
+	s, c := inContainer(t, image, 1)
+	serveTokens(t, s)
+	p := openSite(t, s)
+	objects, _ := decisions(t)
+	gc := schema.Key{Kind: schema.KindGC}
+	objects = append(objects, plan.Change{Action: plan.Create, Key: gc, After: &schema.Resource{Key: gc, Spec: &schema.GC{Untagged: new(true)}}})
+	if err := write(t, p, objects); err != nil {
+		t.Fatal(err)
+	}
+	password, err := providertest.Secrets{}.Resolve(t.Context(), schema.SecretRef{Env: providertest.SecretA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := remote.WithAuth(&authn.Basic{Username: "root", Password: password})
+	push := func(name string) error {
+		ref, err := reference.NewTag(strings.TrimPrefix(s.registry.URL, "http://")+"/team/"+name, reference.Insecure)
+		if err != nil {
+			return err
+		}
+		image, err := random.Image(10_000, 1)
+		if err != nil {
+			return err
+		}
+		return remote.Write(ref, image, root)
+	}
+	for range 2 { // the first loses its tag
+		if err := push("app:1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false, true} {
+		report, err := p.Run(t.Context(), "gc", dry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("dry %v: %+v", dry, report.Collected)
+		switch got := report.Collected; {
+		case before.ID == "" && got.Blobs != 0:
+			t.Errorf("a second collection would take %+v", got)
+		case before.ID != "" && (got.Blobs != 3 || got.Bytes < 10_000 || got.Manifests != 1):
+			t.Errorf("dry %v: %+v", dry, got)
+		}
+		if !dry {
+			if after, err := c.Status(t.Context()); err != nil || !after.Running || after.ID == before.ID {
+				t.Errorf("%+v, %v: it was not restarted", after, err)
+			}
+			before.ID = ""
+		}
+	}
+	if err := push("app:2"); err != nil {
+		t.Errorf("a push after a collection: %v", err)
+	}
+	// who takes it down meanwhile: the program ends with its container
+	done := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			if err := c.Command(context.Background(), []string{"garbage-collect", filepath.Join(s.registry.Run.Data, "config.yml"), "--dry-run"}, io.Discard, io.Discard); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(300 * time.Millisecond)
+	if err := c.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		t.Logf("what ran in it: %v", err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("what ran in it goes on")
+	}
+	if _, err := p.Run(t.Context(), "gc", false); err == nil || !strings.Contains(err.Error(), "ocisync up") {
+		t.Errorf("without a container: %v", err)
+	}
+	if now, err := c.Status(t.Context()); err != nil || now.ID != "" {
+		t.Errorf("%+v, %v: it is there again", now, err)
 	}
 }

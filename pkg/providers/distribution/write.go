@@ -328,15 +328,28 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if !running {
 		return p.tellOperator(ctx)
 	}
-	if err := p.restart(ctx); err != nil {
+	switch err := p.restart(ctx); {
+	case errors.Is(err, errTakenDown): // and so it stays
+		return errors.Join(err, p.forget())
+	case err != nil:
 		return p.putBack(ctx, err)
 	}
 	return p.forget()
 }
 
+var errTakenDown = errors.New("somebody took it down meanwhile")
+
 func (p *Provider) restart(ctx context.Context) error {
 	if err := p.process.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping the registry: %w", err)
+	}
+	if p.contained() {
+		switch s, err := p.process.Status(ctx); {
+		case err != nil:
+			return err
+		case s.ID == "": // a start would make a container anew
+			return &providers.Error{Registry: p.registry.URL, Doing: "restarting it", Err: errTakenDown, Remedy: "start it with `ocisync up`"}
+		}
 	}
 	return p.process.Start(ctx)
 }

@@ -34,10 +34,24 @@ type fake struct {
 	refuses string // it dies of a configuration with these words
 	die     bool   // who stops it is killed
 	did     []string
+	// command is the program in its container; who calls it may take that down.
+	command  func(args []string, stdout io.Writer) error
+	down     bool
+	stopping func() // is called when it has stopped
+}
+
+// Command implements [providers.Commander].
+func (f *fake) Command(_ context.Context, args []string, stdout, _ io.Writer) error {
+	f.did = append(f.did, args[0])
+	return f.command(args, stdout)
 }
 
 func (f *fake) Status(context.Context) (providers.ProcessStatus, error) {
-	return providers.ProcessStatus{Running: f.running, Started: f.started}, nil
+	s := providers.ProcessStatus{Running: f.running, Started: f.started, ID: "1"}
+	if f.down {
+		s.ID = ""
+	}
+	return s, nil
 }
 
 func (f *fake) Start(context.Context) error {
@@ -64,6 +78,9 @@ func (f *fake) Stop(context.Context) error {
 		panic(errKilled)
 	}
 	f.running = false
+	if f.stopping != nil {
+		f.stopping()
+	}
 	return nil
 }
 
