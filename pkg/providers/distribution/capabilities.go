@@ -50,8 +50,7 @@ func inFile() schema.Table {
 	table := schema.Table{
 		{Kind: schema.KindUser, Support: schema.Native, Reason: "an account of registry.files.htpasswd, hashed by bcrypt, which takes 72 bytes of a password at most; it may do everything"},
 		{Kind: schema.KindGroup, Support: schema.Unsupported, Reason: noRights},
-		{Kind: schema.KindAccess, Support: schema.Emulated, Reason: noRights},
-		{Kind: schema.KindAccess, Field: "authenticated", Support: schema.Emulated, Reason: "pull, push and delete, which is how it is; anything less is refused: " + noRights},
+		{Kind: schema.KindAccess, Support: schema.Emulated, Reason: "that everybody who logs in may pull, push and delete, which is how it is; anything else is refused"},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Unsupported, Reason: "expressions are Zot's"},
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: "accounts of registry.files.htpasswd; those that have expired leave it with `ocisync run robots`, or the next apply"},
 		{Kind: schema.KindRobot, Field: "access", Support: schema.Unsupported, Reason: noRights},

@@ -292,6 +292,11 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		}
 		notes = append(notes, lines...)
 	}
+	if p.place.Config != "" {
+		for _, text := range p.odd() {
+			notes = append(notes, plan.Note{Key: settingsKey(), Text: text})
+		}
+	}
 	note, err := p.stale(ctx)
 	if note != "" {
 		notes = append(notes, plan.Note{Key: settingsKey(), Text: note})
@@ -348,5 +353,5 @@ func (p *Provider) configError(doing string, err error) error {
 	case strings.HasPrefix(doing, "writing"):
 		remedy = "check the directory of the file"
 	}
-	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Doing: doing, Err: fmt.Errorf("%s: %w", p.place.Config, err), Remedy: remedy}
+	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Doing: doing, Err: lined(p.place.Config, err), Remedy: remedy}
 }

@@ -33,7 +33,7 @@ const (
 	// is compared with each request.
 	selfCost = 4
 	// noRights is why there is nothing to be said of who may do what.
-	noRights = "whoever has an account in an htpasswd file may do everything; for rights take registry.files.htpasswd out, and ocisync's token service gives them"
+	noRights = "whoever has an account in an htpasswd file may do everything; rights are given by ocisync's token service: name it in registry.token, and leave registry.files.htpasswd out"
 )
 
 // accountFile is the accounts that Distribution itself knows: an htpasswd file.

@@ -125,7 +125,7 @@ func TestEveryAccountOfAFileMayDoEverythingAndNothingElseIsPromised(t *testing.T
 			t.Error(why)
 		}
 		why := asks(create(schema.KindAccess, team, &schema.Access{Authenticated: &rights}))
-		if (why != "") != refused || refused && !strings.Contains(why, "take registry.files.htpasswd out") {
+		if (why != "") != refused || refused && !strings.Contains(why, "name it in registry.token") {
 			t.Errorf("authenticated = %v: %q", rights, why)
 		}
 	}

@@ -99,12 +99,15 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	}
 	var declared schema.Values
 	for _, x := range values {
-		if kind, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned || kind == "" {
+		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
 			declared = append(declared, x)
 		}
 	}
 	if err := CheckSettings(p.chosen(c, declared)); err != nil {
 		v.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	if odd := p.odd(); len(odd) > 0 && len(native) > 0 && v.Refused == "" {
+		v.Refused = "correct these lines first: " + strings.Join(odd, "; ")
 	}
 	if p.place.Config == "" || !slices.ContainsFunc(native, func(x schema.Value) bool { return strings.HasPrefix(x.Path, "auth."+p.way()+".") }) {
 		return v, nil
@@ -256,7 +259,7 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	}
 	var declared schema.Values
 	for _, x := range values {
-		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned {
+		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
 			declared = append(declared, x)
 		}
 	}
