@@ -168,3 +168,108 @@ func describe(image v1.Image) (d v1.Descriptor, err error) {
 	d.Digest, err = image.Digest()
 	return d, err
 }
+
+// TestIntegrationReferrersGoWithTheirSubject: a fallback tag is no tag to count,
+// to judge or to delete while its subject is there, and goes, with what it lists,
+// once that is gone.
+func TestIntegrationReferrersGoWithTheirSubject(t *testing.T) {
+	s, _ := launched(t, withFile)
+	p := openSite(t, s)
+	if err := write(t, p, []plan.Change{
+		create(schema.KindUser, "dev", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}}),
+		create(schema.KindNamespace, "team", &schema.Namespace{}),
+		create(schema.KindRetention, "team", &schema.Retention{Keep: []schema.KeepRule{{Newest: 2}}}),
+		create(schema.KindGC, "", &schema.GC{Untagged: new(true)}),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	password, err := providertest.Secrets{}.Resolve(t.Context(), schema.SecretRef{Env: providertest.SecretA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := remote.WithAuth(&authn.Basic{Username: "dev", Password: password})
+	at := func(name string) reference.Reference {
+		ref, err := reference.ParseReference(strings.TrimPrefix(s.registry.URL, "http://")+"/team/app"+name, reference.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	push := func(name string, subject *v1.Descriptor) v1.Descriptor {
+		t.Helper()
+		image, err := random.Image(500, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image = mutate.MediaType(image, types.OCIManifestSchema1)
+		if subject != nil {
+			image, _ = mutate.Subject(image, *subject).(v1.Image)
+		}
+		of, err := describe(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "" {
+			name = "@" + of.Digest.String()
+		}
+		if err := remote.Write(at(name), image, login); err != nil {
+			t.Fatal(err)
+		}
+		return of
+	}
+	signed := []v1.Descriptor{push(":1", nil), push(":2", nil)}
+	fallbacks := map[string]v1.Descriptor{}
+	for _, subject := range signed {
+		fallbacks[":"+strings.Replace(subject.Digest.String(), ":", "-", 1)] = push("", &subject)
+	}
+	left := func() (tags, signatures int) {
+		t.Helper()
+		for name, signature := range fallbacks {
+			if _, err := remote.Get(at(name), login); err == nil {
+				tags++
+			}
+			if _, err := remote.Get(at("@"+signature.Digest.String()), login); err == nil {
+				signatures++
+			}
+		}
+		return tags, signatures
+	}
+	want := func(when string, n int) {
+		t.Helper()
+		if tags, signatures := left(); tags != n || signatures != n {
+			t.Errorf("%s: %d fallback tags and %d signatures, want %d", when, tags, signatures, n)
+		}
+	}
+	want("pushed", 2)
+	st, err := p.Read(t.Context(), schema.Scope{Repositories: []string{"team"}})
+	if err != nil || len(st.Repositories) != 1 || st.Repositories[0].Tags != 2 {
+		t.Errorf("%+v, %v: fallback tags are counted", st.Repositories, err)
+	}
+	before := time.Now().Add(-48 * time.Hour)
+	links, err := filepath.Glob(filepath.Join(s.registry.Run.Data, "storage/docker/registry/v2/repositories/team/app/_manifests/tags/*/current/link"))
+	if err != nil || len(links) != 4 {
+		t.Fatalf("%q, %v", links, err)
+	}
+	for _, link := range links {
+		if err := os.Chtimes(link, before, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, job := range []string{"retention", "gc"} {
+		if report, err := p.Run(t.Context(), job, false); err != nil {
+			t.Fatalf("%s: %+v, %v", job, report, err)
+		}
+		want("after "+job, 2)
+	}
+	if err := remote.Delete(at("@"+signed[0].Digest.String()), login); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := p.Run(t.Context(), "gc", true); err != nil || report.Collected.Tags != 1 {
+		t.Errorf("%+v, %v", report.Collected, err)
+	}
+	want("after a dry collection", 2)
+	if report, err := p.Run(t.Context(), "gc", false); err != nil || report.Collected.Tags != 1 {
+		t.Errorf("%+v, %v", report.Collected, err)
+	}
+	want("after the subject of one is gone", 1)
+}
