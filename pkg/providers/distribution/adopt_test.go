@@ -184,7 +184,7 @@ func words(text string) []string {
 func TestWhatDistributionWouldIgnoreOrDieOfIsSaidByItsLine(t *testing.T) {
 	p, file := placed(t, `version: 0.1
 log:
-  levle: debug
+  levels: debug
 storage:
   filesystem:
     rootdirectory: /nonexistent
@@ -200,7 +200,7 @@ health:
   tcp: {addr: canary7}
 `)
 	want := []string{
-		":3: log.levle: Distribution has no such setting, and ignores it; log has accesslog, ",
+		":3: log.levels: Distribution has no such setting, and ignores it; log has accesslog, ",
 		":7: storage.s4: Distribution has no such setting",
 		":11: http.relativeurls: write true or false",
 		":12: http.headers.X-A: write a list of texts",

@@ -201,9 +201,11 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
 	if p.accounts != nil {
 		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
-		var err error
-		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
-			return schema.State{}, err
+		if len(kinds) > 0 || !p.byFile() { // accounts of a file need nothing of ocisync's beside it
+			var err error
+			if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
+				return schema.State{}, err
+			}
 		}
 		for i, r := range st.Resources {
 			st.Resources[i] = p.done(r)
@@ -285,7 +287,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 			return nil, err
 		}
 	}
-	if p.byFile() {
+	if p.byFile() && slices.Contains(desired.Kinds(), schema.KindUser) {
 		lines, err := p.people.remarks()
 		if err != nil {
 			return nil, err

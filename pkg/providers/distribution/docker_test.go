@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -41,7 +42,7 @@ func (c container) Status(ctx context.Context) (providers.ProcessStatus, error) 
 const network = "ocisync-suite"
 
 // inContainer is a running Distribution in a container of its own.
-func inContainer(t testing.TB, image string, number int32) (site, container) {
+func inContainer(t testing.TB, image string, number int32, otherwise ...func(*site)) (site, container) {
 	t.Helper()
 	address, tokens := freeAddress(t), freeAddress(t)
 	_, port, _ := strings.Cut(tokens, ":")
@@ -50,6 +51,9 @@ func inContainer(t testing.TB, image string, number int32) (site, container) {
 		Run:   &schema.Run{Driver: schema.DriverDocker, Image: image, Data: filepath.Join(t.TempDir(), "data"), Listen: address, Network: network},
 		Token: &schema.TokenService{URL: "http://localhost:" + port, Listen: tokens},
 	}}
+	for _, change := range otherwise {
+		change(&s)
+	}
 	var provider *distribution.Provider
 	box, err := runtime.NewContainer(runtime.Options{
 		Mode: fmt.Sprintf("suite-%d", number), Registry: s.registry,
@@ -215,5 +219,63 @@ func TestIntegrationCollectionInAContainer(t *testing.T) {
 	}
 	if now, err := c.Status(t.Context()); err != nil || now.ID != "" {
 		t.Errorf("%+v, %v: it is there again", now, err)
+	}
+}
+
+// TestIntegrationAccountsOfAFileHoldInAContainer: it sees the file by the same
+// inode, and so each change of it.
+func TestIntegrationAccountsOfAFileHoldInAContainer(t *testing.T) {
+	_, program := enginetest.Servers(t, "../../..")
+	e := enginetest.Start(t)
+	const image = "ocisync.test/distribution:file"
+	e.Image(image, program)
+	e.Network(network)
+	s, c := inContainer(t, image, 1, withFile)
+	p := openSite(t, s)
+	before, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := schema.Key{Kind: schema.KindUser, Name: "dev"}
+	lists := func() int {
+		t.Helper()
+		password, err := providertest.Secrets{}.Resolve(t.Context(), schema.SecretRef{Env: providertest.SecretA})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.registry.URL+"/v2/_catalog", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("dev", password)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for range 3 {
+		if err := write(t, p, []plan.Change{create(schema.KindUser, "dev", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}})}); err != nil {
+			t.Fatal(err)
+		}
+		if code := lists(); code != http.StatusOK {
+			t.Errorf("an account that was made: %d", code)
+		}
+		if err := write(t, p, []plan.Change{{Action: plan.Delete, Key: key}}); err != nil {
+			t.Fatal(err)
+		}
+		if code := lists(); code != http.StatusUnauthorized {
+			t.Errorf("an account that is gone: %d", code)
+		}
+	}
+	if _, err := p.Read(t.Context(), schema.Scope{Repositories: []string{"*"}}); err != nil {
+		t.Errorf("ocisync itself: %v", err)
+	}
+	if changes, _ := settings(t, p); len(changes) != 0 {
+		t.Errorf("a plan says %+v", changes)
+	}
+	if after, err := c.Status(t.Context()); err != nil || after.ID != before.ID {
+		t.Errorf("%+v, %v: it was restarted", after, err)
 	}
 }

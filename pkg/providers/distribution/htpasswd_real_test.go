@@ -154,7 +154,7 @@ func TestIntegrationTheWayToLogInChangesWithARestart(t *testing.T) {
 		if changes, _ := settings(t, p); len(changes) != 0 {
 			t.Errorf("to %s: a second plan says %+v", want, changes)
 		}
-		resp, err := http.Get(running.url + "/v2/") //nolint:noctx // a test's
+		resp, err := http.Get(running.url + "/v2/")
 		if err != nil {
 			t.Fatal(err)
 		}

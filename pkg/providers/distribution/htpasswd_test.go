@@ -190,7 +190,7 @@ func TestALineThatDistributionStopsAtKeepsAccountsFromChanging(t *testing.T) {
 	if err := p.Write(t.Context(), []plan.Change{c}, func(schema.Key, error) {}); !errors.Is(err, providers.ErrConflict) {
 		t.Errorf("error %v", err)
 	}
-	notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+	notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{*c.After}}, time.Now())
 	if err != nil || len(notes) != 2 || !strings.Contains(notes[0].Text, file+":2: the password of \"old\" is hashed as apr1") {
 		t.Errorf("%v, %v", notes, err)
 	}
@@ -288,5 +288,28 @@ func TestWhereAccountsAreIsSaidOnce(t *testing.T) {
 		if err == nil && (p.Htpasswd == "" || p.Service != nil) {
 			t.Errorf("%+v", p)
 		}
+	}
+}
+
+// TestUsersOfAFileNeedNothingOfOcisyncsBesideIt: not even a directory that others
+// may not write to, as what it keeps of rules and robots does.
+func TestUsersOfAFileNeedNothingOfOcisyncsBesideIt(t *testing.T) {
+	p, file := placed(t, handWritten(t)["htpasswd.yml"])
+	dir := filepath.Dir(file)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser, schema.KindSettings))
+	if err != nil || len(st.Resources) != 3 {
+		t.Errorf("%+v, %v", st.Resources, err)
+	}
+	if err := write(t, p, []plan.Change{create(schema.KindUser, "dev", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}})}); err != nil {
+		t.Fatal(err)
+	}
+	if names := accounts(t, filepath.Join(dir, "htpasswd")).Names(); strings.Join(names, " ") != "olga piotr dev" {
+		t.Errorf("accounts %q", names)
+	}
+	if _, err := p.Read(t.Context(), schema.ScopeOf(schema.KindNamespace)); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("rules in a directory that others may write to: %v", err)
 	}
 }

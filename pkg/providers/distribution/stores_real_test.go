@@ -245,7 +245,7 @@ func serves(t *testing.T, dir, section string, values map[string]string, wrong, 
 			if _, ok := m[first].(map[string]any); !ok {
 				m[first] = map[string]any{}
 			}
-			m[first].(map[string]any)[rest] = v //nolint:forcetypeassert // made above
+			m[first].(map[string]any)[rest] = v
 			return
 		}
 		m[name] = v

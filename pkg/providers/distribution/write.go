@@ -113,10 +113,10 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 		return v, nil
 	}
 	if live, err := p.file(); err == nil {
-		says := map[string]string{
-			"token":    "who may log in, and do what, is ocisync's token service's to say",
-			"htpasswd": "who may log in is said in " + p.place.Htpasswd + ", and whoever does may do everything",
-		}[p.way()]
+		says := "who may log in, and do what, is ocisync's token service's to say"
+		if p.byFile() {
+			says = "who may log in is said in " + p.place.Htpasswd + ", and whoever does may do everything"
+		}
 		for _, other := range ways() {
 			if other != p.way() && live.doc.get("auth."+other) != nil {
 				v.Notes = append(v.Notes, "auth."+other+" goes: "+says)
