@@ -308,3 +308,34 @@ func TestWhatAKilledCollectionLeftInAContainerEndsBeforeTheNext(t *testing.T) {
 		t.Errorf("it runs with:\n%s", c.process.took)
 	}
 }
+
+// TestAStartAfterACollectionThatWasKilledTakesPushes, but not one while it goes on.
+func TestAStartAfterACollectionThatWasKilledTakesPushes(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	killed := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if killed == c.process.took {
+		t.Fatal(killed)
+	}
+	c.process.running = false
+	if err := os.WriteFile(c.process.config, []byte(killed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	release, err := c.Alone(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts := func() string {
+		t.Helper()
+		if err := errors.Join(c.BeforeStart(t.Context(), ""), c.process.Stop(t.Context()), c.process.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		return c.process.took
+	}
+	if took := starts(); took != killed {
+		t.Errorf("it takes pushes in the middle of a collection:\n%s", took)
+	}
+	release()
+	if took := starts(); !strings.Contains(took, "readonly:\n      enabled: false") {
+		t.Errorf("it takes no pushes:\n%s", took)
+	}
+}

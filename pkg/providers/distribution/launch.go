@@ -56,7 +56,10 @@ func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
 	if err == nil && now.doc.get("storage") == nil {
 		return p.configError("starting the registry", errors.New("it names no storage"))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.mend()
 }
 
 // first writes a configuration for a registry that was never told anything:
