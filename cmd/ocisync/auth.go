@@ -116,6 +116,9 @@ func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command 
 
 // withTokens gives tokens to the clients of a Distribution for as long as work takes, unless another process does.
 func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {
+	if !takesTokens(cfg) {
+		return work(ctx)
+	}
 	r, err := o.tokenService(ctx, cfg, command)
 	if errors.Is(err, embedded.ErrHeld) {
 		o.say("%v", err)

@@ -130,13 +130,14 @@ func (o *options) upOnce(ctx context.Context, cfg *schema.Config, r runner) erro
 // takesTokens reports whether the clients of a registry that ocisync runs get
 // tokens from it.
 func takesTokens(cfg *schema.Config) bool {
-	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() != schema.DriverEmbedded
+	r := cfg.Registry
+	return r.Type == schema.TypeDistribution && r.Driver() != schema.DriverEmbedded && (r.Files == nil || r.Files.Htpasswd == "")
 }
 
 // tokensBeside reports whether a registry that nothing of ocisync's stands
 // beside needs tokens from it.
 func tokensBeside(cfg *schema.Config) bool {
-	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() == schema.DriverDocker
+	return takesTokens(cfg) && cfg.Registry.Driver() == schema.DriverDocker
 }
 
 // upGiving has a container running and gives its clients tokens until the

@@ -71,7 +71,7 @@ func Table(typ, driver string) (schema.Table, error) {
 		if driver == schema.DriverEmbedded {
 			return embedded.Capabilities(), nil
 		}
-		return distribution.Capabilities(driver), nil
+		return distribution.Capabilities(driver, false), nil
 	}
 	return nil, unknown(typ)
 }
@@ -83,6 +83,9 @@ func Recorded(r schema.Registry, live schema.State) (providers.Provider, error) 
 	table, err := Table(r.Type, r.Driver())
 	if err != nil {
 		return nil, err
+	}
+	if r.Type == schema.TypeDistribution && r.Driver() != schema.DriverEmbedded && r.Files != nil && r.Files.Htpasswd != "" {
+		table = distribution.Capabilities(r.Driver(), true)
 	}
 	m, err := memory.New(nil, live)
 	if err != nil {
@@ -117,7 +120,8 @@ type Named struct {
 // Tables lists the tables of every registry that a file can name, by name.
 func Tables() []Named {
 	return []Named{
-		{"Distribution", distribution.Capabilities(schema.DriverProcess)},
+		{"Distribution", distribution.Capabilities(schema.DriverProcess, false)},
+		{"Distribution with htpasswd", distribution.Capabilities(schema.DriverProcess, true)},
 		{"Embedded", embedded.Capabilities()},
 		{"Harbor", harbor.Capabilities()},
 		{"Zot", zot.Capabilities(schema.DriverProcess)},

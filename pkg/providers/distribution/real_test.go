@@ -152,8 +152,9 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// launched is a running Distribution, launched by its provider.
-func launched(t testing.TB) (site, *process) {
+// launched is a running Distribution, launched by its provider; what is said of
+// it otherwise comes in as a function.
+func launched(t testing.TB, otherwise ...func(*site)) (site, *process) {
 	t.Helper()
 	address, tokens := freeAddress(t), freeAddress(t)
 	_, port, _ := net.SplitHostPort(tokens)
@@ -162,6 +163,9 @@ func launched(t testing.TB) (site, *process) {
 		Type: schema.TypeDistribution, URL: p.url, Run: &schema.Run{Driver: schema.DriverProcess, Binary: p.binary, Data: filepath.Join(t.TempDir(), "data")},
 		Token: &schema.TokenService{URL: "http://localhost:" + port, Listen: tokens},
 	}}
+	for _, change := range otherwise {
+		change(&s)
+	}
 	provider := openSite(t, s)
 	var err error
 	if p.launch, err = provider.Launch(t.Context()); err != nil {
