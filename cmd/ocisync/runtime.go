@@ -34,6 +34,7 @@ type runner interface {
 // launched is a runner of a program that a provider configures.
 type launched interface {
 	runner
+	Made(context.Context) (*runtime.Made, error)
 	Start(context.Context) error
 	Stop(context.Context) error
 	Log(context.Context) (io.ReadCloser, error)
@@ -42,10 +43,34 @@ type launched interface {
 // process is a launched registry as its provider sees it.
 type process struct{ launched }
 
+var (
+	_ providers.Process = process{}
+	_ providers.Maker   = process{}
+)
+
 // Status implements [providers.Process].
 func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
 	s, err := p.launched.Status(ctx)
 	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
+}
+
+// Made implements [providers.Maker].
+func (p process) Made(ctx context.Context) (*providers.Made, error) {
+	m, err := p.launched.Made(ctx)
+	if m == nil || err != nil {
+		return nil, err
+	}
+	out := providers.Made{Image: m.Image, Binary: m.Binary, Args: m.Args, Listen: m.Listen, Network: m.Network}
+	for _, x := range m.Mounts {
+		out.Mounts = append(out.Mounts, providers.Mount(x))
+	}
+	return &out, nil
+}
+
+// Renew implements [providers.Maker].
+func (p process) Renew(ctx context.Context) error {
+	_, err := p.Up(ctx)
+	return err
 }
 
 // starter is how a mode's registry is started, as its provider says it. The

@@ -152,7 +152,7 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 }
 
 // runsOtherwise says in what the registry that ocisync runs is run otherwise
-// than the mode says now. It changes nothing.
+// than the mode says now, as far as no plan shows it. It changes nothing.
 func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]string, error) {
 	r, err := o.launched(cfg, nil)
 	if r == nil || err != nil {
@@ -164,6 +164,9 @@ func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]stri
 	}
 	var out []string
 	for _, d := range differences {
+		if !d.Beside {
+			continue
+		}
 		out = append(out, fmt.Sprintf("the registry runs with %s; ocisync up makes it as the mode says", d))
 	}
 	return out, nil

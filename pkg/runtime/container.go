@@ -297,7 +297,7 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 		return nil, err
 	}
 	if f.Labels[labelSpec] != spec {
-		d = append(d, Difference{"settings", "as they were", "as they are now"})
+		d = append(d, Difference{What: "settings", Running: "as they were", Wanted: "as they are now"})
 	}
 	return d, nil
 }
@@ -371,7 +371,21 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	if errors.Is(err, ErrNoImage) {
 		return d, nil
 	}
-	return differing(d, "image", short(f.imageID), short(id)), c.fail(err)
+	return beside(differing(nil, "image", short(f.imageID), short(id)), d), c.fail(err)
+}
+
+// Made says how the container was made; nil if it does not run.
+func (c *Container) Made(ctx context.Context) (*Made, error) {
+	f, err := c.ours(ctx, c.name())
+	if f == nil || err != nil || !f.Running {
+		return nil, err
+	}
+	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts}
+	var then asked
+	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
+		m.Binary, m.Args, m.Network = then.Binary, then.Args, then.Network
+	}
+	return &m, nil
 }
 
 // Start starts it, unless it runs, and returns when it is ready.

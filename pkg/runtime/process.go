@@ -113,6 +113,17 @@ func (p *Process) Differences(context.Context) ([]Difference, error) {
 	return r.Program.Asked.differences(p.o.asked()), nil
 }
 
+// Made says how the process was started; nil if none runs, or nothing is known
+// of it but that.
+func (p *Process) Made(context.Context) (*Made, error) {
+	r, err := p.o.readRecord()
+	if err != nil || !r.alive() {
+		return nil, err
+	}
+	then := r.Program.Asked
+	return &Made{Binary: or(then.Binary, then.Program), Args: then.Args, Listen: r.Program.Listen}, nil
+}
+
 // Start starts it, unless it runs, and returns when it is ready.
 func (p *Process) Start(ctx context.Context) error {
 	_, err := p.order(ctx, verbStart)

@@ -359,12 +359,15 @@ func TestUpMakesWhatRunsAsTheModeHasIt(t *testing.T) {
 	other.options.Registry.Run.Args = []string{"more"}
 	d, err := other.process().Differences(t.Context())
 	w.must("comparing", err)
-	if diff := cmp.Diff([]Difference{{"arguments", "", "more"}}, d); diff != "" {
+	if diff := cmp.Diff([]Difference{{What: "arguments", Running: "", Wanted: "more"}}, d); diff != "" {
 		t.Errorf("differences (-want +got):\n%s", diff)
 	}
+	if made, err := other.process().Made(t.Context()); err != nil || made == nil || made.Listen != w.address || len(made.Args) != 0 || made.Binary != w.options.Registry.Run.Binary {
+		t.Errorf("made %+v, %v", made, err)
+	}
 	want := []Difference{
-		{"arguments", w.address, w.address + " more"},
-		{"environment", "another FAKE", "FAKE"},
+		{What: "arguments", Running: w.address, Wanted: w.address + " more"},
+		{What: "environment", Running: "another FAKE", Wanted: "FAKE"},
 	}
 	w.must("start", other.process().Start(t.Context()))
 	if w.status().ID != first.ID {
@@ -625,7 +628,7 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 	began := time.Now()
 	out, err := moved.process().Up(t.Context())
 	w.must("up", err)
-	if want := []Difference{{"arguments", w.address, other}, {"address", w.address, other}}; !cmp.Equal(out.Changed, want) {
+	if want := []Difference{{What: "arguments", Running: w.address, Wanted: other}, {What: "address", Running: w.address, Wanted: other}}; !cmp.Equal(out.Changed, want) {
 		t.Errorf("changed: %v", out.Changed)
 	}
 	if !moved.answers() || w.answers() || time.Since(began) > time.Second {

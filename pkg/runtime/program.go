@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-
-	"github.com/ocisync/ocisync/schema"
 )
 
 const (
@@ -78,7 +76,7 @@ func (p program) differences(wanted program) []Difference {
 	d = differing(d, "directory", p.Dir, wanted.Dir)
 	d = differing(d, "address", p.Listen, wanted.Listen)
 	if p.Listen == wanted.Listen && p.Face != wanted.Face {
-		d = append(d, Difference{"address or certificate", "as they were", "as the mode says"})
+		d = append(d, Difference{What: "address or certificate", Running: "as they were", Wanted: "as the mode says"})
 	}
 	return differing(d, "time to stop", p.Grace.String(), wanted.Grace.String())
 }
@@ -302,26 +300,7 @@ func (o Options) lastWords(r record) string {
 	return lastWords(log)
 }
 
-// Address is where a registry listens on this host that is run as the mode
-// says: at registry.run.listen, else as its URL says, a container on the
-// loopback interface alone.
-func Address(r schema.Registry) string {
-	address := hostPort(r.URL)
-	if r.Run.Listen != "" {
-		address = r.Run.Listen
-	}
-	host, port, err := net.SplitHostPort(address)
-	if r.Run.Driver != schema.DriverDocker || err != nil || host != "localhost" && r.Run.Listen != "" {
-		return address
-	}
-	// the engine takes addresses, not names
-	if net.ParseIP(host) == nil || r.Run.Listen == "" && !net.ParseIP(host).IsLoopback() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
-}
-
-func (o Options) listen() string { return Address(o.Registry) }
+func (o Options) listen() string { return o.Registry.Address() }
 
 // free says whether an address can be listened at. ErrTaken: somebody does.
 func (o Options) free(ctx context.Context, address string) error {
@@ -341,18 +320,4 @@ func (o Options) free(ctx context.Context, address string) error {
 
 func taken(registry, address string) error {
 	return fmt.Errorf("%s: address %s: %w; stop the program that uses it, or name another in registry.run.listen", registry, address, ErrTaken)
-}
-
-// hostPort is the address in a URL, with the scheme's own port where it has none.
-func hostPort(registry string) string {
-	scheme, rest, _ := strings.Cut(registry, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	port := "80"
-	if scheme == "https" {
-		port = "443"
-	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }

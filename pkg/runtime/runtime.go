@@ -149,6 +149,15 @@ type Status struct {
 	Log        string `json:"log,omitempty"` // the file of its output, where there is one
 }
 
+// Made is how a registry that runs was started, in the words of the mode that
+// it was started by.
+type Made struct {
+	Image, Binary   string
+	Args            []string // the mode's own
+	Listen, Network string
+	Mounts          []Mount // of a container
+}
+
 // Outcome says what [Process.Up] and its like did.
 type Outcome struct {
 	Already bool         `json:"already,omitempty"` // it ran as wanted, and still does
@@ -161,6 +170,9 @@ type Difference struct {
 	What    string `json:"what"` // "image"
 	Running string `json:"running"`
 	Wanted  string `json:"wanted"`
+	// Beside is set where the mode's words are what they were, or are no
+	// part of a plan: a name stands for another image or program by now.
+	Beside bool `json:"-"`
 }
 
 func (d Difference) String() string {
@@ -179,7 +191,7 @@ func differing(list []Difference, what, running, wanted string) []Difference {
 	if running == wanted {
 		return list
 	}
-	return append(list, Difference{what, running, wanted})
+	return append(list, Difference{What: what, Running: running, Wanted: wanted})
 }
 
 // differingEnv compares variables. Their values are not for everybody to see.
@@ -197,7 +209,7 @@ func differingEnv(list []Difference, running, wanted []string) []Difference {
 	}
 	gone, come := names(running, wanted), names(wanted, running)
 	if gone != "" && gone == come {
-		return append(list, Difference{"environment", "another " + gone, gone})
+		return append(list, Difference{What: "environment", Running: "another " + gone, Wanted: gone})
 	}
 	return differing(list, "environment", gone, come)
 }

@@ -128,6 +128,12 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 	}
 	notes = append(notes, p.overridden(declared)...)
 	all := p.owned(declared)
+	run, err := providers.WantedRun(p.process, p.registry, p)
+	if err != nil {
+		return schema.State{}, nil, err
+	}
+	all = append(all, run...)
+	slices.SortFunc(all, byPath)
 	if i < 0 && len(all) > 0 {
 		i = len(st.Resources)
 		st.Resources = append(st.Resources, schema.Resource{Key: settingsKey()})
@@ -199,6 +205,11 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return p.configError("reading settings", err)
 	}
+	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
+	if err != nil {
+		return &providers.Error{Registry: p.registry.URL, Doing: "asking how it runs", Err: err}
+	}
+	values = append(values, run...)
 	out := schema.Resource{Key: settingsKey(), Version: version(live.bytes)}
 	for _, path := range secrets {
 		out.Unread = append(out.Unread, "values."+path)

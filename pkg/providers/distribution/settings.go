@@ -50,18 +50,25 @@ func (p *Provider) owned(declared schema.Values) schema.Values {
 		set("auth.token.signingalgorithms", `["ES256"]`)
 	}
 	if p.registry.Run != nil {
-		set("http.addr", quoted(p.address()))
+		for _, v := range p.front() {
+			set(v.Path, v.JSON)
+		}
 		set("storage.delete.enabled", "true")
 		set(readOnly, "false")
 		if !slices.ContainsFunc(drivers(), func(d string) bool { return has("storage." + d) }) || has("storage.filesystem") && !has("storage.filesystem.rootdirectory") {
 			set("storage.filesystem.rootdirectory", quoted(p.storage()))
 		}
-		if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
-			set("http.tls.certificate", quoted(absolute(*t.Cert)))
-			set("http.tls.key", quoted(absolute(*t.Key)))
-		}
 	}
 	slices.SortFunc(out, byPath)
+	return out
+}
+
+// front is where a registry that ocisync runs listens, and its certificate.
+func (p *Provider) front() schema.Values {
+	out := schema.Values{{Path: "http.addr", JSON: quoted(p.address())}}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		out = append(out, schema.Value{Path: "http.tls.certificate", JSON: quoted(absolute(*t.Cert))}, schema.Value{Path: "http.tls.key", JSON: quoted(absolute(*t.Key))})
+	}
 	return out
 }
 

@@ -68,7 +68,7 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	}
 	native := inConfig(c, values)
 	v.Effect = plan.Live
-	if len(native) > 0 {
+	if len(native) > 0 || providers.Renews(c) {
 		_, running, err := p.running(ctx)
 		switch {
 		case err != nil:
@@ -119,6 +119,7 @@ func (p *Provider) chosen(c plan.Change, values schema.Values) schema.Values {
 	})
 }
 
+// valuesOf are the values of a change but those that say how the registry is run.
 func valuesOf(c plan.Change) (schema.Values, bool) {
 	if c.Action == plan.Delete || c.After == nil {
 		return nil, false
@@ -127,7 +128,7 @@ func valuesOf(c plan.Change) (schema.Values, bool) {
 	if !ok {
 		return nil, false
 	}
-	return spec.Values, true
+	return slices.DeleteFunc(slices.Clone(spec.Values), func(v schema.Value) bool { return providers.OfRun(v.Path) }), true
 }
 
 // wants reports whether a change writes a value: all that it creates with, else
@@ -176,7 +177,7 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	if !ok {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
 	}
-	if p.place.Config != "" && len(inConfig(c, values)) > 0 {
+	if p.place.Config != "" && (len(inConfig(c, values)) > 0 || providers.Renews(c)) {
 		release, err := p.alone(ctx)
 		if err != nil {
 			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: err, Remedy: "apply again when that has ended"}
@@ -186,6 +187,12 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	if c.Before != nil && p.place.Config != "" {
 		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {
 			return err
+		}
+	}
+	if maker, ok := p.process.(providers.Maker); ok && providers.Renews(c) {
+		// before anything is written: if it does not get ready so, it runs on as it did
+		if err := maker.Renew(ctx); err != nil {
+			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Doing: "starting it as the mode says", Err: err, Remedy: "nothing was written"}
 		}
 	}
 	if i := slices.IndexFunc(values, func(v schema.Value) bool { return v.Path == schema.OutsidePath }); i >= 0 && p.accounts != nil && wants(c, schema.OutsidePath) {

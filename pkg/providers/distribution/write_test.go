@@ -82,6 +82,7 @@ func running(t *testing.T) (*distribution.Provider, *fake) {
 	if diff := cmp.Diff(providers.Launch{
 		Args: []string{"serve", f.config}, Env: []string{"OTEL_TRACES_EXPORTER=none"},
 		Mounts: []providers.Mount{{Path: data, Writable: true}}, Port: 9, Grace: 70 * time.Second,
+		Face: `{"http.addr":"localhost:9"}`,
 	}, launch); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
 	}

@@ -156,10 +156,20 @@ const (
 	loadedNo   = `"not loaded"`
 )
 
+// elsewhereSaid reports whether a value among the settings is none of the
+// configuration.
+func elsewhereSaid(path string) bool {
+	return path == schema.OutsidePath || path == loadedPath || providers.OfRun(path)
+}
+
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file.
-func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
+// the process runs with that file, and how it was started.
+func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
 	o := s.objects()
+	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "asking how it runs", err, "")
+	}
 	key := schema.Key{Kind: schema.KindSettings}
 	if r, ok := o.all[key]; ok {
 		spec, _ := r.Spec.(*schema.Settings)
@@ -167,12 +177,12 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(spec.Values, v)
+		spec.Values = append(append(spec.Values, v), run...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
 	}
-	return o.all, o.except
+	return o.all, o.except, nil
 }
 
 // The records of Zot's log that tell of a new configuration.

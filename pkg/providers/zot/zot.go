@@ -188,6 +188,11 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		}
 	}
 	if !p.away() {
+		run, err := providers.WantedRun(p.process, p.registry, p)
+		if err != nil {
+			return schema.State{}, nil, err
+		}
+		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
 	}
@@ -369,7 +374,10 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		if err != nil {
 			return schema.State{}, err
 		}
-		all, except := p.live(ctx, s, running)
+		all, except, err := p.live(ctx, s, running)
+		if err != nil {
+			return schema.State{}, err
+		}
 		st.Scope = schema.ScopeOf(slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool {
 			return Capabilities().Find(k, "").Support == schema.Unsupported
 		})...)
