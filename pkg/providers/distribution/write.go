@@ -12,7 +12,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -78,7 +77,7 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 			v.Notes = append(v.Notes, elsewhere)
 		case p.process == nil:
 			v.Effect = plan.ByHand
-			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: restart it after the apply")
+			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: after the apply, "+p.byHand())
 		case running:
 			v.Effect = plan.Restart
 		}
@@ -267,7 +266,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if err != nil {
 		return err
 	}
-	old := running && p.outdated(since) // a run before this one was cut short
+	old := running && p.outdated(since) // a run before this one was cut short, or waits for the operator
 	if string(before) == string(next) && !old {
 		return nil
 	}
@@ -276,11 +275,16 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 			return p.configError("writing settings", err)
 		}
 	}
-	if err := replaceConfig(p.place.Config, next); err != nil {
-		return p.configError("writing settings", err)
+	if string(before) != string(next) {
+		if err := replaceConfig(p.place.Config, next); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	if p.process == nil {
+		return p.tellOperator(running, next)
 	}
 	if !running {
-		return p.tellOperator(ctx)
+		return nil
 	}
 	if err := p.restart(ctx); err != nil {
 		return p.putBack(ctx, err)
@@ -323,23 +327,22 @@ func (p *Provider) forget() error {
 	return nil
 }
 
-// tellOperator says, where somebody else runs the registry and it answers, that
-// it must be restarted: what was written is not in force.
-func (p *Provider) tellOperator(ctx context.Context) error {
-	if p.process != nil {
-		return nil
-	}
-	rt, err := p.connection()
-	if err != nil {
-		return err
-	}
-	if _, err := oci.Ping(ctx, p.registry.URL, rt); errors.Is(err, providers.ErrUnreachable) {
-		return nil // it will read the file when it starts
+// tellOperator says of a registry that somebody else runs that it must be
+// restarted: what was written is not in force. One that does not answer will
+// read the file when it starts.
+func (p *Provider) tellOperator(running bool, next []byte) error {
+	if former, err := readConfig(p.former()); !running || err == nil && string(former) == string(next) {
+		return p.forget()
 	}
 	return &providers.Error{
 		Registry: p.registry.URL, Key: settingsKey(), Err: fmt.Errorf("%w: %s is written, and the registry runs with what it read before", providers.ErrPending, p.place.Config),
-		Remedy: "restart the registry",
+		Remedy: p.byHand(),
 	}
+}
+
+// byHand is what the operator does, and how ocisync knows that it is done.
+func (p *Provider) byHand() string {
+	return fmt.Sprintf("restart the registry; if a plan shows it still, ocisync sees neither its process nor its start in registry.files.log: remove %s to say that it is done", p.former())
 }
 
 // provide makes the directories and keys that the configuration speaks of.

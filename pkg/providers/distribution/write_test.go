@@ -337,7 +337,8 @@ func TestARegistryThatSomebodyElseRuns(t *testing.T) {
 	if len(changes) != 1 || len(verdicts[0].Notes) != 2 || !strings.Contains(verdicts[0].Notes[1], "auth.htpasswd goes") {
 		t.Fatalf("%+v %+v", changes, verdicts)
 	}
-	answers.Close()
+	answers.Close() // it will read the file when it starts
+	changes, _ = settings(t, p)
 	if err := write(t, p, changes); err != nil {
 		t.Fatal(err)
 	}

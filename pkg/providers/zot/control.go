@@ -123,9 +123,12 @@ type running struct {
 	lost bool // it watches a file that is gone, or goes on without what the file says
 }
 
-// startedAfter reports whether the log tells of a start since the file was
-// changed.
+// startedAfter reports whether Zot's process began since the file was changed,
+// or else its log tells of a start since.
 func (p *Provider) startedAfter(ctx context.Context, s *site) bool {
+	if since, ok := providers.ServedSince(p.paths.config); ok {
+		return since.After(s.changed)
+	}
 	r, err := p.openLog(ctx, s, 0)
 	if err != nil || r == nil {
 		return false
