@@ -374,11 +374,21 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	return beside(differing(nil, "image", short(f.imageID), short(id)), d), c.fail(err)
 }
 
-// Made says how the container was made; nil if it does not run.
+// Made says how the container was made; nil if none ever was.
 func (c *Container) Made(ctx context.Context) (*Made, error) {
 	f, err := c.ours(ctx, c.name())
-	if f == nil || err != nil || !f.Running {
+	if err != nil {
 		return nil, err
+	}
+	if f == nil {
+		r, err := c.o.readRecord()
+		if err != nil || r.PID == 0 && r.Container == "" {
+			return nil, err
+		}
+		return &Made{Stopped: true}, nil
+	}
+	if !f.Running {
+		return &Made{Stopped: true}, nil
 	}
 	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts}
 	var then asked
@@ -674,13 +684,11 @@ func (c *Container) Down(ctx context.Context) (err error) {
 			return c.fail(err)
 		}
 	}
-	if r, err := c.o.readRecord(); err != nil || r.Container == "" {
+	r, err := c.o.readRecord()
+	if err != nil || r.Container == "" || r.Ended != "" {
 		return err
 	}
-	if err := os.Remove(c.o.own(recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c.fail(err)
-	}
-	return nil
+	return c.o.writeRecord(r.ended("stopped by order"))
 }
 
 // Log is what it wrote since it started last, oldest first, as far as it was kept.

@@ -376,7 +376,7 @@ func TestATagThatMovedIsAChange(t *testing.T) {
 		t.Errorf("made %+v, %v", made, err)
 	}
 	h.one().Running = false
-	if made, err := h.Made(t.Context()); err != nil || made != nil {
+	if made, err := h.Made(t.Context()); err != nil || made == nil || !made.Stopped {
 		t.Errorf("of one that does not run: %+v, %v", made, err)
 	}
 }

@@ -113,12 +113,14 @@ func (p *Process) Differences(context.Context) ([]Difference, error) {
 	return r.Program.Asked.differences(p.o.asked()), nil
 }
 
-// Made says how the process was started; nil if none runs, or nothing is known
-// of it but that.
+// Made says how the process was started; nil if none ever was.
 func (p *Process) Made(context.Context) (*Made, error) {
 	r, err := p.o.readRecord()
-	if err != nil || !r.alive() {
+	switch {
+	case err != nil || r.PID == 0 && r.Container == "":
 		return nil, err
+	case !r.alive():
+		return &Made{Stopped: true}, nil
 	}
 	then := r.Program.Asked
 	return &Made{Binary: or(then.Binary, then.Program), Args: then.Args, Listen: r.Program.Listen}, nil

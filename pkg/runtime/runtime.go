@@ -149,9 +149,10 @@ type Status struct {
 	Log        string `json:"log,omitempty"` // the file of its output, where there is one
 }
 
-// Made is how a registry that runs was started, in the words of the mode that
+// Made is how a registry was started, in the words of the mode that
 // it was started by.
 type Made struct {
+	Stopped         bool // it does not run any more; the rest is not set then
 	Image, Binary   string
 	Args            []string // the mode's own
 	Listen, Network string

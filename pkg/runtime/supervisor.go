@@ -139,7 +139,7 @@ func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	if old.Container != "" {
+	if old.Container != "" && old.Ended == "" {
 		return Outcome{}, fmt.Errorf("%s: %w: container %s, of driver docker; take it down first: docker rm -f %[3]s, then remove %s", s.Registry.URL, ErrOccupied, old.Container, s.own(recordFile))
 	}
 	if !old.alive() {

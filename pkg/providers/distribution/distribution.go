@@ -23,12 +23,14 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
 
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
-// [providers.Launcher], [providers.Runner] and [providers.Blank].
+// [providers.Launcher], [providers.Runner], [providers.Hosted] and
+// [providers.Blank].
 type Provider struct {
 	registry schema.Registry
 	place    Place
@@ -148,16 +150,48 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 	return st, notes, st.Sort()
 }
 
+// Where implements [providers.Hosted]: of its settings. Whom its token service
+// knows, that tells from anywhere.
+func (p *Provider) Where(ctx context.Context) (providers.Place, error) {
+	if p.place.Config == "" {
+		return providers.Away, nil
+	}
+	names := []string{p.place.Config, p.former()}
+	if p.registry.Run != nil {
+		names = append(names, p.place.Keys())
+	}
+	return providers.Locate(ctx, p.process, names, func(ctx context.Context) error {
+		rt, err := p.connection()
+		if err != nil {
+			return err
+		}
+		_, err = oci.Ping(ctx, p.registry.URL, rt)
+		return err
+	})
+}
+
+// Filed implements [providers.Hosted].
+func (p *Provider) Filed() []schema.Kind { return []schema.Kind{schema.KindSettings} }
+
+// away reports whether the registry's files are on another host.
+func (p *Provider) away(ctx context.Context) (bool, error) {
+	where, err := p.Where(ctx)
+	return where == providers.Away, err
+}
+
 // Read implements [providers.Provider].
 func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
 	if err := ctx.Err(); err != nil {
+		return schema.State{}, err
+	}
+	away, err := p.away(ctx)
+	if err != nil {
 		return schema.State{}, err
 	}
 	settings := slices.Contains(scope.Kinds, schema.KindSettings)
 	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
 	if p.accounts != nil {
 		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
-		var err error
 		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
 			return schema.State{}, err
 		}
@@ -169,7 +203,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 			st.Resources = slices.DeleteFunc(st.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindSettings })
 		}
 	}
-	if settings && p.place.Config != "" {
+	if settings && !away {
 		if err := p.readSettings(ctx, &st); err != nil {
 			return schema.State{}, err
 		}

@@ -257,13 +257,16 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 	if p.place.Config == "" {
 		return "", nil
 	}
+	info, err := os.Stat(p.place.Config)
+	if err != nil {
+		return "", nil //nolint:nilerr // no file, nothing to say of it
+	}
 	since, running, err := p.running(ctx)
 	if err != nil || !running || since.IsZero() {
 		return "", err
 	}
-	info, err := os.Stat(p.place.Config)
-	if err != nil || !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
-		return "", nil //nolint:nilerr // no file, nothing to say of it
+	if !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
+		return "", nil
 	}
 	how := "run `ocisync restart`"
 	if p.process == nil {
@@ -283,6 +286,9 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 		return p.accounts.Check(ctx, key, field, ref)
 	}
 	live, err := p.inForce(ctx)
+	if errors.Is(err, fs.ErrNotExist) { // it is on another host
+		return false, fmt.Errorf("%s: %s: %w", key, field, providers.ErrUnsupported)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -67,12 +67,16 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	}
 	native := inConfig(c, values)
 	v.Effect = plan.Live
-	if len(native) > 0 || providers.Renews(c) {
-		_, running, err := p.running(ctx)
+	if len(native) > 0 || providers.Renews(c) || providers.Starts(c) {
+		away, err := p.away(ctx)
+		running := false
+		if err == nil && !away { // an engine that is asked is of that host
+			_, running, err = p.running(ctx)
+		}
 		switch {
 		case err != nil:
 			return v, err
-		case p.place.Config == "":
+		case away:
 			v.Effect = plan.ByHand
 			v.Notes = append(v.Notes, elsewhere)
 		case p.process == nil:
@@ -176,19 +180,23 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	if !ok {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
 	}
-	if p.place.Config != "" && (len(inConfig(c, values)) > 0 || providers.Renews(c)) {
+	away, err := p.away(ctx)
+	if err != nil {
+		return err
+	}
+	if !away && (len(inConfig(c, values)) > 0 || providers.Renews(c) || providers.Starts(c)) {
 		release, err := p.alone(ctx)
 		if err != nil {
 			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: err, Remedy: "apply again when that has ended"}
 		}
 		defer release()
 	}
-	if c.Before != nil && p.place.Config != "" {
+	if c.Before != nil && !away {
 		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {
 			return err
 		}
 	}
-	if maker, ok := p.process.(providers.Maker); ok && providers.Renews(c) {
+	if maker, ok := p.process.(providers.Maker); ok && !away && providers.Renews(c) {
 		// before anything is written: if it does not get ready so, it runs on as it did
 		if err := maker.Renew(ctx); err != nil {
 			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Doing: "starting it as the mode says", Err: err, Remedy: "nothing was written"}
@@ -201,12 +209,30 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 			return errors.Join(err, failed)
 		}
 	}
-	if len(inConfig(c, values)) == 0 {
+	ofRun := providers.Renews(c) || providers.Starts(c)
+	if len(inConfig(c, values)) == 0 && !ofRun {
 		return nil
 	}
-	if p.place.Config == "" {
+	if away {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w on another host", providers.ErrPending), Remedy: elsewhere}
 	}
+	if len(inConfig(c, values)) > 0 {
+		if err := p.writeConfig(ctx, c, values); err != nil {
+			return err
+		}
+	}
+	maker, ok := p.process.(providers.Maker)
+	if !ok || !providers.Starts(c) {
+		return nil
+	}
+	if err := maker.Renew(ctx); err != nil {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Doing: "starting it", Err: err, Remedy: "what the mode says is written"}
+	}
+	return nil
+}
+
+// writeConfig writes what a change says of config.yml.
+func (p *Provider) writeConfig(ctx context.Context, c plan.Change, values schema.Values) error {
 	var declared schema.Values
 	for _, x := range values {
 		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned {

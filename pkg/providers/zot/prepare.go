@@ -28,7 +28,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		return nil, err
 	}
 	verdicts := make([]providers.Verdict, len(changes))
-	if p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if away {
 		for i := range verdicts {
 			verdicts[i] = providers.Verdict{Effect: plan.ByHand, Notes: []string{p.elsewhere().Error()}}
 		}

@@ -28,7 +28,11 @@ const maxAnswer = 16 << 20 // bytes
 // repositories lists those in the named namespaces, "*" for all: on this host
 // by the disk, whether Zot runs or not, else by asking it.
 func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
-	if !p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !away {
 		s, err := p.load()
 		if err != nil {
 			return nil, err

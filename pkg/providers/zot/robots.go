@@ -96,9 +96,9 @@ func delivered(want *schema.Robot) *schema.Delivery {
 
 // Remarks implements [providers.Remarker]: robots of the desired state whose
 // account has expired or soon will.
-func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
-	if p.away() || !slices.Contains(desired.Kinds(), schema.KindRobot) {
-		return nil, nil
+func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+	if away, err := p.away(ctx); err != nil || away || !slices.Contains(desired.Kinds(), schema.KindRobot) {
+		return nil, err
 	}
 	o, err := readOwn(p.paths.own)
 	if err != nil {
@@ -130,8 +130,10 @@ func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Tim
 }
 
 // Due implements [providers.Renewer].
-func (p *Provider) Due(_ context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	if p.away() {
+func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	if away, err := p.away(ctx); err != nil {
+		return nil, err
+	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
 	o, err := readOwn(p.paths.own)
@@ -192,7 +194,9 @@ func due(key schema.Key, accounts []account, have, want *schema.Robot, now time.
 // delivers another secret for what was not acknowledged. It never leaves more
 // than the two accounts.
 func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	if p.away() {
+	if away, err := p.away(ctx); err != nil {
+		return nil, err
+	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
 	p.writing.Lock()

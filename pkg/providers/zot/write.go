@@ -30,7 +30,11 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return err
+	}
+	if away {
 		return p.fail(schema.Key{}, "writing", p.elsewhere(), "")
 	}
 	p.writing.Lock()
@@ -78,6 +82,9 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	}
 	ctx = context.WithoutCancel(ctx)
 	err = w.finish(ctx)
+	if i := slices.IndexFunc(changes, providers.Starts); i >= 0 && err == nil && slices.Contains(done, changes[i].Key) {
+		err = p.start(ctx)
+	}
 	var wrong map[string]error
 	if err == nil && w.st.running {
 		wrong = w.prove(ctx, p.atHand(ctx, changes, prepared))
@@ -91,6 +98,18 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 			e = p.fail(k, "writing", e, "")
 		}
 		report(k, e)
+	}
+	return nil
+}
+
+// start has one running that did not, with what is written.
+func (p *Provider) start(ctx context.Context) error {
+	maker, ok := p.process.(providers.Maker)
+	if !ok {
+		return nil
+	}
+	if err := maker.Renew(ctx); err != nil {
+		return fmt.Errorf("it is written, and it does not start: %w", err)
 	}
 	return nil
 }
