@@ -94,6 +94,11 @@ func launches(find func() (providers.Launcher, error)) func(context.Context) (ru
 		if err != nil {
 			return runtime.Launch{}, err
 		}
+		if c, ok := launcher.(providers.Prechecker); ok {
+			if err := c.Precheck(ctx); err != nil {
+				return runtime.Launch{}, err
+			}
+		}
 		l, err := launcher.Launch(ctx)
 		if err != nil {
 			return runtime.Launch{}, err

@@ -21,6 +21,13 @@ type Launcher interface {
 	BeforeStart(ctx context.Context, face string) error
 }
 
+// Prechecker is what a [Launcher] offers that can tell why its registry would
+// not start with the files as they are, before one that runs is stopped.
+type Prechecker interface {
+	// Precheck changes nothing of the registry's.
+	Precheck(context.Context) error
+}
+
 // Launch is how a registry's program is started. Paths are absolute and the
 // same inside a container and outside.
 type Launch struct {

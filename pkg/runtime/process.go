@@ -203,10 +203,10 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 			return err == nil && seen.Holder.PID == pid && seen.State == stateRunning
 		},
 	})
-	if err != nil {
-		return out, fmt.Errorf("%s: %w", p.o.Registry.URL, err)
+	if err != nil && !strings.HasPrefix(err.Error(), p.o.Registry.URL) { // who was started said it
+		err = fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}
-	return out, nil
+	return out, err
 }
 
 // Stop ends it, and returns when it is gone. Who supervises it does not start

@@ -91,6 +91,18 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	return nil
 }
 
+// Precheck implements [providers.Prechecker].
+func (p *Provider) Precheck(context.Context) error {
+	now, err := p.file()
+	switch {
+	case p.registry.Run == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && now.doc.get("storage") == nil:
+		return p.configError("starting the registry", errors.New("it names no storage"))
+	}
+	return err
+}
+
 // first writes a configuration for a registry that was never told anything:
 // what ocisync sets itself, so that nobody gets in before the mode is applied.
 func (p *Provider) first(ctx context.Context) error {
