@@ -54,6 +54,15 @@ func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
 	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
 }
 
+// Start implements [providers.Process].
+func (p process) Start(ctx context.Context) error {
+	err := p.launched.Start(ctx)
+	if errors.Is(err, runtime.ErrDown) {
+		err = fmt.Errorf("%w: %w", providers.ErrDown, err)
+	}
+	return err
+}
+
 // Made implements [providers.Maker].
 func (p process) Made(ctx context.Context) (*providers.Made, error) {
 	m, err := p.launched.Made(ctx)

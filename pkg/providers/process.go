@@ -60,7 +60,7 @@ type Process interface {
 	// Status looks, and changes nothing.
 	Status(context.Context) (ProcessStatus, error)
 	// Start starts it, unless it runs, and returns when it is ready: an error
-	// tells what its log said last.
+	// tells what its log said last. ErrDown: somebody wants it to be down.
 	Start(context.Context) error
 	// Stop ends it, requests in flight first as far as the program does that,
 	// and returns when it is gone. One that does not run is a success.

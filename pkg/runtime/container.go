@@ -398,7 +398,8 @@ func (c *Container) Made(ctx context.Context) (*Made, error) {
 	return &m, nil
 }
 
-// Start starts it, unless it runs, and returns when it is ready.
+// Start starts it, unless it runs, and returns when it is ready. ErrDown: it was
+// taken down since; [Container.Up] starts it all the same.
 func (c *Container) Start(ctx context.Context) error {
 	_, err := c.locked(ctx, verbStart)
 	return err
@@ -462,6 +463,13 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 		return Outcome{}, c.run(ctx, old)
 	}
 	if v == verbStart {
+		r, err := c.o.readRecord()
+		if err == nil {
+			err = c.o.wantedUp(r)
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
 		if wanted, err = c.wanted(ctx); err != nil {
 			return Outcome{}, err
 		}
@@ -688,6 +696,7 @@ func (c *Container) Down(ctx context.Context) (err error) {
 	if err != nil || r.Container == "" || r.Ended != "" {
 		return err
 	}
+	r.Down = true
 	return c.o.writeRecord(r.ended("stopped by order"))
 }
 

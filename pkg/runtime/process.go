@@ -126,7 +126,8 @@ func (p *Process) Made(context.Context) (*Made, error) {
 	return &Made{Binary: or(then.Binary, then.Program), Args: then.Args, Listen: r.Program.Listen}, nil
 }
 
-// Start starts it, unless it runs, and returns when it is ready.
+// Start starts it, unless it runs, and returns when it is ready. ErrDown: it, or
+// its supervisor, was ended since; [Process.Up] starts it all the same.
 func (p *Process) Start(ctx context.Context) error {
 	_, err := p.order(ctx, verbStart)
 	return err
@@ -174,6 +175,9 @@ func (p *Process) ended(ctx context.Context) bool {
 // background starts a supervisor that outlives this process.
 func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 	found, err := p.o.last()
+	if err == nil && v == verbStart && !found.alive() {
+		err = p.o.wantedUp(found)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -235,6 +239,9 @@ func (p *Process) end(ctx context.Context, v verb) error {
 		return nil
 	}
 	r, err := p.o.last()
+	if err == nil && !r.alive() && v == verbDown {
+		err = p.o.noteDown()
+	}
 	if err != nil || !r.alive() {
 		return err
 	}
@@ -244,7 +251,9 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	}
 	a := p.o.adopt(r)
 	if err = a.stop(r.Program.Grace); err == nil {
-		err = p.o.writeRecord(r.ended("stopped by order"))
+		r = r.ended("stopped by order")
+		r.Down = v == verbDown
+		err = p.o.writeRecord(r)
 	}
 	return errors.Join(err, l.release())
 }

@@ -91,6 +91,9 @@ type record struct {
 	// Ended says how it came to its end, if that is known.
 	Ended string    `json:"ended,omitempty"`
 	At    time.Time `json:"at,omitzero"` // when
+	// Down says that somebody wants it to be down: only who wants it up starts
+	// it again.
+	Down bool `json:"down,omitempty"`
 	// Container is in the place of a process, where the driver is docker.
 	Container string `json:"container,omitempty"`
 }
@@ -170,6 +173,24 @@ func (o Options) writeRecord(r record) error {
 	return nil
 }
 
+// noteDown writes down that somebody wants it to be down.
+func (o Options) noteDown() error {
+	r, err := o.readRecord()
+	if err != nil || r.PID == 0 && r.Container == "" || r.Down {
+		return err
+	}
+	r.Down = true
+	return o.writeRecord(r)
+}
+
+// wantedUp refuses to start what somebody wants to be down. ErrDown.
+func (o Options) wantedUp(r record) error {
+	if !r.Down {
+		return nil
+	}
+	return fmt.Errorf("%s: %w meanwhile; start it with ocisync up", o.Registry.URL, ErrDown)
+}
+
 // running is a program that was started, by this process or an earlier one.
 type running struct {
 	record
@@ -231,15 +252,14 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 	return r, nil
 }
 
-// lockAlive waits a moment: of a process that ends, the first thread is gone
-// before its files are.
+// lockAlive waits for a process that ends, of which the first thread is gone
+// before its files are: on a busy host for long.
 func (o Options) lockAlive(f *os.File) error {
-	for try := 0; ; try++ {
+	for end := time.Now().Add(killPatience); ; time.Sleep(o.Patience.Probe) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || try == 30 {
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
 			return err
 		}
-		time.Sleep(o.Patience.Probe)
 	}
 }
 

@@ -37,6 +37,7 @@ var (
 	ErrDied       = errors.New("the registry ended")
 	ErrNotReady   = errors.New("the registry does not get ready")
 	ErrForeign    = errors.New("it is not ours")
+	ErrDown       = errors.New("it was taken down")
 	ErrNoImage    = errors.New("no such image")
 	ErrNoEngine   = errors.New("the Docker engine does not answer")
 )

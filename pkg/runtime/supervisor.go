@@ -100,7 +100,13 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 	if err != nil { // what ran before, and was put back, runs on
 		return err
 	}
-	defer func() { err = errors.Join(err, s.halt("stopped with its supervisor")) }()
+	defer func() {
+		end := s.halt("stopped with its supervisor")
+		if err == nil { // and not because it died
+			end = errors.Join(end, s.noteDown())
+		}
+		err = errors.Join(err, end)
+	}()
 	started(outcome)
 	rotation := time.NewTicker(s.Patience.Watch)
 	defer rotation.Stop()

@@ -3,6 +3,7 @@ package distribution_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -92,5 +93,27 @@ func TestAnotherProgramOrPortIsAChangeThatApplyMakes(t *testing.T) {
 	}
 	if c, _ := settings(t, p); len(c) != 0 {
 		t.Errorf("after it: %+v", c)
+	}
+}
+
+// downed is a process that somebody takes down while it is restarted.
+type downed struct{ *fake }
+
+func (d downed) Start(context.Context) error {
+	return fmt.Errorf("%w: start it with ocisync up", providers.ErrDown)
+}
+
+func TestWhatIsTakenDownMeanwhileStaysDownWithWhatWasWritten(t *testing.T) {
+	_, f := running(t)
+	p := open(t, strings.TrimSuffix(f.config, "/config.yml"), downed{f})
+	changes, _ := settings(t, p, level("debug"))
+	if err := write(t, p, changes); err != nil {
+		t.Errorf("the registry is down, and has what was written: %v", err)
+	}
+	if b, err := os.ReadFile(f.config); err != nil || !strings.Contains(string(b), "debug") || f.running {
+		t.Errorf("%v, running %t:\n%s", err, f.running, b)
+	}
+	if changes, _ := settings(t, p, level("debug")); len(changes) != 0 {
+		t.Errorf("planned again: %+v", changes)
 	}
 }

@@ -312,7 +312,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if !running {
 		return nil
 	}
-	if err := p.restart(ctx); err != nil {
+	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started
 		return p.putBack(ctx, err)
 	}
 	return p.forget()

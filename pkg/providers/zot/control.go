@@ -515,7 +515,7 @@ func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
 		return errors.Join(fmt.Errorf("nothing was changed: %w", err), p.process.Start(ctx))
 	}
 	err := p.process.Start(ctx)
-	if err == nil {
+	if err == nil || errors.Is(err, providers.ErrDown) { // it reads it when it is started
 		return nil
 	}
 	old := back(s, t)

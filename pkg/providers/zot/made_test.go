@@ -3,6 +3,7 @@ package zot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -121,5 +122,23 @@ func TestOfARegistryThatDoesNotRunNothingIsComparedOfHowItRuns(t *testing.T) {
 	spec, _ := want.Resources[0].Spec.(*schema.Settings)
 	if slices.ContainsFunc(spec.Values, func(v schema.Value) bool { return providers.OfRun(v.Path) }) {
 		t.Errorf("somebody else runs it, and the mode says how: %+v", spec.Values)
+	}
+}
+
+// downed is an actor that somebody takes down while it is restarted.
+type downed struct{ *actor }
+
+func (d downed) Start(context.Context) error {
+	return fmt.Errorf("%w: start it with ocisync up", providers.ErrDown)
+}
+
+func TestAZotThatIsTakenDownMeanwhileStaysDownWithWhatWasWritten(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	p.process = downed{a}
+	if err := wrote(t, p, makes(schema.KindNamespace, "n", &schema.Namespace{}), makes(schema.KindRetention, "n", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})); err != nil {
+		t.Errorf("the registry is down, and has what was written: %v", err)
+	}
+	if a.running || !strings.Contains(a.text(), "mostRecentlyPushedCount") {
+		t.Errorf("running %t; the file holds\n%s", a.running, a.text())
 	}
 }
