@@ -41,7 +41,7 @@ func (p *Process) Supervise(ctx context.Context, command string, started func(St
 	if err != nil {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, command, 10*p.o.Patience.Probe)
+	l, err := p.o.takeLock(ctx, command, endingWait)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	if err != nil || !r.alive() {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, "ocisync down", 10*p.o.Patience.Probe) // nobody adopts it now
+	l, err := p.o.takeLock(ctx, "ocisync down", endingWait) // nobody adopts it now
 	if err != nil {
 		return err
 	}

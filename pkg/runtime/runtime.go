@@ -236,6 +236,7 @@ const (
 	ownDir       = "ocisync"
 	unusual      = 3 * time.Second // after which it is said what is waited for
 	usualGrace   = 30 * time.Second
+	endingWait   = time.Second      // for a supervisor that ends, or was killed, to be gone
 	killPatience = 10 * time.Second // for the kernel to take a killed process away
 )
 
