@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +23,7 @@ type applyOptions struct {
 	approve string
 	anew    bool
 	fresh   bool
+	wait    time.Duration
 }
 
 func newApply(o *options) *cobra.Command {
@@ -37,6 +38,11 @@ registry again and proves that it took hold. A second apply writes nothing.
 On a terminal it asks first (--yes skips that); elsewhere it applies, because
 what is dangerous is held: it is shown, not written, until the plan is approved
 by its digest with --approve.
+
+A Zot or Distribution is configured by files of its own host. From another one,
+apply does what the registry can be asked to do, and what waits for that host is
+pending: it exits with 5 and says what to run there. With --wait it waits until
+the inventory in the registry shows that it was done there.
 ` + exitHelp,
 		Example: "  ocisync apply --mode prod\n  ocisync apply --mode prod --approve sha256:4f2a...",
 		Args:    noArgs,
@@ -49,6 +55,8 @@ by its digest with --approve.
 	f.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	f.StringVar(&a.approve, "approve", "", "apply the plan with this `digest` and no other, held changes included, once")
 	f.BoolVar(&a.anew, "new-inventory", false, "write a new inventory over one that cannot be trusted; ocisync then owns what the mode declares")
+	f.DurationVar(&a.wait, "wait", 0, "wait for what is pending on the registry's own host, for a `time` at most")
+	f.Lookup("wait").NoOptDefVal = usualWait.String()
 	a.newFlag(cmd, &a.fresh)
 	return cmd
 }
@@ -86,7 +94,7 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	defer s.close(&err)
 	cycle := s.cycle(a.approve)
 	cycle.Anew, cycle.New = a.anew, a.fresh
-	found, err := cycle.Plan(ctx)
+	found, err := a.planned(ctx, &cycle)
 	if err != nil {
 		return err
 	}
@@ -112,6 +120,9 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	}
 	end.report, err = a.carryOut(ctx, s, cycle, found, who)
 	end.run = who.ID
+	if waits := pending(end.report); err == nil && waits > 0 && found.Where == providers.Away {
+		return a.leave(ctx, s, found, who, end)
+	}
 	if err == nil || end.report.Count(apply.Interrupted) > 0 {
 		err = errors.Join(outcome(end.report), err)
 	} else if done := end.report.Count(apply.Done); done > 0 {
@@ -211,12 +222,7 @@ func (silent) End(...state.Result) error  { return nil }
 // outcome is the error that a report stands for.
 func outcome(r apply.Report) error {
 	done, failed, skipped, stopped := r.Count(apply.Done), r.Count(apply.Failed), r.Count(apply.Skipped), r.Count(apply.Interrupted)
-	pending := 0
-	for _, l := range r.Lines {
-		if l.Outcome == apply.Failed && errors.Is(l.Err, providers.ErrPending) {
-			pending++
-		}
-	}
+	pending := pending(r)
 	switch {
 	case stopped > 0:
 		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
@@ -228,6 +234,16 @@ func outcome(r apply.Report) error {
 		return codedError{exitFailed, fmt.Errorf("nothing was applied: %d failed, %d left out; mend the cause and apply again", failed, skipped)}
 	}
 	return nil
+}
+
+// pending counts the changes that wait for somebody on the registry's host.
+func pending(r apply.Report) (n int) {
+	for _, l := range r.Lines {
+		if l.Outcome == apply.Failed && errors.Is(l.Err, providers.ErrPending) {
+			n++
+		}
+	}
+	return n
 }
 
 // conclude proves a run in which nothing failed and says how it ended.
@@ -252,6 +268,10 @@ func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Fou
 		end.message = "nothing was written"
 	case end.report.Saved:
 		end.message = "nothing to write; the inventory was brought in step"
+	case found.Where == providers.Away && len(found.AsOf) == 0:
+		end.message = "nothing to do that is seen from here"
+	case found.Where == providers.Away:
+		end.message = "nothing to do: the registry is as declared, as far as it is seen from here and recorded"
 	default:
 		end.message = "nothing to do: the registry is as declared"
 	}
@@ -341,25 +361,55 @@ func why(l apply.Line) string {
 	return strings.TrimPrefix(l.Err.Error(), l.Key.String()+": ")
 }
 
-// confirm asks whether to go on; an interrupt is an answer too.
+// confirm asks whether to go on.
 func (a *applyOptions) confirm(ctx context.Context, p plan.Plan) error {
-	if _, err := fmt.Fprintf(a.err, "Apply %s to %s? [y/N] ", count(changes(p), "change"), p.Registry.URL); err != nil {
-		return fmt.Errorf("asking whether to go on: %w; nothing was written", err)
+	yes, err := a.question(ctx, fmt.Sprintf("Apply %s to %s?", count(changes(p), "change"), p.Registry.URL))
+	if err == nil && !yes {
+		err = errors.New("not confirmed; nothing was written")
+	}
+	return err
+}
+
+// question asks somebody at a terminal; an interrupt is an answer too.
+func (o *options) question(ctx context.Context, text string) (yes bool, err error) {
+	if _, err := fmt.Fprintf(o.err, "%s [y/N] ", text); err != nil {
+		return false, fmt.Errorf("asking whether to go on: %w; nothing was written", err)
 	}
 	answer := make(chan string, 1)
-	go func() {
-		text, _ := bufio.NewReader(a.in).ReadString('\n') // no answer is a no
-		answer <- text
+	go func() { // by bytes: another question may follow
+		var text []byte
+		for b := make([]byte, 1); ; {
+			n, err := o.in.Read(b)
+			if n == 1 && b[0] != '\n' {
+				text = append(text, b[0])
+			}
+			if n == 1 && b[0] == '\n' || err != nil { // no answer is a no
+				answer <- string(text)
+				return
+			}
+		}
 	}()
 	select {
 	case <-ctx.Done():
-		a.say("")
-		return codedError{exitInterrupted, errors.New("interrupted; nothing was written")}
+		o.say("")
+		return false, codedError{exitInterrupted, errors.New("interrupted; nothing was written")}
 	case text := <-answer:
-		switch strings.ToLower(strings.TrimSpace(text)) {
-		case "y", "yes":
-			return nil
-		}
-		return errors.New("not confirmed; nothing was written")
+		text = strings.ToLower(strings.TrimSpace(text))
+		return text == "y" || text == "yes", nil
 	}
+}
+
+// planned makes the plan. Of a registry of which nothing is known, somebody at a
+// terminal is asked whether it is a new one.
+func (o *options) planned(ctx context.Context, c *apply.Cycle) (apply.Found, error) {
+	found, err := c.Plan(ctx)
+	if !errors.Is(err, apply.ErrNowhere) || !terminal(o.in) || !terminal(o.err) {
+		return found, err
+	}
+	yes, asked := o.question(ctx, c.Config.Registry.URL+" does not answer, and nothing of it is on this host. Is it a new registry?")
+	if asked != nil || !yes {
+		return found, errors.Join(asked, err)
+	}
+	c.New = true
+	return c.Plan(ctx)
 }

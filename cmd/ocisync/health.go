@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -67,7 +66,7 @@ func (o *options) health(ctx context.Context) error {
 			err = fmt.Errorf("%s; start it with ocisync up", running(driver, s))
 		}
 		add("runs", err, running(driver, s))
-		add("answers", ready(cfg.Registry)(ctx, runtime.Address(cfg.Registry)), "GET /v2/")
+		add("answers", ready(cfg.Registry)(ctx, cfg.Registry.Address()), "GET /v2/")
 		if takesTokens(cfg) {
 			who, err := (&served{o, cfg}).giving(ctx)
 			add("tokens", err, who)

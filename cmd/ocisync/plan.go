@@ -90,7 +90,7 @@ func (p *planOptions) planLive(ctx context.Context) (_ apply.Found, err error) {
 	defer s.close(&err)
 	cycle := s.cycle("")
 	cycle.New = p.fresh
-	return cycle.Plan(ctx)
+	return p.planned(ctx, &cycle)
 }
 
 func (p *planOptions) planAgainst(ctx context.Context) (apply.Found, error) {

@@ -137,7 +137,7 @@ func (o *options) verboseFlag(cmd *cobra.Command, usage string) {
 }
 
 func (o *options) newFlag(cmd *cobra.Command, fresh *bool) {
-	cmd.Flags().BoolVar(fresh, "new", false, "make a registry anew that is blank, although ocisync knew it before")
+	cmd.Flags().BoolVar(fresh, "new", false, "take a registry for a new one that is blank although ocisync knew it before, or neither here nor answers")
 }
 
 // complete says what the shell offers for a flag.

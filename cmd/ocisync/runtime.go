@@ -34,6 +34,7 @@ type runner interface {
 // launched is a runner of a program that a provider configures.
 type launched interface {
 	runner
+	Made(context.Context) (*runtime.Made, error)
 	Start(context.Context) error
 	Stop(context.Context) error
 	Log(context.Context) (io.ReadCloser, error)
@@ -41,6 +42,11 @@ type launched interface {
 
 // process is a launched registry as its provider sees it.
 type process struct{ launched }
+
+var (
+	_ providers.Process = process{}
+	_ providers.Maker   = process{}
+)
 
 // Status implements [providers.Process].
 func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
@@ -55,6 +61,34 @@ func (p process) Command(ctx context.Context, args []string, stdout, stderr io.W
 		return fmt.Errorf("running another program beside a process: %w", providers.ErrUnsupported)
 	}
 	return c.Command(ctx, args, stdout, stderr)
+}
+
+// Start implements [providers.Process].
+func (p process) Start(ctx context.Context) error {
+	err := p.launched.Start(ctx)
+	if errors.Is(err, runtime.ErrDown) {
+		err = fmt.Errorf("%w: %w", providers.ErrDown, err)
+	}
+	return err
+}
+
+// Made implements [providers.Maker].
+func (p process) Made(ctx context.Context) (*providers.Made, error) {
+	m, err := p.launched.Made(ctx)
+	if m == nil || err != nil {
+		return nil, err
+	}
+	out := providers.Made{Stopped: m.Stopped, Image: m.Image, Binary: m.Binary, Args: m.Args, Listen: m.Listen, Network: m.Network}
+	for _, x := range m.Mounts {
+		out.Mounts = append(out.Mounts, providers.Mount(x))
+	}
+	return &out, nil
+}
+
+// Renew implements [providers.Maker].
+func (p process) Renew(ctx context.Context) error {
+	_, err := p.Up(ctx)
+	return err
 }
 
 // starter is how a mode's registry is started, as its provider says it. The
@@ -77,6 +111,11 @@ func launches(find func() (providers.Launcher, error)) func(context.Context) (ru
 		launcher, err := find()
 		if err != nil {
 			return runtime.Launch{}, err
+		}
+		if c, ok := launcher.(providers.Prechecker); ok {
+			if err := c.Precheck(ctx); err != nil {
+				return runtime.Launch{}, err
+			}
 		}
 		l, err := launcher.Launch(ctx)
 		if err != nil {

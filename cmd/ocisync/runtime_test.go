@@ -88,7 +88,7 @@ func TestARegistryIsReadyWhenItAnswersAsOne(t *testing.T) {
 		"behind a server with https": {"https://registry.example.com", open, true},
 		"where it listens":           {"http://127.0.0.1:1", login, true},
 	} {
-		err := ready(schema.Registry{Type: "zot", URL: c.url, Run: &schema.Run{Driver: "process", Listen: c.listen}})(t.Context(), runtime.Address(schema.Registry{URL: c.url, Run: &schema.Run{Listen: c.listen}}))
+		err := ready(schema.Registry{Type: "zot", URL: c.url, Run: &schema.Run{Driver: "process", Listen: c.listen}})(t.Context(), schema.Registry{URL: c.url, Run: &schema.Run{Listen: c.listen}}.Address())
 		if (err == nil) != c.ready {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -88,7 +88,7 @@ func (s *served) Up(ctx context.Context) (runtime.Outcome, error) {
 		Args: command, Log: s.log(), Say: func(line string) { s.o.say("%s", line) },
 		Ready: func(ctx context.Context, pid int) bool {
 			info, err := s.serving(ctx)
-			return err == nil && info != nil && info.PID == pid && ping(ctx, s.cfg.Registry, s.cfg.Registry.URL, runtime.Address(s.cfg.Registry)) == nil
+			return err == nil && info != nil && info.PID == pid && ping(ctx, s.cfg.Registry, s.cfg.Registry.URL, s.cfg.Registry.Address()) == nil
 		},
 	})
 	return runtime.Outcome{}, err

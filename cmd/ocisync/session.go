@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/apply"
@@ -41,6 +42,7 @@ type session struct {
 	verify   string // the public key that inventories are checked with, "" for none
 	remarks  []string
 	writing  bool
+	unlock   func() error // lets other applies of this machine in; nil in a plan
 	closers  []func() error
 }
 
@@ -83,7 +85,8 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 		if err != nil {
 			return nil, err
 		}
-		s.closers = append(s.closers, lock.Release)
+		s.unlock = sync.OnceValue(lock.Release)
+		s.closers = append(s.closers, s.unlock)
 	}
 	if err = s.openStore(ctx); err != nil {
 		return nil, err
@@ -152,11 +155,14 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 }
 
 // runsOtherwise says in what the registry that ocisync runs is run otherwise
-// than the mode says now. It changes nothing.
+// than the mode says now, as far as no plan shows it. It changes nothing.
 func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]string, error) {
 	r, err := o.launched(cfg, nil)
 	if r == nil || err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(cfg.Registry.Run.Data); errors.Is(err, fs.ErrNotExist) { // of another host, or new
+		return nil, nil
 	}
 	differences, err := r.Differences(ctx)
 	if err != nil {
@@ -164,6 +170,9 @@ func (o *options) runsOtherwise(ctx context.Context, cfg *schema.Config) ([]stri
 	}
 	var out []string
 	for _, d := range differences {
+		if !d.Beside {
+			continue
+		}
 		out = append(out, fmt.Sprintf("the registry runs with %s; ocisync up makes it as the mode says", d))
 	}
 	return out, nil
@@ -239,15 +248,18 @@ func (s *session) loadInventory(ctx context.Context) error {
 	if !s.key.IsZero() && s.verify != s.key.Public() {
 		return fmt.Errorf("state.key does not belong to state.verify: its public half is %s; correct one of the two", s.key.Public())
 	}
-	data, err := s.store.Load(ctx)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	s.stored = data
 	seen, err := s.machine.Seen(s.identity)
 	if err != nil {
 		return err
 	}
+	data, err := s.store.Load(ctx)
+	if errors.Is(err, providers.ErrUnreachable) {
+		err = s.unreached(ctx, seen, err)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.stored = data
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
 	switch s.trust.Level {
 	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
@@ -268,6 +280,26 @@ func (s *session) loadInventory(ctx context.Context) error {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// unreached says of a registry that keeps its inventory and does not answer what
+// to do. One of which nothing is here, and that this machine never saw, may be a
+// new one, which has none.
+func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) error {
+	h, ok := s.provider.(providers.Hosted)
+	if !ok {
+		return cause
+	}
+	where, err := h.Where(ctx)
+	switch {
+	case err != nil:
+		return err
+	case where == providers.Here:
+		return fmt.Errorf("%w; it is stopped, and keeps its inventory itself: start it with %s", cause, s.o.command("up"))
+	case where == providers.Nowhere && seen == 0:
+		return fs.ErrNotExist
+	}
+	return cause
 }
 
 // sight settles whether this machine has but the inventory's own word for it.

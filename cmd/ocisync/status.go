@@ -70,7 +70,7 @@ func (o *options) status(ctx context.Context) error {
 		return err
 	}
 	if report.Running {
-		if err := ready(cfg.Registry)(ctx, runtime.Address(cfg.Registry)); err != nil {
+		if err := ready(cfg.Registry)(ctx, cfg.Registry.Address()); err != nil {
 			report.NotReady = err.Error()
 		}
 		report.Ready = report.NotReady == ""

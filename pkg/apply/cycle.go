@@ -55,6 +55,10 @@ type Found struct {
 	Live    schema.State
 	// Digest is the plan's approval before anything was released by one.
 	Digest string
+	// Where is where the registry is, seen from here; AsOf lists the kinds
+	// of which Live is what the inventory recorded.
+	Where providers.Place
+	AsOf  []schema.Kind
 }
 
 // Plan reads the registry and returns what would be done. It writes nothing,
@@ -65,10 +69,15 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	if err != nil {
 		return Found{}, fmt.Errorf("mode %s: %w", c.Config.Mode, err)
 	}
+	where, err := c.where(ctx)
+	if err != nil {
+		return Found{}, err
+	}
 	live, err := p.Read(ctx, c.scope(desired))
 	if err != nil {
 		return Found{}, err
 	}
+	live, recorded := c.asRecorded(live, where, c.scope(desired))
 	if err := errors.Join(desired.Sort(), live.Sort()); err != nil {
 		return Found{}, err
 	}
@@ -89,7 +98,12 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		Today:      c.Today,
 		Unmanaged:  c.Unmanaged,
 	})
-	draft.Notes = slices.Concat(draft.Notes, notes, unresolved)
+	draft.Notes = slices.Concat(draft.Notes, notes, unresolved, c.remoteness(where, recorded))
+	for i, ch := range draft.Changes {
+		if slices.Contains(recorded, ch.Key.Kind) {
+			draft.Changes[i].AsOf = c.recordedAt()
+		}
+	}
 	lost, err := c.lost(ctx, live)
 	if err != nil {
 		return Found{}, err
@@ -126,7 +140,7 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		known.Repositories, known.Scope.Repositories = content.Repositories, content.Scope.Repositories
 		guarded = plan.WithImpact(guarded, known)
 	}
-	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval()}, nil
+	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval(), Where: where, AsOf: recorded}, nil
 }
 
 // lost says that a registry which was applied to before knows nothing now, as

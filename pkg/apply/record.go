@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -17,6 +18,10 @@ import (
 // and unprotect changes touched.
 func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) (recorded int, saved bool, err error) {
 	if c.suspect() && !c.Anew {
+		return 0, false, nil
+	}
+	away := found.Where == providers.Away
+	if away && report.Count(Done) == 0 { // what its own host did is that one's to record
 		return 0, false, nil
 	}
 	inv := c.Inventory
@@ -36,7 +41,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	}
 	names := plan.Names(found.Live)
 	for _, ch := range found.Plan.Changes {
-		ok := ch.Recorded() || done[ch.Key]
+		ok := (ch.Recorded() || done[ch.Key]) && (!away || !slices.Contains(found.AsOf, ch.Key.Kind))
 		if !ok {
 			left[ch.Key] = true
 			continue
@@ -60,7 +65,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		dirty = true
 	}
 	for _, want := range found.Desired.Resources {
-		if left[want.Key] {
+		if left[want.Key] || away && slices.Contains(found.AsOf, want.Key.Kind) {
 			continue
 		}
 		if _, live := found.Live.Get(want.Key); !live && !done[want.Key] {
@@ -91,7 +96,14 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	if !dirty {
 		return recorded, false, nil
 	}
-	inv.Run, inv.Revision, inv.Actor, inv.Time = run.Who.ID, run.Who.Revision, run.Who.Actor, now(run)
+	inv.Run, inv.Actor = run.Who.ID, run.Who.Actor
+	if !away { // of what only its own host knows, this says since when
+		inv.Time = now(run)
+	}
+	// one that was applied in part only, or from where not all can be, is not recorded
+	if !away && !slices.ContainsFunc(report.Lines, func(l Line) bool { return l.Outcome != Done }) {
+		inv.Revision = run.Who.Revision
+	}
 	if err := run.Save(ctx, inv); err != nil {
 		return recorded, false, fmt.Errorf("inventory: %w", err)
 	}

@@ -104,6 +104,9 @@ type Change struct {
 	Reason Reason          `json:"reason"`
 	Impact []string        `json:"impact,omitempty"`
 	Source schema.Position `json:"source,omitzero"`
+	// AsOf is when Before was recorded, where it was not observed but taken
+	// from the inventory, as RFC 3339 in UTC; else "".
+	AsOf string `json:"as_of,omitempty"`
 }
 
 // Field is one differing field. Old and New are canonical JSON text; "" means

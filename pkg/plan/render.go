@@ -277,6 +277,9 @@ func (t *textWriter) change(c Change) {
 	if c.Action == Replace || c.Action == Adopt || c.Action == Forget || c.Action == Unprotect || c.Action == Rename {
 		tags = append(tags, string(c.Action))
 	}
+	if c.AsOf != "" {
+		tags = append(tags, "as recorded at "+c.AsOf)
+	}
 	suffix := ""
 	if len(tags) > 0 {
 		suffix = "  (" + strings.Join(tags, ", ") + ")"

@@ -21,6 +21,13 @@ type Launcher interface {
 	BeforeStart(ctx context.Context, face string) error
 }
 
+// Prechecker is what a [Launcher] offers that can tell why its registry would
+// not start with the files as they are, before one that runs is stopped.
+type Prechecker interface {
+	// Precheck changes nothing of the registry's.
+	Precheck(context.Context) error
+}
+
 // Launch is how a registry's program is started. Paths are absolute and the
 // same inside a container and outside.
 type Launch struct {
@@ -53,7 +60,7 @@ type Process interface {
 	// Status looks, and changes nothing.
 	Status(context.Context) (ProcessStatus, error)
 	// Start starts it, unless it runs, and returns when it is ready: an error
-	// tells what its log said last.
+	// tells what its log said last. ErrDown: somebody wants it to be down.
 	Start(context.Context) error
 	// Stop ends it, requests in flight first as far as the program does that,
 	// and returns when it is gone. One that does not run is a success.

@@ -133,6 +133,9 @@ var (
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")
+	// ErrDown: a registry that was stopped to be started again was taken down
+	// meanwhile by somebody who wants it to be down.
+	ErrDown = errors.New("taken down by somebody")
 )
 
 // Secrets resolves references to secrets for a provider. It is satisfied by

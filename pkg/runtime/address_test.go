@@ -22,7 +22,7 @@ func TestARegistryListensWhereTheModeSays(t *testing.T) {
 		{"docker", "http://a.example", "localhost:5000", "127.0.0.1:5000", "127.0.0.1:5000"},
 		{"docker", "http://a.example", "0.0.0.0:5000", "0.0.0.0:5000", "127.0.0.1:5000"},
 	} {
-		got := Address(schema.Registry{URL: c.url, Run: &schema.Run{Driver: c.driver, Listen: c.listen}})
+		got := schema.Registry{URL: c.url, Run: &schema.Run{Driver: c.driver, Listen: c.listen}}.Address()
 		if got != c.address || Reach(got) != c.reach {
 			t.Errorf("%s, %s, %q: listens at %s and is reached at %s; want %s and %s", c.driver, c.url, c.listen, got, Reach(got), c.address, c.reach)
 		}

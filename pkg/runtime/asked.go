@@ -14,6 +14,7 @@ import (
 // started.
 type asked struct {
 	Program     string   `json:"program,omitempty"`
+	Binary      string   `json:"binary,omitempty"` // the program's name as the mode has it
 	Image       string   `json:"image,omitempty"`
 	Args        []string `json:"args,omitempty"`
 	Data        string   `json:"data"`
@@ -27,7 +28,7 @@ type asked struct {
 
 func (o Options) asked() asked {
 	run := o.Registry.Run
-	a := asked{Program: run.Binary, Image: run.Image, Args: run.Args, Data: run.Data, Address: o.listen(), Network: run.Network}
+	a := asked{Program: run.Binary, Binary: run.Binary, Image: run.Image, Args: run.Args, Data: run.Data, Address: o.listen(), Network: run.Network}
 	if t := o.Registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		a.Certificate, a.Key = *t.Cert, *t.Key
 	}
@@ -55,12 +56,21 @@ func (a asked) differences(now asked) []Difference {
 	d = differing(d, "image", a.Image, now.Image)
 	d = differing(d, "program", a.Program, now.Program)
 	if a.Program == now.Program {
-		d = differing(d, "program", a.Build, now.Build)
+		d = beside(differing(nil, "program", a.Build, now.Build), d)
 	}
 	d = differing(d, "arguments", words(a.Args), words(now.Args))
 	d = differing(d, "address", a.Address, now.Address)
 	d = differing(d, "network", a.Network, now.Network)
-	d = differing(d, "data", a.Data, now.Data)
+	d = beside(differing(nil, "data", a.Data, now.Data), d)
 	d = differing(d, "certificate", a.Certificate, now.Certificate)
 	return differing(d, "key", a.Key, now.Key)
+}
+
+// beside appends differences of which the mode's own words say nothing.
+func beside(found, list []Difference) []Difference {
+	for _, d := range found {
+		d.Beside = true
+		list = append(list, d)
+	}
+	return list
 }

@@ -299,7 +299,7 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 		return nil, err
 	}
 	if f.Labels[labelSpec] != spec {
-		d = append(d, Difference{"settings", "as they were", "as they are now"})
+		d = append(d, Difference{What: "settings", Running: "as they were", Wanted: "as they are now"})
 	}
 	return d, nil
 }
@@ -373,10 +373,35 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	if errors.Is(err, ErrNoImage) {
 		return d, nil
 	}
-	return differing(d, "image", short(f.imageID), short(id)), c.fail(err)
+	return beside(differing(nil, "image", short(f.imageID), short(id)), d), c.fail(err)
 }
 
-// Start starts it, unless it runs, and returns when it is ready.
+// Made says how the container was made; nil if none ever was.
+func (c *Container) Made(ctx context.Context) (*Made, error) {
+	f, err := c.ours(ctx, c.name())
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		r, err := c.o.readRecord()
+		if err != nil || r.PID == 0 && r.Container == "" {
+			return nil, err
+		}
+		return &Made{Stopped: true}, nil
+	}
+	if !f.Running {
+		return &Made{Stopped: true}, nil
+	}
+	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts}
+	var then asked
+	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
+		m.Binary, m.Args, m.Network = then.Binary, then.Args, then.Network
+	}
+	return &m, nil
+}
+
+// Start starts it, unless it runs, and returns when it is ready. ErrDown: it was
+// taken down since; [Container.Up] starts it all the same.
 func (c *Container) Start(ctx context.Context) error {
 	_, err := c.locked(ctx, verbStart)
 	return err
@@ -440,6 +465,13 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 		return Outcome{}, c.run(ctx, old)
 	}
 	if v == verbStart {
+		r, err := c.o.readRecord()
+		if err == nil {
+			err = c.o.wantedUp(r)
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
 		if wanted, err = c.wanted(ctx); err != nil {
 			return Outcome{}, err
 		}
@@ -662,13 +694,12 @@ func (c *Container) Down(ctx context.Context) (err error) {
 			return c.fail(err)
 		}
 	}
-	if r, err := c.o.readRecord(); err != nil || r.Container == "" {
+	r, err := c.o.readRecord()
+	if err != nil || r.Container == "" || r.Ended != "" {
 		return err
 	}
-	if err := os.Remove(c.o.own(recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c.fail(err)
-	}
-	return nil
+	r.Down = true
+	return c.o.writeRecord(r.ended("stopped by order"))
 }
 
 // Log is what it wrote since it started last, oldest first, as far as it was kept.

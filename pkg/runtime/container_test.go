@@ -387,8 +387,17 @@ func TestATagThatMovedIsAChange(t *testing.T) {
 	h.one().imageID = "sha256:1111"
 	h.memory.images["zot:1"] = "sha256:3333"
 	d, err := h.Differences(t.Context())
-	if diff := cmp.Diff([]Difference{{"image", "1111", "3333"}}, d); diff != "" || err != nil {
+	if diff := cmp.Diff([]Difference{{What: "image", Running: "1111", Wanted: "3333", Beside: true}}, d); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	// which is no change of the plan: it goes by the name
+	made, err := h.Made(t.Context())
+	if err != nil || made == nil || made.Image != "zot:1" || made.Listen != h.o.listen() || mounts(made.Mounts) != mounts(h.one().Mounts) {
+		t.Errorf("made %+v, %v", made, err)
+	}
+	h.one().Running = false
+	if made, err := h.Made(t.Context()); err != nil || made == nil || !made.Stopped {
+		t.Errorf("of one that does not run: %+v, %v", made, err)
 	}
 }
 

@@ -41,7 +41,7 @@ func (p *Process) Supervise(ctx context.Context, command string, started func(St
 	if err != nil {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, command, 10*p.o.Patience.Probe)
+	l, err := p.o.takeLock(ctx, command, endingWait)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,21 @@ func (p *Process) Differences(context.Context) ([]Difference, error) {
 	return r.Program.Asked.differences(p.o.asked()), nil
 }
 
-// Start starts it, unless it runs, and returns when it is ready.
+// Made says how the process was started; nil if none ever was.
+func (p *Process) Made(context.Context) (*Made, error) {
+	r, err := p.o.readRecord()
+	switch {
+	case err != nil || r.PID == 0 && r.Container == "":
+		return nil, err
+	case !r.alive():
+		return &Made{Stopped: true}, nil
+	}
+	then := r.Program.Asked
+	return &Made{Binary: or(then.Binary, then.Program), Args: then.Args, Listen: r.Program.Listen}, nil
+}
+
+// Start starts it, unless it runs, and returns when it is ready. ErrDown: it, or
+// its supervisor, was ended since; [Process.Up] starts it all the same.
 func (p *Process) Start(ctx context.Context) error {
 	_, err := p.order(ctx, verbStart)
 	return err
@@ -161,6 +175,9 @@ func (p *Process) ended(ctx context.Context) bool {
 // background starts a supervisor that outlives this process.
 func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 	found, err := p.o.last()
+	if err == nil && v == verbStart && !found.alive() {
+		err = p.o.wantedUp(found)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -190,10 +207,10 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 			return err == nil && seen.Holder.PID == pid && seen.State == stateRunning
 		},
 	})
-	if err != nil {
-		return out, fmt.Errorf("%s: %w", p.o.Registry.URL, err)
+	if err != nil && !strings.HasPrefix(err.Error(), p.o.Registry.URL) { // who was started said it
+		err = fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}
-	return out, nil
+	return out, err
 }
 
 // Stop ends it, and returns when it is gone. Who supervises it does not start
@@ -222,16 +239,21 @@ func (p *Process) end(ctx context.Context, v verb) error {
 		return nil
 	}
 	r, err := p.o.last()
+	if err == nil && !r.alive() && v == verbDown {
+		err = p.o.noteDown()
+	}
 	if err != nil || !r.alive() {
 		return err
 	}
-	l, err := p.o.takeLock(ctx, "ocisync down", 10*p.o.Patience.Probe) // nobody adopts it now
+	l, err := p.o.takeLock(ctx, "ocisync down", endingWait) // nobody adopts it now
 	if err != nil {
 		return err
 	}
 	a := p.o.adopt(r)
 	if err = a.stop(r.Program.Grace); err == nil {
-		err = p.o.writeRecord(r.ended("stopped by order"))
+		r = r.ended("stopped by order")
+		r.Down = v == verbDown
+		err = p.o.writeRecord(r)
 	}
 	return errors.Join(err, l.release())
 }

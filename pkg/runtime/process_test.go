@@ -119,9 +119,9 @@ func TestARegistryThatDiesAtOnceIsAnErrorWithItsLastWords(t *testing.T) {
 
 func TestARegistryThatDoesNotAnswerIsStoppedAndSaid(t *testing.T) {
 	w := newWorld(t, "deaf")
-	w.options.Patience.Ready = 100 * time.Millisecond
+	w.options.Patience.Ready = time.Second
 	err := w.supervising().fails()
-	wantError(t, err, ErrNotReady, "100ms", "connection refused", "fake registry listens to nobody")
+	wantError(t, err, ErrNotReady, "1s", "connection refused", "fake registry listens to nobody")
 	if st := w.status(); st.Running {
 		t.Errorf("it still runs: %+v", st)
 	}
@@ -351,6 +351,34 @@ func TestOrdersGoToTheSupervisor(t *testing.T) {
 	w.must("down of nothing", p.Down(t.Context()))
 }
 
+// Who restarts it for a change stops it, and starts it when that is made. Who
+// takes it down meanwhile wants it to be down.
+func TestDownWinsOverARestartThatIsUnderWay(t *testing.T) {
+	for name, down := range map[string]func(w *world, end func() error) error{
+		"down":      func(w *world, _ func() error) error { return w.process().Down(t.Context()) },
+		"interrupt": func(_ *world, end func() error) error { return end() },
+	} {
+		w := newWorld(t, "well")
+		s := w.supervise()
+		w.must("stop", w.process().Stop(t.Context()))
+		w.must(name, down(w, s.end))
+		if err := w.process().Start(t.Context()); !errors.Is(err, ErrDown) || w.answers() {
+			t.Errorf("%s: started again: %v", name, err)
+		}
+	}
+	w := newWorld(t, "well")
+	_, err := w.process().Up(t.Context())
+	w.must("up", err)
+	w.must("start of what runs", w.process().Start(t.Context()))
+	w.must("stop", w.process().Stop(t.Context()))
+	w.must("start", w.process().Start(t.Context()))
+	w.must("down", w.process().Down(t.Context()))
+	w.must("down of what is down", w.process().Down(t.Context()))
+	if err := w.process().Start(t.Context()); !errors.Is(err, ErrDown) {
+		t.Errorf("started again: %v", err)
+	}
+}
+
 func TestUpMakesWhatRunsAsTheModeHasIt(t *testing.T) {
 	w := newWorld(t, "well")
 	s := w.supervise()
@@ -359,12 +387,15 @@ func TestUpMakesWhatRunsAsTheModeHasIt(t *testing.T) {
 	other.options.Registry.Run.Args = []string{"more"}
 	d, err := other.process().Differences(t.Context())
 	w.must("comparing", err)
-	if diff := cmp.Diff([]Difference{{"arguments", "", "more"}}, d); diff != "" {
+	if diff := cmp.Diff([]Difference{{What: "arguments", Running: "", Wanted: "more"}}, d); diff != "" {
 		t.Errorf("differences (-want +got):\n%s", diff)
 	}
+	if made, err := other.process().Made(t.Context()); err != nil || made == nil || made.Listen != w.address || len(made.Args) != 0 || made.Binary != w.options.Registry.Run.Binary {
+		t.Errorf("made %+v, %v", made, err)
+	}
 	want := []Difference{
-		{"arguments", w.address, w.address + " more"},
-		{"environment", "another FAKE", "FAKE"},
+		{What: "arguments", Running: w.address, Wanted: w.address + " more"},
+		{What: "environment", Running: "another FAKE", Wanted: "FAKE"},
 	}
 	w.must("start", other.process().Start(t.Context()))
 	if w.status().ID != first.ID {
@@ -625,7 +656,7 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 	began := time.Now()
 	out, err := moved.process().Up(t.Context())
 	w.must("up", err)
-	if want := []Difference{{"arguments", w.address, other}, {"address", w.address, other}}; !cmp.Equal(out.Changed, want) {
+	if want := []Difference{{What: "arguments", Running: w.address, Wanted: other}, {What: "address", Running: w.address, Wanted: other}}; !cmp.Equal(out.Changed, want) {
 		t.Errorf("changed: %v", out.Changed)
 	}
 	if !moved.answers() || w.answers() || time.Since(began) > time.Second {

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-
-	"github.com/ocisync/ocisync/schema"
 )
 
 const (
@@ -78,7 +76,7 @@ func (p program) differences(wanted program) []Difference {
 	d = differing(d, "directory", p.Dir, wanted.Dir)
 	d = differing(d, "address", p.Listen, wanted.Listen)
 	if p.Listen == wanted.Listen && p.Face != wanted.Face {
-		d = append(d, Difference{"address or certificate", "as they were", "as the mode says"})
+		d = append(d, Difference{What: "address or certificate", Running: "as they were", Wanted: "as the mode says"})
 	}
 	return differing(d, "time to stop", p.Grace.String(), wanted.Grace.String())
 }
@@ -93,6 +91,9 @@ type record struct {
 	// Ended says how it came to its end, if that is known.
 	Ended string    `json:"ended,omitempty"`
 	At    time.Time `json:"at,omitzero"` // when
+	// Down says that somebody wants it to be down: only who wants it up starts
+	// it again.
+	Down bool `json:"down,omitempty"`
 	// Container is in the place of a process, where the driver is docker.
 	Container string `json:"container,omitempty"`
 }
@@ -172,6 +173,24 @@ func (o Options) writeRecord(r record) error {
 	return nil
 }
 
+// noteDown writes down that somebody wants it to be down.
+func (o Options) noteDown() error {
+	r, err := o.readRecord()
+	if err != nil || r.PID == 0 && r.Container == "" || r.Down {
+		return err
+	}
+	r.Down = true
+	return o.writeRecord(r)
+}
+
+// wantedUp refuses to start what somebody wants to be down. ErrDown.
+func (o Options) wantedUp(r record) error {
+	if !r.Down {
+		return nil
+	}
+	return fmt.Errorf("%s: %w meanwhile; start it with ocisync up", o.Registry.URL, ErrDown)
+}
+
 // running is a program that was started, by this process or an earlier one.
 type running struct {
 	record
@@ -233,15 +252,14 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 	return r, nil
 }
 
-// lockAlive waits a moment: of a process that ends, the first thread is gone
-// before its files are.
+// lockAlive waits for a process that ends, of which the first thread is gone
+// before its files are: on a busy host for long.
 func (o Options) lockAlive(f *os.File) error {
-	for try := 0; ; try++ {
+	for end := time.Now().Add(killPatience); ; time.Sleep(o.Patience.Probe) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || try == 30 {
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
 			return err
 		}
-		time.Sleep(o.Patience.Probe)
 	}
 }
 
@@ -302,26 +320,7 @@ func (o Options) lastWords(r record) string {
 	return lastWords(log)
 }
 
-// Address is where a registry listens on this host that is run as the mode
-// says: at registry.run.listen, else as its URL says, a container on the
-// loopback interface alone.
-func Address(r schema.Registry) string {
-	address := hostPort(r.URL)
-	if r.Run.Listen != "" {
-		address = r.Run.Listen
-	}
-	host, port, err := net.SplitHostPort(address)
-	if r.Run.Driver != schema.DriverDocker || err != nil || host != "localhost" && r.Run.Listen != "" {
-		return address
-	}
-	// the engine takes addresses, not names
-	if net.ParseIP(host) == nil || r.Run.Listen == "" && !net.ParseIP(host).IsLoopback() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
-}
-
-func (o Options) listen() string { return Address(o.Registry) }
+func (o Options) listen() string { return o.Registry.Address() }
 
 // free says whether an address can be listened at. ErrTaken: somebody does.
 func (o Options) free(ctx context.Context, address string) error {
@@ -341,18 +340,4 @@ func (o Options) free(ctx context.Context, address string) error {
 
 func taken(registry, address string) error {
 	return fmt.Errorf("%s: address %s: %w; stop the program that uses it, or name another in registry.run.listen", registry, address, ErrTaken)
-}
-
-// hostPort is the address in a URL, with the scheme's own port where it has none.
-func hostPort(registry string) string {
-	scheme, rest, _ := strings.Cut(registry, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	port := "80"
-	if scheme == "https" {
-		port = "443"
-	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }

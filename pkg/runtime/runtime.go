@@ -37,6 +37,7 @@ var (
 	ErrDied       = errors.New("the registry ended")
 	ErrNotReady   = errors.New("the registry does not get ready")
 	ErrForeign    = errors.New("it is not ours")
+	ErrDown       = errors.New("it was taken down")
 	ErrNoImage    = errors.New("no such image")
 	ErrNoEngine   = errors.New("the Docker engine does not answer")
 )
@@ -149,6 +150,16 @@ type Status struct {
 	Log        string `json:"log,omitempty"` // the file of its output, where there is one
 }
 
+// Made is how a registry was started, in the words of the mode that
+// it was started by.
+type Made struct {
+	Stopped         bool // it does not run any more; the rest is not set then
+	Image, Binary   string
+	Args            []string // the mode's own
+	Listen, Network string
+	Mounts          []Mount // of a container
+}
+
 // Outcome says what [Process.Up] and its like did.
 type Outcome struct {
 	Already bool         `json:"already,omitempty"` // it ran as wanted, and still does
@@ -161,6 +172,9 @@ type Difference struct {
 	What    string `json:"what"` // "image"
 	Running string `json:"running"`
 	Wanted  string `json:"wanted"`
+	// Beside is set where the mode's words are what they were, or are no
+	// part of a plan: a name stands for another image or program by now.
+	Beside bool `json:"-"`
 }
 
 func (d Difference) String() string {
@@ -179,7 +193,7 @@ func differing(list []Difference, what, running, wanted string) []Difference {
 	if running == wanted {
 		return list
 	}
-	return append(list, Difference{what, running, wanted})
+	return append(list, Difference{What: what, Running: running, Wanted: wanted})
 }
 
 // differingEnv compares variables. Their values are not for everybody to see.
@@ -197,7 +211,7 @@ func differingEnv(list []Difference, running, wanted []string) []Difference {
 	}
 	gone, come := names(running, wanted), names(wanted, running)
 	if gone != "" && gone == come {
-		return append(list, Difference{"environment", "another " + gone, gone})
+		return append(list, Difference{What: "environment", Running: "another " + gone, Wanted: gone})
 	}
 	return differing(list, "environment", gone, come)
 }
@@ -222,6 +236,7 @@ const (
 	ownDir       = "ocisync"
 	unusual      = 3 * time.Second // after which it is said what is waited for
 	usualGrace   = 30 * time.Second
+	endingWait   = time.Second      // for a supervisor that ends, or was killed, to be gone
 	killPatience = 10 * time.Second // for the kernel to take a killed process away
 )
 

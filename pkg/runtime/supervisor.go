@@ -100,7 +100,13 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 	if err != nil { // what ran before, and was put back, runs on
 		return err
 	}
-	defer func() { err = errors.Join(err, s.halt("stopped with its supervisor")) }()
+	defer func() {
+		end := s.halt("stopped with its supervisor")
+		if err == nil { // and not because it died
+			end = errors.Join(end, s.noteDown())
+		}
+		err = errors.Join(err, end)
+	}()
 	started(outcome)
 	rotation := time.NewTicker(s.Patience.Watch)
 	defer rotation.Stop()
@@ -139,7 +145,7 @@ func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	if old.Container != "" {
+	if old.Container != "" && old.Ended == "" {
 		return Outcome{}, fmt.Errorf("%s: %w: container %s, of driver docker; take it down first: docker rm -f %[3]s, then remove %s", s.Registry.URL, ErrOccupied, old.Container, s.own(recordFile))
 	}
 	if !old.alive() {

@@ -30,13 +30,14 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/pkg/providers/measure"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
 
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
 // [providers.Launcher], [providers.Runner], [providers.Withholder],
-// [providers.Attendant] and [providers.Blank].
+// [providers.Attendant], [providers.Hosted] and [providers.Blank].
 type Provider struct {
 	registry schema.Registry
 	place    Place
@@ -182,6 +183,12 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 	}
 	notes = append(notes, p.overridden(declared)...)
 	all := p.notifying(st, p.owned(declared))
+	run, err := providers.WantedRun(p.process, p.registry, p)
+	if err != nil {
+		return schema.State{}, nil, err
+	}
+	all = append(all, run...)
+	slices.SortFunc(all, byPath)
 	if i < 0 && len(all) > 0 {
 		i = len(st.Resources)
 		st.Resources = append(st.Resources, schema.Resource{Key: settingsKey()})
@@ -196,9 +203,45 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 	return st, notes, st.Sort()
 }
 
+// Where implements [providers.Hosted]: of its settings. Whom its token service
+// knows, that tells from anywhere.
+func (p *Provider) Where(ctx context.Context) (providers.Place, error) {
+	if p.place.Config == "" {
+		return providers.Away, nil
+	}
+	names := []string{p.place.Config, p.former()}
+	switch {
+	case p.byFile():
+		names = append(names, p.place.Htpasswd)
+	case p.registry.Run != nil:
+		names = append(names, p.place.Keys())
+	}
+	return providers.Locate(ctx, p.process, names, func(ctx context.Context) error {
+		rt, err := p.connection()
+		if err != nil {
+			return err
+		}
+		_, err = oci.Ping(ctx, p.registry.URL, rt)
+		return err
+	})
+}
+
+// Filed implements [providers.Hosted].
+func (p *Provider) Filed() []schema.Kind { return []schema.Kind{schema.KindSettings} }
+
+// away reports whether the registry's files are on another host.
+func (p *Provider) away(ctx context.Context) (bool, error) {
+	where, err := p.Where(ctx)
+	return where == providers.Away, err
+}
+
 // Read implements [providers.Provider].
 func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
 	if err := ctx.Err(); err != nil {
+		return schema.State{}, err
+	}
+	away, err := p.away(ctx)
+	if err != nil {
 		return schema.State{}, err
 	}
 	settings := slices.Contains(scope.Kinds, schema.KindSettings)
@@ -224,7 +267,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 			st.Resources = slices.DeleteFunc(st.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindSettings })
 		}
 	}
-	if settings && p.place.Config != "" {
+	if settings && !away {
 		if err := p.readSettings(ctx, &st); err != nil {
 			return schema.State{}, err
 		}
@@ -260,6 +303,11 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return p.configError("reading settings", err)
 	}
+	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
+	if err != nil {
+		return &providers.Error{Registry: p.registry.URL, Doing: "asking how it runs", Err: err}
+	}
+	values = append(values, run...)
 	out := schema.Resource{Key: settingsKey(), Version: version(live.bytes)}
 	for _, path := range secrets {
 		out.Unread = append(out.Unread, "values."+path)

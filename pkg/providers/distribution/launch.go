@@ -2,17 +2,20 @@ package distribution
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // Launch implements [providers.Launcher].
@@ -28,12 +31,16 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	if err != nil {
 		return providers.Launch{}, fmt.Errorf("%s: registry.run.listen: %w", p.registry.URL, err)
 	}
+	face, err := json.Marshal(p.front())
+	if err != nil {
+		return providers.Launch{}, err
+	}
 	l := providers.Launch{
 		Args: []string{"serve", p.place.Config},
 		// without this it sends traces to port 4318 of its host, and complains
 		Env:    []string{"OTEL_TRACES_EXPORTER=none"},
 		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}},
-		Port:   port, Grace: drain + 10*time.Second,
+		Port:   port, Grace: drain + 10*time.Second, Face: string(face),
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		l.Mounts = append(l.Mounts, providers.Mount{Path: absolute(*t.Cert)}, providers.Mount{Path: absolute(*t.Key)})
@@ -41,8 +48,9 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	return l, nil
 }
 
-// BeforeStart implements [providers.Launcher].
-func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
+// BeforeStart implements [providers.Launcher]. A configuration that is there is
+// made to say where the registry listens, where whoever starts it waits for it.
+func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if err := p.provide(); err != nil {
 		return err
 	}
@@ -59,7 +67,49 @@ func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
 	if err != nil {
 		return err
 	}
-	return p.mend()
+	if err := p.mend(); err != nil || face == "" {
+		return err
+	}
+	if now, err = p.file(); err != nil {
+		return err
+	}
+	var front schema.Values
+	if err := json.Unmarshal([]byte(face), &front); err != nil {
+		return p.configError("starting the registry", err)
+	}
+	have, _, err := now.doc.leaves()
+	if err != nil {
+		return p.configError("starting the registry", err)
+	}
+	front = slices.DeleteFunc(front, func(v schema.Value) bool { return slices.Contains(have, v) })
+	if len(front) == 0 {
+		return nil
+	}
+	for _, v := range front {
+		if err := now.doc.set(v.Path, v.JSON); err != nil {
+			return p.configError("starting the registry", err)
+		}
+	}
+	b, err := now.doc.bytes()
+	if err == nil {
+		err = replaceConfig(p.place.Config, b)
+	}
+	if err != nil {
+		return p.configError("writing settings", err)
+	}
+	return nil
+}
+
+// Precheck implements [providers.Prechecker].
+func (p *Provider) Precheck(context.Context) error {
+	now, err := p.file()
+	switch {
+	case p.registry.Run == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && now.doc.get("storage") == nil:
+		return p.configError("starting the registry", errors.New("it names no storage"))
+	}
+	return err
 }
 
 // first writes a configuration for a registry that was never told anything:

@@ -1,17 +1,20 @@
 package distribution
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +24,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -53,18 +57,25 @@ func (p *Provider) owned(declared schema.Values) schema.Values {
 		if p.byFile() { // what somebody else wrote may be a path in a container
 			set("auth.htpasswd.path", quoted(p.place.Htpasswd))
 		}
-		set("http.addr", quoted(p.address()))
+		for _, v := range p.front() {
+			set(v.Path, v.JSON)
+		}
 		set("storage.delete.enabled", "true")
 		set(readOnly, "false")
 		if !slices.ContainsFunc(drivers(), func(d string) bool { return has("storage." + d) }) || has("storage.filesystem") && !has("storage.filesystem.rootdirectory") {
 			set("storage.filesystem.rootdirectory", quoted(p.storage()))
 		}
-		if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
-			set("http.tls.certificate", quoted(absolute(*t.Cert)))
-			set("http.tls.key", quoted(absolute(*t.Key)))
-		}
 	}
 	slices.SortFunc(out, byPath)
+	return out
+}
+
+// front is where a registry that ocisync runs listens, and its certificate.
+func (p *Provider) front() schema.Values {
+	out := schema.Values{{Path: "http.addr", JSON: quoted(p.address())}}
+	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
+		out = append(out, schema.Value{Path: "http.tls.certificate", JSON: quoted(absolute(*t.Cert))}, schema.Value{Path: "http.tls.key", JSON: quoted(absolute(*t.Key))})
+	}
 	return out
 }
 
@@ -174,10 +185,11 @@ func (p *Provider) inForce(ctx context.Context) (config, error) {
 	return now, nil // one that was changed by hand since is remarked upon
 }
 
-// running reports whether ocisync's own process runs, and since when.
+// running reports whether the registry runs, and since when: zero where it
+// answers, somebody else runs it, and nothing tells.
 func (p *Provider) running(ctx context.Context) (since time.Time, ok bool, err error) {
 	if p.process == nil {
-		return since, false, nil
+		return p.observed(ctx)
 	}
 	s, err := p.process.Status(ctx)
 	if err != nil {
@@ -186,20 +198,84 @@ func (p *Provider) running(ctx context.Context) (since time.Time, ok bool, err e
 	return s.Started, s.Running, nil
 }
 
+// observed is the same of a registry that somebody else runs, where its files
+// are here: by its process, else by its log, as far as they can be seen.
+func (p *Provider) observed(ctx context.Context) (since time.Time, ok bool, err error) {
+	if p.place.Config == "" || p.registry.Files == nil {
+		return since, false, nil
+	}
+	if since, ok = providers.ServedSince(p.place.Config); ok {
+		return since, true, nil
+	}
+	rt, err := p.connection()
+	if err != nil {
+		return since, false, err
+	}
+	if _, err := oci.Ping(ctx, p.registry.URL, rt); errors.Is(err, providers.ErrUnreachable) {
+		return since, false, nil
+	}
+	return lastStart(p.registry.Files.Log), true, nil
+}
+
+// tailOfLog is how much of a log's end is looked at, in bytes.
+const tailOfLog = 32 << 20
+
+// listening is what Distribution logs when it has started.
+const listening = "listening on "
+
+var loggedAt = regexp.MustCompile(`"?time"?[=:]"([^"]+)"`)
+
+// lastStart is when the registry started last by its log; zero where that tells
+// nothing.
+func lastStart(name string) (last time.Time) {
+	if name == "" {
+		return last
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return last
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > tailOfLog {
+		if _, err := f.Seek(-tailOfLog, io.SeekEnd); err != nil {
+			return last
+		}
+	}
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadString('\n')
+		if m := loggedAt.FindStringSubmatch(line); m != nil && strings.Contains(line, listening) {
+			if t, err := time.Parse(time.RFC3339Nano, m[1]); err == nil {
+				last = t
+			}
+		}
+		if err != nil {
+			return last
+		}
+	}
+}
+
 // stale says that the file was changed behind the back of a registry that runs.
 func (p *Provider) stale(ctx context.Context) (string, error) {
 	if p.place.Config == "" {
 		return "", nil
 	}
-	since, running, err := p.running(ctx)
-	if err != nil || !running {
-		return "", err
-	}
 	info, err := os.Stat(p.place.Config)
-	if err != nil || !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
+	if err != nil {
 		return "", nil //nolint:nilerr // no file, nothing to say of it
 	}
-	return fmt.Sprintf("config.yml was changed at %s by others and the registry runs since %s: it does not know what the file says; run `ocisync restart`", info.ModTime().UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339)), nil
+	since, running, err := p.running(ctx)
+	if err != nil || !running || since.IsZero() {
+		return "", err
+	}
+	if !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
+		return "", nil
+	}
+	how := "run `ocisync restart`"
+	if p.process == nil {
+		how = "restart it"
+	}
+	return fmt.Sprintf("config.yml was changed at %s by others and the registry runs since %s: it does not know what the file says; %s", info.ModTime().UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339), how), nil
 }
 
 // Check implements [providers.Checker]: for settings by config.yml, which holds
@@ -216,6 +292,9 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 		return p.accounts.Check(ctx, key, field, ref)
 	}
 	live, err := p.inForce(ctx)
+	if errors.Is(err, fs.ErrNotExist) { // it is on another host
+		return false, fmt.Errorf("%s: %s: %w", key, field, providers.ErrUnsupported)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -87,17 +86,21 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	}
 	native := inConfig(c, values)
 	v.Effect = plan.Live
-	if len(native) > 0 {
-		_, running, err := p.running(ctx)
+	if len(native) > 0 || providers.Renews(c) || providers.Starts(c) {
+		away, err := p.away(ctx)
+		running := false
+		if err == nil && !away { // an engine that is asked is of that host
+			_, running, err = p.running(ctx)
+		}
 		switch {
 		case err != nil:
 			return v, err
-		case p.place.Config == "":
+		case away:
 			v.Effect = plan.ByHand
 			v.Notes = append(v.Notes, elsewhere)
 		case p.process == nil:
 			v.Effect = plan.ByHand
-			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: restart it after the apply")
+			v.Notes = append(v.Notes, "Distribution reads "+p.place.Config+" when it starts: after the apply, "+p.byHand())
 		case running:
 			v.Effect = plan.Restart
 		}
@@ -145,6 +148,7 @@ func (p *Provider) chosen(c plan.Change, values schema.Values) schema.Values {
 	})
 }
 
+// valuesOf are the values of a change but those that say how the registry is run.
 func valuesOf(c plan.Change) (schema.Values, bool) {
 	if c.Action == plan.Delete || c.After == nil {
 		return nil, false
@@ -153,7 +157,7 @@ func valuesOf(c plan.Change) (schema.Values, bool) {
 	if !ok {
 		return nil, false
 	}
-	return spec.Values, true
+	return slices.DeleteFunc(slices.Clone(spec.Values), func(v schema.Value) bool { return providers.OfRun(v.Path) }), true
 }
 
 // wants reports whether a change writes a value: all that it creates with, else
@@ -267,16 +271,26 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	if !ok {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("deleting them: %w", providers.ErrUnsupported), Remedy: "the registry does not run without settings"}
 	}
-	if p.place.Config != "" && len(inConfig(c, values)) > 0 {
+	away, err := p.away(ctx)
+	if err != nil {
+		return err
+	}
+	if !away && (len(inConfig(c, values)) > 0 || providers.Renews(c) || providers.Starts(c)) {
 		release, err := p.alone(ctx)
 		if err != nil {
 			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: err, Remedy: "apply again when that has ended"}
 		}
 		defer release()
 	}
-	if c.Before != nil && p.place.Config != "" {
+	if c.Before != nil && !away {
 		if err := p.unmoved(ctx, c.Before.Version, values); err != nil {
 			return err
+		}
+	}
+	if maker, ok := p.process.(providers.Maker); ok && !away && providers.Renews(c) {
+		// before anything is written: if it does not get ready so, it runs on as it did
+		if err := maker.Renew(ctx); err != nil {
+			return &providers.Error{Registry: p.registry.URL, Key: c.Key, Doing: "starting it as the mode says", Err: err, Remedy: "nothing was written"}
 		}
 	}
 	if i := slices.IndexFunc(values, func(v schema.Value) bool { return v.Path == schema.OutsidePath }); i >= 0 && p.accounts != nil && wants(c, schema.OutsidePath) {
@@ -286,12 +300,30 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 			return errors.Join(err, failed)
 		}
 	}
-	if len(inConfig(c, values)) == 0 {
+	ofRun := providers.Renews(c) || providers.Starts(c)
+	if len(inConfig(c, values)) == 0 && !ofRun {
 		return nil
 	}
-	if p.place.Config == "" {
+	if away {
 		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Err: fmt.Errorf("%w on another host", providers.ErrPending), Remedy: elsewhere}
 	}
+	if len(inConfig(c, values)) > 0 {
+		if err := p.writeConfig(ctx, c, values); err != nil {
+			return err
+		}
+	}
+	maker, ok := p.process.(providers.Maker)
+	if !ok || !providers.Starts(c) {
+		return nil
+	}
+	if err := maker.Renew(ctx); err != nil {
+		return &providers.Error{Registry: p.registry.URL, Key: c.Key, Doing: "starting it", Err: err, Remedy: "what the mode says is written"}
+	}
+	return nil
+}
+
+// writeConfig writes what a change says of config.yml.
+func (p *Provider) writeConfig(ctx context.Context, c plan.Change, values schema.Values) error {
 	var declared schema.Values
 	for _, x := range values {
 		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
@@ -351,7 +383,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if err != nil {
 		return err
 	}
-	old := running && p.outdated(since) // a run before this one was cut short
+	old := running && p.outdated(since) // a run before this one was cut short, or waits for the operator
 	if string(before) == string(next) && !old {
 		return nil
 	}
@@ -360,34 +392,26 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 			return p.configError("writing settings", err)
 		}
 	}
-	if err := replaceConfig(p.place.Config, next); err != nil {
-		return p.configError("writing settings", err)
+	if string(before) != string(next) {
+		if err := replaceConfig(p.place.Config, next); err != nil {
+			return p.configError("writing settings", err)
+		}
+	}
+	if p.process == nil {
+		return p.tellOperator(running, next)
 	}
 	if !running {
-		return p.tellOperator(ctx)
+		return nil
 	}
-	switch err := p.restart(ctx); {
-	case errors.Is(err, errTakenDown): // and so it stays
-		return errors.Join(err, p.forget())
-	case err != nil:
+	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started
 		return p.putBack(ctx, err)
 	}
 	return p.forget()
 }
 
-var errTakenDown = errors.New("somebody took it down meanwhile")
-
 func (p *Provider) restart(ctx context.Context) error {
 	if err := p.process.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping the registry: %w", err)
-	}
-	if p.contained() {
-		switch s, err := p.process.Status(ctx); {
-		case err != nil:
-			return err
-		case s.ID == "": // a start would make a container anew
-			return &providers.Error{Registry: p.registry.URL, Doing: "restarting it", Err: errTakenDown, Remedy: "start it with `ocisync up`"}
-		}
 	}
 	return p.process.Start(ctx)
 }
@@ -420,23 +444,22 @@ func (p *Provider) forget() error {
 	return nil
 }
 
-// tellOperator says, where somebody else runs the registry and it answers, that
-// it must be restarted: what was written is not in force.
-func (p *Provider) tellOperator(ctx context.Context) error {
-	if p.process != nil {
-		return nil
-	}
-	rt, err := p.connection()
-	if err != nil {
-		return err
-	}
-	if _, err := oci.Ping(ctx, p.registry.URL, rt); errors.Is(err, providers.ErrUnreachable) {
-		return nil // it will read the file when it starts
+// tellOperator says of a registry that somebody else runs that it must be
+// restarted: what was written is not in force. One that does not answer will
+// read the file when it starts.
+func (p *Provider) tellOperator(running bool, next []byte) error {
+	if former, err := readConfig(p.former()); !running || err == nil && string(former) == string(next) {
+		return p.forget()
 	}
 	return &providers.Error{
 		Registry: p.registry.URL, Key: settingsKey(), Err: fmt.Errorf("%w: %s is written, and the registry runs with what it read before", providers.ErrPending, p.place.Config),
-		Remedy: "restart the registry",
+		Remedy: p.byHand(),
 	}
+}
+
+// byHand is what the operator does, and how ocisync knows that it is done.
+func (p *Provider) byHand() string {
+	return fmt.Sprintf("restart the registry; if a plan shows it still, ocisync sees neither its process nor its start in registry.files.log: remove %s to say that it is done", p.former())
 }
 
 // provide makes the directories and keys that the configuration speaks of.

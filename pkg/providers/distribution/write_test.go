@@ -47,14 +47,13 @@ func (f *fake) Command(_ context.Context, args []string, stdout, _ io.Writer) er
 }
 
 func (f *fake) Status(context.Context) (providers.ProcessStatus, error) {
-	s := providers.ProcessStatus{Running: f.running, Started: f.started, ID: "1"}
-	if f.down {
-		s.ID = ""
-	}
-	return s, nil
+	return providers.ProcessStatus{Running: f.running, Started: f.started, ID: "1"}, nil
 }
 
 func (f *fake) Start(context.Context) error {
+	if f.down {
+		return providers.ErrDown
+	}
 	f.did = append(f.did, "start")
 	if f.running {
 		return nil
@@ -99,6 +98,7 @@ func running(t *testing.T) (*distribution.Provider, *fake) {
 	if diff := cmp.Diff(providers.Launch{
 		Args: []string{"serve", f.config}, Env: []string{"OTEL_TRACES_EXPORTER=none"},
 		Mounts: []providers.Mount{{Path: data, Writable: true}}, Port: 9, Grace: 70 * time.Second,
+		Face: `{"http.addr":"localhost:9"}`,
 	}, launch); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
 	}
@@ -353,7 +353,8 @@ func TestARegistryThatSomebodyElseRuns(t *testing.T) {
 	if len(changes) != 1 || len(verdicts[0].Notes) != 2 || !strings.Contains(verdicts[0].Notes[1], "auth.htpasswd goes") {
 		t.Fatalf("%+v %+v", changes, verdicts)
 	}
-	answers.Close()
+	answers.Close() // it will read the file when it starts
+	changes, _ = settings(t, p)
 	if err := write(t, p, changes); err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,11 @@ type writer struct {
 	withdrawn []withdrawn
 }
 
-func (p *Provider) writer(ctx context.Context, s *site, st status) *writer {
-	shown, _ := p.live(ctx, s, st)
+func (p *Provider) writer(ctx context.Context, s *site, st status) (*writer, error) {
+	shown, _, err := p.live(ctx, s, st)
+	if err != nil {
+		return nil, err
+	}
 	w := &writer{
 		p: p, s: s, st: st, now: s.objects(), shown: shown, runs: p.runs(ctx, s, st), own: s.own,
 		kept: map[schema.Key]schema.Resource{}, pass: htpasswd.Parse(s.accounts), creds: maps.Clone(s.credentials),
@@ -65,7 +68,7 @@ func (p *Provider) writer(ctx context.Context, s *site, st status) *writer {
 	if w.own.Robots == nil {
 		w.own.Robots = map[string][]account{}
 	}
-	return w
+	return w, nil
 }
 
 // check refuses a change of an object that is not the one it was planned for.
@@ -159,7 +162,7 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
 	case v.Effect == plan.ByHand:
-		return fail(providers.ErrPending, w.p.operator())
+		return fail(providers.ErrPending, byHand)
 	}
 	if err := w.check(c); err != nil {
 		return err
@@ -389,7 +392,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			}
 			continue
 		}
-		if have[v.Path] != v.JSON && v.Path != loadedPath {
+		if have[v.Path] != v.JSON && v.Path != loadedPath && !providers.OfRun(v.Path) {
 			w.values = append(w.values, v)
 		}
 	}

@@ -124,9 +124,12 @@ type running struct {
 	lost bool // it watches a file that is gone, or goes on without what the file says
 }
 
-// startedAfter reports whether the log tells of a start since the file was
-// changed.
+// startedAfter reports whether Zot's process began since the file was changed,
+// or else its log tells of a start since.
 func (p *Provider) startedAfter(ctx context.Context, s *site) bool {
+	if since, ok := providers.ServedSince(p.paths.config); ok {
+		return since.After(s.changed)
+	}
 	r := p.logged(ctx, s)
 	return r != nil && r.started.After(s.changed)
 }
@@ -139,11 +142,22 @@ const (
 	loadedNo   = `"not loaded"`
 )
 
+// elsewhereSaid reports whether a value among the settings is none of the
+// configuration.
+func elsewhereSaid(path string) bool {
+	return path == schema.OutsidePath || path == loadedPath || providers.OfRun(path)
+}
+
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file. Of a rule of ours that somebody else's pattern
-// stands before, it is what that pattern says: what Zot goes by.
-func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
+// the process runs with that file, and how it was started. Of a rule of ours that
+// somebody else's pattern stands before, it is what that pattern says: what Zot
+// goes by.
+func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
 	o := s.objects()
+	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "asking how it runs", err, "")
+	}
 	key := schema.Key{Kind: schema.KindSettings}
 	if r, ok := o.all[key]; ok {
 		spec, _ := r.Spec.(*schema.Settings)
@@ -151,7 +165,7 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(spec.Values, v)
+		spec.Values = append(append(spec.Values, v), run...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
@@ -161,7 +175,7 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 			o.readShadow(k)
 		}
 	}
-	return o.all, o.except
+	return o.all, o.except, nil
 }
 
 // The records of Zot's log that tell of a new configuration.
@@ -537,7 +551,7 @@ func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
 		return errors.Join(fmt.Errorf("nothing was changed: %w", err), p.process.Start(ctx))
 	}
 	err := p.process.Start(ctx)
-	if err == nil {
+	if err == nil || errors.Is(err, providers.ErrDown) { // it reads it when it is started
 		return nil
 	}
 	old := back(s, t)

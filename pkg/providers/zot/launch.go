@@ -63,6 +63,25 @@ func (p *Provider) BeforeStart(_ context.Context, face string) error {
 	return p.face(front)
 }
 
+// Precheck implements [providers.Prechecker]: by reading the configuration, and
+// by Zot's own program where the mode names that.
+func (p *Provider) Precheck(ctx context.Context) error {
+	text, err := files.Read(p.paths.config)
+	if p.paths.data == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return p.unreadable(err)
+	}
+	if _, _, err := read(p.paths.config, text); err != nil {
+		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+	}
+	if err := p.verify(ctx, text); err != nil {
+		return p.fail(schema.Key{}, p.paths.config, err, "mend the file: one that runs goes on with what it has read")
+	}
+	return nil
+}
+
 // found makes what must be there before Zot starts, and finishes what was cut.
 func (p *Provider) found() error {
 	fail := func(err error) error { return p.unreadable(err) }

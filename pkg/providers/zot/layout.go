@@ -19,9 +19,9 @@ import (
 const (
 	maxIndex    = 256 << 20 // bytes of a repository's index.json
 	maxManifest = 32 << 20  // bytes; Zot takes 4 MiB
-	// settled is how old a file's time must be to tell that it was not written
+	// settleTime is how old a file's time must be to tell that it was not written
 	// since: systems count it in steps.
-	settled = 2 * time.Second
+	settleTime = 2 * time.Second
 )
 
 // layouts is Zot's content where it lies in directories of this host: an OCI
@@ -125,7 +125,7 @@ func (l layouts) Stamp(repository string) (string, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		inode = st.Ino
 	}
-	if age := time.Since(info.ModTime()); age < settled {
+	if age := time.Since(info.ModTime()); age < settleTime {
 		return "", nil
 	}
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size(), inode), nil

@@ -18,10 +18,6 @@ import (
 // byHand is what the operator does where ocisync cannot restart the registry.
 const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
 
-// moved is what the operator does where the address of a registry that
-// ocisync runs changes: whoever watches over the process knows it too.
-const moved = "the address of a Zot that runs is not changed under it: run `ocisync up`, which starts it where the mode says"
-
 const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
 
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
@@ -32,7 +28,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		return nil, err
 	}
 	verdicts := make([]providers.Verdict, len(changes))
-	if p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if away {
 		for i := range verdicts {
 			verdicts[i] = providers.Verdict{Effect: plan.ByHand, Notes: []string{p.elsewhere().Error()}}
 		}
@@ -142,7 +142,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = p.conflicting(c, now, st)
 	}
 	if v.Effect == plan.ByHand {
-		v.Notes = append(v.Notes, p.operator())
+		v.Notes = append(v.Notes, byHand)
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
 	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Driver() != schema.DriverProcess {
@@ -242,7 +242,7 @@ func (p *Provider) shadowed(c plan.Change, now *objects) string {
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
-		return v.Path == schema.OutsidePath || v.Path == loadedPath || c.Action == plan.Update && !named
+		return elsewhereSaid(v.Path) || c.Action == plan.Update && !named
 	})
 }
 
@@ -306,25 +306,10 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	if how == plan.Reload && st.blind && p.process != nil {
 		how = plan.Restart // which tells
 	}
-	if how == plan.Restart && (p.process == nil || moves(c)) {
+	if how == plan.Restart && p.process == nil {
 		return plan.ByHand
 	}
 	return how
-}
-
-// operator says what somebody has to do for a change.
-func (p *Provider) operator() string {
-	if p.process != nil {
-		return moved
-	}
-	return byHand
-}
-
-// moves reports whether a change gives Zot another address.
-func moves(c plan.Change) bool {
-	return c.Key.Kind == schema.KindSettings && slices.ContainsFunc(c.Fields, func(f plan.Field) bool {
-		return f.Path == "values.http.address" || f.Path == "values.http.port"
-	})
 }
 
 // needs says what a change takes in a Zot that runs.
@@ -408,9 +393,13 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	if !ok || err != nil {
 		return plan.Restart
 	}
+	if providers.Renews(c) {
+		return plan.Restart
+	}
 	how := plan.Live
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
+		case providers.OfRun(v.Path):
 		case v.Path == loadedPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
 				return plan.Restart

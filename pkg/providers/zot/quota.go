@@ -225,18 +225,21 @@ func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.Job
 	if job != jobQuota {
 		return report, fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
 	}
-	if p.away() {
-		return report, p.fail(schema.Key{}, "running "+job, p.elsewhere(), "")
+	away, err := p.away(ctx)
+	if err == nil && away {
+		err = p.elsewhere()
 	}
-	var err error
+	if err != nil {
+		return report, p.fail(schema.Key{}, "running "+job, err, "")
+	}
 	report.Measured, err = p.enforce(ctx, dry)
 	return report, err
 }
 
 // Attend implements [providers.Attendant]: it measures.
 func (p *Provider) Attend(ctx context.Context) (time.Duration, error) {
-	if p.away() {
-		return quotaEvery, nil
+	if away, err := p.away(ctx); err != nil || away {
+		return quotaEvery, err
 	}
 	list, err := p.enforce(ctx, false)
 	for _, m := range list {
@@ -248,9 +251,9 @@ func (p *Provider) Attend(ctx context.Context) (time.Duration, error) {
 }
 
 // Withheld implements [providers.Withholder].
-func (p *Provider) Withheld(context.Context) ([]string, error) {
-	if p.away() {
-		return nil, nil
+func (p *Provider) Withheld(ctx context.Context) ([]string, error) {
+	if away, err := p.away(ctx); err != nil || away {
+		return nil, err
 	}
 	o, err := readOwn(p.paths.own)
 	if err != nil {
@@ -285,7 +288,7 @@ func (p *Provider) enforce(ctx context.Context, dry bool) ([]providers.Measured,
 		return nil, err
 	}
 	list, err := p.measured(ctx, s)
-	if dry || p.settled(s, list) {
+	if dry || p.settleTime(s, list) {
 		return list, err
 	}
 	return list, errors.Join(err, p.withdraw(ctx, list))
@@ -334,8 +337,8 @@ func (p *Provider) measured(ctx context.Context, s *site) (list []providers.Meas
 	return list, err
 }
 
-// settled reports whether all is already as a measuring has it.
-func (p *Provider) settled(s *site, list []providers.Measured) bool {
+// settleTime reports whether all is already as a measuring has it.
+func (p *Provider) settleTime(s *site, list []providers.Measured) bool {
 	next := fullBy(list, s.own, p.now())
 	if !maps.Equal(next, s.own.Full) && len(next)+len(s.own.Full) > 0 {
 		return false
@@ -398,7 +401,10 @@ func (p *Provider) withdraw(ctx context.Context, list []providers.Measured) erro
 		return err
 	}
 	fail := func(err error) error { return p.fail(schema.Key{}, "running "+jobQuota, err, "") }
-	w := p.writer(ctx, s, st)
+	w, err := p.writer(ctx, s, st)
+	if err != nil {
+		return err
+	}
 	w.gentle = true
 	w.own.Full = fullBy(list, s.own, p.now())
 	if len(w.own.Full) > 0 && (s.conf.HTTP.AccessControl == nil || w.runs.HTTP.AccessControl == nil) {

@@ -29,7 +29,11 @@ const maxAnswer = 16 << 20 // bytes
 // by the disk, whether Zot runs or not, else by asking it. Where it has the search
 // extension, sizes and days are known too.
 func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
-	if !p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !away {
 		s, err := p.load()
 		if err != nil {
 			return nil, err

@@ -100,7 +100,10 @@ func delivered(want *schema.Robot) *schema.Delivery {
 // Remarks implements [providers.Remarker]: quotas that are used up, robots of
 // the desired state whose account has expired or soon will, and what is odd in a
 // hand-written configuration.
-func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+	if away, err := p.away(ctx); err != nil || away {
+		return nil, err
+	}
 	kept, err := p.ownRemarks(desired, now)
 	return append(p.handWritten(desired), kept...), err
 }
@@ -108,9 +111,6 @@ func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Tim
 // handWritten says of the configuration what Zot reads otherwise than it is
 // written, and what gives rights beside the rules.
 func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
-	if p.away() {
-		return nil
-	}
 	text, err := files.Read(p.paths.config)
 	if err != nil {
 		return nil // whoever reads the objects says so
@@ -162,7 +162,7 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 
 // ownRemarks are those of quotas and robots, by what ocisync keeps of them.
 func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note, error) {
-	if kinds := desired.Kinds(); p.away() || !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
+	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
 		return nil, nil
 	}
 	o, err := readOwn(p.paths.own)
@@ -195,8 +195,10 @@ func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note,
 }
 
 // Due implements [providers.Renewer].
-func (p *Provider) Due(_ context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	if p.away() {
+func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	if away, err := p.away(ctx); err != nil {
+		return nil, err
+	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
 	o, err := readOwn(p.paths.own)
@@ -257,7 +259,9 @@ func due(key schema.Key, accounts []account, have, want *schema.Robot, now time.
 // delivers another secret for what was not acknowledged. It never leaves more
 // than the two accounts.
 func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	if p.away() {
+	if away, err := p.away(ctx); err != nil {
+		return nil, err
+	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
 	p.writing.Lock()

@@ -63,9 +63,9 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 
 // Blank implements [providers.Blank]: a registry that was never told anything
 // has no configuration, and nothing that ocisync keeps.
-func (p *Provider) Blank(context.Context) (string, error) {
-	if p.away() {
-		return "", nil
+func (p *Provider) Blank(ctx context.Context) (string, error) {
+	if away, err := p.away(ctx); err != nil || away {
+		return "", err
 	}
 	s, err := p.load()
 	if err != nil {

@@ -30,7 +30,11 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return err
+	}
+	if away {
 		return p.fail(schema.Key{}, "writing", p.elsewhere(), "")
 	}
 	p.writing.Lock()
@@ -44,13 +48,25 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if err != nil {
 		return err
 	}
-	w := p.writer(ctx, s, st)
+	w, err := p.writer(ctx, s, st)
+	if err != nil {
+		return err
+	}
 	if blank {
 		w.shown = nil
 	}
 	prepared := p.resolve(ctx, changes)
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(changes, providers.Renews); i >= 0 {
+		again, err := w.renew(ctx, changes[i], prepared[changes[i].Key])
+		if err != nil {
+			report(changes[i].Key, err)
+			changes = slices.Delete(slices.Clone(changes), i, i+1)
+		} else {
+			w = again
+		}
 	}
 	order := slices.Clone(changes)
 	slices.SortStableFunc(order, func(a, b plan.Change) int { return cmp.Compare(stage(a), stage(b)) })
@@ -71,8 +87,11 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	}
 	ctx = context.WithoutCancel(ctx)
 	err = w.finish(ctx)
+	if i := slices.IndexFunc(changes, providers.Starts); i >= 0 && err == nil && slices.Contains(done, changes[i].Key) {
+		err = p.start(ctx)
+	}
 	var wrong map[string]error
-	if err == nil && st.running {
+	if err == nil && w.st.running {
 		wrong = w.prove(ctx, p.atHand(ctx, changes, prepared))
 	}
 	for _, k := range done {
@@ -86,6 +105,51 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		report(k, e)
 	}
 	return nil
+}
+
+// start has one running that did not, with what is written.
+func (p *Provider) start(ctx context.Context) error {
+	maker, ok := p.process.(providers.Maker)
+	if !ok {
+		return nil
+	}
+	if err := maker.Renew(ctx); err != nil {
+		return fmt.Errorf("it is written, and it does not start: %w", err)
+	}
+	return nil
+}
+
+// renew has Zot running as the mode says, before anything is written: if it
+// does not get ready so, it runs on as it did. What is written then is
+// written to the files as they are afterwards, which say where it listens.
+func (w *writer) renew(ctx context.Context, c plan.Change, secret prepared) (*writer, error) {
+	refused := secret.err != nil || w.p.prepare(c, w.now, w.runs, w.st).Refused != ""
+	if refused { // which is found again, and said
+		return w, nil
+	}
+	if err := w.check(c); err != nil {
+		return nil, err
+	}
+	maker, ok := w.p.process.(providers.Maker)
+	if !ok {
+		return w, nil
+	}
+	if err := maker.Renew(ctx); err != nil {
+		return nil, w.p.fail(c.Key, "starting it as the mode says", err, "nothing was written")
+	}
+	_, s, st, err := w.p.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	again, err := w.p.writer(ctx, s, st)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := again.shown[c.Key]; ok && c.Before != nil {
+		r.Version = c.Before.Version
+		again.shown[c.Key] = r
+	}
+	return again, nil
 }
 
 // atHand are the accounts whose passwords a write has seen anyway.

@@ -67,6 +67,7 @@ var (
 	_ providers.Provider = (*Provider)(nil)
 	_ providers.Checker  = (*Provider)(nil)
 	_ providers.Launcher = (*Provider)(nil)
+	_ providers.Hosted   = (*Provider)(nil)
 
 	_ providers.RobotsAreUsers = (*Provider)(nil)
 )
@@ -157,8 +158,32 @@ func (*Provider) RobotsAreUsers() {}
 // Capabilities implements [providers.Provider].
 func (p *Provider) Capabilities() schema.Table { return p.table }
 
-// away reports whether no file of the registry is on this host.
-func (p *Provider) away() bool { return p.paths.config == "" }
+// Where implements [providers.Hosted].
+func (p *Provider) Where(ctx context.Context) (providers.Place, error) {
+	if p.paths.config == "" {
+		return providers.Away, nil
+	}
+	return providers.Locate(ctx, p.process, []string{p.paths.config, p.paths.own}, func(ctx context.Context) error {
+		_, rt, err := p.client()
+		if err != nil {
+			return p.fail(schema.Key{}, "", err, "")
+		}
+		defer rt.CloseIdleConnections()
+		_, err = oci.Ping(ctx, p.registry.URL, rt)
+		return err
+	})
+}
+
+// Filed implements [providers.Hosted].
+func (p *Provider) Filed() []schema.Kind {
+	return slices.DeleteFunc(p.table.Kinds(), func(k schema.Kind) bool { return p.table.Find(k, "").Support == schema.Unsupported })
+}
+
+// away reports whether the registry's files are on another host.
+func (p *Provider) away(ctx context.Context) (bool, error) {
+	where, err := p.Where(ctx)
+	return where == providers.Away, err
+}
 
 func (p *Provider) fail(key schema.Key, doing string, err error, remedy string) error {
 	return &providers.Error{Registry: p.registry.URL, Key: key, Doing: doing, Err: err, Remedy: remedy}
@@ -196,7 +221,12 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			st.Resources[i].Spec = &c
 		}
 	}
-	if !p.away() {
+	if p.paths.config != "" {
+		run, err := providers.WantedRun(p.process, p.registry, p)
+		if err != nil {
+			return schema.State{}, nil, err
+		}
+		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
 		if why := p.unreadLog(); why != "" {
@@ -377,7 +407,11 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		return schema.State{}, err
 	}
 	var st schema.State
-	if !p.away() {
+	away, err := p.away(ctx)
+	if err != nil {
+		return schema.State{}, err
+	}
+	if !away {
 		s, err := p.load()
 		if err != nil {
 			return schema.State{}, err
@@ -386,7 +420,10 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		if err != nil {
 			return schema.State{}, err
 		}
-		all, except := p.live(ctx, s, running)
+		all, except, err := p.live(ctx, s, running)
+		if err != nil {
+			return schema.State{}, err
+		}
 		st.Scope = schema.ScopeOf(slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool {
 			return p.table.Find(k, "").Support == schema.Unsupported
 		})...)
@@ -405,7 +442,6 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	}
 	if len(scope.Repositories) > 0 {
 		st.Scope.Repositories = slices.Clone(scope.Repositories)
-		var err error
 		if st.Repositories, err = p.repositories(ctx, scope.Repositories); err != nil {
 			return schema.State{}, err
 		}
@@ -417,8 +453,8 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 // their hash, sync's by what stands in its file.
 func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
 	fail := func(err error) (bool, error) { return false, p.fail(key, "comparing "+field, err, "") }
-	if p.away() {
-		return fail(providers.ErrUnsupported)
+	if away, err := p.away(ctx); err != nil || away {
+		return fail(errors.Join(err, providers.ErrUnsupported))
 	}
 	s, err := p.load()
 	if err != nil {
