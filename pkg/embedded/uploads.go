@@ -82,7 +82,7 @@ func (p *passage) goOn() {
 	case http.MethodPut:
 		sends = p.commit
 	case http.MethodDelete:
-		p.pass()
+		p.cancel()
 		if p.w.status < http.StatusBadRequest {
 			uploads.end(k)
 		}
@@ -95,7 +95,12 @@ func (p *passage) goOn() {
 		ociError(p.w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the upload was left alone and gave way to others; begin it anew")
 		return
 	}
+	sent := &sentBody{ReadCloser: p.q.Body}
+	p.q.Body = sent
 	sends()
+	if p.w.status == http.StatusInternalServerError && sent.size > 0 && !sent.cut { // the disk may be full: what came of it serves nobody
+		p.abandon()
+	}
 	size := p.stored
 	if !p.storage.InBucket() {
 		if n, err := p.storage.Uploaded(context.WithoutCancel(p.q.Context()), p.repository, p.upload); err == nil {
@@ -107,6 +112,39 @@ func (p *passage) goOn() {
 	} else { // an upload without content is no burden, and is known again when it goes on
 		uploads.end(k)
 	}
+}
+
+// sentBody tells whether the client is the reason where a body was not stored.
+type sentBody struct {
+	io.ReadCloser
+	size int64
+	cut  bool // reading it failed
+}
+
+// Read implements [io.Reader].
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.size += int64(n)
+	b.cut = b.cut || err != nil && !errors.Is(err, io.EOF)
+	return n, err
+}
+
+// cancel ends an upload, also for a client that does not know how much of it came:
+// after a part that failed it has no other address than the former one, which
+// Distribution checks to be the upload's before it refuses the size in it.
+func (p *passage) cancel() {
+	answer := &afterwards{ResponseWriter: p.w}
+	p.next.ServeHTTP(answer, p.q)
+	if answer.status != http.StatusRequestedRangeNotSatisfiable {
+		answer.send()
+		return
+	}
+	p.w.Header().Del("Content-Type")
+	if err := p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	p.w.WriteHeader(http.StatusNoContent)
 }
 
 // patch lets no more of a blob in than there can be room for; whether there is

@@ -268,3 +268,45 @@ func TestUploadsLeftAloneGiveWayToOthersAndNoneElse(t *testing.T) {
 		t.Errorf("the second that gave way: %s", resp.Status)
 	}
 }
+
+func TestWhatADiskTookBeforeItWasFullIsGivenBack(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := quota(t, data, 1<<20)
+	for _, repository := range []string{"team/app", "free/app"} {
+		resp, _ := s.sendPart(t, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", nil)
+		at := resp.Header.Get("Location")
+		file := filepath.Join(data, "docker/registry/v2/repositories", repository, "_uploads", resp.Header.Get("Docker-Upload-UUID"), "data")
+		if err := errors.Join(os.Remove(file), os.Symlink("/dev/full", file)); err != nil {
+			t.Fatal(err)
+		}
+		resp, text := s.sendPart(t, http.MethodPatch, at, make([]byte, 100<<10))
+		if resp.StatusCode != http.StatusInternalServerError {
+			t.Fatal(resp.Status, text)
+		}
+		if left, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*")); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind: %v, %v", repository, left, err)
+		}
+	}
+	if u := s.usage(t); u.Uploading != 0 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// A client whose part was cut knows no newer address than the former.
+func TestAnUploadIsEndedByAFormerAddress(t *testing.T) {
+	s := quota(t, filepath.Join(t.TempDir(), "data"), 1<<20)
+	resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+	at := resp.Header.Get("Location")
+	if resp, text := s.sendPart(t, http.MethodPatch, at, make([]byte, 1000)); resp.StatusCode != http.StatusAccepted {
+		t.Fatal(resp.Status, text)
+	}
+	if resp, text := s.sendPart(t, http.MethodDelete, at, nil); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("%s: %s", resp.Status, text)
+	}
+	if resp, _ := s.sendPart(t, http.MethodDelete, at, nil); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("again: %s", resp.Status)
+	}
+	if u := s.usage(t); u.Uploading != 0 {
+		t.Errorf("%+v", u)
+	}
+}
