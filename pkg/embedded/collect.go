@@ -264,7 +264,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 			tag := f.tags[0]
 			f.tags = f.tags[1:]
 			c.result.Tags++
-			return true, c.went(repo, tag.name, c.storage.DropTag(ctx, repo, tag.name, tag.needed))
+			return true, c.went(repo, tag.name, c.storage.DropTag(ctx, repo, tag.name, tag.needed, tag.because))
 		case len(f.manifests) > 0:
 			m := f.manifests[0]
 			if c.lately(repo, m.digest) {
@@ -335,7 +335,7 @@ func (c *collection) removeManifest(ctx context.Context, repo string, m doomed) 
 			return err
 		}
 	}
-	return c.storage.RemoveManifest(ctx, repo, m.digest)
+	return c.storage.RemoveManifest(ctx, repo, m.digest, m.because)
 }
 
 func (c *collection) removeUpload(ctx context.Context, repo string, u storage.Upload) error {

@@ -30,13 +30,19 @@ func filled(t *testing.T, fill func(t *testing.T, s *served)) string {
 		s.change(t, putUser(t, "root", true))
 		fill(t, s)
 	})
+	aged(t, data)
+	return data
+}
+
+// aged makes all in a data directory a day old.
+func aged(t *testing.T, data string) {
+	t.Helper()
 	yesterday := time.Now().Add(-24 * time.Hour)
 	if err := filepath.WalkDir(data, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Chtimes(path, yesterday, yesterday))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return data
 }
 
 func putGC(spec schema.GC) embedded.Change {
@@ -193,6 +199,29 @@ func TestWhatAClientWasToldToBeThereIsNotCollected(t *testing.T) {
 		t.Fatalf("%+v, %v: want one blob removed", report.GC, err)
 	}
 	s.put(t, "root", "a", "1", imagespec.MediaTypeImageManifest, artifact("", "pushed without its blobs", ""))
+}
+
+// Nor does retention remove it.
+func TestWhatAClientWasToldToBeThereIsNotRetiredEither(t *testing.T) {
+	var told, other digest.Digest
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "team/a", []byte("{}"))
+		told, _ = s.put(t, "root", "team/a", "", imagespec.MediaTypeImageManifest, artifact("", "told", ""))
+		other, _ = s.put(t, "root", "team/a", "", imagespec.MediaTypeImageManifest, artifact("", "other", ""))
+	})
+	s := serve(t, data)
+	yes := true
+	s.change(t, embedded.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}},
+		keepTags(schema.Retention{Keep: []schema.KeepRule{{Newest: 9}}, Untagged: &yes}))
+	if resp, _ := s.request(t, "HEAD", "root", "/v2/team/a/manifests/"+told.String(), "", nil); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	report := s.retain(t, embedded.RetentionOptions{})
+	if len(report.Untagged) != 1 || report.Untagged[0].Digest != other {
+		t.Errorf("%+v", report.Untagged)
+	}
+	s.put(t, "root", "team/a", "1", imagespec.MediaTypeImageIndex, list(described("", told)))
 }
 
 func TestUntaggedKeepsWhatLivingManifestsNeed(t *testing.T) {

@@ -136,12 +136,13 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
-// refuse answers with the reason, 403 and DENIED, or 500 for a failure.
+// refuse answers with the reason: 403 and DENIED, 400 of an index, 500 for a failure.
 func (a *answer) refuse(err error) {
 	a.refused = true
 	a.status = http.StatusForbidden
 	var quota *quotaError
 	var fixed fixedError
+	var incomplete incompleteError
 	type entry struct {
 		Code    string     `json:"code"`
 		Message string     `json:"message"`
@@ -153,6 +154,8 @@ func (a *answer) refuse(err error) {
 		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
+	case errors.As(err, &incomplete):
+		a.status, e.Code = http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN"
 	default:
 		a.status = http.StatusInternalServerError
 		e = entry{Code: "UNKNOWN", Message: "the registry could not look at its storage"}
@@ -206,6 +209,10 @@ func (p *passage) putManifest() {
 			return
 		}
 	}
+	if err := p.complete(ctx, tag); err != nil {
+		p.w.refuse(err)
+		return
+	}
 	l, over := p.ledger()
 	defer over()
 	if l != nil {
@@ -228,6 +235,23 @@ func (p *passage) putManifest() {
 	if tag != "" && p.w.status == http.StatusCreated {
 		p.times.pushed(p.repository, tag, d, p.who.String(), p.now())
 	}
+}
+
+// complete refuses an index of which the repository has not all that it lists:
+// who pushes it may have been told that all is there, before a collection. An
+// index that lists referrers for older clients also lists those that are gone.
+func (p *passage) complete(ctx context.Context, tag string) error {
+	if subject, _ := storage.FallbackSubject(tag); subject != "" {
+		return nil
+	}
+	for _, d := range p.pushed.manifest.Children() {
+		if _, ok, err := p.storage.Manifest(ctx, p.repository, d); err != nil {
+			return err
+		} else if !ok {
+			return incompleteError{d}
+		}
+	}
+	return nil
 }
 
 func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest) ([]item, error) {
@@ -364,6 +388,13 @@ type fixedError struct{ tag, rule, doing string }
 
 func (e fixedError) Error() string {
 	return fmt.Sprintf("tag %s is %s: it cannot be %s; use another tag", e.tag, e.rule, e.doing)
+}
+
+// incompleteError says what a repository lacks of an index.
+type incompleteError struct{ missing digest.Digest }
+
+func (e incompleteError) Error() string {
+	return fmt.Sprintf("the index lists %s, which the repository does not have; push that first", e.missing)
 }
 
 // tagLocks keep pushes and removals of one repository apart: pushes of

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -60,6 +61,17 @@ func TestADeletionTakesNothingThatIsPushedAfterIt(t *testing.T) {
 		ask("HEAD", digests["kept: asked for"].String(), http.StatusOK)
 		ask("GET", digests["kept: got"].String(), http.StatusOK)
 
+		inner := index("gone: listed by what went", "", image("kept: child of a child pushed by digest", "", ""))
+		index("gone: lists what lists", "outer", inner)
+		drop("outer")
+		image("kept: child of a child pushed by digest", "", "")
+
+		index("gone: lists the signed", "signs", image("gone: signed by a tag", "", ""))
+		sig := strings.Replace(digests["gone: signed by a tag"].String(), ":", "-", 1) + ".sig"
+		image("kept: signature pushed by its tag", sig, "")
+		drop("signs")
+		image("kept: signature pushed by its tag", sig, "")
+
 		image("kept: signed after", "signed", "")
 		drop("signed")
 		image("kept: its signature", "", digests["kept: signed after"])
@@ -79,6 +91,57 @@ func TestADeletionTakesNothingThatIsPushedAfterIt(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What is too young to go when a deletion goes through would have nothing left
+// that says it was deleted.
+func TestADeletionGoesThroughAsAWhole(t *testing.T) {
+	for name, byDigest := range map[string]bool{"by tag": false, "by digest": true} {
+		t.Run(name, func(t *testing.T) {
+			digests := map[string]digest.Digest{}
+			var signed, dropped digest.Digest
+			data := filled(t, func(t *testing.T, s *served) {
+				t.Helper()
+				s.upload(t, "root", "a", []byte("{}"))
+				put := func(name, tag, media string, body any) digest.Digest {
+					digests[name], _ = s.put(t, "root", "a", tag, media, body)
+					return digests[name]
+				}
+				signed = put("signed", "", imagespec.MediaTypeImageManifest, artifact("", "signed", ""))
+				inner := put("inner", "", imagespec.MediaTypeImageIndex, list(described("", signed)))
+				beside := put("beside", "", imagespec.MediaTypeImageManifest, artifact("", "beside", ""))
+				dropped = put("index", "1", imagespec.MediaTypeImageIndex, list(described("", inner), described("", beside)))
+			})
+			t.Run("delete", func(t *testing.T) {
+				s := serve(t, data)
+				digests["signature"], _ = s.put(t, "root", "a", "", imagespec.MediaTypeImageManifest, artifact("", "signature", signed))
+				ref := "1"
+				if byDigest {
+					ref = dropped.String()
+				}
+				if resp, _ := s.request(t, "DELETE", "root", "/v2/a/manifests/"+ref, "", nil); resp.StatusCode != http.StatusAccepted {
+					t.Fatal(resp.Status)
+				}
+			})
+			if got := collected(t, data, schema.GC{}); got.Manifests != 0 {
+				t.Errorf("collected %+v while the signature is young", got)
+			}
+			aged(t, data)
+			left := 5
+			if byDigest {
+				left = 4
+			}
+			got := collected(t, data, schema.GC{})
+			if got.Manifests != left || len(got.Repositories) != 1 {
+				t.Errorf("collected %+v, want %d manifests and the repository", got, left)
+			}
+			for path := range tree(t, filepath.Join(data, "docker")) {
+				if filepath.Base(path) == "data" {
+					t.Errorf("content is left: %s", path)
+				}
+			}
+		})
 	}
 }
 

@@ -15,7 +15,8 @@
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
 // jobs ran and run next), uploads.key (what signs the state of uploads), owner
-// (what a bucket knows it by), lock and admin.sock. Beside the manifests of a
+// (what a bucket knows it by), latest (after which no manifest was noted as
+// deleted), lock and admin.sock. Beside the manifests of a
 // repository, _referrers and _deleted are ocisync's own too.
 package embedded
 

@@ -37,7 +37,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 	}
 	// retention never takes a fallback tag, collection one that is old and whose subject was deleted
 	mark := filepath.Join(data, "docker/registry/v2/repositories/team/app/_deleted", strings.Replace(orphan, "-", "/", 1), "mark")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(mark), 0o700), os.WriteFile(mark, nil, 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(mark), 0o700), os.WriteFile(mark, []byte("deleted 2020-01-01T00:00:00Z\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Retention(t.Context(), RetentionOptions{}); err != nil {

@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// untaggedGrace is how old a manifest without a tag must be to go: the
-	// index or tag that names it may still be on its way.
-	untaggedGrace = time.Hour
 	// maxKept bounds the kept tags that a report lists.
 	maxKept = 100_000
 	// batchSize is how many tags are removed while pushes to their repository
@@ -119,7 +116,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 			p.leave()
 		}
 	}
-	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock, herald: r.herald()}
+	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock, seen: r.gate.lastSeen, herald: r.herald()}
 	report, err := j.run(ctx, o)
 	if !o.DryRun && len(report.Untagged) > 0 {
 		r.guard.ledgers.forget()
@@ -169,6 +166,7 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 		storage: s, times: t, logger: logger,
 		state: func() *snapshot { return now },
 		lock:  func(string) func() { return func() {} },
+		seen:  func(string, digest.Digest) time.Time { return time.Time{} },
 	}
 	if o.DryRun {
 		return j.run(ctx, o)
@@ -189,7 +187,8 @@ type retentionJob struct {
 	state   func() *snapshot
 	logger  *slog.Logger
 	lock    func(repository string) (unlock func())
-	herald  herald // of a run that is not dry
+	seen    func(repository string, d digest.Digest) time.Time // see [gate.lastSeen]
+	herald  herald                                             // of a run that is not dry
 	dry     bool
 	now     time.Time
 	report  RetentionReport
@@ -387,9 +386,12 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay map[strin
 		}
 	}
 	for _, d := range loose {
+		if j.lately(name, d, j.delay()) {
+			continue
+		}
 		m := ManifestReport{Repository: name, Digest: d}
 		if !j.dry {
-			if err := j.storage.RemoveManifest(ctx, name, d); err != nil {
+			if err := j.storage.RemoveManifest(ctx, name, d, time.Time{}); err != nil {
 				m.Error = err.Error()
 				j.report.Failed++
 			}
@@ -412,10 +414,19 @@ func (j *retentionJob) tagged(ctx context.Context, name string) (map[string]dige
 	return out, err
 }
 
-// loose lists the manifests, older than the grace period by the storage's time,
-// that none of the tags reaches: they reach what they name, and what has been
+// delay is collection's grace period.
+func (j *retentionJob) delay() time.Duration { return collectingBy(j.state().doc.gc(), j.dry).delay }
+
+// lately reports whether a manifest was said to be there a short while ago.
+func (j *retentionJob) lately(name string, d digest.Digest, delay time.Duration) bool {
+	return j.now.Sub(j.seen(name, d)) < delay
+}
+
+// loose lists the manifests that none of the tags reaches: they reach what they name, and what has been
 // reached reaches what it lists, what is about it and what it is about. A tag
-// that stands for the referrers of a manifest is reached by that.
+// that stands for the referrers of a manifest is reached by that. What is young,
+// as collection has it, by the storage's time, is none: the index or tag that
+// names it may still be on its way.
 func (j *retentionJob) loose(ctx context.Context, name string, tags map[string]digest.Digest, now time.Time) ([]digest.Digest, error) {
 	all, err := j.storage.Manifests(ctx, name)
 	if err != nil {
@@ -453,8 +464,9 @@ func (j *retentionJob) loose(ctx context.Context, name string, tags map[string]d
 		}
 	}
 	var out []digest.Digest
+	delay := j.delay()
 	for _, l := range all {
-		if !reached[l.Target] && now.Sub(l.Made) > untaggedGrace {
+		if !reached[l.Target] && now.Sub(l.Made) > delay && !j.lately(name, l.Name, delay) {
 			out = append(out, l.Name)
 		}
 	}

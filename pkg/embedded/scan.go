@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -24,10 +25,12 @@ type finding struct {
 	listed    bool            // the catalogue has it
 }
 
-// oldTag is a tag to go; needed is whether what it names stays.
+// oldTag is a tag to go; needed is whether what it names stays, because when
+// that was deleted which takes it along.
 type oldTag struct {
-	name   string
-	needed bool
+	name    string
+	needed  bool
+	because time.Time
 }
 
 // note is where a referrer was noted; without a digest, all of its subject.
@@ -36,7 +39,8 @@ type note struct{ subject, digest digest.Digest }
 // doomed is a manifest to go.
 type doomed struct {
 	digest, subject digest.Digest
-	tags            []string // that once were it
+	tags            []string  // that once were it
+	because         time.Time // of what was deleted then
 }
 
 func (f *finding) none() bool {
@@ -65,12 +69,13 @@ type scanner struct {
 	c         *collection
 	repo      string
 	nodes     map[digest.Digest]*node
-	history   map[digest.Digest][]string  // the tags that once were a manifest
-	tagged    map[digest.Digest]bool      // by an ordinary tag
-	deleted   map[digest.Digest]time.Time // it, or a tag of it, was
-	kept      map[digest.Digest]time.Time // said to be there, after something was deleted
-	reached   map[digest.Digest]bool      // such that would go, were it not for that
-	taken     map[digest.Digest]time.Time // goes by what was deleted then, unless it is needed
+	history   map[digest.Digest][]string        // the tags that once were a manifest
+	tagged    map[digest.Digest]bool            // by an ordinary tag
+	deleted   map[digest.Digest]time.Time       // it, or a tag of it, was
+	kept      map[digest.Digest]time.Time       // said to be there, after something was deleted
+	reached   map[digest.Digest]bool            // such that would go, were it not for that
+	taken     map[digest.Digest]time.Time       // goes by what was deleted then, unless it is needed
+	listed    map[digest.Digest][]digest.Digest // by what was deleted and is gone
 	fallbacks map[string]fallback
 	lists     map[digest.Digest][]digest.Digest // subject to what its fallback tags are and were
 	about     map[digest.Digest][]digest.Digest // subject to manifests
@@ -87,7 +92,7 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 		c: c, repo: repo,
 		nodes: map[digest.Digest]*node{}, history: map[digest.Digest][]string{}, tagged: map[digest.Digest]bool{},
 		deleted: map[digest.Digest]time.Time{}, kept: map[digest.Digest]time.Time{},
-		reached: map[digest.Digest]bool{}, taken: map[digest.Digest]time.Time{},
+		reached: map[digest.Digest]bool{}, taken: map[digest.Digest]time.Time{}, listed: map[digest.Digest][]digest.Digest{},
 		fallbacks: map[string]fallback{}, lists: map[digest.Digest][]digest.Digest{}, about: map[digest.Digest][]digest.Digest{},
 		living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
 	}
@@ -97,12 +102,10 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 	if err := s.readTags(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
-	held, err := s.readDeleted(ctx)
-	if err != nil {
+	if err := s.readDeleted(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
 	}
-	s.live()
-	f := s.judge(held)
+	f := s.judge(s.live())
 	listed, err := c.storage.Listed(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
@@ -154,12 +157,11 @@ func (s *scanner) readManifests(ctx context.Context) error {
 }
 
 // readDeleted reads what was deleted, and finds what that takes along. Of an
-// index that is gone the content says what it listed; held is what must stay
-// for that, since some of it is still too young to go.
-func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool, err error) {
+// index that is gone the content says what it listed.
+func (s *scanner) readDeleted(ctx context.Context) error {
 	notes, err := s.c.storage.Notes(ctx, s.repo)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, n := range notes {
 		if n.Kept {
@@ -168,7 +170,6 @@ func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool,
 			s.deleted[n.Digest] = n.At
 		}
 	}
-	held = map[digest.Digest]bool{}
 	for d, at := range s.deleted {
 		if s.nodes[d] != nil {
 			s.take(d, at)
@@ -176,17 +177,12 @@ func (s *scanner) readDeleted(ctx context.Context) (held map[digest.Digest]bool,
 		}
 		m, _, err := s.c.storage.ReadManifest(ctx, d)
 		if err != nil {
-			return nil, fmt.Errorf("manifest %s: %w", d, err)
+			return fmt.Errorf("manifest %s: %w", d, err)
 		}
-		s.mark(d, at, m.Children())
-		for _, child := range m.Children() {
-			_, goes := s.taken[child]
-			if n := s.nodes[child]; n != nil && goes {
-				held[d] = held[d] || s.young(child, n.made)
-			}
-		}
+		s.listed[d] = m.Children()
+		s.mark(d, at)
 	}
-	return held, nil
+	return nil
 }
 
 // take marks a manifest as going by a deletion, and with it what it lists and
@@ -202,19 +198,40 @@ func (s *scanner) take(d digest.Digest, at time.Time) {
 		s.reached[d] = true
 		return
 	}
-	s.mark(d, at, n.children)
+	s.mark(d, at)
 }
 
-func (s *scanner) mark(d digest.Digest, at time.Time, children []digest.Digest) {
+func (s *scanner) mark(d digest.Digest, at time.Time) {
 	if t, ok := s.taken[d]; ok && !t.Before(at) {
 		return
 	}
 	s.taken[d] = at
-	for _, list := range [][]digest.Digest{children, s.about[d], s.lists[d]} {
-		for _, other := range list {
-			s.take(other, at)
+	for _, other := range s.alongWith(d) {
+		s.take(other, at)
+	}
+}
+
+// alongWith lists what a deletion takes along with a manifest.
+func (s *scanner) alongWith(d digest.Digest) []digest.Digest {
+	children := s.listed[d]
+	if n := s.nodes[d]; n != nil {
+		children = n.children
+	}
+	return slices.Concat(children, s.about[d], s.lists[d])
+}
+
+// whole lists all that goes by one deletion, with what was deleted.
+func (s *scanner) whole(d digest.Digest) []digest.Digest {
+	all, seen := []digest.Digest{d}, map[digest.Digest]bool{d: true}
+	for i := 0; i < len(all); i++ {
+		for _, other := range s.alongWith(all[i]) {
+			if _, goes := s.taken[other]; goes && !seen[other] {
+				seen[other] = true
+				all = append(all, other)
+			}
 		}
 	}
+	return all
 }
 
 func (s *scanner) readTags(ctx context.Context) error {
@@ -276,38 +293,65 @@ func (s *scanner) stays(d digest.Digest) bool {
 
 // live finds the manifests that stay: the tagged, the young, and those that
 // stay for their own sake; and whatever these list, and what is about these,
-// and what these are about.
-func (s *scanner) live() {
-	var todo []digest.Digest
-	add := func(d digest.Digest) {
-		if s.nodes[d] != nil && !s.living[d] {
-			s.living[d] = true
-			todo = append(todo, d)
+// and what these are about. A deletion goes through as a whole: while anything
+// that it takes only stays for being young, or by another such deletion, all of it
+// stays; held are the manifests that these are of.
+func (s *scanner) live() (held map[digest.Digest]bool) {
+	grown := map[digest.Digest]bool{} // what would stay if nothing were young
+	for d := range s.nodes {
+		if s.unknown || s.tagged[d] || s.stays(d) {
+			s.spread(grown, d)
 		}
 	}
+	for _, f := range s.fallbacks {
+		if s.unmet(f.subject) {
+			s.spread(grown, s.lists[f.subject]...)
+		}
+	}
+	s.living = maps.Clone(grown)
 	for d, n := range s.nodes {
-		if s.unknown || s.tagged[d] || s.young(d, n.made) || s.stays(d) {
-			add(d)
+		if s.young(d, n.made) {
+			s.spread(s.living, d)
 		}
 	}
 	for _, f := range s.fallbacks {
 		if f.young {
-			add(f.current)
+			s.spread(s.living, f.current)
 		}
-		if s.unmet(f.subject) {
-			for _, d := range s.lists[f.subject] {
-				add(d)
+	}
+	held = map[digest.Digest]bool{}
+	for more := true; more; {
+		more = false
+		for d := range s.deleted {
+			if held[d] {
+				continue
+			}
+			all := s.whole(d)
+			held[d] = slices.ContainsFunc(all, func(x digest.Digest) bool { return s.living[x] && !grown[x] })
+			if held[d] {
+				s.spread(s.living, all...)
+				more = true
 			}
 		}
 	}
+	return held
+}
+
+// spread adds manifests to those that stay, and what they need and bring along.
+func (s *scanner) spread(staying map[digest.Digest]bool, todo ...digest.Digest) {
+	todo = slices.Clone(todo)
 	for len(todo) > 0 {
 		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		for _, list := range [][]digest.Digest{s.nodes[d].children, s.about[d], s.lists[d], {s.nodes[d].subject}} {
-			for _, other := range list {
-				add(other)
-			}
+		n := s.nodes[d]
+		if n == nil || staying[d] {
+			continue
 		}
+		staying[d] = true
+		todo = append(todo, n.children...)
+		todo = append(todo, s.about[d]...)
+		todo = append(todo, s.lists[d]...)
+		todo = append(todo, n.subject)
 	}
 }
 
@@ -319,7 +363,7 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 	for name, b := range s.fallbacks {
 		living := s.living[b.current]
 		if !s.needed(b) && (!living || named[b.current]) {
-			f.tags = append(f.tags, oldTag{name, living})
+			f.tags = append(f.tags, oldTag{name, living, s.taken[b.current]})
 		}
 	}
 	for d := range s.deleted {
@@ -337,7 +381,7 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 	}
 	for d, n := range s.nodes {
 		if !s.living[d] {
-			f.manifests = append(f.manifests, doomed{d, n.subject, s.history[d]})
+			f.manifests = append(f.manifests, doomed{d, n.subject, s.history[d], s.taken[d]})
 			continue
 		}
 		s.uses[d], s.uses[n.target] = true, true

@@ -3,8 +3,11 @@ package storage
 import (
 	"context"
 	"errors"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,17 +24,84 @@ type Note struct {
 	Kept   bool
 }
 
-const kept = "kept"
+const (
+	kept    = "kept"
+	deleted = "deleted"
+)
+
+const (
+	// lease is how far ahead of the last note the time is that is written down.
+	lease = 10 * time.Second
+	// maxUnwritten bounds what is remembered of notes that a full disk did not take.
+	maxUnwritten = 10_000
+	// latestFile holds a time that no note is later than; in [clockObject]'s place.
+	latestFile = "/ocisync/latest"
+)
 
 func noteFile(repo string, d digest.Digest) string {
 	return path.Join(under(deletedDir(repo), d), "mark")
 }
 
+// words is what this process knows of notes.
+type words struct {
+	mu    sync.Mutex
+	begun time.Time
+	ahead time.Duration // of the clock, where that was set back
+	until time.Time     // no note is later, as is written down; zero until that was read
+	// unwritten are manifests that were said to be there, while the disk was
+	// full, and not deleted since.
+	unwritten map[place]time.Time
+}
+
+type place struct {
+	repository string
+	manifest   digest.Digest
+}
+
+func newWords() *words { return &words{begun: time.Now(), unwritten: map[place]time.Time{}} }
+
+// now is by a clock that goes on evenly while this process lives.
+func (w *words) now() time.Time { return w.begun.Add(time.Since(w.begun) + w.ahead).UTC() }
+
+// moment returns the time for a note: later than that of any note before it,
+// also of other processes, whatever the clock does.
+func (s *Storage) moment(ctx context.Context) (time.Time, error) {
+	w := s.words
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.until.IsZero() {
+		text, _, err := s.get(ctx, latestFile)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if t, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(string(text))); err == nil && t.After(w.now()) {
+			w.ahead = t.Sub(w.now()) + 1
+		}
+		w.until = w.now().Add(-1)
+	}
+	at := w.now()
+	if at.After(w.until) {
+		next := at.Add(lease)
+		if err := s.put(ctx, latestFile, []byte(next.Format(time.RFC3339Nano)+"\n")); err != nil {
+			return time.Time{}, err
+		}
+		w.until = next
+	}
+	return at, nil
+}
+
 // writeNote gives the time in the note itself, since copies of files have
-// another, and never an earlier one than this process gave before.
+// another.
 func (s *Storage) writeNote(ctx context.Context, repo string, d digest.Digest, word string) error {
-	at := s.begun.Add(time.Since(s.begun)).UTC().Format(time.RFC3339Nano)
-	return s.put(ctx, noteFile(repo, d), []byte(word+" "+at+"\n"))
+	at, err := s.moment(ctx)
+	if err != nil {
+		return err
+	}
+	return s.putNote(ctx, repo, d, word, at)
+}
+
+func (s *Storage) putNote(ctx context.Context, repo string, d digest.Digest, word string, at time.Time) error {
+	return s.put(ctx, noteFile(repo, d), []byte(word+" "+at.UTC().Format(time.RFC3339Nano)+"\n"))
 }
 
 // NoteDeletion notes that a manifest, or a tag of it, is being deleted, if the
@@ -42,6 +112,13 @@ func (s *Storage) writeNote(ctx context.Context, repo string, d digest.Digest, w
 // note, it is tried again in the space that the deletion gave back; without any,
 // what is left stays.
 func (s *Storage) NoteDeletion(ctx context.Context, repo string, d digest.Digest, remove func() error) error {
+	return s.noting(ctx, repo, d, remove, func() error { return s.writeNote(ctx, repo, d, deleted) })
+}
+
+func (s *Storage) noting(ctx context.Context, repo string, d digest.Digest, remove, note func() error) error {
+	s.words.mu.Lock()
+	delete(s.words.unwritten, place{repo, d})
+	s.words.mu.Unlock()
 	_, ok, err := s.Manifest(ctx, repo, d)
 	if err != nil {
 		return err
@@ -49,7 +126,7 @@ func (s *Storage) NoteDeletion(ctx context.Context, repo string, d digest.Digest
 	if !ok {
 		return remove()
 	}
-	err = s.writeNote(ctx, repo, d, "deleted")
+	err = note()
 	if err != nil && !full(err) {
 		return err
 	}
@@ -57,7 +134,7 @@ func (s *Storage) NoteDeletion(ctx context.Context, repo string, d digest.Digest
 	if err := remove(); err != nil || noted {
 		return err
 	}
-	if err := s.writeNote(ctx, repo, d, "deleted"); !full(err) {
+	if err := note(); !full(err) {
 		return err
 	}
 	return nil
@@ -73,13 +150,48 @@ func full(err error) bool {
 
 // Keep takes back that a manifest was deleted, and that it is to go with
 // something that was: it is pushed again, or somebody who might push it is told
-// that it is there. Where nothing was deleted it does nothing.
+// that it is there. Where nothing was deleted it does nothing. What a full disk
+// does not hold is remembered for as long as this process lives.
 func (s *Storage) Keep(ctx context.Context, repo string, d digest.Digest) error {
 	noted, err := s.digests(ctx, deletedDir(repo))
 	if err != nil || len(noted) == 0 {
 		return err
 	}
-	return s.writeNote(ctx, repo, d, kept)
+	err = s.writeNote(ctx, repo, d, kept)
+	switch {
+	case err == nil:
+		return s.writeKept(ctx, repo)
+	case !full(err):
+		return err
+	case !slices.Contains(noted, d): // what is left of the attempt
+		err = errors.Join(err, s.ForgetNote(ctx, repo, d))
+	}
+	w := s.words
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.unwritten) >= maxUnwritten {
+		return err
+	}
+	w.unwritten[place{repo, d}] = w.now()
+	return nil
+}
+
+// writeKept writes down what the disk did not hold when it was full.
+func (s *Storage) writeKept(ctx context.Context, repo string) error {
+	w := s.words
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for at, t := range w.unwritten {
+		if at.repository != repo {
+			continue
+		}
+		if err := s.putNote(ctx, repo, at.manifest, kept, t); err != nil && !full(err) {
+			return err
+		} else if err == nil {
+			delete(w.unwritten, at)
+		}
+	}
+	return nil
 }
 
 // ForgetNote removes what was noted of a manifest.
@@ -87,40 +199,52 @@ func (s *Storage) ForgetNote(ctx context.Context, repo string, d digest.Digest) 
 	return s.remove(ctx, under(deletedDir(repo), d))
 }
 
-// Notes lists what was noted, of manifests that are there and of others.
+// Notes lists what was noted, of manifests that are there and of others. What a
+// note does not tell was kept.
 func (s *Storage) Notes(ctx context.Context, repo string) ([]Note, error) {
 	names, err := s.digests(ctx, deletedDir(repo))
 	if err != nil {
 		return nil, err
 	}
+	w := s.words
+	w.mu.Lock()
+	unwritten := maps.Clone(w.unwritten)
+	w.mu.Unlock()
 	var out []Note
 	for _, d := range names {
-		text, ok, err := s.get(ctx, noteFile(repo, d))
+		text, _, err := s.get(ctx, noteFile(repo, d))
 		if err != nil {
 			return nil, err
 		}
-		if !ok { // it was not to be written
-			continue
-		}
 		word, at, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		n := Note{Digest: d, Kept: word == kept}
+		n := Note{Digest: d, Kept: word != deleted}
 		if t, err := time.Parse(time.RFC3339Nano, at); err == nil {
 			n.At = t
 		}
+		if t, ok := unwritten[place{repo, d}]; ok {
+			n = Note{d, t, true}
+			delete(unwritten, place{repo, d})
+		}
 		out = append(out, n)
+	}
+	for at, t := range unwritten {
+		if at.repository == repo {
+			out = append(out, Note{at.manifest, t, true})
+		}
 	}
 	return out, nil
 }
 
-// noteGone notes that collection removes a manifest, and does not touch a note
-// that somebody deleted it: what was pushed since then stays.
-func (s *Storage) noteGone(ctx context.Context, repo string, d digest.Digest, remove func() error) error {
-	text, ok, err := s.get(ctx, noteFile(repo, d))
+// noteGone notes that a manifest goes because of a deletion, and touches neither
+// a note that somebody deleted it itself, nor the time of the deletion: what was
+// pushed since then stays.
+func (s *Storage) noteGone(ctx context.Context, repo string, d digest.Digest, because time.Time, remove func() error) error {
+	text, _, err := s.get(ctx, noteFile(repo, d))
 	if err != nil {
 		return err
 	}
-	if ok && !strings.HasPrefix(string(text), kept) {
+	if strings.HasPrefix(string(text), deleted) {
 		return remove()
 	}
-	return s.NoteDeletion(ctx, repo, d, remove)
+	return s.noting(ctx, repo, d, remove, func() error { return s.putNote(ctx, repo, d, deleted, because) })
 }

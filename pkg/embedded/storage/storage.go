@@ -30,13 +30,13 @@ var ErrDamaged = errors.New("what is stored is damaged")
 type Storage struct {
 	driver storagedriver.StorageDriver
 	bucket string // in messages; "" on a disk
-	begun  time.Time
+	words  *words
 }
 
 // New looks at what a driver stores: in a bucket, as messages call it, or with
 // "" on a disk.
 func New(driver storagedriver.StorageDriver, bucket string) *Storage {
-	return &Storage{driver, bucket, time.Now()}
+	return &Storage{driver, bucket, newWords()}
 }
 
 // Driver is what Distribution is to store with.
@@ -47,7 +47,7 @@ func (s *Storage) InBucket() bool { return s.bucket != "" }
 
 // With is the same storage by another driver.
 func (s *Storage) With(driver storagedriver.StorageDriver) *Storage {
-	return &Storage{driver, s.bucket, s.begun}
+	return &Storage{driver, s.bucket, s.words}
 }
 
 // Ping reports whether the storage can be reached: a bucket, or the disk that is
@@ -372,12 +372,14 @@ func (s *Storage) RemoveTag(ctx context.Context, repo, tag string) error {
 }
 
 // DropTag removes a tag as collection does: where what it names is needed
-// elsewhere, nothing is noted.
-func (s *Storage) DropTag(ctx context.Context, repo, tag string, needed bool) error {
+// elsewhere, nothing is noted. See [Storage.RemoveManifest] for because.
+func (s *Storage) DropTag(ctx context.Context, repo, tag string, needed bool, because time.Time) error {
 	if needed {
 		return s.remove(ctx, path.Join(tagsDir(repo), tag))
 	}
-	return s.removeTag(ctx, repo, tag, s.noteGone)
+	return s.removeTag(ctx, repo, tag, func(ctx context.Context, repo string, d digest.Digest, remove func() error) error {
+		return s.noteGone(ctx, repo, d, because, remove)
+	})
 }
 
 func (s *Storage) removeTag(ctx context.Context, repo, tag string, noting func(context.Context, string, digest.Digest, func() error) error) error {
@@ -396,10 +398,12 @@ func (s *Storage) RemoveFromTagHistory(ctx context.Context, repo, tag string, d 
 	return s.remove(ctx, under(historyDir(repo, tag), d))
 }
 
-// RemoveManifest removes a manifest from a repository, and notes it; its content
-// stays.
-func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest) error {
-	return s.noteGone(ctx, repo, d, func() error { return s.remove(ctx, under(revisionsDir(repo), d)) })
+// RemoveManifest removes a manifest from a repository as collection does, and
+// notes it; its content stays. It goes because of what was deleted at a time, and
+// what was said to be there since then stays; the zero time stands for no
+// deletion.
+func (s *Storage) RemoveManifest(ctx context.Context, repo string, d digest.Digest, because time.Time) error {
+	return s.noteGone(ctx, repo, d, because, func() error { return s.remove(ctx, under(revisionsDir(repo), d)) })
 }
 
 // RemoveLayer removes a blob from a repository; its content stays.
