@@ -217,8 +217,8 @@ func TestPutsAtOnceThatDoNotFitTogetherAreNotAllStored(t *testing.T) {
 	for i := range 6 {
 		all.Go(func() {
 			blob := bytes.Repeat([]byte{byte(i)}, 90<<10)
-			resp, text := s.sendPart(t, http.MethodPost, fmt.Sprintf("/v2/team/app%d/blobs/uploads/", i), nil)
-			resp, text = s.sendPart(t, http.MethodPut, resp.Header.Get("Location")+"&digest="+digest.FromBytes(blob).String(), blob)
+			resp, _ := s.sendPart(t, http.MethodPost, fmt.Sprintf("/v2/team/app%d/blobs/uploads/", i), nil)
+			resp, text := s.sendPart(t, http.MethodPut, resp.Header.Get("Location")+"&digest="+digest.FromBytes(blob).String(), blob)
 			switch resp.StatusCode {
 			case http.StatusCreated:
 				stored.Add(1)
@@ -270,6 +270,9 @@ func TestUploadsLeftAloneGiveWayToOthersAndNoneElse(t *testing.T) {
 }
 
 func TestWhatADiskTookBeforeItWasFullIsGivenBack(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("this system has no /dev/full")
+	}
 	data := filepath.Join(t.TempDir(), "data")
 	s := quota(t, data, 1<<20)
 	for _, repository := range []string{"team/app", "free/app"} {
