@@ -80,8 +80,9 @@ bench-zot: bin/servers/zot ## the figures of applying to a Zot (BENCHFLAGS=-quic
 .PHONY: servers
 servers: bin/servers/distribution bin/servers/zot ## the registries of others that ours is compared with and tested against, in bin/servers
 
+bin/servers/zot: TAGS = -tags events
 bin/servers/%: tools/%.mod tools/%.sum
-	CGO_ENABLED=0 $(GO) build -modfile=$< -mod=readonly -trimpath -ldflags '-s -w' -o $@ $$(sed -n 's/^tool //p' $<)
+	CGO_ENABLED=0 $(GO) build -modfile=$< -mod=readonly -trimpath $(TAGS) -ldflags '-s -w' -o $@ $$(sed -n 's/^tool //p' $<)
 	@touch $@
 
 # go test -list prints a package's targets, then its name.

@@ -5,25 +5,18 @@ package ocisync_test
 import (
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
 // TestIntegrationDistributionDay is the day of a user whose registry is a real
 // Distribution that ocisync runs, with crane: it logs what it ran.
 func TestIntegrationDistributionDay(t *testing.T) {
-	binary, err := filepath.Abs("bin/servers/distribution")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(binary); err != nil {
-		t.Fatalf("%v; make servers builds it", err)
-	}
+	_, binary := enginetest.Servers(t, ".")
 	s := newSite(t, unusedURL(t), "")
 	tokens, err := url.Parse(unusedURL(t))
 	if err != nil {
@@ -50,39 +43,8 @@ untagged = true
 `, s.url, tokens.Port(), tokens.Host, binary, level, schedule)+signedState+people)
 	}
 	mode("info", "")
-	crane := filepath.Join(scratch, "crane")
-	if out, err := exec.Command("go", "build", "-modfile=tools/crane.mod", "-trimpath", "-o", crane, "github.com/google/go-containerregistry/cmd/crane").CombinedOutput(); err != nil {
-		t.Fatalf("go build crane: %v: %s", err, out)
-	}
-	host := strings.TrimPrefix(s.url, "http://")
-	client := func(user string, works bool, words string, args ...string) {
-		t.Helper()
-		env := append([]string{"DOCKER_CONFIG=" + filepath.Join(s.dir, "docker-"+user)}, s.env...)
-		if user != "" {
-			login := exec.CommandContext(t.Context(), crane, "auth", "login", host, "-u", user, "-p", user+"'s long password")
-			login.Env = env
-			if out, err := login.CombinedOutput(); err != nil {
-				t.Fatalf("crane auth login as %s: %v: %s", user, err, out)
-			}
-		}
-		cmd := exec.CommandContext(t.Context(), crane, append([]string{"--insecure"}, args...)...)
-		cmd.Env = env
-		out, err := cmd.CombinedOutput()
-		t.Logf("as %q: crane %s: %v", user, strings.Join(args, " "), err)
-		if (err == nil) != works || !strings.Contains(string(out), words) {
-			t.Errorf("as %q: crane %s: error %v, want success %v and %q: %s", user, strings.Join(args, " "), err, works, words, out)
-		}
-	}
-	ocisync := func(code int, words string, args ...string) {
-		t.Helper()
-		out, errs, got := s.run(args...)
-		t.Logf("ocisync %s: exit code %d", strings.Join(args, " "), got)
-		if got != code || !strings.Contains(out+errs, words) {
-			t.Errorf("ocisync %s: exit code %d, want %d and %q:\n%s%s", strings.Join(args, " "), got, code, words, out, errs)
-		}
-	}
-	layer := filepath.Join(s.dir, "layer.tar")
-	writeLayer(t, layer)
+	d := newDay(t, s)
+	client, ocisync, host, layer := d.client, d.ocisync, d.host, d.layer
 	up, log := s.start()
 	ocisync(2, "needs restart", "plan", "--detailed-exitcode")
 	ocisync(0, "read them back", "apply")
@@ -118,13 +80,51 @@ untagged = true
 	mode("loud", "")
 	ocisync(4, "one of error, warn, info, debug", "apply")
 	client("dev", true, "schemaVersion", "manifest", host+"/open/app:3")
-	if err := up.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	d.ends(up, log)
+}
+
+// TestIntegrationDistributionWithItsOwnAccounts is that of a user whose registry
+// has an htpasswd file: nothing of ocisync's stands beside it, and what holds of
+// accounts holds at once.
+func TestIntegrationDistributionWithItsOwnAccounts(t *testing.T) {
+	_, binary := enginetest.Servers(t, ".")
+	s := newSite(t, unusedURL(t), "")
+	mode := func(more string) {
+		s.write("modes/m/m.toml", fmt.Sprintf(`version = 1
+[registry]
+type  = "distribution"
+url   = %q
+[registry.files]
+htpasswd = %q
+[registry.run]
+driver = "process"
+binary = %q
+data   = "../../data"
+[namespace.open]
+retention = { keep = [{ newest = 2 }] }
+[gc]
+untagged = true
+%s`, s.url, filepath.Join(s.dir, "data", "htpasswd"), binary, more)+signedState)
 	}
-	if err := up.Wait(); err != nil {
-		t.Errorf("ocisync up after SIGTERM: %v: %s", err, log)
+	const dev = "[user.dev]\npassword = { env = \"OCISYNC_DEV_PASSWORD\" }\n"
+	mode(dev)
+	d := newDay(t, s)
+	up, log := s.start()
+	d.ocisync(0, "read them back", "apply")
+	d.ocisync(0, "no changes", "plan", "--detailed-exitcode")
+	d.client("", false, "401", "append", "-f", d.layer, "-t", d.host+"/open/app:0")
+	for tag := range 3 {
+		d.client("dev", true, "sha256:", "append", "-f", d.layer, "-t", fmt.Sprintf("%s/open/app:%d", d.host, tag))
 	}
-	if strings.Contains(log.String(), "long password") {
-		t.Error("the log holds a password")
-	}
+	d.ocisync(0, "removed 1, kept 2", "run", "retention")
+	d.ocisync(0, "gc: nothing to remove", "run", "gc")
+	mode(dev + "[namespace.open.access]\nusers = { dev = [\"pull\"] }\n")
+	d.ocisync(4, "rights are given by ocisync's token service", "plan")
+	mode(dev + "[namespace.open.access]\nauthenticated = [\"pull\"]\n")
+	d.ocisync(4, "rights are given by ocisync's token service", "apply")
+	mode(dev)
+	d.ocisync(0, "running, ready", "status")
+	d.ocisync(0, "", "health")
+	d.ocisync(0, "no changes", "plan", "--detailed-exitcode")
+	d.ends(up, log)
 }

@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,40 +28,8 @@ access = { users = { dev = ["pull"] } }
 // logs what it ran.
 func TestIntegrationServedRegistry(t *testing.T) {
 	s := newSite(t, unusedURL(t), registryMode)
-	crane := filepath.Join(scratch, "crane")
-	if out, err := exec.Command("go", "build", "-modfile=tools/crane.mod", "-trimpath", "-o", crane, "github.com/google/go-containerregistry/cmd/crane").CombinedOutput(); err != nil {
-		t.Fatalf("go build crane: %v: %s", err, out)
-	}
-	host := strings.TrimPrefix(s.url, "http://")
-	client := func(user string, works bool, words string, args ...string) {
-		t.Helper()
-		docker := filepath.Join(s.dir, "docker-"+user)
-		env := append([]string{"DOCKER_CONFIG=" + docker}, s.env...)
-		if user != "" {
-			login := exec.CommandContext(t.Context(), crane, "auth", "login", host, "-u", user, "-p", user+"'s long password")
-			login.Env = env
-			if out, err := login.CombinedOutput(); err != nil {
-				t.Fatalf("crane auth login as %s: %v: %s", user, err, out)
-			}
-		}
-		cmd := exec.CommandContext(t.Context(), crane, append([]string{"--insecure"}, args...)...)
-		cmd.Env = env
-		out, err := cmd.CombinedOutput()
-		t.Logf("as %q: crane %s: %v", user, strings.Join(args, " "), err)
-		if (err == nil) != works || !strings.Contains(string(out), words) {
-			t.Errorf("as %q: crane %s: error %v, want success %v and %q: %s", user, strings.Join(args, " "), err, works, words, out)
-		}
-	}
-	ocisync := func(code int, words string, args ...string) {
-		t.Helper()
-		out := s.must(code, args...)
-		t.Logf("ocisync %s: exit code %d", strings.Join(args, " "), code)
-		if !strings.Contains(out, words) {
-			t.Errorf("ocisync %s does not say %q:\n%s", strings.Join(args, " "), words, out)
-		}
-	}
-	layer := filepath.Join(s.dir, "layer.tar")
-	writeLayer(t, layer)
+	d := newDay(t, s)
+	client, ocisync, host, layer := d.client, d.ocisync, d.host, d.layer
 	up, log := s.start()
 	ocisync(2, "6 to create", "plan", "--detailed-exitcode")
 	ocisync(0, "read them back", "apply")

@@ -55,13 +55,23 @@ func rooms() map[string]room {
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
+	// with is a room whose tests hold it against others besides
+	with := func(r room, tests ...string) room {
+		r.tests = append(r.tests, tests...)
+		return r
+	}
 	// run is a room whose tests run what it configures
 	run := func(r room) room {
 		r.tests = append(r.tests, "pkg/runtime", "pkg/runtime/enginetest")
 		return r
 	}
+	// inBucket is a room whose tests have an object store
+	inBucket := func(r room) room {
+		r.tests = append(r.tests, "pkg/embedded/storage/s3test")
+		return r
+	}
 	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
-		"pkg/state", "pkg/secret", "pkg/token", "pkg/embedded", "pkg/providers", "pkg/apply",
+		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
@@ -78,10 +88,11 @@ func rooms() map[string]room {
 		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
 		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
+		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
 		"pkg/embedded/storage":        {may: []string{"schema"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
-			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/embedded/storage"},
+			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage"},
 			tests: []string{"pkg/embedded/storage/s3test"},
 		},
 
@@ -101,8 +112,8 @@ func rooms() map[string]room {
 		"pkg/providers/memory":       provider(),
 		"pkg/providers/embedded":     provider("pkg/embedded"),
 		// its accounts and rules are kept and served as the embedded registry's
-		"pkg/providers/distribution": run(provider("pkg/embedded", "pkg/providers/embedded")),
-		"pkg/providers/zot":          run(provider("pkg/providers/zot/config")),
+		"pkg/providers/distribution": with(run(inBucket(provider("pkg/embedded", "pkg/embedded/storage", "pkg/providers/embedded", "pkg/webhook"))), "pkg/providers/zot"),
+		"pkg/providers/zot":          run(provider("pkg/providers/zot/config", "pkg/webhook")),
 		"pkg/providers/zot/config":   {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}, modules: []string{"github.com/Masterminds/semver"}, not: []string{"log", "net/http", "os"}},
 		"pkg/providers/harbor":       provider(),
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
@@ -127,7 +138,7 @@ func confined() map[string][]string {
 		"cuelang.org/go":                        {"schema/load", "schema/policy"},
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
-		"github.com/distribution/distribution":  {"pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci"}, // oci: in tests
+		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci", "pkg/providers/distribution"}, // the last two in tests
 		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},

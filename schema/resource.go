@@ -138,6 +138,10 @@ type RepositoryInfo struct {
 	Name  string `json:"name"`
 	Tags  int    `json:"tags"`
 	Bytes Size   `json:"bytes,omitempty"` // 0 where not known
+	// Pushed and Pulled are the days of the last push and pull; zero where not
+	// known, or never.
+	Pushed Date `json:"pushed,omitzero"`
+	Pulled Date `json:"pulled,omitzero"`
 }
 
 // Sort puts the resources in key order; what was renamed keeps its order. It

@@ -114,10 +114,9 @@ func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command 
 	})
 }
 
-// withTokens gives tokens to the clients of a registry that gets them from
-// ocisync for as long as work takes, unless another process does.
+// withTokens gives tokens to the clients of a Distribution for as long as work takes, unless another process does.
 func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {
-	if cfg.Registry.Type != schema.TypeDistribution {
+	if !takesTokens(cfg) {
 		return work(ctx)
 	}
 	r, err := o.tokenService(ctx, cfg, command)

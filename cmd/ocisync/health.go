@@ -17,8 +17,8 @@ func newHealth(o *options) *cobra.Command {
 		Short:   "Tell whether the mode's registry runs and answers",
 		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
 where ocisync runs it on this host, whether its process or container runs and, of a
-Distribution, whether somebody gives tokens to its clients. It exits with 0 if all
-is well, else with 1.
+Distribution, whether somebody gives tokens to its clients, and whether its events
+are received where it has webhooks. It exits with 0 if all is well, else with 1.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.health(c.Context()) },
@@ -38,7 +38,7 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers, tokens
+	Name   string `json:"name"` // runs, answers, tokens, webhooks
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
 }
@@ -71,6 +71,9 @@ func (o *options) health(ctx context.Context) error {
 		if takesTokens(cfg) {
 			who, err := (&served{o, cfg}).giving(ctx)
 			add("tokens", err, who)
+		}
+		if what, err := hears(ctx, cfg); what != "" || err != nil {
+			add("webhooks", err, what)
 		}
 	} else {
 		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL, ""), "GET /v2/")

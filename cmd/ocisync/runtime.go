@@ -48,6 +48,15 @@ func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
 	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
 }
 
+// Command implements [providers.Commander].
+func (p process) Command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, ok := p.launched.(*runtime.Container)
+	if !ok {
+		return fmt.Errorf("running another program beside a process: %w", providers.ErrUnsupported)
+	}
+	return c.Command(ctx, args, stdout, stderr)
+}
+
 // starter is how a mode's registry is started, as its provider says it. The
 // provider is asked for when it is needed: it in its turn has the process.
 func starter(cfg *schema.Config, open func() (providers.Provider, error)) func() (providers.Launcher, error) {

@@ -51,6 +51,9 @@ type statusReport struct {
 	// Withheld are the namespaces in which push is withdrawn, since their quota
 	// is used up.
 	Withheld []string `json:"withheld,omitempty"`
+	// Webhooks says what waits for the webhooks of a registry that posts its events
+	// to ocisync, or that nobody receives them; "" where it has none.
+	Webhooks string `json:"webhooks,omitempty"`
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -82,6 +85,9 @@ func (o *options) status(ctx context.Context) error {
 	}
 	if report.Withheld, err = o.withheld(ctx, cfg); err != nil {
 		o.logger().Warn("it is not known where push is withdrawn", "error", err)
+	}
+	if report.Webhooks, err = hears(ctx, cfg); err != nil {
+		report.Webhooks = err.Error()
 	}
 	if o.json() {
 		return writeJSON(o.out, report)
@@ -139,6 +145,9 @@ func (r statusReport) String() string {
 	}
 	if len(r.Withheld) > 0 {
 		line("quota", "used up, push withdrawn: %s", strings.Join(r.Withheld, ", "))
+	}
+	if r.Webhooks != "" {
+		line("webhooks", "%s", r.Webhooks)
 	}
 	if r.Restarts > 0 {
 		line("restarts", "%d", r.Restarts)

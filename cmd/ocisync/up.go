@@ -39,8 +39,9 @@ driver = "process": up starts registry.run.binary and supervises it, in the
 foreground until Ctrl-C: one that dies is started again, later each time, until
 it has died five times in five minutes. The program gets no variable of up's
 environment. If up is killed, the registry runs on, and the next up takes it over.
-Beside a Distribution it gives tokens to its clients, as ocisync auth serve does.
-Every minute it measures the namespaces that have a quota, as ocisync run quota does.
+Beside a Distribution it gives tokens to its clients, as ocisync auth serve does. It
+receives the registry's events, if the mode has webhooks, and tells those. Every
+minute it measures the namespaces that have a quota, as ocisync run quota does.
 
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
@@ -92,7 +93,7 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 				context.AfterFunc(ctx, func() { o.say("stopping") })
 			})
 		}
-		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+		err := o.beside(ctx, cfg, command, func(ctx context.Context) error {
 			return o.attended(ctx, cfg, supervise)
 		})
 		if err == nil {
@@ -129,13 +130,14 @@ func (o *options) upOnce(ctx context.Context, cfg *schema.Config, r runner) erro
 // takesTokens reports whether the clients of a registry that ocisync runs get
 // tokens from it.
 func takesTokens(cfg *schema.Config) bool {
-	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() != schema.DriverEmbedded
+	r := cfg.Registry
+	return r.Type == schema.TypeDistribution && r.Driver() != schema.DriverEmbedded && (r.Files == nil || r.Files.Htpasswd == "")
 }
 
 // tokensBeside reports whether a registry that nothing of ocisync's stands
 // beside needs tokens from it.
 func tokensBeside(cfg *schema.Config) bool {
-	return cfg.Registry.Type == schema.TypeDistribution && cfg.Registry.Driver() == schema.DriverDocker
+	return takesTokens(cfg) && cfg.Registry.Driver() == schema.DriverDocker
 }
 
 // upGiving has a container running and gives its clients tokens until the

@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/retention"
+	"github.com/ocisync/ocisync/schema"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -16,6 +18,7 @@ func newValidate(o *options) *cobra.Command {
 		Short:   "Check modes without asking any registry",
 		Long: `Validate loads the modes named (as arguments, else --mode, else all there are) and
 prints every problem of all of them. It resolves no secret and asks no registry.
+A mirror whose tags the retention of its destination would delete is a warning.
 ` + exitHelp,
 		ValidArgsFunction: o.completeModes,
 		RunE:              func(_ *cobra.Command, args []string) error { return o.validate(args) },
@@ -39,6 +42,7 @@ func (o *options) validate(modes []string) error {
 		Mode     string         `json:"mode"`
 		Objects  int            `json:"objects"`
 		Problems []load.Problem `json:"problems"`
+		Warnings []load.Problem `json:"warnings,omitempty"`
 	}
 	var all load.Errors
 	var results []result
@@ -54,7 +58,11 @@ func (o *options) validate(modes []string) error {
 			return err
 		default:
 			r.Objects = len(cfg.Desired.Resources)
+			r.Warnings = warnings(cfg.Desired)
 			if !o.json() {
+				for _, w := range r.Warnings {
+					o.say("warning: %s", w)
+				}
 				o.tell("%s: valid, %s\n", load.Safe(m), count(r.Objects, "object"))
 			}
 		}
@@ -72,6 +80,17 @@ func (o *options) validate(modes []string) error {
 		return all
 	}
 	return nil
+}
+
+// warnings are what a mode says that works against itself.
+func warnings(st schema.State) (out []load.Problem) {
+	for _, c := range retention.Clashes(st) {
+		out = append(out, load.Problem{
+			Position: c.Mirror.Source, Key: load.Path(string(schema.KindMirror), c.Mirror.Key.Name),
+			What: c.Why, Want: c.Remedy, Also: c.Retention.Source,
+		})
+	}
+	return out
 }
 
 // problems prints what is wrong with files: with source lines on a terminal,

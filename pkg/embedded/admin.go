@@ -215,7 +215,7 @@ func (r *Registry) serveChanges(w http.ResponseWriter, q *http.Request) {
 		ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
 		return
 	}
-	r.hooks.refresh()
+	r.hooks.Refresh()
 	recordOf(q).changed(request.Changes, results)
 	var response changesResponse
 	for _, res := range results {

@@ -15,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -326,17 +327,7 @@ func complete(spec schema.Spec) schema.Spec {
 		}
 		return &c
 	case *schema.Webhook:
-		c := *s
-		c.Events = schema.NewSet(s.Events...)
-		orZero(&c.Description)
-		orZero(&c.Insecure)
-		if c.Format == nil {
-			c.Format = new(formatDefault)
-		}
-		if c.Enabled == nil {
-			c.Enabled = new(true)
-		}
-		return &c
+		return webhook.Complete(s)
 	case *schema.Access:
 		c := *s
 		orZero(&c.Anonymous)

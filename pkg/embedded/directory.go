@@ -111,6 +111,28 @@ func (d *Directory) State(_ context.Context, kinds []schema.Kind) (Live, error) 
 	return doc.live(kinds), err
 }
 
+// RobotHashes returns, by login, the hashes of the robots' accounts that one can
+// log in with at a time: for a registry that has them in a file of its own.
+func (d *Directory) RobotHashes(now time.Time) (map[string]string, error) {
+	doc, err := loadDocument(d.data)
+	if err != nil {
+		return nil, err
+	}
+	hashes := map[string]string{}
+	for _, o := range doc.Objects {
+		spec, ok := o.Spec.(*schema.Robot)
+		if !ok {
+			continue
+		}
+		for _, a := range doc.Robots[o.Key.String()] {
+			if a.works(spec, now) {
+				hashes[a.Login] = a.Hash
+			}
+		}
+	}
+	return hashes, nil
+}
+
 // Change makes the changes, each whole or not at all, and says what became of
 // each, in order. An error means that none was made; ErrHeld: by another
 // process, even after waiting two seconds.

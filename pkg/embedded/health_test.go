@@ -78,17 +78,3 @@ func TestRenewingThatFailsIsTriedEverLater(t *testing.T) {
 		}
 	})
 }
-
-func TestDroppedDeliveriesAreToldOfTogether(t *testing.T) {
-	var d drops
-	now, told, lines := time.Unix(1e9, 0), 0, 0
-	for range 1200 {
-		if n := d.add("team/ci", 1, now); n > 0 {
-			told, lines = told+n, lines+1
-		}
-		now = now.Add(time.Second)
-	}
-	if lines != 2 || told != 601 {
-		t.Errorf("%d lines tell of %d", lines, told)
-	}
-}

@@ -263,7 +263,7 @@ func writeJobs(data string, records map[string]jobRecord) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(data, ownDir), jobsFile, append(b, '\n'))
+	return regular.Replace(filepath.Join(data, ownDir), jobsFile, append(b, '\n'))
 }
 
 // scheduleHelp is what to write for a schedule that is none.

@@ -120,9 +120,9 @@ func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
 			r.metrics.pulls.WithLabelValues(namespace()).Inc()
 		}
 	}
-	if base := r.hooks.base; len(rec.state.hooks) > 0 {
-		if e, ok := eventOf(rec, q, answer, base()); ok {
-			r.hooks.tell(e)
+	if len(rec.state.hooks) > 0 {
+		if e, ok := eventOf(rec, q, answer, r.url()); ok {
+			r.hooks.Tell(e) //nolint:errcheck // it was logged, and the client's request was answered
 		}
 	}
 	lines, now := rec.lines(q, r.audit.now()), r.store.now().audit

@@ -50,5 +50,5 @@ func ownerOf(data string) (o storage.Owner, err error) {
 	if b, err = json.Marshal(o); err != nil {
 		return o, err
 	}
-	return o, writeFile(dir, ownerFile, append(b, '\n'))
+	return o, regular.Replace(dir, ownerFile, append(b, '\n'))
 }

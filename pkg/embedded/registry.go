@@ -41,6 +41,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/pkg/token"
+	"github.com/ocisync/ocisync/pkg/webhook"
 )
 
 // Options say how a registry is run.
@@ -87,7 +88,7 @@ type Registry struct {
 	passwords *passwords
 	metrics   *metrics
 	audit     *audit
-	hooks     *webhooks
+	hooks     *webhook.Engine
 	accounts  *limiter[string]
 	addresses *limiter[netip.Addr]
 	failures  *limiter[guessing]
@@ -192,8 +193,8 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL })
-	r.hooks.count(r.metrics)
+	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, r.home)
+	r.hooks.Count(r.metrics.registered)
 	if o.Tokens != nil {
 		r.issue(deliveries)
 	} else if err = r.openContent(ctx, deliveries, &undo); err != nil {
@@ -214,7 +215,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 }
 
 // openContent starts what serves content and looks after it.
-func (r *Registry) openContent(ctx context.Context, deliveries *queue, undo *[]func() error) (err error) {
+func (r *Registry) openContent(ctx context.Context, deliveries *webhook.Queue, undo *[]func() error) (err error) {
 	data := r.options.Data
 	r.health = newHealth(r.storage, r.logger)
 	key, err := uploadKey(data)
@@ -281,16 +282,28 @@ func (r *Registry) Addr() string {
 // Handler is what the registry serves at its address.
 func (r *Registry) Handler() http.Handler { return r }
 
-func (r *Registry) info() Info {
-	url := r.options.URL
-	if url == "" && r.listener != nil {
-		url = "http://" + r.Addr()
-		if r.options.TLSCert != "" {
-			url = "https://" + r.Addr()
-		}
+// url is what clients call the registry.
+func (r *Registry) url() string {
+	switch {
+	case r.options.URL != "" || r.listener == nil:
+		return r.options.URL
+	case r.options.TLSCert != "":
+		return "https://" + r.Addr()
 	}
+	return "http://" + r.Addr()
+}
+
+// home is the URL of the registry whose events webhooks are told of.
+func (r *Registry) home() string {
+	if t := r.options.Tokens; t != nil {
+		return t.URL
+	}
+	return r.url()
+}
+
+func (r *Registry) info() Info {
 	return Info{
-		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: url,
+		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: r.url(),
 		Command: r.lock.holder.Command, Started: r.lock.holder.Started,
 	}
 }
@@ -317,7 +330,8 @@ func (r *Registry) Serve(ctx context.Context) error {
 		front.ConnContext, front.ConnState = r.conns.begin, r.conns.state
 		all = append(all, pair{front, r.listener})
 	}
-	defer r.hooks.start(context.WithoutCancel(ctx))() // after the last request is answered
+	defer r.hooks.Start(context.WithoutCancel(ctx))() // after the last request is answered
+	defer r.receive(ctx)()
 	defer r.begin(ctx)()
 	failed := make(chan error, len(all))
 	for _, p := range all {

@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/notifications"
-	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/webhook"
 )
 
 // removal is a tag, or a manifest by its digest, that a job removed or could
@@ -23,10 +24,11 @@ type removal struct {
 type herald struct {
 	state func() *snapshot
 	audit *audit
-	hooks *webhooks
+	hooks *webhook.Engine
+	base  func() string // the registry's URL
 }
 
-func (r *Registry) herald() herald { return herald{r.store.now, r.audit, r.hooks} }
+func (r *Registry) herald() herald { return herald{r.store.now, r.audit, r.hooks, r.url} }
 
 // removed tells of what a job did. Call it while nobody waits.
 func (h herald) removed(job string, list []removal) {
@@ -40,7 +42,7 @@ func (h herald) removed(job string, list []removal) {
 		if x.err != nil {
 			line.Result = "failed"
 		} else if namespace := at.rules.Namespace(x.repository); len(at.hooks[namespace]) > 0 {
-			h.hooks.tell(removalEvent(job, namespace, x, h.hooks.base()))
+			h.hooks.Tell(removalEvent(job, namespace, x, h.base())) //nolint:errcheck // it was logged, and the tag is gone
 		}
 		lines = append(lines, line)
 	}
@@ -49,10 +51,9 @@ func (h herald) removed(job string, list []removal) {
 
 // removalEvent is what a webhook is told of a removal: what it would be told
 // had a user sent the request.
-func removalEvent(job, namespace string, x removal, base string) event {
-	e := event{namespace: namespace}
-	e.ID, e.Timestamp, e.Action = rand.Text(), time.Now().UTC(), "delete"
-	e.about(x.repository, x.reference, "", base)
+func removalEvent(job, namespace string, x removal, base string) webhook.Event {
+	e := webhook.NewEvent("delete", namespace)
+	e.About(x.repository, x.reference, "", base)
 	e.Request = notifications.RequestRecord{ID: rand.Text(), Method: http.MethodDelete}
 	e.Actor.Name = job
 	return e
@@ -69,18 +70,11 @@ func (d *Directory) heralding(doc document, run func(herald) error) error {
 	at := compile(doc, "", nil)
 	state := func() *snapshot { return at }
 	lost := 0
-	h := herald{state, newAudit(logger, func(lines int) { lost += lines }), newWebhooks(deliveries, logger, state, func() string { return d.URL })}
+	base := func() string { return d.URL }
+	h := herald{state, newAudit(logger, func(lines int) { lost += lines }), newWebhooks(deliveries, logger, state, base), base}
 	err = errors.Join(run(h), h.audit.close())
 	if lost > 0 {
 		err = errors.Join(err, errors.New("what was removed could not be written into the audit log; check audit.log of the mode"))
 	}
 	return err
-}
-
-// digestOrTag splits a reference.
-func digestOrTag(reference string) (digest.Digest, string) {
-	if d, err := digest.Parse(reference); err == nil {
-		return d, ""
-	}
-	return "", reference
 }

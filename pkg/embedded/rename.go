@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -220,7 +221,7 @@ type contents struct {
 	storage *storage.Storage // nil where another program serves content
 	gate    *gate
 	times   *times
-	queue   *queue
+	queue   *webhook.Queue
 	close   func(context.Context) error
 }
 
@@ -335,7 +336,7 @@ func (m move) check(ctx context.Context, s *storage.Storage, at *snapshot) error
 func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules) error {
 	for _, m := range doc.pending() {
 		if m.From.Kind == schema.KindWebhook {
-			if err := c.queue.rename(m.From.Name, m.To.Name); err != nil {
+			if err := c.queue.Rename(m.From.Name, m.To.Name); err != nil {
 				return fmt.Errorf("%s: moving its deliveries: %w", m.To, err)
 			}
 			continue
@@ -355,7 +356,7 @@ func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules
 		c.times.moved(m.From.Name, func(r string) (string, bool) { return m.renamed(r), belongs(rules, m.From.Name, r) })
 		for _, o := range doc.Objects {
 			if ns, ok := o.Key.Namespace(); ok && ns == m.To && o.Key.Kind == schema.KindWebhook {
-				if err := c.queue.rename(move{From: m.To, To: m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {
+				if err := c.queue.Rename(move{From: m.To, To: m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {
 					return fmt.Errorf("%s: moving its deliveries: %w", o.Key, err)
 				}
 			}
@@ -379,28 +380,6 @@ func (t *times) moved(below string, to func(repository string) (string, bool)) {
 			t.dirty[stampKey{name, reference}] = true
 		}
 	}
-}
-
-// rename gives a webhook's deliveries its new name, in memory and on disk,
-// behind those it may have under that name already.
-func (q *queue) rename(from, to string) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, name := range slices.Clone(q.files[from]) {
-		d, err := q.read(name)
-		if err == nil {
-			d.Hook = to
-			err = q.write(name, d)
-		}
-		if err != nil {
-			return err
-		}
-		q.files[to] = append(q.files[to], name)
-		q.files[from] = slices.DeleteFunc(q.files[from], func(n string) bool { return n == name })
-	}
-	delete(q.files, from)
-	slices.Sort(q.files[to])
-	return nil
 }
 
 // renamable says why an object cannot be renamed, nil where it can. It changes

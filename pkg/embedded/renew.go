@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -27,7 +28,7 @@ func (r *Registry) renew(ctx context.Context) {
 		}
 		if err != nil {
 			failures++
-			again = min(again, backoff(failures, maxRenewBackoff))
+			again = min(again, webhook.Backoff(failures, maxRenewBackoff))
 			r.robots.errors.Inc()
 			r.logger.Error("renewing robots failed; the former secrets stay in force until they expire",
 				"error", err, "failures", failures, "again", again.Round(time.Second))

@@ -366,12 +366,13 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 // untagged removes the manifests of a repository that no tag reaches. In a dry
 // run the tags that would go count as gone.
 func (j *retentionJob) untagged(ctx context.Context, name string, stay map[string]digest.Digest) error {
-	loose, err := j.loose(ctx, name, stay, j.now)
+	loose, err := j.storage.Loose(ctx, name, stay, j.young(name, 0))
 	if err != nil || len(loose) == 0 {
 		return err
 	}
 	var gone []removal
 	defer func() { j.tell(gone) }()
+	young := j.young(name, 0)
 	if !j.dry {
 		skew, err := j.storage.Skew(ctx)
 		if err != nil {
@@ -381,12 +382,13 @@ func (j *retentionJob) untagged(ctx context.Context, name string, stay map[strin
 		if stay, err = j.tagged(ctx, name); err != nil {
 			return err
 		}
-		if loose, err = j.loose(ctx, name, stay, j.now.Add(skew)); err != nil {
+		young = j.young(name, skew)
+		if loose, err = j.storage.Loose(ctx, name, stay, young); err != nil {
 			return err
 		}
 	}
 	for _, d := range loose {
-		if j.lately(name, d, j.delay()) {
+		if young(storage.Link{Name: d}) { // somebody was told just now
 			continue
 		}
 		m := ManifestReport{Repository: name, Digest: d}
@@ -414,61 +416,11 @@ func (j *retentionJob) tagged(ctx context.Context, name string) (map[string]dige
 	return out, err
 }
 
-// delay is collection's grace period.
-func (j *retentionJob) delay() time.Duration { return collectingBy(j.state().doc.gc(), j.dry).delay }
-
-// lately reports whether a manifest was said to be there a short while ago.
-func (j *retentionJob) lately(name string, d digest.Digest, delay time.Duration) bool {
-	return j.now.Sub(j.seen(name, d)) < delay
-}
-
-// loose lists the manifests that none of the tags reaches: they reach what they name, and what has been
-// reached reaches what it lists, what is about it and what it is about. A tag
-// that stands for the referrers of a manifest is reached by that. What is young,
-// as collection has it, by the storage's time, is none: the index or tag that
-// names it may still be on its way.
-func (j *retentionJob) loose(ctx context.Context, name string, tags map[string]digest.Digest, now time.Time) ([]digest.Digest, error) {
-	all, err := j.storage.Manifests(ctx, name)
-	if err != nil {
-		return nil, err
+// young reports whether a manifest is too young to go, as collection has it, by
+// the storage's time: it was put there, or said to be there, a short while ago.
+func (j *retentionJob) young(name string, skew time.Duration) func(storage.Link) bool {
+	delay := collectingBy(j.state().doc.gc(), j.dry).delay
+	return func(l storage.Link) bool {
+		return j.now.Add(skew).Sub(l.Made) < delay || j.now.Sub(j.seen(name, l.Name)) < delay
 	}
-	next := map[digest.Digest][]digest.Digest{}
-	there := map[digest.Digest]bool{}
-	for _, l := range all {
-		m, _, err := j.storage.ReadManifest(ctx, l.Target)
-		if err != nil {
-			return nil, err
-		}
-		there[l.Target] = true
-		next[l.Target] = append(next[l.Target], m.Children()...)
-		if subject := m.About(); subject != "" {
-			next[subject] = append(next[subject], l.Target)
-			next[l.Target] = append(next[l.Target], subject)
-		}
-	}
-	var todo []digest.Digest
-	for tag, d := range tags {
-		if subject, _ := storage.FallbackSubject(tag); subject != d && there[subject] {
-			next[subject] = append(next[subject], d)
-		} else {
-			todo = append(todo, d)
-		}
-	}
-	reached := map[digest.Digest]bool{}
-	for len(todo) > 0 {
-		d := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if !reached[d] {
-			reached[d] = true
-			todo = append(todo, next[d]...)
-		}
-	}
-	var out []digest.Digest
-	delay := j.delay()
-	for _, l := range all {
-		if !reached[l.Target] && now.Sub(l.Made) > delay && !j.lately(name, l.Name, delay) {
-			out = append(out, l.Name)
-		}
-	}
-	return out, nil
 }

@@ -166,6 +166,8 @@ func (s *scanner) readDeleted(ctx context.Context) error {
 	for _, n := range notes {
 		if n.Kept {
 			s.kept[n.Digest] = n.At
+		} else if n.At.After(s.c.now) { // by a clock that was wrong: what was kept may be later
+			s.deleted[n.Digest] = time.Time{}
 		} else {
 			s.deleted[n.Digest] = n.At
 		}

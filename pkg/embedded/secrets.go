@@ -77,7 +77,7 @@ func (d document) saveSecrets(data string, before document) error {
 		err = fmt.Errorf("they would be larger than %d MiB", maxStateBytes>>20)
 	}
 	if err == nil {
-		err = writeFile(filepath.Join(data, ownDir), secretsFile, append(b, '\n'))
+		err = regular.Replace(filepath.Join(data, ownDir), secretsFile, append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the embedded registry's secrets: %w; %s", err, remedy(err, data))

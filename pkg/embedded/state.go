@@ -16,6 +16,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/regular"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -156,41 +157,10 @@ func (d document) save(data string) error {
 	if len(b) > maxStateBytes {
 		return fmt.Errorf("writing the embedded registry's state: it would be larger than %d MiB; declare fewer objects", maxStateBytes>>20)
 	}
-	if err := writeFile(filepath.Join(data, ownDir), stateFile, append(b, '\n')); err != nil {
+	if err := regular.Replace(filepath.Join(data, ownDir), stateFile, append(b, '\n')); err != nil {
 		return fmt.Errorf("writing the embedded registry's state: %w; %s", err, remedy(err, data))
 	}
 	return nil
-}
-
-// writeFile replaces a file of mode 0600 atomically and makes it durable. It is
-// the directory's owner's.
-func writeFile(dir, name string, b []byte) (err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	tmp := name + ".new"
-	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, regular.Give(f, root), f.Sync(), f.Close())
-	if err == nil {
-		err = root.Rename(tmp, name)
-	}
-	if err != nil {
-		return errors.Join(err, root.Remove(tmp))
-	}
-	d, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // made opens a file, and makes it where there is none.
@@ -245,11 +215,11 @@ type snapshot struct {
 	doc      document
 	rules    *access.Rules
 	accounts map[string]*account
-	policies map[string]policy      // by namespace
-	names    string                 // of all namespaces, and never ""
-	audit    *schema.Audit          // nil where none is declared
-	hooks    map[string][]hook      // by namespace
-	robots   map[string]*robotLogin // by login name
+	policies map[string]policy         // by namespace
+	names    string                    // of all namespaces, and never ""
+	audit    *schema.Audit             // nil where none is declared
+	hooks    map[string][]webhook.Hook // by namespace
+	robots   map[string]*robotLogin    // by login name
 }
 
 // compile prepares a document. Accounts that did not change keep what they
@@ -257,7 +227,7 @@ type snapshot struct {
 func compile(doc document, fallback access.Outside, before *snapshot) *snapshot {
 	s := &snapshot{
 		doc: doc, accounts: map[string]*account{}, policies: policies(doc.Objects),
-		hooks: map[string][]hook{}, robots: map[string]*robotLogin{},
+		hooks: map[string][]webhook.Hook{}, robots: map[string]*robotLogin{},
 	}
 	outside := fallback
 	s.names = "\n"
@@ -273,7 +243,7 @@ func compile(doc document, fallback access.Outside, before *snapshot) *snapshot 
 			s.logins(o, spec, before)
 		case *schema.Webhook:
 			ns, _ := o.Key.Namespace()
-			s.hooks[ns.Name] = append(s.hooks[ns.Name], hook{o.Key.Name, spec, doc.values[doc.Secrets[o.Key.String()]]})
+			s.hooks[ns.Name] = append(s.hooks[ns.Name], webhook.Hook{Name: o.Key.Name, Spec: spec, Secret: doc.values[doc.Secrets[o.Key.String()]]})
 		case *schema.Audit:
 			s.audit = spec
 		case *schema.User:

@@ -220,7 +220,7 @@ func (t *times) flush(ctx context.Context, s *storage.Storage) error {
 func (t *times) write(b []byte, anew bool) error {
 	dir := filepath.Join(t.data, ownDir)
 	if anew {
-		return writeFile(dir, timesFile, b)
+		return regular.Replace(dir, timesFile, b)
 	}
 	f, err := made(filepath.Join(dir, timesFile), os.O_RDWR|os.O_APPEND)
 	if err != nil {

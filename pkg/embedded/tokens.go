@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/token"
+	"github.com/ocisync/ocisync/pkg/webhook"
 )
 
 // Tokens says for what registry a token service speaks.
@@ -15,6 +16,9 @@ type Tokens struct {
 	Keys *token.Keys
 	// Service is the registry's name, as it stands in its configuration.
 	Service string
+	// URL is the registry's, of whose events webhooks are told; Inbox is the file
+	// that says where it posts them, "" where it does not.
+	URL, Inbox string
 	// Known asks the registry whether it takes a token; nil does not ask.
 	Known func(ctx context.Context, token string) (bool, error)
 	// Every is how long a key signs before the next one does; 0 is for ever.
@@ -32,7 +36,7 @@ func (t *Tokens) job(name string, namespaces []string) func(context.Context, boo
 }
 
 // issue makes this a token service.
-func (r *Registry) issue(deliveries *queue) {
+func (r *Registry) issue(deliveries *webhook.Queue) {
 	o := r.options.Tokens
 	r.tokens = token.New(token.Options{
 		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -27,7 +29,7 @@ func uploadKey(data string) (string, error) {
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) { // of one that is damaged nothing is lost but uploads under way
 		key = rand.Text() + rand.Text()
-		err = writeFile(dir, uploadKeyFile, []byte(key+"\n"))
+		err = regular.Replace(dir, uploadKeyFile, []byte(key+"\n"))
 	}
 	if err != nil {
 		return "", fmt.Errorf("the key that signs uploads: %w; %s", err, remedy(err, data))

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +22,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocisync/ocisync/pkg/regular"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -51,7 +52,7 @@ func newReceiver(t *testing.T) *receiver {
 			return
 		}
 		r.got = append(r.got, received{
-			q.Header.Get(DeliveryHeader), q.Header.Get(SignatureHeader), q.Header.Get("Authorization"), q.Header.Get("Content-Type"), string(b),
+			q.Header.Get(webhook.DeliveryHeader), q.Header.Get(webhook.SignatureHeader), q.Header.Get("Authorization"), q.Header.Get("Content-Type"), string(b),
 		})
 		if r.lose {
 			r.lose = false
@@ -117,7 +118,7 @@ func hooked(t *testing.T, data string, changes ...Change) (r *Registry, stop fun
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.hooks.backoff = func(int) time.Duration { return 10 * time.Millisecond }
+	r.hooks.Backoff = func(int) time.Duration { return 10 * time.Millisecond }
 	all := schema.Pull | schema.Push | schema.Delete
 	results, err := r.store.change(t.Context(), append([]Change{
 		{Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}},
@@ -242,12 +243,12 @@ func TestADeadReceiverHoldsUpNoPushAndGetsAllInOrderLater(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("ten pushes took %s", took)
 	}
-	if n := r.hooks.queue.waiting()["team/ci"]; n != 10 {
+	if n := r.hooks.Waiting()["team/ci"]; n != 10 {
 		t.Errorf("%d deliveries wait, want 10", n)
 	}
 	stop() // and what waits outlives the process
 	r, _ = hooked(t, data)
-	if n := r.hooks.queue.waiting()["team/ci"]; n != 10 {
+	if n := r.hooks.Waiting()["team/ci"]; n != 10 {
 		t.Errorf("%d deliveries wait after a restart, want 10", n)
 	}
 	to.set(false, true) // the answer to the first one gets lost
@@ -263,12 +264,12 @@ func TestADeadReceiverHoldsUpNoPushAndGetsAllInOrderLater(t *testing.T) {
 			t.Errorf("signed without a secret: %+v", d)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.queue.waiting()) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what was delivered still waits")
 		}
 	}
-	files, err := os.ReadDir(r.hooks.queue.dir)
+	files, err := os.ReadDir(filepath.Join(data, ownDir, queueDir))
 	if err != nil || len(files) != 0 {
 		t.Errorf("files %v, %v", files, err)
 	}
@@ -278,46 +279,6 @@ func TestADeadReceiverHoldsUpNoPushAndGetsAllInOrderLater(t *testing.T) {
 		if !strings.Contains(scrape.Body.String(), want) {
 			t.Errorf("the metrics lack %q", want)
 		}
-	}
-}
-
-func TestTheQueueIsBoundedAndDropsTheOldest(t *testing.T) {
-	var log bytes.Buffer
-	q, err := openQueue(t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.limit = 3
-	sum := 0
-	for i := range 5 {
-		dropped, err := q.add(delivery{Hook: "team/ci", ID: fmt.Sprint(i), Body: "{}"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum += dropped
-	}
-	if d, _, ok := q.first("team/ci"); !ok || d.ID != "2" || sum != 2 {
-		t.Errorf("the first is %q, %d dropped", d.ID, sum)
-	}
-	if err := os.WriteFile(filepath.Join(q.dir, "00000000000000000004.json"), []byte("torn"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	again, err := openQueue(filepath.Dir(filepath.Dir(q.dir)), q.logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := again.waiting()["team/ci"]; n != 2 || !strings.Contains(log.String(), "lost") {
-		t.Errorf("%d wait after one file was damaged; log %q", n, log.String())
-	}
-	if _, err := again.add(delivery{Hook: "team/ci", ID: "5", Body: "{}"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"2", "4", "5"} {
-		d, name, _ := again.first("team/ci")
-		if d.ID != want {
-			t.Errorf("got %q, want %q", d.ID, want)
-		}
-		again.done("team/ci", name)
 	}
 }
 
@@ -331,14 +292,11 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 		if res, err := r.store.change(t.Context(), []Change{c}); err != nil || res[0].Err != nil {
 			t.Fatal(err, res)
 		}
-		r.hooks.refresh()
+		r.hooks.Refresh()
 	}
 	change(webhookChange(to.URL, schema.Webhook{Enabled: new(false)}, ""))
 	for { // an attempt under way may end
-		r.hooks.mu.Lock()
-		working := len(r.hooks.workers)
-		r.hooks.mu.Unlock()
-		if working == 0 {
+		if r.hooks.Working() == 0 {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -356,45 +314,20 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 	to.wait(t, 1) // what waited when it was disabled
 	push(t, r, "3")
 	got := to.wait(t, 2)
-	var ce cloudEvent
-	if err := json.Unmarshal([]byte(got[1].body), &ce); err != nil || got[1].contentType != cloudEventsType ||
+	var ce struct {
+		Specversion, ID, Source, Subject string
+		Data                             struct{ Account string }
+	}
+	if err := json.Unmarshal([]byte(got[1].body), &ce); err != nil || got[1].contentType != "application/cloudevents+json" ||
 		ce.Specversion != "1.0" || ce.ID == "" || ce.Subject != "team/app:3" || ce.Data.Account != "anonymous" || ce.Source != "https://registry.example.com" {
 		t.Errorf("not a CloudEvent: %+v (%v)", got[1], err)
 	}
 	to.set(true, false)
 	push(t, r, "4")
 	change(Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}}})
-	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.queue.waiting()) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("deliveries of a deleted webhook still wait")
-		}
-	}
-}
-
-func TestAWebhookFollowsNoRedirectAndTellsNobodyItsAddress(t *testing.T) {
-	elsewhere := newReceiver(t)
-	from := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
-	defer from.Close()
-	h := &webhooks{checked: hookClient(false)}
-	defer h.checked.CloseIdleConnections()
-	url := from.URL + "/?token=hush"
-	err := h.send(t.Context(), hook{spec: &schema.Webhook{URL: &url}, secret: "x"}, delivery{ID: "1", Body: "{}"})
-	if err == nil || !strings.Contains(err.Error(), "307") {
-		t.Errorf("a redirect: %v", err)
-	}
-	from.Close()
-	if err = h.send(t.Context(), hook{spec: &schema.Webhook{URL: &url}}, delivery{ID: "1", Body: "{}"}); err == nil || strings.Contains(err.Error(), "hush") {
-		t.Errorf("nobody there: %v", err)
-	}
-	if len(elsewhere.got) != 0 {
-		t.Errorf("the redirect was followed: %v", elsewhere.got)
-	}
-}
-
-func TestBackoffGrowsToAnEnd(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 50: maxBackoff, 1 << 40: maxBackoff} {
-		if got := backoff(n, maxBackoff); got < want*4/5 || got > want*6/5 {
-			t.Errorf("after %d failures: %s, want about %s", n, got, want)
 		}
 	}
 }
@@ -441,7 +374,7 @@ func TestSecretsSurviveACrashBetweenTheTwoFiles(t *testing.T) {
 	if err := s.now().doc.saveSecrets(data, first); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(data, ownDir), stateFile, state); err != nil {
+	if err := regular.Replace(filepath.Join(data, ownDir), stateFile, state); err != nil {
 		t.Fatal(err)
 	}
 	before, err := loadDocument(data)

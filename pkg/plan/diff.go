@@ -105,6 +105,7 @@ func Diff(in Input) Plan {
 	}
 	d.capabilities()
 	d.onDelete()
+	d.events()
 	d.renames()
 	d.remake()
 	d.merge()

@@ -70,7 +70,8 @@ func impact(c Change, live schema.State) Change {
 			line = n.String() + " there already come under it"
 		}
 	case c.Action == Delete || c.Action == Replace:
-		line = count(live, func(name string) bool { return owner(name, live) == c.Key }).String()
+		n := count(live, func(name string) bool { return owner(name, live) == c.Key })
+		line = n.String() + n.lastUsed()
 	}
 	if line != "" {
 		c.Impact = append([]string{line}, c.Impact...)
@@ -86,12 +87,24 @@ func within(namespace, repository string) bool {
 type amount struct {
 	repositories, tags int
 	bytes              schema.Size
+	pushed, pulled     schema.Date
 }
 
 func (a amount) String() string {
 	s := plural(a.repositories, "repository", "repositories") + ", " + plural(a.tags, "tag", "tags")
 	if a.bytes > 0 {
 		s += ", " + a.bytes.Human()
+	}
+	return s
+}
+
+// lastUsed says when somebody pushed and pulled last, as far as that is known.
+func (a amount) lastUsed() (s string) {
+	if a.pushed != (schema.Date{}) {
+		s += ", last push " + a.pushed.String()
+	}
+	if a.pulled != (schema.Date{}) {
+		s += ", last pull " + a.pulled.String()
 	}
 	return s
 }
@@ -108,7 +121,15 @@ func count(live schema.State, in func(repository string) bool) amount {
 	for _, r := range live.Repositories {
 		if in(r.Name) {
 			a.repositories, a.tags, a.bytes = a.repositories+1, a.tags+r.Tags, a.bytes+r.Bytes
+			a.pushed, a.pulled = later(a.pushed, r.Pushed), later(a.pulled, r.Pulled)
 		}
+	}
+	return a
+}
+
+func later(a, b schema.Date) schema.Date {
+	if a.Before(b) {
+		return b
 	}
 	return a
 }

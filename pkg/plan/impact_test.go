@@ -37,3 +37,20 @@ func TestAPlanListsTheRepositoriesThatClose(t *testing.T) {
 		t.Error("opening closes nothing")
 	}
 }
+
+func TestAPlanSaysWhenWhatGoesWasUsedLast(t *testing.T) {
+	team := schema.Key{Kind: schema.KindNamespace, Name: "team"}
+	live := schema.State{
+		Resources: []schema.Resource{{Key: team, Spec: &schema.Namespace{}}},
+		Scope:     schema.Scope{Repositories: []string{"team"}},
+		Repositories: []schema.RepositoryInfo{
+			{Name: "team/a", Tags: 1, Bytes: 1 << 20, Pushed: schema.Date{Year: 2026, Month: 3, Day: 9}, Pulled: schema.Date{Year: 2026, Month: 11, Day: 20}},
+			{Name: "team/b", Tags: 2, Bytes: 1 << 20, Pushed: schema.Date{Year: 2026, Month: 10, Day: 1}},
+			{Name: "teams", Tags: 3, Pushed: schema.Date{Year: 2027, Month: 1, Day: 1}},
+		},
+	}
+	got := WithImpact(Plan{Changes: []Change{{Action: Delete, Key: team}}}, live)
+	if d := cmp.Diff([]string{"2 repositories, 3 tags, 2.0 MiB, last push 2026-10-01, last pull 2026-11-20"}, got.Changes[0].Impact); d != "" {
+		t.Error(d)
+	}
+}

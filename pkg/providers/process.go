@@ -63,6 +63,15 @@ type Process interface {
 	Log(context.Context) (io.ReadCloser, error)
 }
 
+// Commander is a process whose program can be run once more where it is, such as
+// in its container.
+type Commander interface {
+	// Command runs the program with other arguments and waits for its end,
+	// which comes with that of the process. The error says how it failed, and
+	// what it wrote says why.
+	Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
 // ProcessStatus is what is known of a registry's process or container.
 type ProcessStatus struct {
 	Running bool

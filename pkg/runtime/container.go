@@ -97,6 +97,8 @@ type containers interface {
 	// stop sends SIGTERM, and SIGKILL after the grace.
 	stop(ctx context.Context, id string, grace time.Duration) error
 	remove(ctx context.Context, id string) error
+	// exec runs a command in a container that runs, and returns how it exited.
+	exec(ctx context.Context, id string, command []string, stdout, stderr io.Writer) (code int, err error)
 	rename(ctx context.Context, id, name string) error
 }
 

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,25 @@ func (m *memoryEngine) stop(_ context.Context, id string, grace time.Duration) e
 		c.Running, c.Ended = false, time.Now()
 	}
 	return m.call("stop", c.Name, grace.String())
+}
+
+// exec says its words, and exits by them.
+func (m *memoryEngine) exec(_ context.Context, id string, command []string, stdout, stderr io.Writer) (int, error) {
+	m.Lock()
+	defer m.Unlock()
+	err := m.call("exec", append([]string{id}, command...)...)
+	switch command[len(command)-1] {
+	case "fails":
+		fmt.Fprintln(stderr, "it failed") //nolint:errcheck // the test would see
+		return 3, err
+	case "down":
+		m.get(id).Running = false
+	case "again":
+		c := m.get(id)
+		c.Started = c.Started.Add(time.Second)
+	}
+	fmt.Fprintln(stdout, "done") //nolint:errcheck // the test would see
+	return 0, err
 }
 
 func (m *memoryEngine) remove(_ context.Context, id string) error {
@@ -599,5 +619,28 @@ func TestBeforeAContainerStartsWhatMustBeThereIsMade(t *testing.T) {
 	}
 	if want := []string{"one", "one", "two"}; !slices.Equal(faces, want) {
 		t.Errorf("faces: %q, want %q", faces, want)
+	}
+}
+
+// TestACommandEndsWithItsContainer: what was said until then is no whole answer.
+func TestACommandEndsWithItsContainer(t *testing.T) {
+	h := newHarbour(t)
+	if err := h.Command(t.Context(), []string{"x"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "ocisync up") {
+		t.Errorf("without a container: %v", err)
+	}
+	h.up()
+	h.one().Entrypoint = []string{"/registry"}
+	for word, want := range map[string]string{"works": "", "fails": "exit status 3", "again": "stopped meanwhile"} {
+		var out, errs bytes.Buffer
+		err := h.Command(t.Context(), []string{"garbage-collect", word}, &out, &errs)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", word, err, want)
+		}
+		if out.Len()+errs.Len() == 0 {
+			t.Errorf("%s: it said nothing", word)
+		}
+	}
+	if err := h.Command(t.Context(), []string{"down"}, io.Discard, io.Discard); !errors.Is(err, ErrDied) {
+		t.Errorf("taken down: %v", err)
 	}
 }

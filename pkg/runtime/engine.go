@@ -163,6 +163,42 @@ func (d docker) remove(ctx context.Context, id string) error {
 	return d.explained(err)
 }
 
+func (d docker) exec(ctx context.Context, id string, command []string, stdout, stderr io.Writer) (int, error) {
+	made, err := d.client.ContainerExecCreate(ctx, id, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return 0, d.explained(err)
+	}
+	r, err := d.client.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return 0, d.explained(err)
+	}
+	defer r.Close()
+	defer context.AfterFunc(ctx, r.Close)()
+	_, err = stdcopy.StdCopy(stdout, stderr, r.Reader)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		return 0, err
+	}
+	for { // what it says may end a moment before itself
+		now, err := d.client.ContainerExecInspect(ctx, made.ID)
+		switch {
+		case errdefs.IsNotFound(err): // and so is the container
+			return 0, nil
+		case err != nil:
+			return 0, d.explained(err)
+		case !now.Running:
+			return now.ExitCode, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func (d docker) rename(ctx context.Context, id, name string) error {
 	return d.explained(d.client.ContainerRename(ctx, id, name))
 }

@@ -64,14 +64,14 @@ func Table(typ, driver string) (schema.Table, error) {
 	case schema.TypeMemory:
 		return memory.Table(), nil
 	case schema.TypeZot:
-		return zot.Capabilities(), nil
+		return zot.Capabilities(driver), nil
 	case schema.TypeHarbor:
 		return harbor.Capabilities(), nil
 	case schema.TypeDistribution:
 		if driver == schema.DriverEmbedded {
 			return embedded.Capabilities(), nil
 		}
-		return distribution.Capabilities(driver), nil
+		return distribution.Capabilities(driver, false), nil
 	}
 	return nil, unknown(typ)
 }
@@ -83,6 +83,9 @@ func Recorded(r schema.Registry, live schema.State) (providers.Provider, error) 
 	table, err := Table(r.Type, r.Driver())
 	if err != nil {
 		return nil, err
+	}
+	if r.Type == schema.TypeDistribution && r.Driver() != schema.DriverEmbedded && r.Files != nil && r.Files.Htpasswd != "" {
+		table = distribution.Capabilities(r.Driver(), true)
 	}
 	m, err := memory.New(nil, live)
 	if err != nil {
@@ -117,10 +120,11 @@ type Named struct {
 // Tables lists the tables of every registry that a file can name, by name.
 func Tables() []Named {
 	return []Named{
-		{"Distribution", distribution.Capabilities(schema.DriverProcess)},
+		{"Distribution", distribution.Capabilities(schema.DriverProcess, false)},
+		{"Distribution with htpasswd", distribution.Capabilities(schema.DriverProcess, true)},
 		{"Embedded", embedded.Capabilities()},
 		{"Harbor", harbor.Capabilities()},
-		{"Zot", zot.Capabilities()},
+		{"Zot", zot.Capabilities(schema.DriverProcess)},
 	}
 }
 

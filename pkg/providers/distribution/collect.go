@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -24,8 +25,8 @@ const readOnly = "storage.maintenance.readonly.enabled"
 // that was killed the plan says that it does not, and the next run mends it too.
 func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collected, err error) {
 	report := &providers.Collected{Repositories: []string{}}
-	if p.registry.Driver() != schema.DriverProcess || p.process == nil {
-		return report, p.jobError(jobGC, fmt.Errorf("ocisync collects for a registry that it runs as a process: %w", providers.ErrUnsupported),
+	if p.registry.Run == nil || p.process == nil {
+		return report, p.jobError(jobGC, fmt.Errorf("ocisync collects for a registry that it runs: %w", providers.ErrUnsupported),
 			"stop the registry or make it read-only, then run `registry garbage-collect` where it runs")
 	}
 	now, err := p.file()
@@ -53,11 +54,20 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 	if err != nil {
 		return report, err
 	}
+	if p.contained() && !ran {
+		return report, p.jobError(jobGC, errors.New("its container does not run, and its program runs nowhere else"), "start it with `ocisync up`")
+	}
 	if !dry {
+		if n := now.doc.get(readOnly); n != nil && n.Value == "true" && p.contained() {
+			// one before was killed, and what it left may be at work in there
+			if err := p.restart(ctx); err != nil {
+				return report, err
+			}
+		}
+		defer func() { err = errors.Join(err, p.takePushes(context.WithoutCancel(ctx), true)) }()
 		if err := p.takePushes(ctx, false); err != nil {
 			return report, err
 		}
-		defer func() { err = errors.Join(err, p.takePushes(context.WithoutCancel(ctx), true)) }()
 		if _, runs, err := p.running(ctx); err != nil || runs != ran {
 			return report, errors.Join(err, p.jobError(jobGC, errors.New("it was started or stopped meanwhile, and may take pushes"), "run it again"))
 		}
@@ -99,19 +109,9 @@ func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string,
 	if dry {
 		args = append(args, "--dry-run")
 	}
-	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, args...)
-	cmd.Env = []string{"OTEL_TRACES_EXPORTER=none"}
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
 	var said tail
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return p.jobError(jobGC, err, "correct registry.run.binary")
-	}
+	out, in := io.Pipe()
+	go func() { in.CloseWithError(p.program(ctx, args, in, &said)) }()
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		line := lines.Text()
@@ -123,10 +123,35 @@ func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string,
 			report.Manifests++
 		}
 	}
-	if err := errors.Join(lines.Err(), cmd.Wait()); err != nil {
-		return p.jobError(jobGC, fmt.Errorf("%w: %s", err, &said), "look at what it says; it can be run again")
+	if err := lines.Err(); err != nil {
+		out.CloseWithError(err)
+		if text := said.String(); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return p.jobError(jobGC, err, "look at what it says; it can be run again")
 	}
 	return nil
+}
+
+// contained reports whether the registry runs in a container.
+func (p *Provider) contained() bool { return p.registry.Driver() == schema.DriverDocker }
+
+// program runs the registry's program with other arguments: in its container, if
+// it has one, and ends with that.
+func (p *Provider) program(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if p.contained() {
+		c, ok := p.process.(providers.Commander)
+		if !ok {
+			return fmt.Errorf("running another program in its container: %w", providers.ErrUnsupported)
+		}
+		return c.Command(ctx, args, stdout, stderr)
+	}
+	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, args...)
+	cmd.Env = []string{"OTEL_TRACES_EXPORTER=none"}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd.Run()
 }
 
 // blobSize is 0 where it is not known.

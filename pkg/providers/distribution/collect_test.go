@@ -2,7 +2,9 @@ package distribution_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -187,10 +189,153 @@ func TestSchedulesHoldWhereSomebodyKeepsThem(t *testing.T) {
 	if why := asks(process, retained, &schema.Retention{Schedule: daily}); why != "" {
 		t.Errorf("retention: %s", why)
 	}
-	if why := asks(container, gc, &schema.GC{Schedule: daily}); !strings.Contains(why, "garbage-collect") {
+	if why := asks(container, gc, &schema.GC{Schedule: daily}); why != "" {
 		t.Errorf("gc of a container: %q", why)
 	}
 	if why := asks(container, retained, &schema.Retention{Schedule: daily}); why != "" {
 		t.Errorf("retention of a container: %s", why)
+	}
+}
+
+// inContainer has the program of a fake container do what a function says of the
+// arguments, or list one blob.
+func (c *collected) inContainer(act func(args string) error) {
+	c.process.command = func(args []string, stdout io.Writer) error {
+		if err := act(strings.Join(args, " ")); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(stdout, "blob eligible for deletion: sha256:"+strings.Repeat("c", 64))
+		return err
+	}
+}
+
+// TestACollectionInAContainerIsItsOwnProgramWhileItTakesNoPushes, and pushes are
+// taken again after it, whatever became of it.
+func TestACollectionInAContainerIsItsOwnProgramWhileItTakesNoPushes(t *testing.T) {
+	c := collecting(t, schema.DriverDocker)
+	c.tag(t, "team/app:1", time.Hour)
+	var asked []string
+	var fails error
+	c.inContainer(func(args string) error {
+		asked = append(asked, args)
+		if !strings.Contains(c.process.took, "readonly:\n      enabled: true") && !strings.Contains(args, "--dry-run") {
+			t.Errorf("%s while it takes pushes:\n%s", args, c.process.took)
+		}
+		return fails
+	})
+	c.process.did = nil
+	report, err := c.Run(t.Context(), "gc", false)
+	if err != nil || report.Collected.Blobs != 1 {
+		t.Errorf("%+v, %v", report.Collected, err)
+	}
+	config := filepath.Join(c.data, "config.yml")
+	if diff := cmp.Diff([]string{"garbage-collect " + config + " --dry-run", "garbage-collect " + config}, asked); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"stop", "start", "garbage-collect", "garbage-collect", "stop", "start"}, c.process.did); diff != "" {
+		t.Errorf("done (-want +got):\n%s", diff)
+	}
+	fails = errors.New("exit status 1")
+	if _, err := c.Run(t.Context(), "gc", false); !errors.Is(err, fails) {
+		t.Errorf("error %v", err)
+	}
+	if !c.process.running || !strings.Contains(c.process.took, "readonly:\n      enabled: false") {
+		t.Errorf("it runs %v with:\n%s", c.process.running, c.process.took)
+	}
+	c.process.running = false
+	if _, err := c.Run(t.Context(), "gc", true); err == nil || !strings.Contains(err.Error(), "ocisync up") {
+		t.Errorf("without a container: %v", err)
+	}
+}
+
+// TestWhoTakesARegistryDownInTheMiddleOfACollectionIsObeyed: it is not started
+// again, and when it is, it takes pushes.
+func TestWhoTakesARegistryDownInTheMiddleOfACollectionIsObeyed(t *testing.T) {
+	for _, moment := range []string{"while the program runs", "while it is being restarted"} {
+		t.Run(moment, func(t *testing.T) {
+			c := collecting(t, schema.DriverDocker)
+			c.tag(t, "team/app:1", time.Hour)
+			down := func() { c.process.running, c.process.down = false, true }
+			killed := errors.New("it was stopped meanwhile")
+			c.inContainer(func(args string) error {
+				if strings.Contains(args, "--dry-run") {
+					return nil
+				}
+				down()
+				return killed
+			})
+			if moment == "while it is being restarted" {
+				c.process.stopping = down
+				killed = nil
+			}
+			c.process.did = nil
+			_, err := c.Run(t.Context(), "gc", false)
+			if err == nil || killed != nil && !errors.Is(err, killed) {
+				t.Errorf("error %v", err)
+			}
+			if c.process.running || c.process.did[len(c.process.did)-1] == "start" {
+				t.Errorf("it was started again: %q", c.process.did)
+			}
+			if b, err := os.ReadFile(c.process.config); err != nil || !strings.Contains(string(b), "readonly:\n      enabled: false") {
+				t.Errorf("%v: the next start takes no pushes:\n%s", err, b)
+			}
+		})
+	}
+}
+
+// TestWhatAKilledCollectionLeftInAContainerEndsBeforeTheNext: the program goes on
+// in there after who started it is gone.
+func TestWhatAKilledCollectionLeftInAContainerEndsBeforeTheNext(t *testing.T) {
+	c := collecting(t, schema.DriverDocker)
+	c.tag(t, "team/app:1", time.Hour)
+	c.inContainer(func(string) error { return nil })
+	killed := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if err := os.WriteFile(c.process.config, []byte(killed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	changes, _ := settings(t, c.Provider)
+	if len(changes) != 1 || changes[0].Fields[0].Path != "values.storage.maintenance.readonly.enabled" {
+		t.Errorf("the plan says %+v", changes)
+	}
+	c.process.did = nil
+	if _, err := c.Run(t.Context(), "gc", false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"stop", "start", "garbage-collect", "garbage-collect", "stop", "start"}, c.process.did); diff != "" {
+		t.Errorf("done (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(c.process.took, "readonly:\n      enabled: false") {
+		t.Errorf("it runs with:\n%s", c.process.took)
+	}
+}
+
+// TestAStartAfterACollectionThatWasKilledTakesPushes, but not one while it goes on.
+func TestAStartAfterACollectionThatWasKilledTakesPushes(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	killed := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if killed == c.process.took {
+		t.Fatal(killed)
+	}
+	c.process.running = false
+	if err := os.WriteFile(c.process.config, []byte(killed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	release, err := c.Alone(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts := func() string {
+		t.Helper()
+		if err := errors.Join(c.BeforeStart(t.Context(), ""), c.process.Stop(t.Context()), c.process.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		return c.process.took
+	}
+	if took := starts(); took != killed {
+		t.Errorf("it takes pushes in the middle of a collection:\n%s", took)
+	}
+	release()
+	if took := starts(); !strings.Contains(took, "readonly:\n      enabled: false") {
+		t.Errorf("it takes no pushes:\n%s", took)
 	}
 }

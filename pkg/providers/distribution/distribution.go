@@ -6,7 +6,9 @@
 // change of it is a restart (write.go). It knows accounts without rights: users,
 // robots, groups, namespaces and access are those of ocisync's token service,
 // kept, served and changed as the embedded registry's are, by the provider of
-// that one.
+// that one; and so are webhooks, of which it hears through an endpoint of
+// config.yml (events.go). Or a mode has it keep to its own accounts, an htpasswd
+// file (htpasswd.go), and then everybody who has one may do everything.
 package distribution
 
 import (
@@ -15,6 +17,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +28,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/pkg/providers/measure"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -34,12 +40,15 @@ import (
 type Provider struct {
 	registry schema.Registry
 	place    Place
-	accounts *embedded.Provider // nil without a token service
+	accounts *embedded.Provider // and rules; nil without a token service or an htpasswd file
+	people   *accountFile       // nil but with an htpasswd file
 	process  providers.Process  // nil where somebody else runs the registry
 	secrets  providers.Secrets
 	logger   *slog.Logger
 	permit   func(registry string) error // nil where secrets may go anywhere
-	options  []embedded.Option           // of the accounts
+	cost     int                         // of hashing a password for an htpasswd file
+	outside  access.Outside
+	options  []embedded.Option // of the accounts
 	meter    *measure.Meter
 }
 
@@ -49,7 +58,7 @@ type Option func(*Provider)
 // Outside makes the mode's policy.outside part of the desired state, as a value
 // of the settings that the token service keeps.
 func Outside(o access.Outside) Option {
-	return func(p *Provider) { p.options = append(p.options, embedded.Outside(o)) }
+	return func(p *Provider) { p.outside = o }
 }
 
 // Permit asks, before a secret goes to the registry or its token service,
@@ -63,45 +72,84 @@ func Permit(ask func(registry string) error) Option {
 
 // HashCost is what hashing passwords costs, for tests.
 func HashCost(cost int) Option {
-	return func(p *Provider) { p.options = append(p.options, embedded.HashCost(cost)) }
+	return func(p *Provider) {
+		p.cost = cost
+		p.options = append(p.options, embedded.HashCost(cost))
+	}
 }
 
-// New makes the provider and reaches for nothing yet. The process is nil where
-// somebody else runs the registry; the logger may be nil.
+// New makes the provider. Of the registry it reads config.yml, if somebody else
+// wrote that: it may name an htpasswd file. The process is nil where somebody
+// else runs the registry; the logger may be nil.
 func New(r schema.Registry, process providers.Process, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
 	place, err := PlaceOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if place.Config == "" && place.Service == nil {
+	if place.Config == "" && place.Service == nil && place.Htpasswd == "" {
 		return nil, fmt.Errorf("%s: nothing of this registry can be reached but its images; name its files in registry.files, its token service in registry.token, or have ocisync run it with registry.run", r.URL)
 	}
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger, meter: measure.New()}
+	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger, cost: htpasswd.DefaultCost, meter: measure.New()}
 	for _, o := range options {
 		o(p)
 	}
-	if place.Service != nil {
-		p.accounts, err = embedded.NewAccounts(r, embedded.Accounts{
-			Service: place.Service, Data: place.Data, Kinds: append(p.accountKinds(), schema.KindSettings), Table: p.Capabilities(),
-		}, secrets, logger, p.options...)
+	p.findHtpasswd()
+	service := place.Service
+	switch {
+	case p.byFile():
+		if service, err = url.Parse(r.URL); err != nil {
+			return nil, err
+		}
+		p.people = &accountFile{registry: r.URL, name: p.place.Htpasswd, cost: p.cost, secrets: secrets}
+		if r.Run != nil {
+			p.people.own = filepath.Join(place.Data, "ocisync", "self")
+		}
+	case service == nil:
+		return p, nil
+	case p.outside != "":
+		p.options = append(p.options, embedded.Outside(p.outside))
 	}
+	p.accounts, err = embedded.NewAccounts(r, embedded.Accounts{
+		Service: service, Data: p.place.Data, Kinds: append(p.accountKinds(), schema.KindSettings), Table: p.Capabilities(),
+	}, secrets, logger, p.options...)
 	return p, err
 }
 
-// accountKinds are those that the token service keeps.
+// findHtpasswd looks for the accounts of a registry of somebody else's in its
+// config.yml, where the mode does not name them and gives no tokens. A path that
+// is none of this host's is one in a container, of which only the mode can tell
+// what it is here.
+func (p *Provider) findHtpasswd() {
+	if p.registry.Run != nil || p.place.Config == "" || p.place.Service != nil || p.byFile() {
+		return
+	}
+	now, err := p.file()
+	if err != nil {
+		return // who reads the settings says so
+	}
+	if n := now.doc.get("auth.htpasswd.path"); n != nil && filepath.IsAbs(n.Value) {
+		if _, err := os.Stat(n.Value); err == nil {
+			p.place.Htpasswd = filepath.Clean(n.Value)
+		}
+	}
+}
+
+// accountKinds are those that the token service keeps, or what would be one.
 func (p *Provider) accountKinds() []schema.Kind {
 	table := p.Capabilities()
 	return slices.DeleteFunc([]schema.Kind{
 		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
-		schema.KindQuota, schema.KindRetention, schema.KindGC,
-	}, func(k schema.Kind) bool { return table.Find(k, "").Support == schema.Unsupported })
+		schema.KindQuota, schema.KindRetention, schema.KindGC, schema.KindWebhook,
+	}, func(k schema.Kind) bool {
+		return table.Find(k, "").Support == schema.Unsupported || k == schema.KindUser && p.byFile()
+	})
 }
 
 // Capabilities implements [providers.Provider].
-func (p *Provider) Capabilities() schema.Table { return Capabilities(p.registry.Driver()) }
+func (p *Provider) Capabilities() schema.Table { return Capabilities(p.registry.Driver(), p.byFile()) }
 
 // Batch implements [providers.Provider]: the configuration is one object, and
 // accounts change live.
@@ -114,6 +162,9 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 		if st, notes, err = p.accounts.Normalize(st); err != nil {
 			return schema.State{}, nil, err
 		}
+	}
+	if p.byFile() && p.outside == access.Deny {
+		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindAccess}, Text: "policy.outside denies nothing here: " + noRights})
 	}
 	if p.place.Config == "" {
 		return st, notes, nil
@@ -130,7 +181,7 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 		return schema.State{}, nil, fmt.Errorf("%s: registry.distribution.%w", p.registry.URL, err)
 	}
 	notes = append(notes, p.overridden(declared)...)
-	all := p.owned(declared)
+	all := p.notifying(st, p.owned(declared))
 	if i < 0 && len(all) > 0 {
 		i = len(st.Resources)
 		st.Resources = append(st.Resources, schema.Resource{Key: settingsKey()})
@@ -154,12 +205,19 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
 	if p.accounts != nil {
 		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
-		var err error
-		if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
-			return schema.State{}, err
+		if len(kinds) > 0 || !p.byFile() { // accounts of a file need nothing of ocisync's beside it
+			var err error
+			if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {
+				return schema.State{}, err
+			}
 		}
 		for i, r := range st.Resources {
-			st.Resources[i] = done(r)
+			st.Resources[i] = p.done(r)
+		}
+		if p.byFile() {
+			if err := p.readFile(ctx, scope, &st); err != nil {
+				return schema.State{}, err
+			}
 		}
 		if !settings { // it reads its policy in any case
 			st.Scope.Kinds = slices.DeleteFunc(st.Scope.Kinds, func(k schema.Kind) bool { return k == schema.KindSettings })
@@ -198,7 +256,7 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return err
 	}
-	values, secrets, err := live.doc.leaves()
+	values, secrets, err := p.leaves(live.doc)
 	if err != nil {
 		return p.configError("reading settings", err)
 	}
@@ -238,6 +296,18 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		}
 		notes = append(notes, full...)
 	}
+	if p.byFile() && slices.Contains(desired.Kinds(), schema.KindUser) {
+		lines, err := p.people.remarks()
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, lines...)
+	}
+	if p.place.Config != "" {
+		for _, text := range p.odd() {
+			notes = append(notes, plan.Note{Key: settingsKey(), Text: text})
+		}
+	}
 	note, err := p.stale(ctx)
 	if note != "" {
 		notes = append(notes, plan.Note{Key: settingsKey(), Text: note})
@@ -246,10 +316,16 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 }
 
 // Blank implements [providers.Blank]: a registry whose token service was never
-// told anything.
+// told anything, or that has no accounts in a file.
 func (p *Provider) Blank(ctx context.Context) (string, error) {
 	if p.accounts == nil {
 		return "", nil
+	}
+	if p.byFile() {
+		users, err := p.people.users()
+		if err != nil || len(users) > 0 {
+			return "", err
+		}
 	}
 	return p.accounts.Blank(ctx)
 }
@@ -275,7 +351,8 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, at time.Time
 	if p.accounts == nil {
 		return nil, nil
 	}
-	return p.accounts.Renew(ctx, desired, at)
+	runs, err := p.accounts.Renew(ctx, desired, at)
+	return runs, errors.Join(err, p.project(ctx))
 }
 
 // configError is a failure of config.yml.
@@ -287,5 +364,5 @@ func (p *Provider) configError(doing string, err error) error {
 	case strings.HasPrefix(doing, "writing"):
 		remedy = "check the directory of the file"
 	}
-	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Doing: doing, Err: fmt.Errorf("%s: %w", p.place.Config, err), Remedy: remedy}
+	return &providers.Error{Registry: p.registry.URL, Key: settingsKey(), Doing: doing, Err: lined(p.place.Config, err), Remedy: remedy}
 }

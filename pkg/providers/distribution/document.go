@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,7 +213,7 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 			}
 			return nil
 		}
-		if schema.SecretSetting(schema.TypeDistribution, at) || holdsSecret(n) {
+		if secretAt(at) || holdsSecret(n) {
 			secrets = append(secrets, at)
 			return nil
 		}
@@ -240,8 +241,13 @@ func (d *document) leaves() (values schema.Values, secrets []string, err error) 
 }
 
 // holdsSecret reports whether a value, such as a list of webhooks with the
-// headers they are sent, holds what nobody is to see in a plan.
+// headers they are sent, or an address with a password in it, holds what nobody
+// is to see in a plan.
 func holdsSecret(n *yaml.Node) bool {
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "://") {
+		u, err := url.Parse(n.Value)
+		return err != nil || u.User != nil || u.RawQuery != ""
+	}
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := strings.ToLower(n.Content[i].Value)
@@ -331,16 +337,24 @@ func writeNode(b *strings.Builder, n *yaml.Node) error {
 	return nil
 }
 
+// tagOf is what Distribution's parser, of YAML 1.1, takes a value for: "yes" and
+// "off" without quotes are truths to it.
+func tagOf(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && n.Style == 0 {
+		switch n.Value {
+		case "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF":
+			return "!!bool"
+		}
+	}
+	return n.Tag
+}
+
 func writeScalar(b *strings.Builder, n *yaml.Node, text func(string) error) error {
-	switch n.Tag {
+	switch tagOf(n) {
 	case "!!null":
 		b.WriteString("null")
 	case "!!bool":
-		var v bool
-		if err := n.Decode(&v); err != nil {
-			return err
-		}
-		fmt.Fprint(b, v)
+		fmt.Fprint(b, slices.Contains([]string{"y", "yes", "on", "true"}, strings.ToLower(n.Value)))
 	case "!!int":
 		var v int64
 		if err := n.Decode(&v); err != nil {

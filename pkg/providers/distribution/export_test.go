@@ -1,6 +1,21 @@
 package distribution
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // Alone is alone, for tests that are outside.
 func (p *Provider) Alone(ctx context.Context) (release func(), err error) { return p.alone(ctx) }
+
+// Keys are the settings below a path with what their values must be, for tests
+// that are outside.
+func Keys(below string) map[string]string {
+	out := map[string]string{}
+	for _, k := range keys() {
+		if strings.HasPrefix(k.path, below+".") {
+			out[k.path] = string(k.is)
+		}
+	}
+	return out
+}

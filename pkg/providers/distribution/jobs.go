@@ -109,8 +109,40 @@ func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
+// mend has a registry that is about to start take pushes where a collection that
+// was killed left it read-only. One that goes on holds the lock, and its registry
+// starts as it is.
+func (p *Provider) mend() error {
+	l := flock.New(filepath.Join(filepath.Dir(p.former()), "job.lock"), flock.SetPermissions(0o600))
+	if free, err := l.TryLock(); err != nil || !free {
+		return err
+	}
+	defer l.Close()
+	now, err := p.file()
+	if err != nil {
+		return err
+	}
+	if n := now.doc.get(readOnly); n == nil || n.Value != "true" {
+		return nil
+	}
+	if err := now.doc.set(readOnly, "false"); err != nil {
+		return p.configError("starting the registry", err)
+	}
+	b, err := now.doc.bytes()
+	if err == nil {
+		err = replaceConfig(p.place.Config, b)
+	}
+	if err != nil {
+		return p.configError("starting the registry", err)
+	}
+	return nil
+}
+
 // unscheduled says why jobs are not done by time here.
 func (p *Provider) unscheduled() string {
+	if p.byFile() {
+		return "jobs by time are ocisync's token service's, and this registry has none; run `ocisync run` by a timer of the system"
+	}
 	if p.place.Data == "" {
 		return "jobs by time are ocisync's token service's, which is elsewhere; write the rule where it runs"
 	}

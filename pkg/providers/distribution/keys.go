@@ -113,7 +113,8 @@ func keys() []key {
 	add(numberValue, "storage.s3.", "chunksize multipartcopychunksize multipartcopymaxconcurrency multipartcopythresholdsize")
 	add(textValue, "storage.gcs.", "bucket keyfile rootdirectory useragent")
 	add(numberValue, "storage.gcs.", "chunksize maxconcurrency")
-	add(textValue, "storage.azure.", "accountname accountkey connectionstring container realm serviceurl rootdirectory credentials.type credentials.clientid credentials.tenantid credentials.secret")
+	add(textValue, "storage.azure.", "accountname accountkey connectionstring container realm serviceurl rootdirectory credentials.clientid credentials.tenantid credentials.secret")
+	out = append(out, key{path: "storage.azure.credentials.type", is: textValue, of: []string{"client_secret", "shared_key", "default_credentials"}})
 	add(numberValue, "storage.azure.", "max_retries")
 	add(durationValue, "storage.azure.", "retry_delay")
 	add(boolValue, "storage.azure.", "skipverify")
@@ -127,7 +128,7 @@ func keys() []key {
 	add(textValue, "redis.", "clientname username password sentinelusername sentinelpassword mastername identitysuffix tls.certificate tls.key")
 	add(numberValue, "redis.", "db protocol maxretries poolsize minidleconns maxidleconns maxactiveconns maxredirects")
 	add(durationValue, "redis.", "minretrybackoff maxretrybackoff dialtimeout readtimeout writetimeout pooltimeout connmaxidletime connmaxlifetime")
-	add(boolValue, "redis.", "contexttimeoutenabled poolfifo readonly routebylatency routerandomly disableidentity")
+	add(boolValue, "redis.", "contexttimeoutenabled poolfifo readonly routebylatency routerandomly disableidentity unstableresp3")
 	for _, check := range []string{"file", "http", "tcp"} {
 		add(durationValue, "health."+check+"[].", "interval")
 		add(numberValue, "health."+check+"[].", "threshold")

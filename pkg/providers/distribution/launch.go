@@ -46,6 +46,9 @@ func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
 	if err := p.provide(); err != nil {
 		return err
 	}
+	if err := p.project(ctx); err != nil {
+		return err
+	}
 	now, err := p.file()
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.first(ctx)
@@ -53,7 +56,10 @@ func (p *Provider) BeforeStart(ctx context.Context, _ string) error {
 	if err == nil && now.doc.get("storage") == nil {
 		return p.configError("starting the registry", errors.New("it names no storage"))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.mend()
 }
 
 // first writes a configuration for a registry that was never told anything:
@@ -80,6 +86,12 @@ func (p *Provider) first(ctx context.Context) error {
 // beside the registry and closes. Of the options, version, command, limits,
 // outside, renew and drain are the caller's; the rest is said here.
 func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*registry.Registry, error) {
+	if p.byFile() {
+		return nil, &providers.Error{
+			Registry: p.registry.URL, Err: fmt.Errorf("its accounts are those of %s: %w", p.place.Htpasswd, providers.ErrUnsupported),
+			Remedy: "take registry.files.htpasswd out, and it gets tokens from ocisync",
+		}
+	}
 	if p.place.Service == nil || p.place.Data == "" {
 		return nil, &providers.Error{
 			Registry: p.registry.URL, Err: fmt.Errorf("its token service is not ocisync's here: %w", providers.ErrUnsupported),
@@ -100,7 +112,10 @@ func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*regis
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil && p.place.Service.Scheme == "https" {
 		o.TLSCert, o.TLSKey = *t.Cert, *t.Key
 	}
-	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known, Every: p.place.Rotate, Job: p.scheduled}
+	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known, Every: p.place.Rotate, Job: p.scheduled, URL: p.registry.URL}
+	if p.inboxed() {
+		o.Tokens.Inbox = p.inboxFile()
+	}
 	return registry.Open(ctx, o)
 }
 

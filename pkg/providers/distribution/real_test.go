@@ -24,11 +24,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	reference "github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -36,6 +40,8 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/providers/zot"
+	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -146,8 +152,9 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// launched is a running Distribution, launched by its provider.
-func launched(t testing.TB) (site, *process) {
+// launched is a running Distribution, launched by its provider; what is said of
+// it otherwise comes in as a function.
+func launched(t testing.TB, otherwise ...func(*site)) (site, *process) {
 	t.Helper()
 	address, tokens := freeAddress(t), freeAddress(t)
 	_, port, _ := net.SplitHostPort(tokens)
@@ -156,6 +163,9 @@ func launched(t testing.TB) (site, *process) {
 		Type: schema.TypeDistribution, URL: p.url, Run: &schema.Run{Driver: schema.DriverProcess, Binary: p.binary, Data: filepath.Join(t.TempDir(), "data")},
 		Token: &schema.TokenService{URL: "http://localhost:" + port, Listen: tokens},
 	}}
+	for _, change := range otherwise {
+		change(&s)
+	}
 	provider := openSite(t, s)
 	var err error
 	if p.launch, err = provider.Launch(t.Context()); err != nil {
@@ -221,36 +231,87 @@ func decisions(t testing.TB) (objects []plan.Change, table []decision) {
 	}
 	add(schema.KindGroup, "leads", &schema.Group{Users: schema.NewSet("lead")})
 	rights := func(r schema.Rights) *schema.Rights { return &r }
-	for name, access := range map[string]*schema.Access{
+	for name, rule := range map[string]*schema.Access{
 		"open":        {Anonymous: rights(schema.Pull), Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push})},
 		"team":        {Authenticated: rights(schema.Pull), Groups: schema.NewGrants(schema.Grant{Name: "leads", Rights: schema.Pull | schema.Push | schema.Delete})},
 		"team/secret": {Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull})},
 		"closed":      nil,
 	} {
 		add(schema.KindNamespace, name, &schema.Namespace{})
-		if access != nil {
-			add(schema.KindAccess, name, access)
+		if rule != nil {
+			add(schema.KindAccess, name, rule)
 		}
 	}
+	for name, grants := range map[string]schema.Grants{
+		"ci":          schema.NewGrants(schema.Grant{Name: "open", Rights: schema.Pull | schema.Push}, schema.Grant{Name: "team/secret", Rights: schema.Pull}),
+		"team/deploy": schema.NewGrants(schema.Grant{Name: "team", Rights: schema.Pull | schema.Delete}),
+	} {
+		add(schema.KindRobot, name, &schema.Robot{Secret: &schema.RobotSecret{Value: password}, Access: grants})
+	}
 	for user, rights := range map[string]map[string]string{
-		"":      {"open": "pull"},
-		"guest": {"open": "pull", "team": "pull"},
-		"dev":   {"open": "pull push", "team": "pull", "team/secret": "pull"},
-		"lead":  {"open": "pull", "team": "pull push delete"},
-		"root":  {"open": "pull push delete", "team": "pull push delete", "team/secret": "pull push delete", "closed": "pull push delete", "nowhere": "pull push delete"},
+		"":                  {"open": "pull"},
+		"guest":             {"open": "pull", "team": "pull"},
+		"dev":               {"open": "pull push", "team": "pull", "team/secret": "pull"},
+		"lead":              {"open": "pull", "team": "pull push delete"},
+		"root":              {"open": "pull push delete", "team": "pull push delete", "team/secret": "pull push delete", "closed": "pull push delete", "nowhere": "pull push delete"},
+		"robot$ci":          {"open": "pull push", "team/secret": "pull"},
+		"robot$team+deploy": {"open": "pull", "team": "pull delete"},
 	} {
 		for _, ns := range []string{"open", "team", "team/secret", "closed", "nowhere"} {
 			for _, action := range []string{"pull", "push", "delete"} {
-				table = append(table, decision{user, ns, action, strings.Contains(rights[ns], action)})
+				d := decision{user: user, namespace: ns, action: action, allowed: strings.Contains(rights[ns], action)}
+				if user == "robot$ci" && ns == "team" && action == "pull" { // what authenticated gives
+					d.kind, d.field, d.emulated = schema.KindRobot, "access", true
+				}
+				table = append(table, d)
 			}
 		}
 	}
 	return objects, table
 }
 
+// fixed are a namespace of immutable tags, and what that must come to.
+func fixed() (objects []plan.Change, table []decision) {
+	for kind, spec := range map[schema.Kind]schema.Spec{
+		schema.KindNamespace: &schema.Namespace{},
+		schema.KindAccess:    &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push | schema.Delete})},
+		schema.KindImmutable: &schema.Immutable{Rules: []schema.ImmutableRule{{Tags: "**"}}},
+	} {
+		key := schema.Key{Kind: kind, Name: "fixed"}
+		objects = append(objects, plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: spec}})
+	}
+	d := decision{namespace: "fixed", kind: schema.KindImmutable}
+	for _, c := range []struct {
+		user, action      string
+		allowed, emulated bool
+	}{
+		{"dev", "pull", true, true}, {"dev", "push", true, true}, {"dev", "overwrite", false, false}, {"dev", "delete", false, true},
+		{"root", "push", true, true}, {"root", "overwrite", false, true}, {"guest", "pull", false, false}, {"guest", "overwrite", false, false},
+	} {
+		d.user, d.action, d.allowed, d.emulated = c.user, c.action, c.allowed, c.emulated
+		table = append(table, d)
+	}
+	return objects, table
+}
+
+// decision is what one must be told who does something.
 type decision struct {
 	user, namespace, action string
 	allowed                 bool
+	// kind and field name a row of the table of capabilities. A registry that
+	// emulates what it speaks of decides as emulated says.
+	kind     schema.Kind
+	field    string
+	emulated bool
+}
+
+// by is what is to be expected of a registry, and the reason where it has one
+// to decide otherwise.
+func (d decision) by(table schema.Table) (allowed bool, why string) {
+	if row := table.Find(d.kind, d.field); d.kind != "" && row.Field == d.field && row.Support == schema.Emulated && d.emulated != d.allowed {
+		return d.emulated, row.Reason
+	}
+	return d.allowed, ""
 }
 
 func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
@@ -260,6 +321,24 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	for registryName, start := range map[string]func(*testing.T) (providers.Provider, string){
+		"Zot": func(t *testing.T) (providers.Provider, string) {
+			t.Helper()
+			program, _ := enginetest.Zot(t, "../../..")
+			r := schema.Registry{Type: schema.TypeZot, URL: "http://" + freeAddress(t), Run: &schema.Run{Driver: schema.DriverProcess, Binary: program, Data: filepath.Join(t.TempDir(), "data")}}
+			z := &process{binary: program, url: r.URL}
+			p, err := zot.New(r, z, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost), zot.Outside(access.Deny))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if z.launch, err = p.Launch(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(p.BeforeStart(t.Context(), z.launch.Face), z.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { z.Stop(context.Background()) }) //nolint:errcheck // the test is over
+			return p, r.URL
+		},
 		"Distribution": func(t *testing.T) (providers.Provider, string) {
 			t.Helper()
 			s, _ := launched(t)
@@ -291,6 +370,13 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 	} {
 		t.Run(registryName, func(t *testing.T) {
 			p, url := start(t)
+			objects, table := slices.Clone(objects), slices.Clone(table)
+			if row := p.Capabilities().Find(schema.KindImmutable, ""); row.Support == schema.Unsupported {
+				t.Logf("nothing is asked of immutable tags: %s", row.Reason)
+			} else {
+				more, rows := fixed()
+				objects, table = append(objects, more...), append(table, rows...)
+			}
 			if err := p.Write(t.Context(), objects, func(k schema.Key, err error) {
 				if err != nil {
 					t.Errorf("%s: %v", k, err)
@@ -299,10 +385,7 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 				t.Fatal(err)
 			}
 			host := strings.TrimPrefix(url, "http://")
-			image, err := random.Image(100, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
+			image := ociImage(t)
 			as := func(user string) []remote.Option {
 				auth := authn.Anonymous
 				if user != "" {
@@ -326,17 +409,38 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 					if got, err = remote.Image(ref, as(d.user)...); err == nil {
 						_, err = got.Digest()
 					}
-				case "push":
-					err = remote.Write(ref, image, as(d.user)...)
+				case "push", "overwrite": // another image, so that it begins with content that is not there
+					err = remote.Write(ref, ociImage(t), as(d.user)...)
 				case "delete":
 					err = remote.Delete(ref, as(d.user)...)
 				}
-				if refused := refusedBy(err); (err == nil) != d.allowed || err != nil && !refused {
-					t.Errorf("%q %s in %s: %v, want allowed %v", d.user, d.action, d.namespace, err, d.allowed)
+				allowed, why := d.by(p.Capabilities())
+				if refused := refusedBy(err); (err == nil) != allowed || err != nil && !refused {
+					t.Errorf("%q %s in %s: %v, want allowed %v (%s)", d.user, d.action, d.namespace, err, allowed, why)
 				}
 			}
 		})
 	}
+}
+
+// ociImage is one of the media types that Zot takes too.
+func ociImage(t *testing.T) v1.Image {
+	t.Helper()
+	image, err := random.Image(100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := image.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image = mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	for _, l := range layers {
+		if image, err = mutate.Append(image, mutate.Addendum{Layer: l, MediaType: types.OCILayer}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return image
 }
 
 func refusedBy(err error) bool {

@@ -70,7 +70,7 @@ func (p *Provider) orphans(ctx context.Context, config *document, dry bool, repo
 			if dry || !pushed(name, tag).Equal(made) {
 				continue
 			}
-			if err := c.deleteTag(ctx, name, tag); err != nil {
+			if err := c.remove(ctx, name, tag); err != nil {
 				return p.jobError(jobGC, fmt.Errorf("%s:%s: %w", name, tag, err), "run it again")
 			}
 			p.logger.Info("collection removed a fallback tag", "repository", name, "tag", tag, "why", "its subject is gone")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -61,7 +62,9 @@ func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool) (*
 		return report, err
 	}
 	pushed := p.pushTimes()
+	root := p.filesystem()
 	now := time.Now()
+	var unseen []string
 	for _, name := range names {
 		ns := rules.Namespace(name)
 		policy := policies[ns]
@@ -74,9 +77,23 @@ func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool) (*
 		if err := p.retainIn(ctx, c, name, strings.TrimPrefix(strings.TrimPrefix(name, ns), "/"), policy, pushed, now, dry, report); err != nil {
 			return report, err
 		}
+		switch {
+		case policy.Untagged == nil || !*policy.Untagged:
+		case root == "":
+			unseen = append(unseen, ns)
+		default:
+			if err := p.removeLoose(ctx, c, root, name, dry, report); err != nil {
+				return report, err
+			}
+		}
+	}
+	if len(unseen) > 0 {
+		slices.Sort(unseen)
+		return report, p.jobError(jobRetention, fmt.Errorf("%w: which manifests have no tag cannot be seen, since content does not lie in a directory of this host (namespaces %s)",
+			providers.ErrUnsupported, strings.Join(slices.Compact(unseen), ", ")), "take retention.untagged out, and have gc.untagged take them")
 	}
 	if n := report.Failed(); n > 0 {
-		return report, p.jobError(jobRetention, fmt.Errorf("%d tags could not be removed", n), "the report says why")
+		return report, p.jobError(jobRetention, fmt.Errorf("%d of %d could not be removed", n, len(report.Gone)), "the report says why")
 	}
 	return report, nil
 }
@@ -114,11 +131,17 @@ func (p *Provider) refused(c plan.Change) string {
 				said = append(said, why)
 			}
 		}
+	case *schema.Access:
+		if r := spec.Authenticated; p.byFile() && (r == nil || !r.Has(schema.Pull|schema.Push|schema.Delete)) {
+			said = append(said, "authenticated: "+noRights)
+		}
 	case *schema.Retention:
 		if why := unjudged(spec); why != "" {
 			said = append(said, why)
 		}
-		field("untagged", spec.Untagged != nil)
+		if spec.Untagged != nil && *spec.Untagged && p.filesystem() == "" {
+			said = append(said, "untagged: content does not lie in a directory of this host, and Distribution lists no manifests without a tag; gc.untagged takes them")
+		}
 		byTime(spec.Schedule)
 	case *schema.GC:
 		byTime(spec.Schedule)
@@ -128,13 +151,31 @@ func (p *Provider) refused(c plan.Change) string {
 	return strings.Join(said, "; ")
 }
 
-// done leaves of what the token service keeps of jobs what is done.
-func done(r schema.Resource) schema.Resource {
+// done leaves of what is kept of jobs, and of who may do what, what is so.
+func (p *Provider) done(r schema.Resource) schema.Resource {
 	switch spec := r.Spec.(type) {
 	case *schema.Retention:
-		r.Spec = &schema.Retention{Keep: spec.Keep, Schedule: spec.Schedule, Zone: spec.Zone}
+		c := &schema.Retention{Keep: spec.Keep, Untagged: spec.Untagged}
+		if !p.byFile() {
+			c.Schedule, c.Zone = spec.Schedule, spec.Zone
+		}
+		r.Spec = c
 	case *schema.GC:
-		r.Spec = &schema.GC{Untagged: spec.Untagged, Schedule: spec.Schedule, Zone: spec.Zone}
+		c := &schema.GC{Untagged: spec.Untagged}
+		if !p.byFile() {
+			c.Schedule, c.Zone = spec.Schedule, spec.Zone
+		}
+		r.Spec = c
+	case *schema.Access:
+		if p.byFile() {
+			r.Spec = &schema.Access{Authenticated: spec.Authenticated}
+		}
+	case *schema.Robot:
+		if p.byFile() {
+			c := *spec
+			c.Access = nil
+			r.Spec = &c
+		}
 	}
 	return r
 }
@@ -162,7 +203,7 @@ func (p *Provider) retainIn(ctx context.Context, c *client, name, below string, 
 				report.Kept++
 				continue
 			}
-			if err := c.deleteTag(ctx, name, v.Tag); err != nil {
+			if err := c.remove(ctx, name, v.Tag); err != nil {
 				gone.Error = err.Error()
 				p.logger.Error("retention could not remove a tag", "repository", name, "tag", v.Tag, "error", err)
 			} else {
@@ -174,12 +215,12 @@ func (p *Provider) retainIn(ctx context.Context, c *client, name, below string, 
 	return nil
 }
 
-// deleteTag takes a tag from what it names; that itself goes with a collection.
-// One that is not there any more is a success.
-func (c *client) deleteTag(ctx context.Context, repository, tag string) error {
+// remove takes a tag from what it names, or a manifest from its repository; its
+// content goes with a collection. What is not there any more is a success.
+func (c *client) remove(ctx context.Context, repository, reference string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, strings.TrimSuffix(c.base, "/")+"/v2/"+repository+"/manifests/"+tag, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, strings.TrimSuffix(c.base, "/")+"/v2/"+repository+"/manifests/"+reference, nil)
 	if err != nil {
 		return err
 	}
@@ -221,6 +262,9 @@ func (p *Provider) filesystem() string {
 		return ""
 	}
 	now, err := p.file()
+	if errors.Is(err, fs.ErrNotExist) && p.registry.Run != nil {
+		return p.storage() // until the mode says otherwise
+	}
 	if err != nil {
 		return ""
 	}

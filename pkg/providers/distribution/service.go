@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/token"
@@ -22,6 +23,9 @@ type Place struct {
 	// Data is the directory that ocisync's own files lie in, below ocisync/; ""
 	// where there is none on this host.
 	Data string
+	// Htpasswd is the file of the registry's own accounts, which take the place
+	// of a token service; "" for none.
+	Htpasswd string
 	// Name is the registry's, as tokens have it: host and port of its URL.
 	Name string
 	// Service is where clients ask for tokens; nil without a token service.
@@ -65,6 +69,9 @@ func PlaceOf(r schema.Registry) (Place, error) {
 		p.Config = r.Files.Config
 		p.Data = filepath.Dir(p.Config)
 	}
+	if r.Files != nil && r.Files.Htpasswd != "" {
+		return byFile(r, p)
+	}
 	given := r.Token
 	if given == nil {
 		given = &schema.TokenService{}
@@ -95,6 +102,20 @@ func PlaceOf(r schema.Registry) (Place, error) {
 		return wrong("registry.token.rotate: a key signs for %s at least, so that the tokens of the one before are gone; write that or more, or \"never\"", shortestRotation)
 	default:
 		p.Rotate = every.Std()
+	}
+	return p, nil
+}
+
+// byFile is the place of a registry whose accounts are those of an htpasswd file.
+func byFile(r schema.Registry, p Place) (Place, error) {
+	p.Htpasswd = filepath.Clean(r.Files.Htpasswd)
+	switch {
+	case r.Token != nil:
+		return Place{}, fmt.Errorf("%s: registry.files.htpasswd and registry.token: accounts are those of a file, without rights, or of ocisync's token service; take one of the two out", r.URL)
+	case r.Driver() == schema.DriverDocker && !strings.HasPrefix(p.Htpasswd, p.Data+string(filepath.Separator)):
+		return Place{}, fmt.Errorf("%s: registry.files.htpasswd %s: a container sees files of %s alone; write %s", r.URL, p.Htpasswd, p.Data, filepath.Join(p.Data, "htpasswd"))
+	case p.Data == "":
+		p.Data = filepath.Dir(p.Htpasswd)
 	}
 	return p, nil
 }

@@ -50,6 +50,9 @@ func (p *Provider) owned(declared schema.Values) schema.Values {
 		set("auth.token.signingalgorithms", `["ES256"]`)
 	}
 	if p.registry.Run != nil {
+		if p.byFile() { // what somebody else wrote may be a path in a container
+			set("auth.htpasswd.path", quoted(p.place.Htpasswd))
+		}
 		set("http.addr", quoted(p.address()))
 		set("storage.delete.enabled", "true")
 		set(readOnly, "false")
@@ -203,6 +206,9 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 // them in the clear.
 func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
 	path, ok := strings.CutPrefix(field, "values.")
+	if p.byFile() && key.Kind == schema.KindUser && field == "password" {
+		return p.people.check(ctx, key, ref)
+	}
 	if key.Kind != schema.KindSettings || !ok || p.place.Config == "" {
 		if p.accounts == nil {
 			return false, fmt.Errorf("%s: %s: %w", key, field, providers.ErrUnsupported)
@@ -243,9 +249,19 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 		}
 	}
 	keep("storage", drivers(), wanted)
-	keep("auth", []string{"token", "htpasswd", "silly", "none"}, func(path string) bool { return strings.HasPrefix(path, "auth.token.") })
+	keep("auth", ways(), func(path string) bool { return strings.HasPrefix(path, "auth."+p.way()+".") })
 	for _, v := range values {
 		if v.Path == schema.OutsidePath || !wanted(v.Path) {
+			continue
+		}
+		if v.Path == notifyPath {
+			box, err := p.provideInbox()
+			if err == nil {
+				err = doc.notify(box)
+			}
+			if err != nil {
+				return p.configError("writing settings", err)
+			}
 			continue
 		}
 		text := v.JSON
@@ -263,9 +279,25 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 	return p.whole(doc)
 }
 
-// whole adds what every configuration needs and no plan shows: the version; a
-// secret of its own, without which uploads do not outlive a restart; and a time
-// for requests in flight, without which a stop cuts them off.
+// ways are those to log in that Distribution has, of which a configuration
+// names one.
+func ways() []string { return []string{"token", "htpasswd", "silly", "none"} }
+
+// way is the one that ocisync sets, "" for none.
+func (p *Provider) way() string {
+	switch {
+	case p.byFile():
+		return "htpasswd"
+	case p.place.Service != nil:
+		return "token"
+	}
+	return ""
+}
+
+// whole adds what every configuration needs and no plan shows: the version; the
+// realm that goes with an htpasswd file; a secret of its own, without which
+// uploads do not outlive a restart; and a time for requests in flight, without
+// which a stop cuts them off.
 func (p *Provider) whole(doc *document) error {
 	if doc.get("version") == nil {
 		doc.root.Content = append([]*yaml.Node{
@@ -277,6 +309,9 @@ func (p *Provider) whole(doc *document) error {
 		return nil
 	}
 	var errs []error
+	if doc.get("auth.htpasswd") != nil && doc.get("auth.htpasswd.realm") == nil {
+		errs = append(errs, doc.set("auth.htpasswd.realm", quoted(p.place.Name)))
+	}
 	for _, v := range []schema.Value{
 		{Path: "http.secret", JSON: quoted(rand.Text() + rand.Text())},
 		{Path: "http.draintimeout", JSON: quoted(drain.String())},

@@ -1,6 +1,7 @@
 package distribution_test
 
 import (
+	"maps"
 	"path/filepath"
 	"testing"
 
@@ -22,6 +23,21 @@ type site struct {
 // suite runs the provider suite on registries that fresh makes.
 func suite(t *testing.T, fresh func(t testing.TB) site) {
 	t.Helper()
+	suiteWith(t, fresh, nil)
+}
+
+// suiteWith tries some fields with other values.
+func suiteWith(t *testing.T, fresh func(t testing.TB) site, more map[string]providertest.Values) {
+	t.Helper()
+	values := map[string]providertest.Values{
+		"settings/values.log.level":                           {Valid: `"debug"`, Other: `"warn"`},
+		"settings/values.http.draintimeout":                   {Valid: `"5s"`, Other: `"10s"`},
+		"settings/values.catalog.maxentries":                  {Valid: `500`, Other: `600`},
+		"settings/values.http.relativeurls":                   {Valid: `true`, Other: `false`},
+		"settings/values.http.headers.X-Content-Type-Options": {Valid: `["nosniff"]`, Other: `["none","more"]`},
+		"settings/values.http.secret":                         {Valid: `{"env":"` + providertest.SecretA + `"}`, Other: `{"env":"` + providertest.SecretB + `"}`},
+	}
+	maps.Copy(values, more)
 	open := func(t testing.TB, s site) *distribution.Provider {
 		t.Helper()
 		p, err := distribution.New(s.registry, s.process, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
@@ -68,14 +84,7 @@ func suite(t *testing.T, fresh func(t testing.TB) site) {
 				t.Fatal(err)
 			}
 		},
-		Values: map[string]providertest.Values{
-			"settings/values.log.level":                           {Valid: `"debug"`, Other: `"warn"`},
-			"settings/values.http.draintimeout":                   {Valid: `"5s"`, Other: `"10s"`},
-			"settings/values.catalog.maxentries":                  {Valid: `500`, Other: `600`},
-			"settings/values.http.relativeurls":                   {Valid: `true`, Other: `false`},
-			"settings/values.http.headers.X-Content-Type-Options": {Valid: `["nosniff"]`, Other: `["none","more"]`},
-			"settings/values.http.secret":                         {Valid: `{"env":"` + providertest.SecretA + `"}`, Other: `{"env":"` + providertest.SecretB + `"}`},
-		},
+		Values: values,
 	})
 }
 

@@ -195,9 +195,15 @@ func repositoryOf(path string) string {
 	return ""
 }
 
-// login is the account of the mode, "" without one. It is asked whether it may go
-// to where it is for.
+// login is the account of the mode, or ocisync's own in an htpasswd file, "" without
+// one. It is asked whether it may go to where it is for.
 func (p *Provider) login(ctx context.Context) (user, password string, err error) {
+	if p.byFile() {
+		password, err := p.people.self()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return selfLogin, password, errors.Join(err, p.mayGo(p.registry.URL))
+		}
+	}
 	l := p.registry.Login
 	if l == nil || l.User == nil || l.Password == nil {
 		return "", "", nil
@@ -206,15 +212,21 @@ func (p *Provider) login(ctx context.Context) (user, password string, err error)
 	if p.place.Service != nil {
 		to = p.place.Service.String()
 	}
-	if p.permit != nil {
-		if err := p.permit(to); err != nil {
-			return "", "", err
-		}
+	if err := p.mayGo(to); err != nil {
+		return "", "", err
 	}
 	if password, err = p.secrets.Resolve(ctx, *l.Password); err != nil {
 		return "", "", fmt.Errorf("registry.login: %w", err)
 	}
 	return *l.User, password, nil
+}
+
+// mayGo says why no secret may go to an address.
+func (p *Provider) mayGo(to string) error {
+	if p.permit == nil {
+		return nil
+	}
+	return p.permit(to)
 }
 
 // fetch asks the token service.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -18,7 +19,7 @@ import (
 
 // Prepare implements [providers.Provider]. Accounts change live; what config.yml
 // says is in force after a restart.
-func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (_ []providers.Verdict, err error) {
 	verdicts := make([]providers.Verdict, len(changes))
 	var rest []plan.Change
 	var at []int
@@ -31,10 +32,23 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			verdicts[i] = v
 			continue
 		}
+		if c.Key.Kind == schema.KindUser && p.byFile() {
+			v, err := p.people.prepare(c)
+			if err != nil {
+				return nil, err
+			}
+			if v.Refused == "" && p.registry.Run == nil && p.place.Config != "" {
+				if now, err := p.file(); err == nil && now.doc.get("auth.htpasswd") == nil {
+					v.Refused = p.place.Config + " has no auth.htpasswd, so that accounts count for nothing; add it, with the file's path as the registry sees it, and restart the registry"
+				}
+			}
+			verdicts[i] = v
+			continue
+		}
 		if row := p.Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
 			verdicts[i] = providers.Verdict{Effect: plan.Live, Refused: row.Reason}
 			if row.Support != schema.Unsupported {
-				verdicts[i].Refused = "ocisync keeps it in its token service, and this mode has none; name it in registry.token"
+				verdicts[i].Refused = "ocisync keeps it in its token service, and this mode has none; name it in registry.token, or the registry's own accounts in registry.files.htpasswd"
 			}
 			continue
 		}
@@ -47,6 +61,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	if len(rest) == 0 {
 		return verdicts, ctx.Err()
 	}
+	defer func() {
+		if err == nil {
+			err = p.last(ctx, changes, verdicts)
+		}
+	}()
 	found, err := p.accounts.Prepare(ctx, rest)
 	if err != nil {
 		return nil, err
@@ -85,20 +104,27 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 	}
 	var declared schema.Values
 	for _, x := range values {
-		if kind, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned || kind == "" {
+		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
 			declared = append(declared, x)
 		}
 	}
 	if err := CheckSettings(p.chosen(c, declared)); err != nil {
 		v.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	if p.place.Config == "" || p.place.Service == nil {
+	if odd := p.odd(); len(odd) > 0 && len(native) > 0 && v.Refused == "" {
+		v.Refused = "correct these lines first: " + strings.Join(odd, "; ")
+	}
+	if p.place.Config == "" || !slices.ContainsFunc(native, func(x schema.Value) bool { return strings.HasPrefix(x.Path, "auth."+p.way()+".") }) {
 		return v, nil
 	}
 	if live, err := p.file(); err == nil {
-		for _, other := range []string{"htpasswd", "silly", "none"} {
-			if live.doc.get("auth."+other) != nil {
-				v.Notes = append(v.Notes, "auth."+other+" goes: who may log in, and do what, is ocisync's token service's to say")
+		says := "who may log in, and do what, is ocisync's token service's to say"
+		if p.byFile() {
+			says = "who may log in is said in " + p.place.Htpasswd + ", and whoever does may do everything"
+		}
+		for _, other := range ways() {
+			if other != p.way() && live.doc.get("auth."+other) != nil {
+				v.Notes = append(v.Notes, "auth."+other+" goes: "+says)
 			}
 		}
 	}
@@ -144,10 +170,14 @@ func inConfig(c plan.Change, values schema.Values) schema.Values {
 
 // Write implements [providers.Provider].
 func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
-	var rest []plan.Change
+	var rest, people []plan.Change
 	for _, c := range changes {
 		if c.Key.Kind == schema.KindSettings {
 			report(c.Key, p.writeSettings(ctx, c))
+			continue
+		}
+		if c.Key.Kind == schema.KindUser && p.byFile() {
+			people = append(people, c)
 			continue
 		}
 		if row := p.Capabilities().Find(c.Key.Kind, ""); row.Support == schema.Unsupported || p.accounts == nil {
@@ -160,10 +190,71 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		}
 		rest = append(rest, c)
 	}
+	if len(people) > 0 {
+		if err := p.people.write(ctx, people, report); err != nil {
+			return err
+		}
+	}
 	if len(rest) == 0 {
 		return ctx.Err()
 	}
-	return p.accounts.Write(ctx, rest, report)
+	return p.writeAccounts(ctx, rest, report)
+}
+
+// writeAccounts has the token service change. Of a webhook that goes nothing is
+// reported before the registry knows of it too.
+func (p *Provider) writeAccounts(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	if p.byFile() {
+		return p.writeInFile(ctx, changes, report)
+	}
+	goes := map[schema.Key]bool{}
+	for _, c := range changes {
+		goes[c.Key] = c.Action == plan.Delete && (c.Key.Kind == schema.KindWebhook || c.Key.Kind == schema.KindNamespace)
+	}
+	var gone []schema.Key
+	if err := p.accounts.Write(ctx, changes, func(k schema.Key, err error) {
+		if err == nil && goes[k] {
+			gone = append(gone, k)
+			return
+		}
+		report(k, err)
+	}); err != nil {
+		return err
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	var err error
+	if p.inboxed() {
+		err = p.unnotify(ctx)
+	}
+	for _, k := range gone {
+		report(k, err)
+	}
+	return nil
+}
+
+// writeInFile writes what is kept of rules and robots. A robot is done once its
+// account is in the htpasswd file.
+func (p *Provider) writeInFile(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	var mu sync.Mutex
+	said := map[schema.Key]error{}
+	err := p.accounts.Write(ctx, changes, func(k schema.Key, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		said[k] = err
+	})
+	if err != nil && len(said) == 0 {
+		return err
+	}
+	projected := p.project(ctx)
+	for k, failed := range said {
+		if failed == nil && k.Kind == schema.KindRobot {
+			failed = projected
+		}
+		report(k, failed)
+	}
+	return err
 }
 
 // writeSettings writes the accounts' part first: it narrows or widens who may do
@@ -203,7 +294,7 @@ func (p *Provider) writeSettings(ctx context.Context, c plan.Change) error {
 	}
 	var declared schema.Values
 	for _, x := range values {
-		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned {
+		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
 			declared = append(declared, x)
 		}
 	}
@@ -239,7 +330,7 @@ func (p *Provider) unmoved(ctx context.Context, planned string, values schema.Va
 		return nil
 	}
 	if err == nil {
-		have, _, err := now.doc.leaves()
+		have, _, err := p.leaves(now.doc)
 		if err == nil && !slices.ContainsFunc(values, func(v schema.Value) bool {
 			_, secret := v.Secret()
 			return !secret && v.Path != schema.OutsidePath && !slices.Contains(have, v)
@@ -275,15 +366,28 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if !running {
 		return p.tellOperator(ctx)
 	}
-	if err := p.restart(ctx); err != nil {
+	switch err := p.restart(ctx); {
+	case errors.Is(err, errTakenDown): // and so it stays
+		return errors.Join(err, p.forget())
+	case err != nil:
 		return p.putBack(ctx, err)
 	}
 	return p.forget()
 }
 
+var errTakenDown = errors.New("somebody took it down meanwhile")
+
 func (p *Provider) restart(ctx context.Context) error {
 	if err := p.process.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping the registry: %w", err)
+	}
+	if p.contained() {
+		switch s, err := p.process.Status(ctx); {
+		case err != nil:
+			return err
+		case s.ID == "": // a start would make a container anew
+			return &providers.Error{Registry: p.registry.URL, Doing: "restarting it", Err: errTakenDown, Remedy: "start it with `ocisync up`"}
+		}
 	}
 	return p.process.Start(ctx)
 }
@@ -354,6 +458,9 @@ func (p *Provider) provide() error {
 		if _, err := p.keys(); err != nil {
 			return &providers.Error{Registry: p.registry.URL, Err: err}
 		}
+	}
+	if p.byFile() && p.registry.Run != nil {
+		return p.people.enter()
 	}
 	return nil
 }

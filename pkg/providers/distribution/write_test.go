@@ -34,10 +34,24 @@ type fake struct {
 	refuses string // it dies of a configuration with these words
 	die     bool   // who stops it is killed
 	did     []string
+	// command is the program in its container; who calls it may take that down.
+	command  func(args []string, stdout io.Writer) error
+	down     bool
+	stopping func() // is called when it has stopped
+}
+
+// Command implements [providers.Commander].
+func (f *fake) Command(_ context.Context, args []string, stdout, _ io.Writer) error {
+	f.did = append(f.did, args[0])
+	return f.command(args, stdout)
 }
 
 func (f *fake) Status(context.Context) (providers.ProcessStatus, error) {
-	return providers.ProcessStatus{Running: f.running, Started: f.started}, nil
+	s := providers.ProcessStatus{Running: f.running, Started: f.started, ID: "1"}
+	if f.down {
+		s.ID = ""
+	}
+	return s, nil
 }
 
 func (f *fake) Start(context.Context) error {
@@ -64,6 +78,9 @@ func (f *fake) Stop(context.Context) error {
 		panic(errKilled)
 	}
 	f.running = false
+	if f.stopping != nil {
+		f.stopping()
+	}
 	return nil
 }
 
@@ -474,5 +491,31 @@ func TestARenameOfAnAccountIsRememberedUntilItIsAcknowledged(t *testing.T) {
 	}
 	if r := renamed(); len(r) > 0 {
 		t.Errorf("still remembered: %v", r)
+	}
+}
+
+// TestWhatHasNoTagIsRefusedWhereNobodySeesIt: Distribution lists it nowhere.
+func TestWhatHasNoTagIsRefusedWhereNobodySeesIt(t *testing.T) {
+	p, _ := running(t)
+	rule := func(untagged bool) string {
+		t.Helper()
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{create(schema.KindRetention, "team", &schema.Retention{Untagged: &untagged})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verdicts[0].Refused
+	}
+	if why := rule(true); why != "" {
+		t.Errorf("on a disk: %s", why)
+	}
+	changes, _ := settings(t, p, schema.Value{Path: "storage.s3.bucket", JSON: `"b"`}, schema.Value{Path: "storage.s3.region", JSON: `"eu"`})
+	if err := write(t, p, changes); err != nil {
+		t.Fatal(err)
+	}
+	if why := rule(true); !strings.Contains(why, "gc.untagged takes them") {
+		t.Errorf("in a bucket: %q", why)
+	}
+	if why := rule(false); why != "" {
+		t.Errorf("that it stays: %s", why)
 	}
 }

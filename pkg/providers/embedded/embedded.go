@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
@@ -96,8 +97,10 @@ func (p *Provider) with(options []Option) *Provider {
 
 // Accounts says what accounts and rules [NewAccounts] is for.
 type Accounts struct {
-	Service *url.URL // where the token service answers
-	Data    string   // the directory that holds them below ocisync/; "" on another host
+	// Service is where the token service answers; where there is none it is the
+	// registry's own address.
+	Service *url.URL
+	Data    string // the directory that holds them below ocisync/; "" on another host
 	Kinds   []schema.Kind
 	Table   schema.Table // what it says is unsupported is refused
 }
@@ -215,6 +218,16 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		return schema.State{}, p.failure("reading accounts and rules", err)
 	}
 	return st, nil
+}
+
+// RobotHashes returns, by login, the hashes of the robots' accounts that one can
+// log in with now, of a data directory on this host that nobody serves.
+func (p *Provider) RobotHashes(context.Context) (map[string]string, error) {
+	hashes, err := p.directory.RobotHashes(time.Now())
+	if err != nil {
+		return nil, p.failure("reading robots", err)
+	}
+	return hashes, nil
 }
 
 // Check implements [providers.Checker] for the password of users, the auth

@@ -48,7 +48,11 @@ func CheckRow(c schema.Capability) error {
 	if err != nil {
 		return fmt.Errorf("row %s: %w", rowName(c), err)
 	}
-	if c.Field == "" || c.Kind == schema.KindSettings && strings.HasPrefix(c.Field, "values.") || c.Kind == schema.KindNamespace && strings.HasPrefix(c.Field, "on_delete.") {
+	if c.Field == "" || c.Kind == schema.KindSettings && strings.HasPrefix(c.Field, "values.") {
+		return nil
+	}
+	// words of a field, and no fields
+	if c.Kind == schema.KindNamespace && strings.HasPrefix(c.Field, "on_delete.") || c.Kind == schema.KindWebhook && strings.HasPrefix(c.Field, "events.") {
 		return nil
 	}
 	for path := range all {

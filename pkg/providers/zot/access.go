@@ -212,6 +212,26 @@ func (g grants) accessAs(immutable bool) (spec *schema.Access, ok bool) {
 	return spec, good
 }
 
+// loud is grants as a rule can say them: what none says counts as the right to
+// push, and conditions do not count.
+func (g grants) loud() grants {
+	more := func(a actions) actions {
+		if _, ok := a.rights(false); !ok {
+			a |= actCreate | actUpdate
+		}
+		return a
+	}
+	out := newGrants()
+	out.anonymous, out.authenticated = more(g.anonymous), more(g.authenticated)
+	for name, a := range g.users {
+		out.users[name] = more(a)
+	}
+	for name, a := range g.groups {
+		out.groups[name] = more(a)
+	}
+	return out
+}
+
 // group says grants as Zot does, one policy per set of actions. Of what stood
 // there it keeps the messages of conditions and who is warned of collisions.
 func (g grants) group(before policyGroup) policyGroup {

@@ -3,6 +3,7 @@ package zot_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
 	"github.com/ocisync/ocisync/schema"
@@ -134,6 +136,7 @@ func TestWhatWasReadIsWhatStandsThere(t *testing.T) {
 	if err != nil || len(names) < 20 {
 		t.Fatalf("%d configurations, %v", len(names), err)
 	}
+	names = append(names, "testdata/copies-and-many-rules.json")
 	texts := map[string]string{"by hand": handMade}
 	for _, name := range names {
 		b, err := os.ReadFile(name)
@@ -217,5 +220,165 @@ func TestListsAsOneTextAreReadAsZotReadsThem(t *testing.T) {
 	spec, ok := r.Spec.(*schema.Access)
 	if want := schema.NewGrants(schema.Grant{Name: "x", Rights: schema.Pull}, schema.Grant{Name: "y", Rights: schema.Pull}); !ok || !cmp.Equal(spec.Users, want) {
 		t.Errorf("%+v", r.Spec)
+	}
+}
+
+// copying is a configuration whose sync somebody wrote.
+const copying = `{
+	"storage": {"rootDirectory": "/nonexistent/zot"},
+	"http": {"address": "127.0.0.1", "port": 9},
+	"extensions": {"sync": {
+		"enable": true, "credentialsFile": "$DIR/sync.json",
+		"registries": [
+			{"urls": ["https://registry.example"], "pollInterval": "6h", "tlsVerify": true, "content": [{"prefix": "/library/alpine", "destination": "/mirror", "tags": {"regex": "^3\\.19.*$"}}]},
+			{ "urls": [ "https://registry.example" ],  "pollInterval": "90m", "content": [ {"prefix": "tools/**"} ] },
+			{"urls": ["http://other.example:5000/base"], "onDemand": true, "tlsVerify": false, "content": [{"prefix": "**", "destination": "/cache/other"}]},
+			{"urls": ["https://registry.example"], "pollInterval": "6h", "maxRetries": 5, "content": [{"prefix": "more/**"}]},
+			{"urls": ["https://registry.example"], "pollInterval": "6h", "onlySigned": true, "content": [{"prefix": "signed/**"}]},
+			{"urls": ["https://a.example", "https://b.example"], "pollInterval": "6h", "content": [{"prefix": "**"}]},
+			{"urls": ["https://registry.example"], "onDemand": true, "content": [{"prefix": "**"}]},
+			{"urls": ["https://registry.example"], "pollInterval": "6h", "content": [{"prefix": "**", "tags": {"regex": "^(a|b)$"}}]},
+			{"urls": ["https://user:word@c.example"], "pollInterval": "6h", "content": [{"prefix": "**"}]}
+		]
+	}}
+}
+`
+
+func copyingAt(t testing.TB) (*zot.Provider, string) {
+	t.Helper()
+	p, name := placed(t, copying, "")
+	for file, text := range map[string]string{
+		name: strings.ReplaceAll(copying, "$DIR", filepath.Dir(name)),
+		filepath.Join(filepath.Dir(name), "sync.json"): `{"registry.example": {"username": "puller", "password": "a secret word"}}`,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, name
+}
+
+func TestSyncWrittenByHandReadsAsRemotesAndWhatTheyFeed(t *testing.T) {
+	p, _ := copyingAt(t)
+	st := readEverything(t, p)
+	got := map[string]string{}
+	for _, r := range st.Resources {
+		switch r.Key.Kind {
+		case schema.KindRemote, schema.KindReplication, schema.KindNamespace:
+			b, err := r.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, spec, _ := strings.Cut(string(b), `"spec":`)
+			spec, _, _ = strings.Cut(spec, `,"version"`)
+			got[r.Key.String()] = spec
+		}
+	}
+	want := map[string]string{
+		"remote/registry.example":                            `{"type":"oci","url":"https://registry.example","login":{"user":"puller"}},"unread":["login.password"]`,
+		"remote/other.example-5000-base-http-insecure":       `{"type":"oci","url":"http://other.example:5000/base","tls":{"insecure":true}}`,
+		"replication/registry.example-library-alpine-mirror": `{"from":"registry.example","namespace":"mirror","match":{"repositories":"/library/alpine","tags":"3.19*"},"trigger":{"schedule":"@every 6h"}}`,
+		"replication/registry.example-tools":                 `{"from":"registry.example","match":{"repositories":"tools/**"},"trigger":{"schedule":"@every 1h30m"}}`,
+		"replication/registry.example-more":                  `{"from":"registry.example","match":{"repositories":"more/**"},"trigger":{"schedule":"@every 6h"}}`,
+		"namespace/mirror":                                   `{"description":""}`,
+		"namespace/cache/other":                              `{"description":"","proxy_of":"other.example-5000-base-http-insecure"}`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestSyncWrittenByHandIsChangedInItsPlace takes out what was found, and
+// changes it; all else stays.
+func TestSyncWrittenByHandIsChangedInItsPlace(t *testing.T) {
+	entries := func(name string) (list []string) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(string(b), "\n") {
+			if strings.Contains(line, `"urls"`) {
+				list = append(list, strings.TrimSuffix(strings.TrimSpace(line), ","))
+			}
+		}
+		return list
+	}
+	write := func(p *zot.Provider, c plan.Change) {
+		t.Helper()
+		if err := p.Write(t.Context(), []plan.Change{c}, func(k schema.Key, err error) {
+			if err != nil {
+				t.Errorf("%s: %v", k, err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, name := copyingAt(t)
+	before := entries(name)
+	tools, _ := readEverything(t, p).Get(schema.Key{Kind: schema.KindReplication, Name: "registry.example-tools"})
+	write(p, plan.Change{Action: plan.Delete, Key: tools.Key, Before: &tools})
+	if d := cmp.Diff(slices.Concat(before[:1], before[2:]), entries(name)); d != "" {
+		t.Errorf("after a deletion: %s", d)
+	}
+	cache, _ := readEverything(t, p).Get(schema.Key{Kind: schema.KindNamespace, Name: "cache/other"})
+	write(p, plan.Change{Action: plan.Delete, Key: cache.Key, Before: &cache})
+	if d := cmp.Diff(slices.Concat(before[:1], before[3:]), entries(name)); d != "" {
+		t.Errorf("after the namespace's: %s", d)
+	}
+	alpine, _ := readEverything(t, p).Get(schema.Key{Kind: schema.KindReplication, Name: "registry.example-library-alpine-mirror"})
+	spec, _ := alpine.Spec.(*schema.Replication)
+	after := *spec
+	after.Trigger = &schema.Trigger{Schedule: "@every 1h"}
+	write(p, plan.Change{Action: plan.Update, Key: alpine.Key, Before: &alpine, After: &schema.Resource{Key: alpine.Key, Spec: &after}, Fields: []plan.Field{{Path: "trigger"}}})
+	if got := entries(name); len(got) != len(before)-2 || !strings.Contains(strings.Join(got, ""), `"pollInterval": "1h"`) {
+		t.Errorf("after a change: %q", got)
+	} else if d := cmp.Diff(before[3:], got[1:]); d != "" {
+		t.Errorf("after a change: %s", d)
+	}
+	more, _ := readEverything(t, p).Get(schema.Key{Kind: schema.KindReplication, Name: "registry.example-more"})
+	tuned := *more.Spec.(*schema.Replication)
+	tuned.Trigger = after.Trigger
+	write(p, plan.Change{Action: plan.Update, Key: more.Key, Before: &more, After: &schema.Resource{Key: more.Key, Spec: &tuned}, Fields: []plan.Field{{Path: "trigger"}}})
+	if got := strings.Join(entries(name), "\n"); !strings.Contains(got, `"pollInterval": "1h", "maxRetries": 5,`) {
+		t.Errorf("after a change of one that is tuned: %s", got)
+	}
+	again, ok := readEverything(t, p).Get(alpine.Key)
+	if !ok || !cmp.Equal(again.Spec, schema.Spec(&after)) {
+		t.Errorf("it reads as %+v", again.Spec)
+	}
+	if _, ok := readEverything(t, p).Get(schema.Key{Kind: schema.KindRemote, Name: "registry.example"}); !ok {
+		t.Error("and its remote is gone")
+	}
+}
+
+// TestHowSomethingIsCopiedIsNobodysToChange: retries that somebody added to what
+// ocisync wrote are no drift, and outlive a change.
+func TestHowSomethingIsCopiedIsNobodysToChange(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	st := func(every string) schema.State {
+		return schema.State{Resources: []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindRemote, Name: "up"}, Spec: &schema.Remote{Type: new("oci"), URL: new("https://up.example")}},
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "cache"}, Spec: &schema.Namespace{ProxyOf: new("up")}},
+			{Key: schema.Key{Kind: schema.KindReplication, Name: "copy"}, Spec: &schema.Replication{From: new("up"), Trigger: &schema.Trigger{Schedule: every}}},
+		}}
+	}
+	cycle(t, inData(t, data), st("@every 1h"))
+	file := filepath.Join(data, "config.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tuned := strings.ReplaceAll(string(b), `"tlsVerify": true,`, `"tlsVerify": true, "maxRetries": 7,`)
+	if err := os.WriteFile(file, []byte(tuned), 0o600); err != nil || strings.Count(tuned, "maxRetries") != 2 {
+		t.Fatal(err, tuned)
+	}
+	if n := cycle(t, inData(t, data), st("@every 1h")); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+	if n := cycle(t, inData(t, data), st("@every 2h")); n != 1 {
+		t.Errorf("%d changes of one", n)
+	}
+	if b, err = os.ReadFile(file); err != nil || strings.Count(string(b), `"maxRetries": 7`) != 2 || !strings.Contains(string(b), `"2h"`) {
+		t.Errorf("%v:\n%s", err, b)
 	}
 }

@@ -3,8 +3,9 @@ package zot
 import "github.com/ocisync/ocisync/schema"
 
 // Capabilities is what Zot from 2.1.6 on takes of each kind, as observed on
-// 2.1.6 and 2.1.20.
-func Capabilities() schema.Table {
+// 2.1.6 and 2.1.20. What depends on who runs it goes by the driver, "" for
+// somebody else.
+func Capabilities(driver string) schema.Table {
 	const (
 		kept      = "Zot has no place for it; ocisync keeps it"
 		htpasswd  = "an htpasswd file holds a name and a password, nothing else" //nolint:gosec // a sentence, no credential
@@ -15,7 +16,7 @@ func Capabilities() schema.Table {
 		certDir   = "Zot's sync takes a directory of certificates, which ocisync does not make yet; let the system's authorities know the other registry's"
 		noContent = "ocisync has no engine for content yet"
 	)
-	return schema.Table{
+	table := schema.Table{
 		{Kind: schema.KindSettings, Support: schema.Native},
 
 		{Kind: schema.KindUser, Support: schema.Native},
@@ -52,7 +53,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: withGC},
 		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: withGC},
 
-		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag or repository; a rule for all tags of a namespace becomes the right to create without the right to update, and tags can still be deleted"},
+		{Kind: schema.KindImmutable, Support: schema.Emulated, Reason: "Zot knows no rule per tag or repository; a rule for all tags of a namespace becomes the right to create without the right to update, which administrators keep, and tags can still be deleted"},
 
 		{Kind: schema.KindScan, Support: schema.Native},
 		{Kind: schema.KindScan, Field: "on_push", Support: schema.Unsupported, Reason: vulns},
@@ -68,8 +69,6 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindLabel, Support: schema.Unsupported, Reason: "Zot has no labels"},
 		{Kind: schema.KindRepository, Support: schema.Unsupported, Reason: "Zot has nothing to set on a repository"},
-
-		{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event; the receiver of ocisync that filters, signs and retries comes with a later version"},
 
 		{Kind: schema.KindRobot, Support: schema.Emulated, Reason: "a robot is an htpasswd account; ocisync keeps its rights and its expiry"},
 		{Kind: schema.KindRobot, Field: "access", Support: schema.Emulated, Reason: "by rules for its account, which to Zot is one like others: it has what authenticated gives besides"},
@@ -99,4 +98,11 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindMirror, Support: schema.Unsupported, Reason: noContent},
 		{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: noContent},
 	}
+	if driver != schema.DriverProcess {
+		return append(table, schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event, and what ocisync listens to for them is reached by a Zot that it runs as a process; set registry.run.driver to that"})
+	}
+	return append(table, schema.Table{
+		{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: "Zot's event sinks know neither namespace nor kind of event, and forget what they could not deliver; one of them posts to `ocisync up`, which filters, signs and tries again while it runs"},
+		{Kind: schema.KindWebhook, Field: "events.pull", Support: schema.Unsupported, Reason: "Zot tells of pushes and deletes, and of no pull"},
+	}...)
 }

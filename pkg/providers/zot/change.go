@@ -10,6 +10,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -26,6 +27,7 @@ type writer struct {
 	own   own
 	pass  *htpasswd.File
 	creds map[string]credential
+	auths map[schema.Key]string // of webhooks
 
 	machines  []machine
 	patterns  map[string]bool // namespaces whose pattern is to be written
@@ -50,6 +52,10 @@ func (p *Provider) writer(ctx context.Context, s *site, st status) *writer {
 		p: p, s: s, st: st, now: s.objects(), shown: shown, runs: p.runs(ctx, s, st), own: s.own,
 		kept: map[schema.Key]schema.Resource{}, pass: htpasswd.Parse(s.accounts), creds: maps.Clone(s.credentials),
 		patterns: map[string]bool{}, groups: map[string]bool{}, robots: map[schema.Key]bool{}, kinds: map[schema.Kind]bool{},
+		auths: map[schema.Key]string{},
+	}
+	for _, h := range s.inbox.Hooks {
+		w.auths[h.Key] = h.Auth
 	}
 	w.all = maps.Clone(w.now.all)
 	for _, r := range s.own.Objects {
@@ -115,6 +121,10 @@ func stripped(spec schema.Spec) schema.Spec {
 			c.Enabled = new(true)
 		}
 		return &c
+	case *schema.Webhook:
+		c := webhook.Complete(s)
+		c.Auth = nil
+		return c
 	case *schema.Remote:
 		c := *s
 		if s.Login != nil {
@@ -196,6 +206,7 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 		if !existed {
 			w.reachRobots(c.Key.Name)
 		}
+		w.keepRemote(s.ProxyOf)
 		w.sync = true
 	case *schema.Access, *schema.Immutable:
 		w.patterns[c.Key.Name] = true
@@ -210,7 +221,12 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 		w.credential(c.Key, before, s, secret)
 		w.sync = true
 	case *schema.Replication:
+		w.keepRemote(s.From)
 		w.sync = true
+	case *schema.Webhook:
+		if secret.secret != "" || c.Action != plan.Update {
+			w.auths[c.Key] = secret.secret
+		}
 	case *schema.Robot:
 		if old, ok := before.Spec.(*schema.Robot); ok {
 			w.touch(old.Access)
@@ -226,6 +242,18 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 	r := schema.Resource{Key: c.Key, Spec: spec}
 	w.all[c.Key], w.kept[c.Key] = r, r
 	return nil
+}
+
+// keepRemote keeps a remote that was found in the configuration, since what is
+// kept now names it.
+func (w *writer) keepRemote(name *string) {
+	if name == nil {
+		return
+	}
+	key := schema.Key{Kind: schema.KindRemote, Name: *name}
+	if r, ok := w.all[key]; ok {
+		w.kept[key] = schema.Resource{Key: key, Spec: r.Spec}
+	}
 }
 
 // touch marks the namespaces of a robot.

@@ -3,6 +3,7 @@ package zot
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -95,6 +97,15 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 			if r.Repositories != "" && r.Repositories != everything || r.Tags != "" && r.Tags != "*" && r.Tags != everything {
 				return fmt.Sprintf("rules[%d]: Zot has no rule for some tags or repositories of a namespace, only for all of them; write { tags = \"**\" }, or give what is fixed a namespace of its own", i)
 			}
+		}
+	case *schema.Webhook:
+		switch unsupported, wrong := webhook.Check(spec); {
+		case wrong != "":
+			return wrong
+		case unsupported != "":
+			return unsupported + " cannot be had: Zot tells of pushes and deletes"
+		case slices.Contains(spec.Events, "pull"):
+			return "events: Zot tells of no pull; take it out"
 		}
 	case *schema.GC:
 		if s := spec.Schedule; s != nil && *s != "none" && *s != "" {

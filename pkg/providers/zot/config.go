@@ -37,11 +37,13 @@ type configuration struct {
 	} `json:"log"`
 	Extensions struct {
 		Search *struct {
-			CVE *struct {
+			Enable json.RawMessage `json:"enable"`
+			CVE    *struct {
 				UpdateInterval *span `json:"updateInterval"`
 			} `json:"cve"`
 		} `json:"search"`
-		Sync *syncConfig `json:"sync"`
+		Sync   *syncConfig   `json:"sync"`
+		Events *eventsConfig `json:"events"`
 	} `json:"extensions"`
 }
 

@@ -1,7 +1,6 @@
 package zot
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -25,6 +24,8 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/regular"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -126,26 +127,8 @@ type running struct {
 // startedAfter reports whether the log tells of a start since the file was
 // changed.
 func (p *Provider) startedAfter(ctx context.Context, s *site) bool {
-	r, err := p.openLog(ctx, s, 0)
-	if err != nil || r == nil {
-		return false
-	}
-	defer r.Close()
-	lines := bufio.NewReader(r)
-	var last time.Time
-	for {
-		line, err := lines.ReadBytes('\n')
-		var record struct {
-			Time    time.Time `json:"time"`
-			Message string    `json:"message"`
-		}
-		if bytes.Contains(line, []byte(recordStarted)) && json.Unmarshal(line, &record) == nil && record.Message == recordStarted {
-			last = record.Time
-		}
-		if err != nil {
-			return last.After(s.changed)
-		}
-	}
+	r := p.logged(ctx, s)
+	return r != nil && r.started.After(s.changed)
 }
 
 // loadedPath is a value among the settings that says whether the process runs
@@ -157,7 +140,8 @@ const (
 )
 
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file.
+// the process runs with that file. Of a rule of ours that somebody else's pattern
+// stands before, it is what that pattern says: what Zot goes by.
 func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
 	o := s.objects()
 	key := schema.Key{Kind: schema.KindSettings}
@@ -171,6 +155,11 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
+	}
+	for k := range o.kept {
+		if k.Kind == schema.KindAccess {
+			o.readShadow(k)
+		}
 	}
 	return o.all, o.except
 }
@@ -195,15 +184,13 @@ func (p *Provider) logFile(s *site) string {
 }
 
 // openLog opens the log from a place on; one that has become shorter begins
-// anew. Nil is no log.
+// anew. Nil is no log, or none that can be read: only a file can, since a pipe
+// gives what it holds to one reader.
 func (p *Provider) openLog(ctx context.Context, s *site, from int64) (io.ReadCloser, error) {
 	if name := p.logFile(s); name != "" {
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil, nil
-		}
+		f, err := regular.Open(name)
 		if err != nil {
-			return nil, err
+			return nil, nil //nolint:nilerr,nilnil // there is none
 		}
 		info, err := f.Stat()
 		if err == nil && info.Size() >= from {
@@ -228,6 +215,55 @@ func (p *Provider) openLog(ctx context.Context, s *site, from int64) (io.ReadClo
 	return r, nil
 }
 
+// unreadLog says why a log that the mode names tells nothing, or "".
+func (p *Provider) unreadLog() string {
+	if p.paths.log == "" {
+		return ""
+	}
+	f, err := regular.Open(p.paths.log)
+	if err == nil {
+		f.Close() //nolint:errcheck // it was only read
+		return ""
+	}
+	if errors.Is(err, fs.ErrNotExist) && len(p.rotatedLogs(&site{})) > 0 {
+		return ""
+	}
+	return fmt.Sprintf("registry.files.log: %v; without it nobody tells whether Zot took over what is written", err)
+}
+
+// rotatedLogs are the files that hold what the log's file held before, the
+// latest first: those beside it whose names begin with its own. Zot goes on
+// writing to one that was renamed.
+func (p *Provider) rotatedLogs(s *site) (list []string) {
+	name := p.logFile(s)
+	if name == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(name))
+	if err != nil {
+		return nil
+	}
+	type old struct {
+		path    string
+		changed time.Time
+	}
+	var found []old
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), filepath.Base(name))
+		if !ok || rest == "" || !strings.ContainsAny(rest[:1], ".-_") || slices.Contains([]string{".gz", ".xz", ".zst", ".bz2"}, filepath.Ext(rest)) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			found = append(found, old{filepath.Join(filepath.Dir(name), e.Name()), info.ModTime()})
+		}
+	}
+	slices.SortFunc(found, func(a, b old) int { return b.changed.Compare(a.changed) })
+	for _, f := range found {
+		list = append(list, f.path)
+	}
+	return list
+}
+
 // told reports whether Zot writes down what it takes over, which it does at
 // level info, and where that can be read.
 func (p *Provider) told(s *site) bool {
@@ -239,7 +275,10 @@ func (p *Provider) told(s *site) bool {
 	if name == "" {
 		return p.process != nil
 	}
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return len(p.rotatedLogs(s)) > 0
+	}
 	return err == nil && f.Close() == nil
 }
 
@@ -249,8 +288,11 @@ func (p *Provider) logEnd(ctx context.Context, s *site) (end int64, ok bool) {
 		return 0, false
 	}
 	r, err := p.openLog(ctx, s, 0)
-	if err != nil || r == nil {
+	if err != nil {
 		return 0, false
+	}
+	if r == nil { // it was rotated a moment ago
+		return 0, p.logFile(s) != ""
 	}
 	defer r.Close()
 	if f, isFile := r.(*os.File); isFile {
@@ -268,21 +310,24 @@ var (
 )
 
 // awaitReload waits for the record of a reload that began after a place in the
-// log.
-func (p *Provider) awaitReload(ctx context.Context, s *site, from int64) error {
+// log, and after an instant where Zot writes to a file that was renamed.
+func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
-	for {
-		r, err := p.openLog(ctx, s, from)
-		if err == nil && r != nil {
-			done, failed := scan(r)
+	for n := 0; ; n++ {
+		done, failed := false, false
+		if r, err := p.openLog(ctx, s, from); err == nil && r != nil {
+			done, failed = scan(r, time.Time{})
 			r.Close()
-			switch {
-			case done:
-				return nil
-			case failed != "":
-				return fmt.Errorf("%w: %s", errRefused, failed)
-			}
+		}
+		if rotated := p.rotatedLogs(s); !done && !failed && n%8 == 0 && len(rotated) > 0 {
+			done, failed = scanTail(rotated[0], since)
+		}
+		switch {
+		case done:
+			return nil
+		case failed:
+			return fmt.Errorf("%w: %s", errRefused, recordFailed)
 		}
 		select {
 		case <-ctx.Done():
@@ -292,26 +337,10 @@ func (p *Provider) awaitReload(ctx context.Context, s *site, from int64) error {
 	}
 }
 
-// scan looks for the last record that tells of a reload.
-func scan(r io.Reader) (done bool, failed string) {
-	lines := bufio.NewReader(r)
-	for {
-		line, err := lines.ReadBytes('\n')
-		switch {
-		case bytes.Contains(line, []byte(recordLoaded)):
-			done, failed = true, ""
-		case bytes.Contains(line, []byte(recordFailed)):
-			done, failed = false, recordFailed
-		}
-		if err != nil {
-			return done, failed
-		}
-	}
-}
-
 // texts are files as they shall be; nil stays as it is.
 type texts struct {
 	config, accounts, creds []byte
+	inbox                   *webhook.Inbox // which is the receiver's to read, not Zot's
 }
 
 // write makes the files say what they shall: accounts first, which Zot reads
@@ -424,6 +453,10 @@ func (p *Provider) program() string {
 func complaint(out []byte) string {
 	said := string(bytes.TrimSpace(out))
 	for line := range bytes.Lines(out) {
+		if text, ok := bytes.CutPrefix(line, []byte("Error: ")); ok { // later versions
+			said = string(text)
+			break
+		}
 		var record struct {
 			Error string `json:"error"`
 		}
@@ -450,6 +483,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		return p.restart(ctx, s, t)
 	}
 	from, readable := p.logEnd(ctx, s)
+	since := time.Now()
 	if err := p.write(s, t); err != nil {
 		return err
 	}
@@ -459,7 +493,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		}
 		return nil // nobody can see it; the proof is from outside
 	}
-	switch err := p.awaitReload(ctx, s, from); {
+	switch err := p.awaitReload(ctx, s, from, since); {
 	case err == nil:
 		return nil
 	case errors.Is(err, errRefused):

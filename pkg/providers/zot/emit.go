@@ -15,6 +15,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -40,6 +41,8 @@ func (w *writer) finish(ctx context.Context) error {
 	w.emitRetention(set)
 	w.emitSync(set)
 	w.emitQuotas(set)
+	box := w.mail()
+	w.emitEvents(box, set, func(path ...string) { doc.Delete(path...) })
 	err = errors.Join(err, w.emitRobots())
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
@@ -83,6 +86,9 @@ func (w *writer) finish(ctx context.Context) error {
 	if err := w.p.verify(ctx, t.config); err != nil {
 		return err
 	}
+	if string(encoded(box)) != string(encoded(w.s.inbox)) {
+		t.inbox = &box
+	}
 	return w.save(ctx, t)
 }
 
@@ -112,6 +118,16 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if err := keep(); err != nil {
 		return err
 	}
+	if t.inbox != nil && t.inbox.Listen != "" { // before Zot posts to it
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
+		}
+		if w.s.inbox.Listen == "" && w.st.running {
+			if err := webhook.Await(ctx, *t.inbox); err != nil {
+				w.p.logger.Warn("Zot's events are lost until ocisync up receives them", "error", err)
+			}
+		}
+	}
 	how := plan.Live
 	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
 		var err error
@@ -122,6 +138,11 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
 		if err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); err != nil {
 			return err
+		}
+	}
+	if t.inbox != nil && t.inbox.Listen == "" { // once it does no more
+		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
+			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
 		}
 	}
 	return w.remember(ctx, &next, t, keep)
@@ -491,69 +512,55 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
 }
 
-// emitSync writes what is copied from remotes: ours before that of others.
+// emitSync writes what is copied from remotes: each entry in its place, and new
+// ones before those of nobody's.
 func (w *writer) emitSync(set func(rawJSON, ...string)) {
 	if !w.sync {
 		return
 	}
 	have := w.now.conf.Extensions.Sync
-	ours := func(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
-		remote := func(name *string) *schema.Remote {
-			if name == nil {
-				return nil
-			}
-			r, _ := all[schema.Key{Kind: schema.KindRemote, Name: *name}].Spec.(*schema.Remote)
-			return r
-		}
-		var keys []schema.Key
-		for k := range all {
-			keys = append(keys, k)
-		}
-		slices.SortFunc(keys, schema.Key.Compare)
-		for _, k := range keys {
-			var r *syncRegistry
-			switch s := all[k].Spec.(type) {
-			case *schema.Replication:
-				r = pulls(s, remote(s.From))
-			case *schema.Namespace:
-				if s.ProxyOf != nil {
-					r = caches(k.Name, remote(s.ProxyOf))
-				}
-			}
-			if r != nil {
-				list = append(list, r)
-			}
-		}
-		return list
-	}
 	was := map[schema.Key]schema.Resource{}
 	for _, r := range w.s.own.Objects {
 		was[r.Key] = r
 	}
 	gone := map[int]bool{}
-	for _, r := range ours(was) {
+	for _, r := range append(ours(w.now.all), ours(was)...) { // as found there, and as written last
 		i := have.has(r)
 		if i < 0 { // changed by somebody, or by a write that was cut
 			i = have.like(r)
 		}
 		gone[i] = true
 	}
-	var next []rawJSON
+	at := map[int]rawJSON{}
+	var fresh []rawJSON
+	var others []*syncRegistry
 	for _, r := range ours(w.all) {
 		if i := have.has(r); i >= 0 {
-			next = append(next, have.Registries[i])
-			gone[i] = true
-			continue
+			at[i] = have.Registries[i]
+		} else {
+			others = append(others, r)
 		}
-		next = append(next, encoded(*r))
 	}
+	for _, r := range others {
+		if i := have.like(r); i >= 0 && gone[i] && at[i] == nil {
+			at[i] = r.over(have.Registries[i])
+		} else {
+			fresh = append(fresh, encoded(*r))
+		}
+	}
+	var next []rawJSON
 	if have != nil {
 		for i, raw := range have.Registries {
-			if !gone[i] {
-				next = append(next, raw)
+			switch {
+			case at[i] != nil:
+				next = append(next, at[i])
+			case !gone[i]: // nobody's, and what is new of ours before it
+				next = append(append(next, fresh...), raw)
+				fresh = nil
 			}
 		}
 	}
+	next = append(next, fresh...)
 	if have == nil && len(next) == 0 {
 		return
 	}

@@ -86,6 +86,9 @@ func (p *Provider) found() error {
 			return fail(err)
 		}
 	}
+	if _, err := files.Read(p.paths.htpasswd); err != nil { // a pipe there, and Zot would hang
+		return fail(err)
+	}
 	return nil
 }
 

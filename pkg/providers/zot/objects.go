@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -19,6 +20,7 @@ type view struct {
 	hashes      map[string]string // of htpasswd, by account
 	credentials map[string]credential
 	own         own
+	inbox       webhook.Inbox
 	now         time.Time
 	htpasswd    string // where the accounts are; "" where nobody says
 }
@@ -51,6 +53,7 @@ func (v view) objects() *objects {
 	o.readQuotas()
 	o.readRetention()
 	o.readSync()
+	o.readWebhooks()
 	o.readRobots()
 	o.machines = machines(o.all)
 	o.readAccess()
@@ -100,8 +103,9 @@ func (o *objects) readNamespaces() {
 }
 
 // readSync reads remotes and what is copied from them. They have names at
-// ocisync alone, so that all of them are its own.
+// ocisync alone, so that those that are not its own get one from where they copy.
 func (o *objects) readSync() {
+	defer o.readFoundSync()
 	for k, spec := range o.kept {
 		switch spec := spec.(type) {
 		case *schema.Remote:
@@ -359,6 +363,32 @@ func (o *objects) readAccess() {
 			o.put(schema.KindImmutable, ns, &schema.Immutable{Rules: []schema.ImmutableRule{}})
 		}
 	}
+}
+
+// readShadow reads a rule as the pattern of no namespace has it that decides for
+// repositories of its namespace, where there is one and it says otherwise.
+func (o *objects) readShadow(key schema.Key) {
+	r, ok := o.all[key]
+	stranger := shadow(o.strangers, key.Name, o.namespaces)
+	if !ok || stranger == "" {
+		return
+	}
+	ac, immutable := o.conf.HTTP.AccessControl, o.keptImmutable(key.Name)
+	g := grantsOf(ac.Repositories[stranger])
+	if g.equal(grantsOf(ac.Repositories[pattern(key.Name)])) {
+		return
+	}
+	spec, ok := g.accessAs(immutable)
+	if other, also := g.accessAs(!immutable); !ok && also {
+		spec, ok = other, true
+		delete(o.all, schema.Key{Kind: schema.KindImmutable, Name: key.Name}) // it holds no more
+	}
+	if !ok {
+		spec, _ = g.loud().accessAs(false)
+	}
+	r.Spec = spec
+	r.Version = o.own.version(r, o.secret[key])
+	o.all[key] = r
 }
 
 // accessOf says grants as a rule, in the words it was written in where they

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -63,7 +64,7 @@ type loaded struct {
 // readOwn reads the file; one that is absent is a new one.
 func readOwn(name string) (own, error) {
 	o := own{Format: ownFormat}
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}

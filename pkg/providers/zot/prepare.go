@@ -52,6 +52,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		verdicts[i] = p.prepare(c, now, running, st)
 	}
 	p.closing(s, changes, verdicts)
+	tellsFirst(changes, verdicts, now, st)
 	if st.running {
 		unproved(changes, verdicts)
 	}
@@ -192,6 +193,8 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 			return elsewhere
 		}
 		return p.shadowed(c, now)
+	case *schema.Webhook:
+		return p.silenced(now)
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
@@ -384,6 +387,11 @@ func needs(c plan.Change, now *objects, running configuration) plan.Effect {
 		return within(running.Extensions.Sync != nil)
 	case schema.KindReplication:
 		return within(running.Extensions.Sync != nil)
+	case schema.KindWebhook:
+		if running.Extensions.Events.post(now.inbox) {
+			return plan.Live // the receiver's alone
+		}
+		return plan.Restart
 	case schema.KindSettings:
 		return settingsNeed(c, now, control)
 	}

@@ -5,9 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // tailOfLog is how much of a log's end is looked at for what Zot took over
@@ -19,24 +24,62 @@ type record struct {
 	Params   json.RawMessage `json:"params"`
 	Reloaded json.RawMessage `json:"reloaded params"`
 	conf     configuration
-	release  string // such as v2.1.20; many builds do not know it
+	release  string    // such as v2.1.20; many builds do not know it
+	started  time.Time // its last start, zero where the log does not tell
+}
+
+// line is what all of Zot's records have. Clients write some of what others
+// have, such as the name of their program.
+type line struct {
+	Time    time.Time `json:"time"`
+	Message string    `json:"message"`
+}
+
+// lines calls each for the records that hold one of some texts.
+func lines(r io.Reader, texts []string, each func(l line, raw []byte)) {
+	in := bufio.NewReaderSize(r, 1<<20)
+	for {
+		raw, err := in.ReadBytes('\n')
+		if slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(raw, []byte(t)) }) {
+			var l line
+			if json.Unmarshal(raw, &l) == nil {
+				each(l, raw)
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// scan looks for the last record that tells of a reload since an instant.
+func scan(r io.Reader, since time.Time) (done, failed bool) {
+	lines(r, []string{recordLoaded, recordFailed}, func(l line, _ []byte) {
+		switch {
+		case l.Time.Before(since):
+		case l.Message == recordLoaded:
+			done, failed = true, false
+		case strings.HasPrefix(l.Message, recordFailed):
+			done, failed = false, true
+		}
+	})
+	return done, failed
 }
 
 // lastRecord finds it in a log; nil where none is there, or none that can be
 // read.
 func lastRecord(r io.Reader) *record {
-	lines := bufio.NewReaderSize(r, 1<<20)
 	var last []byte
-	for {
-		line, err := lines.ReadBytes('\n')
-		if bytes.Contains(line, []byte(`"`+recordStarted+`"`)) || bytes.Contains(line, []byte(`"`+recordLoaded+`"`)) {
-			last = line
+	var started time.Time
+	lines(r, []string{`"` + recordStarted + `"`, `"` + recordLoaded + `"`}, func(l line, raw []byte) {
+		if l.Message == recordStarted || l.Message == recordLoaded {
+			last = raw
 		}
-		if err != nil {
-			break
+		if l.Message == recordStarted {
+			started = l.Time
 		}
-	}
-	var out record
+	})
+	out := record{started: started}
 	if last == nil || json.Unmarshal(last, &out) != nil {
 		return nil
 	}
@@ -62,20 +105,66 @@ func (p *Provider) logged(ctx context.Context, s *site) *record {
 	if !p.told(s) {
 		return nil
 	}
+	if name := p.logFile(s); name != "" {
+		left := int64(tailOfLog) // of all together
+		for _, name := range append([]string{name}, p.rotatedLogs(s)...) {
+			if left == 0 {
+				break
+			}
+			var size int64
+			if s.record, size = lastRecordOf(name, left); s.record != nil {
+				break
+			}
+			left -= min(left, size)
+		}
+		return s.record
+	}
 	r, err := p.openLog(ctx, s, 0)
 	if err != nil || r == nil {
 		return nil
 	}
 	defer r.Close()
-	if f, ok := r.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Size() > tailOfLog {
-			if _, err := f.Seek(-tailOfLog, io.SeekEnd); err != nil {
-				return nil
-			}
-		}
-	}
 	s.record = lastRecord(r)
 	return s.record
+}
+
+// lastRecordOf finds it in the end of a file, and tells how large that is.
+func lastRecordOf(name string, most int64) (*record, int64) {
+	f, err := tail(name, most)
+	if err != nil {
+		return nil, 0
+	}
+	defer f.Close()
+	r := lastRecord(f)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return r, most
+	}
+	return r, size
+}
+
+// scanTail looks for the last record of a reload in the end of a file.
+func scanTail(name string, since time.Time) (done, failed bool) {
+	f, err := tail(name, 1<<20)
+	if err != nil {
+		return false, false
+	}
+	defer f.Close()
+	return scan(f, since)
+}
+
+// tail opens the end of a file. The caller closes it.
+func tail(name string, size int64) (*os.File, error) {
+	f, err := regular.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.Size() > size {
+		if _, err := f.Seek(-size, io.SeekEnd); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
 }
 
 // sameRules reports whether two configurations give the same rights and keep

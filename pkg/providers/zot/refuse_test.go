@@ -6,10 +6,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
@@ -57,7 +60,7 @@ func TestWhatZotWouldTakeForSomethingElseIsRefused(t *testing.T) {
 		{made(schema.KindNamespace, "ocisync/x", &schema.Namespace{}), "ocisync's own"},
 		{made(schema.KindUser, "robot$x", &schema.User{}), "robots"},
 		{made(schema.KindUser, "a:b", &schema.User{}), "colon"},
-		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "later version"},
+		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "registry.run.driver"},
 		{made(schema.KindSettings, "", values("http.bogus", `1`)), "bogus"},
 		{made(schema.KindSettings, "", values("storage.subPaths.\"/A\".rootDirectory", `"/x"`)), "/a"},
 		{made(schema.KindSettings, "", values("http.readTimeout", `60`)), "nanoseconds"},
@@ -480,5 +483,134 @@ func TestAPlanKnowsWhatThisZotTakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAPatternAddedByHandBeforeOursIsDrift: whoever adds one, the plan shows
+// what Zot goes by now, and the refusal names the pattern.
+func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
+	const open = `{"anonymousPolicy":["read","create","update","delete"]}`
+	for _, c := range []struct {
+		pattern, policy string
+		drift           bool
+	}{
+		{"{team}/**", open, true},
+		{"[t]eam/**", open, true},
+		{`te\\am/**`, open, true},
+		{"**/**/**", open, true},
+		{"TEAM/**/*", open, true},
+		{"team/**/", open, true},
+		{"team/apps*", open, true},
+		{"team/**/*", `{"anonymousPolicy":["update"]}`, true},
+		{"team/**/*", `{"policies":[{"users":["dev"],"actions":["read","create","update"],"conditions":[{"expression":"a"}]},{"users":["eve"],"actions":["read"],"conditions":[{"expression":"b"}]}]}`, true},
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]}]}`, false}, // the same
+		{"team/inner/**", open, false}, // a namespace of its own
+		{"te*/**", open, false},        // shorter
+		{"teams/**", open, false},      // another's
+	} {
+		data := filepath.Join(t.TempDir(), "data")
+		st := schema.State{Resources: []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}, Spec: &schema.User{}},
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}},
+			{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{
+				Anonymous: new(schema.Pull), Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push}),
+			}},
+		}}
+		p := inData(t, data)
+		cycle(t, p, st)
+		file := filepath.Join(data, "config.json")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const at = `"repositories": {`
+		if err := os.WriteFile(file, []byte(strings.Replace(string(b), at, at+`"`+c.pattern+`": `+c.policy+`,`, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := providertest.DirectCycle(t.Context(), inData(t, data), st)
+		if (n > 0 || err != nil) != c.drift {
+			t.Errorf("%s: %d changes, %v", c.pattern, n, err)
+		}
+		if c.drift && (err == nil || !strings.Contains(err.Error(), "as long as")) {
+			t.Errorf("%s: %v", c.pattern, err)
+		}
+		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+			t.Errorf("%s: the file was written, %v", c.pattern, err)
+		}
+	}
+}
+
+// TestWhatGivesRightsBesideTheRulesIsSaid: no object shows it, and it is nobody's
+// to change.
+func TestWhatGivesRightsBesideTheRulesIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"adminPolicy":{"groups":["crew"],"actions":["read"]},
+		"repositories":{"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
+	ruled := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}}}
+	for _, c := range []struct {
+		outside access.Outside
+		desired schema.State
+		want    []string
+	}{
+		{"", schema.State{}, nil},
+		{"", ruled, []string{"the groups crew"}},
+		{"deny", schema.State{}, []string{"the groups crew", `match: "*/**";`}},
+		{"leave", ruled, []string{"the groups crew"}},
+	} {
+		_, name := placed(t, text, "")
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name}}, nil, providertest.Secrets{}, nil, zot.Outside(c.outside))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes, err := p.Remarks(t.Context(), c.desired, time.Now())
+		if err != nil || len(notes) != len(c.want) {
+			t.Fatalf("%q: %+v, %v; want %q", c.outside, notes, err, c.want)
+		}
+		for i, want := range c.want {
+			if !strings.Contains(notes[i].Text, want) {
+				t.Errorf("%q: %s, want %s", c.outside, notes[i].Text, want)
+			}
+		}
+	}
+}
+
+// TestWhatZotMisreadsByHandIsSaid: nobody manages it, and Zot takes it without a
+// word.
+func TestWhatZotMisreadsByHandIsSaid(t *testing.T) {
+	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent","gcDelay":3600},
+"http":{"address":"127.0.0.1","port":"9","accessControl":{"groups":{"DevTeam":{"users":["a"]}},"repositories":{"**":{"defaultPolicy":["read"]}}}}}`, "")
+	notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+	if err != nil || len(notes) != 2 || !strings.Contains(notes[0].Text+notes[1].Text, "zot.json:1:") || !strings.Contains(notes[0].Text+notes[1].Text, "3.6 µs") || !strings.Contains(notes[0].Text+notes[1].Text, "lower case") {
+		t.Errorf("%+v, %v", notes, err)
+	}
+}
+
+// TestAPipeInThePlaceOfAFileIsSaid: whoever opened it would wait for ever, Zot
+// too.
+func TestAPipeInThePlaceOfAFileIsSaid(t *testing.T) {
+	for _, name := range []string{"htpasswd", "config.json", "ocisync/zot.json"} {
+		data := filepath.Join(t.TempDir(), "data")
+		p := inData(t, data)
+		l, err := p.Launch(t.Context())
+		if err == nil {
+			err = p.BeforeStart(t.Context(), l.Face)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(data, name)
+		if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser)); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: a plan says %v", name, err)
+		}
+		if err := p.BeforeStart(t.Context(), l.Face); name != "ocisync/zot.json" && (err == nil || !strings.Contains(err.Error(), file)) {
+			t.Errorf("%s: before a start it says %v", name, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -329,14 +330,14 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err == nil || !strings.Contains(err.Error(), "did not take") {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err == nil || !strings.Contains(err.Error(), "did not take") {
 		t.Errorf("a broken configuration: %v", err)
 	}
 	from, _ = p.logEnd(t.Context(), s)
 	if err := files.Write(z.config, []byte("{"), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
 	if err := os.Truncate(z.log, 0); err != nil { // rotated
@@ -345,7 +346,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1)))); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
 		t.Errorf("after the log was rotated: %v", err)
 	}
 	time.Sleep(300 * time.Millisecond) // after a broken one Zot takes a file over twice
@@ -353,7 +354,39 @@ func TestAReloadIsTold(t *testing.T) {
 	from, _ = p.logEnd(t.Context(), s)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := p.awaitReload(ctx, s, from); err == nil {
+	if err := p.awaitReload(ctx, s, from, time.Now()); err == nil {
 		t.Error("a reload is told where there was none")
+	}
+	for _, agent := range []string{recordLoaded, recordFailed} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+z.address+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if b, err := os.ReadFile(z.log); err != nil || !bytes.Contains(b, []byte(recordFailed)) {
+		t.Fatal("Zot does not log what clients call themselves")
+	}
+	if err := p.awaitReload(t.Context(), s, from, time.Now()); !errors.Is(err, errSilent) {
+		t.Errorf("clients that call themselves as Zot speaks: %v", err)
+	}
+	if err := os.Rename(z.log, z.log+".1"); err != nil { // rotated, and Zot goes on writing there
+		t.Fatal(err)
+	}
+	p.patience = 5 * time.Second
+	if from, ok = p.logEnd(t.Context(), s); !ok {
+		t.Error("a log that was renamed is none")
+	}
+	since := time.Now()
+	if err := files.Write(z.config, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1))), before); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitReload(t.Context(), s, from, since); err != nil {
+		t.Errorf("after the log was renamed: %v", err)
 	}
 }

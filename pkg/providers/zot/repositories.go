@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -26,7 +26,8 @@ const refName = "org.opencontainers.image.ref.name"
 const maxAnswer = 16 << 20 // bytes
 
 // repositories lists those in the named namespaces, "*" for all: on this host
-// by the disk, whether Zot runs or not, else by asking it.
+// by the disk, whether Zot runs or not, else by asking it. Where it has the search
+// extension, sizes and days are known too.
 func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
 	if !p.away() {
 		s, err := p.load()
@@ -34,6 +35,9 @@ func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.R
 			return nil, err
 		}
 		if list, ok := stored(s.conf, names); ok {
+			if len(list) > 0 && s.conf.searches() {
+				list = p.enriched(ctx, list)
+			}
 			return list, nil
 		}
 	}
@@ -88,8 +92,8 @@ func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
 
 // layoutTags counts the tags of an image layout; is tells whether it is one.
 func layoutTags(dir string) (n int, is bool, err error) {
-	f, err := os.Open(filepath.Join(dir, "index.json"))
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := regular.Open(filepath.Join(dir, "index.json"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, regular.ErrOther) {
 		return 0, false, nil
 	}
 	if err != nil {
@@ -112,7 +116,8 @@ func layoutTags(dir string) (n int, is bool, err error) {
 	return n, true, nil
 }
 
-// asked asks the registry with the login, which sees what it may pull.
+// asked asks the registry with the login, which sees what it may pull: its search
+// extension by one query, else the catalogue and each repository's tags.
 func (p *Provider) asked(ctx context.Context, names []string) ([]schema.RepositoryInfo, error) {
 	client, rt, err := p.client()
 	if err != nil {
@@ -124,6 +129,14 @@ func (p *Provider) asked(ctx context.Context, names []string) ([]schema.Reposito
 		return nil, err
 	}
 	var list []schema.RepositoryInfo
+	if found, ok := p.searched(ctx, client, user, password); ok {
+		for _, r := range found {
+			if selected(names, r.Name) {
+				list = append(list, r)
+			}
+		}
+		return list, nil
+	}
 	for next := "/v2/_catalog?n=1000"; next != ""; {
 		var page answer
 		if page, next, err = p.get(ctx, client, next, user, password); err != nil {

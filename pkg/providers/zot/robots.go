@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
@@ -94,9 +97,71 @@ func delivered(want *schema.Robot) *schema.Delivery {
 	return want.Secret.Deliver
 }
 
-// Remarks implements [providers.Remarker]: quotas that are used up, and robots
-// of the desired state whose account has expired or soon will.
+// Remarks implements [providers.Remarker]: quotas that are used up, robots of
+// the desired state whose account has expired or soon will, and what is odd in a
+// hand-written configuration.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
+	kept, err := p.ownRemarks(desired, now)
+	return append(p.handWritten(desired), kept...), err
+}
+
+// handWritten says of the configuration what Zot reads otherwise than it is
+// written, and what gives rights beside the rules.
+func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
+	if p.away() {
+		return nil
+	}
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return nil // whoever reads the objects says so
+	}
+	doc, conf, err := read(p.paths.config, text)
+	if err != nil {
+		return nil // likewise
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	for i, x := range doc.Problems("") {
+		if i == 5 {
+			notes = append(notes, plan.Note{Key: key, Text: "and more of that kind"})
+			break
+		}
+		notes = append(notes, plan.Note{Key: key, Text: x.String()})
+	}
+	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
+		notes = append(notes, p.besideRules(conf, key)...)
+	}
+	return notes
+}
+
+// besideRules says what of a hand-written access control gives rights that no
+// object shows.
+func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.Note) {
+	ac := c.HTTP.AccessControl
+	if a := ac.AdminPolicy; a != nil && len(a.Groups) > 0 {
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s stands above all rules for the groups %s, which no object shows; take them out unless that is meant", p.paths.config, strings.Join(a.Groups, ", "))})
+	}
+	if p.outside != access.Deny {
+		return notes
+	}
+	var open []string
+	for _, pattern := range c.strangers() {
+		if pattern != everything && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
+			open = append(open, strconv.Quote(pattern))
+		}
+	}
+	if len(open) > 0 {
+		const few = 10
+		more := ""
+		if len(open) > few {
+			more = fmt.Sprintf(" and %d more", len(open)-few)
+		}
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s%s; take them out, or declare namespaces, unless that is meant", p.paths.config, strings.Join(open[:min(few, len(open))], ", "), more)})
+	}
+	return notes
+}
+
+// ownRemarks are those of quotas and robots, by what ocisync keeps of them.
+func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note, error) {
 	if kinds := desired.Kinds(); p.away() || !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
 		return nil, nil
 	}

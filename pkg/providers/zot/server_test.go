@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -133,10 +134,7 @@ func (s *server) Start(ctx context.Context) error {
 	s.cmd, s.gone, s.started = cmd, gone, time.Now()
 	s.starts++
 	go func() {
-		err := cmd.Wait()
-		s.mu.Lock()
-		s.exit = err
-		s.mu.Unlock()
+		s.exit = cmd.Wait() // read once gone is closed; whoever starts it holds the lock
 		close(gone)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -185,6 +183,9 @@ func (s *server) tail() string {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	if i := slices.IndexFunc(lines, func(l []byte) bool { return bytes.HasPrefix(l, []byte("Error:")) }); i >= 0 {
+		return string(lines[i]) // what follows is how it is called
+	}
 	return string(bytes.Join(lines[max(0, len(lines)-3):], []byte("\n")))
 }
 

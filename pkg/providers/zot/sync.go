@@ -3,6 +3,7 @@ package zot
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +19,40 @@ type syncRegistry struct {
 	PollInterval *span         `json:"pollInterval,omitempty"`
 	TLSVerify    *bool         `json:"tlsVerify,omitempty"`
 	Content      []syncContent `json:"content,omitempty"`
+}
+
+// tunedRegistry is an entry with what says how it is copied, and not what: it
+// stays as somebody wrote it.
+type tunedRegistry struct {
+	syncRegistry
+	CertDir               json.RawMessage `json:"certDir,omitempty"`
+	CredentialHelper      json.RawMessage `json:"credentialHelper,omitempty"`
+	DisableHTTP2          json.RawMessage `json:"disableHTTP2,omitempty"`
+	ManifestCheckInterval json.RawMessage `json:"manifestCheckInterval,omitempty"`
+	MaxIdleConnsPerHost   json.RawMessage `json:"maxIdleConnsPerHost,omitempty"`
+	MaxRetries            json.RawMessage `json:"maxRetries,omitempty"`
+	MaxRetryDelay         json.RawMessage `json:"maxRetryDelay,omitempty"`
+	ReqConcurrent         json.RawMessage `json:"reqConcurrent,omitempty"`
+	ReqPerSec             json.RawMessage `json:"reqPerSec,omitempty"`
+	RetryDelay            json.RawMessage `json:"retryDelay,omitempty"`
+	SyncTimeout           json.RawMessage `json:"syncTimeout,omitempty"`
+}
+
+// entryOf reads one; ok is false for what ocisync would not write, but for how
+// it is copied.
+func entryOf(raw []byte) (syncRegistry, bool) {
+	t, ok := strict[tunedRegistry](raw)
+	return t.syncRegistry, ok
+}
+
+// over is an entry in the place of another: how that is copied stays.
+func (r syncRegistry) over(raw []byte) json.RawMessage {
+	t, ok := strict[tunedRegistry](raw)
+	if !ok {
+		return encoded(r)
+	}
+	t.syncRegistry = r
+	return encoded(t)
 }
 
 type syncContent struct {
@@ -107,6 +142,159 @@ func syncFrom(remote *schema.Remote) *syncRegistry {
 	return &syncRegistry{URLs: []string{*remote.URL}, TLSVerify: &verify}
 }
 
+// readFoundSync reads the entries that somebody wrote by hand, as far as they are
+// such as ocisync would write: what says more is nobody's.
+func (o *objects) readFoundSync() {
+	s := o.conf.Extensions.Sync
+	if s == nil {
+		return
+	}
+	known := map[int]bool{}
+	for _, r := range ours(o.all) {
+		if i := s.has(r); i >= 0 {
+			known[i] = true
+		} else if i := s.like(r); i >= 0 {
+			known[i] = true
+		}
+	}
+	for i, raw := range s.Registries {
+		if r, ok := entryOf(raw); ok && !known[i] && len(r.URLs) == 1 && len(r.Content) == 1 {
+			o.readFound(r, i)
+		}
+	}
+}
+
+// readFound reads one, unless what it becomes would not be written just so.
+func (o *objects) readFound(r syncRegistry, at int) {
+	name, remote := o.source(r)
+	into, ok := strings.CutPrefix(r.Content[0].Destination, "/")
+	if remote == nil || ok != validNamespace(into) || !ok && into != "" {
+		return
+	}
+	key := schema.Key{Kind: schema.KindRemote, Name: name}
+	add := func() {
+		if _, known := o.all[key]; !known {
+			res := schema.Resource{Key: key, Spec: remote}
+			if have, ok := o.credentials[hostOf(remote)]; ok {
+				remote.Login, res.Unread, o.secret[key] = o.login(remote, have), []string{"login.password"}, have.Password
+			}
+			o.all[key] = res
+		}
+		if into != "" && !o.namespaces[into] {
+			o.namespaces[into] = true
+			o.put(schema.KindNamespace, into, &schema.Namespace{Description: new("")})
+		}
+	}
+	if r.OnDemand {
+		if o.conf.Extensions.Sync.has(caches(into, remote)) != at || into == "" {
+			return
+		}
+		if ns, was := o.all[schema.Key{Kind: schema.KindNamespace, Name: into}].Spec.(*schema.Namespace); was && ns.ProxyOf != nil {
+			return
+		}
+		add()
+		ns, _ := o.all[schema.Key{Kind: schema.KindNamespace, Name: into}].Spec.(*schema.Namespace)
+		ns.ProxyOf = &name
+		return
+	}
+	c := r.Content[0]
+	spec := &schema.Replication{From: &name, Match: &schema.Match{}}
+	if into != "" {
+		spec.Namespace = &into
+	}
+	if c.Prefix != everything {
+		spec.Match.Repositories = &c.Prefix
+	}
+	if c.Tags != nil {
+		glob, ok := globOf(c.Tags.Regex)
+		if !ok || glob == "" {
+			return
+		}
+		spec.Match.Tags = &glob
+	}
+	if spec.Match.Repositories == nil && spec.Match.Tags == nil {
+		spec.Match = nil
+	}
+	if r.PollInterval != nil {
+		if d, ok := r.PollInterval.duration(); !ok || d <= 0 {
+			return
+		}
+		spec.Trigger = &schema.Trigger{Schedule: "@every " + r.PollInterval.String()}
+	}
+	as := schema.Key{Kind: schema.KindReplication, Name: name + slug(c.Prefix) + slug(into)}
+	if _, taken := o.all[as]; taken || o.kept[as] != nil || o.conf.Extensions.Sync.has(pulls(spec, remote)) != at {
+		return
+	}
+	add()
+	o.all[as] = schema.Resource{Key: as, Spec: spec}
+}
+
+// source is the remote that an entry copies from, and its name: one that is
+// known, or else by its address; nil where that is no remote.
+func (o *objects) source(r syncRegistry) (string, *schema.Remote) {
+	u, err := url.Parse(r.URLs[0])
+	if err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", nil
+	}
+	remote := &schema.Remote{Type: new("oci"), URL: &r.URLs[0]}
+	name := strings.ToLower(strings.ReplaceAll(u.Host, ":", "-")) + slug(u.Path)
+	if u.Scheme == "http" {
+		name += "-http"
+	}
+	if r.TLSVerify != nil && !*r.TLSVerify {
+		remote.TLS = &schema.TLS{Insecure: new(true)}
+		name += "-insecure"
+	}
+	same := string(encoded(syncFrom(remote)))
+	for _, k := range slices.SortedFunc(maps.Keys(o.all), schema.Key.Compare) {
+		if known, ok := o.all[k].Spec.(*schema.Remote); ok && known.URL != nil && string(encoded(syncFrom(known))) == same {
+			return k.Name, known
+		}
+	}
+	if _, taken := o.all[schema.Key{Kind: schema.KindRemote, Name: name}]; taken {
+		return "", nil
+	}
+	return name, remote
+}
+
+// slug is the part of a name that stands for a path or pattern: "-" and what of
+// it may stand in a name; "" where that is nothing.
+func slug(text string) string {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '_'
+	})
+	if len(words) == 0 {
+		return ""
+	}
+	return "-" + strings.Join(words, "-")
+}
+
+// ours lists what sync does for objects, in the order of their keys.
+func ours(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
+	remote := func(name *string) *schema.Remote {
+		if name == nil {
+			return nil
+		}
+		r, _ := all[schema.Key{Kind: schema.KindRemote, Name: *name}].Spec.(*schema.Remote)
+		return r
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(all), schema.Key.Compare) {
+		var r *syncRegistry
+		switch s := all[k].Spec.(type) {
+		case *schema.Replication:
+			r = pulls(s, remote(s.From))
+		case *schema.Namespace:
+			if s.ProxyOf != nil {
+				r = caches(k.Name, remote(s.ProxyOf))
+			}
+		}
+		if r != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // has finds an entry that means the same.
 func (s *syncConfig) has(want *syncRegistry) int {
 	if s == nil || want == nil {
@@ -114,7 +302,7 @@ func (s *syncConfig) has(want *syncRegistry) int {
 	}
 	text := encoded(*want)
 	return slices.IndexFunc(s.Registries, func(raw json.RawMessage) bool {
-		r, ok := strict[syncRegistry](raw)
+		r, ok := entryOf(raw)
 		if ok && r.TLSVerify == nil {
 			r.TLSVerify = new(true)
 		}
@@ -129,7 +317,7 @@ func (s *syncConfig) like(want *syncRegistry) int {
 		return -1
 	}
 	return slices.IndexFunc(s.Registries, func(raw json.RawMessage) bool {
-		r, ok := strict[syncRegistry](raw)
+		r, ok := entryOf(raw)
 		return ok && slices.Equal(r.URLs, want.URLs) && r.OnDemand == want.OnDemand && len(r.Content) == 1 && len(want.Content) == 1 &&
 			r.Content[0].Prefix == want.Content[0].Prefix && r.Content[0].Destination == want.Content[0].Destination
 	})
@@ -137,7 +325,7 @@ func (s *syncConfig) like(want *syncRegistry) int {
 
 // trigger is how often an entry copies.
 func (s *syncConfig) trigger(i int) *schema.Trigger {
-	r, _ := strict[syncRegistry](s.Registries[i])
+	r, _ := entryOf(s.Registries[i])
 	if r.PollInterval == nil {
 		return &schema.Trigger{On: "manual"}
 	}
@@ -147,7 +335,7 @@ func (s *syncConfig) trigger(i int) *schema.Trigger {
 // tags are the tags an entry copies, as a glob where one says it and else as
 // the regular expression; "" for all.
 func (s *syncConfig) tags(i int) string {
-	r, _ := strict[syncRegistry](s.Registries[i])
+	r, _ := entryOf(s.Registries[i])
 	return r.tags()
 }
 

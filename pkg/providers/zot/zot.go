@@ -6,9 +6,9 @@
 // brings the files to say so (emit.go) and the process to take them over
 // (control.go), which it does for some keys while it runs and for others not
 // (reload.go); its log says what it took over (record.go). access.go,
-// retention.go and sync.go translate; quota.go withdraws push where a quota is
-// used up. The files themselves are package files', the JSON document is package
-// config's.
+// retention.go, sync.go and events.go translate; quota.go withdraws push where a
+// quota is used up. The files themselves are package files', the JSON document is
+// package config's.
 package zot
 
 import (
@@ -40,6 +40,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/measure"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
+	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -79,6 +80,7 @@ type paths struct {
 	data     string // "" where somebody else runs the registry
 	own      string // what ocisync keeps
 	sync     string // the credentials that sync uses, unless the configuration says
+	inbox    string // where Zot's events are received; "" where they cannot be
 }
 
 // Option is something New need not be told.
@@ -106,7 +108,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Provider{
-		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(), logger: logger,
+		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(r.Driver()), logger: logger,
 		meter: measure.New(), cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
 	}
 	if p.paths, err = pathsOf(r); err != nil {
@@ -128,10 +130,14 @@ func pathsOf(r schema.Registry) (paths, error) {
 		if err != nil {
 			return paths{}, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 		}
-		return paths{
+		out := paths{
 			config: filepath.Join(data, "config.json"), htpasswd: filepath.Join(data, "htpasswd"), data: data,
 			own: filepath.Join(data, "ocisync", "zot.json"), sync: filepath.Join(data, "ocisync", "sync-credentials.json"),
-		}, nil
+		}
+		if r.Run.Driver == schema.DriverProcess {
+			out.inbox = webhook.InboxFile(data)
+		}
+		return out, nil
 	case r.Files != nil && r.Files.Config != "":
 		return paths{
 			config: r.Files.Config, htpasswd: r.Files.Htpasswd, log: r.Files.Log,
@@ -149,7 +155,7 @@ func (p *Provider) Batch() providers.Batch { return providers.BatchAll }
 func (*Provider) RobotsAreUsers() {}
 
 // Capabilities implements [providers.Provider].
-func (p *Provider) Capabilities() schema.Table { return Capabilities() }
+func (p *Provider) Capabilities() schema.Table { return p.table }
 
 // away reports whether no file of the registry is on this host.
 func (p *Provider) away() bool { return p.paths.config == "" }
@@ -193,6 +199,9 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 	if !p.away() {
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
 		addSettings(&st, more)
+		if why := p.unreadLog(); why != "" {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: why})
+		}
 	}
 	if err := st.Sort(); err != nil {
 		return schema.State{}, nil, err
@@ -278,6 +287,11 @@ func (p *Provider) load() (*site, error) {
 		return nil, p.unreadable(err)
 	}
 	s.htpasswd, s.creds = p.paths.htpasswd, p.paths.sync
+	if p.paths.inbox != "" {
+		if s.inbox, err = webhook.ReadInbox(p.paths.inbox); err != nil {
+			return nil, p.unreadable(err)
+		}
+	}
 	s.text, err = files.Read(p.paths.config)
 	if errors.Is(err, fs.ErrNotExist) {
 		if p.paths.data == "" {
@@ -374,7 +388,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		}
 		all, except := p.live(ctx, s, running)
 		st.Scope = schema.ScopeOf(slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool {
-			return Capabilities().Find(k, "").Support == schema.Unsupported
+			return p.table.Find(k, "").Support == schema.Unsupported
 		})...)
 		st.Scope.Except = slices.Clone(scope.Except)
 		for _, k := range except {
@@ -420,7 +434,7 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	}
 	var have string
 	switch {
-	case key.Kind == schema.KindUser && field == "password", key.Kind == schema.KindRobot && field == "secret.value", key.Kind == schema.KindRemote && field == "login.password":
+	case key.Kind == schema.KindWebhook && field == "auth", key.Kind == schema.KindUser && field == "password", key.Kind == schema.KindRobot && field == "secret.value", key.Kind == schema.KindRemote && field == "login.password":
 		have = o.secret[key]
 	case key.Kind == schema.KindSettings:
 		_, secrets := flatten(s.doc)

@@ -1,4 +1,11 @@
-package embedded
+// Package webhook tells other services what happens in a registry: each at its
+// own pace and in order, again and again until it accepts. What waits lies on
+// disk, and no client of the registry waits for it.
+//
+// Start with [New]: an [Engine] is told each [Event], and queues it for the
+// webhooks that want it. A registry that is a program of its own posts its events
+// to a [Receiver].
+package webhook
 
 import (
 	"context"
@@ -38,21 +45,33 @@ const (
 	maxBackoff      = 5 * time.Minute
 )
 
-// hook is a webhook as the state has it.
-type hook struct {
-	name   string // NAMESPACE/WEBHOOK
-	spec   *schema.Webhook
-	secret string // "" without auth
+// Hook is a webhook as it is in force.
+type Hook struct {
+	Name   string // NAMESPACE/WEBHOOK
+	Spec   *schema.Webhook
+	Secret string // "" without auth
 }
 
-// webhooks tells other services what happens, each at its own pace and in
-// order, again and again until it accepts. No request waits for them.
-type webhooks struct {
+// Options say what an engine works with.
+type Options struct {
+	Queue  *Queue
+	Logger *slog.Logger
+	// Hooks are a namespace's in force now.
+	Hooks func(namespace string) []Hook
+	// URL is the registry's.
+	URL func() string
+}
+
+// Engine delivers events to webhooks. Safe for concurrent use.
+type Engine struct {
+	// Backoff is the pause after so many failures in a row. It is not to be set
+	// once the engine was started.
+	Backoff func(failures int) time.Duration
+
 	logger  *slog.Logger
-	state   func() *snapshot
+	hooks   func(namespace string) []Hook
 	base    func() string // the registry's URL
-	queue   *queue
-	backoff func(failures int) time.Duration
+	queue   *Queue
 	checked *http.Client
 	trusted *http.Client // for receivers whose certificate goes unchecked
 
@@ -65,33 +84,36 @@ type webhooks struct {
 	running sync.WaitGroup
 }
 
-func newWebhooks(q *queue, logger *slog.Logger, state func() *snapshot, base func() string) *webhooks {
+// New makes an engine that delivers nothing before it is started.
+func New(o Options) *Engine {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ocisync", Subsystem: "webhook", Name: name, Help: help})
 	}
-	h := &webhooks{
-		logger: logger, state: state, base: base, queue: q, backoff: func(failures int) time.Duration { return backoff(failures, maxBackoff) },
+	return &Engine{
+		logger: o.Logger, hooks: o.Hooks, base: o.URL, queue: o.Queue, Backoff: func(failures int) time.Duration { return Backoff(failures, maxBackoff) },
 		checked: hookClient(false), trusted: hookClient(true),
 		delivered: counter("delivered_total", "Deliveries that webhooks accepted."),
 		failed:    counter("failed_total", "Attempts at a delivery that failed."),
 		dropped:   counter("dropped_total", "Deliveries given up because a webhook had too many waiting."),
 		workers:   map[string]chan struct{}{},
 	}
-	return h
 }
 
-// count adds what is counted of webhooks to the metrics.
-func (h *webhooks) count(m *metrics) {
+// Waiting lists the webhooks with deliveries that wait, and their number.
+func (h *Engine) Waiting() map[string]int { return h.queue.Waiting() }
+
+// Count adds what is counted of webhooks to the metrics.
+func (h *Engine) Count(m prometheus.Registerer) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ocisync", Subsystem: "webhook", Name: "queue", Help: "Deliveries waiting, of all webhooks.",
 	}, func() float64 {
 		n := 0
-		for _, more := range h.queue.waiting() {
+		for _, more := range h.queue.Waiting() {
 			n += more
 		}
 		return float64(n)
 	})
-	m.registered.MustRegister(h.delivered, h.failed, h.dropped, waiting)
+	m.MustRegister(h.delivered, h.failed, h.dropped, waiting)
 }
 
 func hookClient(insecure bool) *http.Client {
@@ -107,8 +129,8 @@ func hookClient(insecure bool) *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// backoff doubles from a second to a limit, give or take a fifth.
-func backoff(failures int, limit time.Duration) time.Duration {
+// Backoff doubles from a second to a limit, give or take a fifth.
+func Backoff(failures int, limit time.Duration) time.Duration {
 	d := min(limit, time.Second<<min(failures-1, 20))
 	fifth := int64(d / 5)
 	n, err := rand.Int(rand.Reader, big.NewInt(2*fifth))
@@ -118,13 +140,13 @@ func backoff(failures int, limit time.Duration) time.Duration {
 	return d + time.Duration(n.Int64()-fifth)
 }
 
-// start begins to deliver what is waiting, until stop.
-func (h *webhooks) start(ctx context.Context) (stop func()) {
+// Start begins to deliver what is waiting, until stop.
+func (h *Engine) Start(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	h.mu.Lock()
 	h.ctx = ctx
 	h.mu.Unlock()
-	h.refresh()
+	h.Refresh()
 	return func() {
 		h.mu.Lock()
 		h.ctx = nil
@@ -136,31 +158,35 @@ func (h *webhooks) start(ctx context.Context) (stop func()) {
 	}
 }
 
-// tell queues the event for the webhooks that want it.
-func (h *webhooks) tell(e event) {
-	for _, w := range h.state().hooks[e.namespace] {
-		if !wants(w.spec, e) {
+// Tell queues the event for the webhooks that want it. An error says that one of
+// them is not told; it was logged.
+func (h *Engine) Tell(e Event) error {
+	var failed error
+	for _, w := range h.hooks(e.Namespace) {
+		if !wants(w.Spec, e) {
 			continue
 		}
-		contentType, body, err := e.encode(w.spec, h.base())
+		contentType, body, err := e.encode(w.Spec, h.base())
 		if err != nil {
-			h.logger.Error("an event cannot be written for a webhook", "webhook", w.name, "error", err)
+			h.logger.Error("an event cannot be written for a webhook", "webhook", w.Name, "error", err)
 			continue
 		}
-		dropped, err := h.queue.add(delivery{Hook: w.name, ID: rand.Text(), Type: contentType, Body: body})
+		dropped, err := h.queue.add(delivery{Hook: w.Name, ID: rand.Text(), Type: contentType, Body: body})
 		if err != nil {
 			h.dropped.Inc()
-			h.logger.Error("a webhook delivery is lost: it cannot be queued", "webhook", w.name, "error", err)
+			h.logger.Error("a webhook delivery is lost: it cannot be queued", "webhook", w.Name, "error", err)
+			failed = err
 			continue
 		}
 		if dropped > 0 {
 			h.dropped.Add(float64(dropped))
-			if n := h.drops.add(w.name, dropped, time.Now()); n > 0 {
-				h.logger.Warn("a webhook has too many deliveries waiting; the oldest are dropped", "webhook", w.name, "limit", h.queue.limit, "dropped", n)
+			if n := h.drops.add(w.Name, dropped, time.Now()); n > 0 {
+				h.logger.Warn("a webhook has too many deliveries waiting; the oldest are dropped", "webhook", w.Name, "limit", h.queue.limit, "dropped", n)
 			}
 		}
-		h.wake(w.name, false)
+		h.wake(w.Name, false)
 	}
+	return failed
 }
 
 // drops counts the deliveries that were dropped and that nobody was told of yet.
@@ -195,15 +221,22 @@ func (d *drops) add(hook string, n int, now time.Time) int {
 	return n
 }
 
-// refresh takes changed webhooks into account at once.
-func (h *webhooks) refresh() {
-	for name := range h.queue.waiting() {
+// Working is how many webhooks are being told of what waits for them.
+func (h *Engine) Working() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.workers)
+}
+
+// Refresh takes changed webhooks into account at once.
+func (h *Engine) Refresh() {
+	for name := range h.queue.Waiting() {
 		h.wake(name, true)
 	}
 }
 
 // wake sees to it that a webhook has a worker; at once ends its pause.
-func (h *webhooks) wake(name string, atOnce bool) {
+func (h *Engine) wake(name string, atOnce bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx == nil {
@@ -225,14 +258,14 @@ func (h *webhooks) wake(name string, atOnce bool) {
 
 // work delivers until nothing is left, the webhook is disabled, or the context
 // is done.
-func (h *webhooks) work(ctx context.Context, name string, signal <-chan struct{}) {
+func (h *Engine) work(ctx context.Context, name string, signal <-chan struct{}) {
 	failures := 0
 	for {
-		w, ok := h.state().hook(name)
+		w, ok := h.hook(name)
 		if !ok {
 			h.queue.clear(name)
 		}
-		enabled := ok && (w.spec.Enabled == nil || *w.spec.Enabled)
+		enabled := ok && (w.Spec.Enabled == nil || *w.Spec.Enabled)
 		d, file, more := h.queue.first(name)
 		if !more || !enabled || ctx.Err() != nil {
 			if h.leave(ctx, name, !enabled) {
@@ -252,7 +285,7 @@ func (h *webhooks) work(ctx context.Context, name string, signal <-chan struct{}
 		}
 		failures++
 		h.failed.Inc()
-		pause := h.backoff(failures)
+		pause := h.Backoff(failures)
 		if failures == 1 || pause >= time.Minute {
 			h.logger.Warn("a webhook does not accept a delivery", "webhook", name, "error", err, "failures", failures, "again", pause.Round(time.Second))
 		}
@@ -269,7 +302,7 @@ func (h *webhooks) work(ctx context.Context, name string, signal <-chan struct{}
 
 // leave ends a worker, unless something came in between that no other would
 // look after.
-func (h *webhooks) leave(ctx context.Context, name string, idle bool) bool {
+func (h *Engine) leave(ctx context.Context, name string, idle bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	select {
@@ -279,7 +312,7 @@ func (h *webhooks) leave(ctx context.Context, name string, idle bool) bool {
 		}
 	default:
 	}
-	if ctx.Err() == nil && !idle && h.queue.waiting()[name] > 0 {
+	if ctx.Err() == nil && !idle && h.queue.Waiting()[name] > 0 {
 		return false
 	}
 	delete(h.workers, name)
@@ -288,26 +321,26 @@ func (h *webhooks) leave(ctx context.Context, name string, idle bool) bool {
 
 // send makes one attempt. Any answer but 2xx is a failure; redirects are not
 // followed, wherever they lead.
-func (h *webhooks) send(ctx context.Context, w hook, d delivery) error {
+func (h *Engine) send(ctx context.Context, w Hook, d delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, value(w.spec.URL), strings.NewReader(d.Body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, value(w.Spec.URL), strings.NewReader(d.Body))
 	if err != nil {
 		return errors.New("url is not the address of a web server")
 	}
 	req.Header.Set("Content-Type", d.Type)
 	req.Header.Set("User-Agent", "ocisync")
 	req.Header.Set(DeliveryHeader, d.ID)
-	if w.secret != "" {
-		m := hmac.New(sha256.New, []byte(w.secret))
+	if w.Secret != "" {
+		m := hmac.New(sha256.New, []byte(w.Secret))
 		io.WriteString(m, d.Body) //nolint:errcheck // a hash takes everything
 		req.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(m.Sum(nil)))
 		if req.URL.Scheme == "https" || local(req.URL.Hostname()) {
-			req.Header.Set("Authorization", w.secret)
+			req.Header.Set("Authorization", w.Secret)
 		}
 	}
 	client := h.checked
-	if value(w.spec.Insecure) {
+	if value(w.Spec.Insecure) {
 		client = h.trusted
 	}
 	resp, err := client.Do(req)
@@ -336,12 +369,12 @@ func local(host string) bool {
 }
 
 // hook finds a webhook by its name.
-func (s *snapshot) hook(name string) (hook, bool) {
+func (h *Engine) hook(name string) (Hook, bool) {
 	ns, _ := schema.Key{Kind: schema.KindWebhook, Name: name}.Namespace()
-	for _, w := range s.hooks[ns.Name] {
-		if w.name == name {
+	for _, w := range h.hooks(ns.Name) {
+		if w.Name == name {
 			return w, true
 		}
 	}
-	return hook{}, false
+	return Hook{}, false
 }

@@ -1,4 +1,4 @@
-package embedded
+package webhook
 
 import (
 	"encoding/json"
@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	queueDir    = "webhooks" // below ownDir
-	queueLength = 1000       // of one webhook
-	maxDelivery = 1 << 20    // bytes of one file
+	queueLength = 1000    // of one webhook
+	maxDelivery = 1 << 20 // bytes of one file
 )
 
 // delivery is what one webhook is to be told, as it lies on disk. It holds no
@@ -32,9 +31,9 @@ type delivery struct {
 	Body string `json:"body"`
 }
 
-// queue holds deliveries on disk, one file each, in order for each webhook.
+// Queue holds deliveries on disk, one file each, in order for each webhook.
 // What was added is durable. Safe for concurrent use.
-type queue struct {
+type Queue struct {
 	dir    string
 	limit  int
 	logger *slog.Logger
@@ -44,19 +43,16 @@ type queue struct {
 	files map[string][]string // by webhook, oldest first
 }
 
-// openQueue reads what lies on disk. What cannot be read is dropped and logged.
-func openQueue(data string, logger *slog.Logger) (*queue, error) {
-	q := &queue{dir: filepath.Join(data, ownDir, queueDir), limit: queueLength, logger: logger, files: map[string][]string{}}
-	err := os.MkdirAll(filepath.Dir(q.dir), 0o700)
-	if err == nil {
-		err = mkdir(q.dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("making the directory of webhook deliveries: %w; %s", err, remedy(err, data))
+// OpenQueue reads what lies in a directory, which is made where there is none.
+// What cannot be read is dropped and logged.
+func OpenQueue(dir string, logger *slog.Logger) (*Queue, error) {
+	q := &Queue{dir: dir, limit: queueLength, logger: logger, files: map[string][]string{}}
+	if err := q.make(); err != nil {
+		return nil, fmt.Errorf("making the directory of webhook deliveries: %w", err)
 	}
 	entries, err := os.ReadDir(q.dir) // sorted: names begin with a number of fixed width
 	if err != nil {
-		return nil, fmt.Errorf("reading the webhook deliveries: %w; %s", err, remedy(err, data))
+		return nil, fmt.Errorf("reading the webhook deliveries: %w", err)
 	}
 	for _, e := range entries {
 		d, err := q.read(e.Name())
@@ -77,8 +73,21 @@ func openQueue(data string, logger *slog.Logger) (*queue, error) {
 	return q, nil
 }
 
+func (q *Queue) make() error {
+	above := filepath.Dir(q.dir)
+	if err := os.MkdirAll(above, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(above)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return regular.Mkdir(root, filepath.Base(q.dir))
+}
+
 // add appends a delivery; dropped is how many old ones had to go for it.
-func (q *queue) add(d delivery) (dropped int, err error) {
+func (q *Queue) add(d delivery) (dropped int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
@@ -96,7 +105,7 @@ func (q *queue) add(d delivery) (dropped int, err error) {
 }
 
 // first is the webhook's oldest delivery; ok is false where there is none.
-func (q *queue) first(hook string) (d delivery, name string, ok bool) {
+func (q *Queue) first(hook string) (d delivery, name string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for files := q.files[hook]; len(files) > 0; files = q.files[hook] {
@@ -111,13 +120,13 @@ func (q *queue) first(hook string) (d delivery, name string, ok bool) {
 }
 
 // done takes a delivery away.
-func (q *queue) done(hook, name string) {
+func (q *Queue) done(hook, name string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.drop(hook, name)
 }
 
-func (q *queue) drop(hook, name string) {
+func (q *Queue) drop(hook, name string) {
 	q.remove(name)
 	if !slices.Contains(q.files[hook], name) { // the webhook was renamed meanwhile
 		for other, files := range q.files {
@@ -133,7 +142,7 @@ func (q *queue) drop(hook, name string) {
 }
 
 // clear forgets a webhook.
-func (q *queue) clear(hook string) {
+func (q *Queue) clear(hook string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, name := range q.files[hook] {
@@ -142,8 +151,8 @@ func (q *queue) clear(hook string) {
 	delete(q.files, hook)
 }
 
-// waiting lists the webhooks with deliveries, and their number.
-func (q *queue) waiting() map[string]int {
+// Waiting lists the webhooks with deliveries, and their number.
+func (q *Queue) Waiting() map[string]int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := map[string]int{}
@@ -153,15 +162,15 @@ func (q *queue) waiting() map[string]int {
 	return n
 }
 
-func (q *queue) write(name string, d delivery) error {
+func (q *Queue) write(name string, d delivery) error {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	return writeFile(q.dir, name, b)
+	return regular.Replace(q.dir, name, b)
 }
 
-func (q *queue) read(name string) (d delivery, err error) {
+func (q *Queue) read(name string) (d delivery, err error) {
 	f, err := regular.Open(filepath.Join(q.dir, name))
 	if err != nil {
 		return d, err
@@ -180,8 +189,30 @@ func (q *queue) read(name string) (d delivery, err error) {
 	return d, err
 }
 
-func (q *queue) remove(name string) {
+func (q *Queue) remove(name string) {
 	if err := os.Remove(filepath.Join(q.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		q.logger.Error("a webhook delivery cannot be removed", "file", name, "error", err)
 	}
+}
+
+// Rename gives a webhook's deliveries its new name, in memory and on disk,
+// behind those it may have under that name already.
+func (q *Queue) Rename(from, to string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, name := range slices.Clone(q.files[from]) {
+		d, err := q.read(name)
+		if err == nil {
+			d.Hook = to
+			err = q.write(name, d)
+		}
+		if err != nil {
+			return err
+		}
+		q.files[to] = append(q.files[to], name)
+		q.files[from] = slices.DeleteFunc(q.files[from], func(n string) bool { return n == name })
+	}
+	delete(q.files, from)
+	slices.Sort(q.files[to])
+	return nil
 }

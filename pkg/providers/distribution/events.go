@@ -1,0 +1,265 @@
+package distribution
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"strconv"
+
+	yaml "go.yaml.in/yaml/v3"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/webhook"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Distribution notifies endpoints of config.yml of all that happens in it. One of
+// them, of the name ocisync, is the receiver beside the token service, and what
+// webhooks are told comes from there. A plan shows of it, as a value of the
+// settings, that it is there: the rest is between the registry and ocisync.
+const (
+	endpointName  = "ocisync"
+	endpointsPath = "notifications.endpoints"
+	notifyPath    = endpointsPath + "." + endpointName
+	notifyOn      = `"on"`
+)
+
+// endpoint is ocisync's, as it stands in config.yml.
+type endpoint struct {
+	Name      string              `json:"name" yaml:"name"`
+	URL       string              `json:"url" yaml:"url"`
+	Headers   map[string][]string `json:"headers" yaml:"headers"`
+	Timeout   string              `json:"timeout" yaml:"timeout"`
+	Threshold int                 `json:"threshold" yaml:"threshold"`
+	Backoff   string              `json:"backoff" yaml:"backoff"`
+	// IgnoredMediaTypes are those of blobs, of which webhooks are told nothing.
+	IgnoredMediaTypes []string `json:"ignoredmediatypes" yaml:"ignoredmediatypes"`
+}
+
+func endpointOf(box webhook.Inbox) endpoint {
+	return endpoint{
+		Name: endpointName, URL: "http://" + box.Listen + "/", Headers: map[string][]string{"Authorization": {"Bearer " + box.Secret}},
+		Timeout: "10s", Threshold: 3, Backoff: "1s", IgnoredMediaTypes: []string{"application/octet-stream"},
+	}
+}
+
+// notified is the node of ocisync's endpoint and its place, -1 for none.
+func (d *document) notified() (list *yaml.Node, at int) {
+	list = d.get(endpointsPath)
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return list, -1
+	}
+	return list, slices.IndexFunc(list.Content, func(n *yaml.Node) bool {
+		name := child(n, "name")
+		return name != nil && name.Value == endpointName
+	})
+}
+
+// notifies reports whether a document has the registry post to an inbox.
+func (d *document) notifies(box webhook.Inbox) bool {
+	list, at := d.notified()
+	if at < 0 || box.Listen == "" {
+		return false
+	}
+	var have endpoint
+	if list.Content[at].Decode(&have) != nil {
+		return false
+	}
+	a, errA := json.Marshal(have)
+	b, errB := json.Marshal(endpointOf(box))
+	off := child(list.Content[at], "disabled")
+	return errA == nil && errB == nil && string(a) == string(b) && (off == nil || off.Value == "false")
+}
+
+// notify has the registry post to an inbox.
+func (d *document) notify(box webhook.Inbox) error {
+	text, err := json.Marshal(endpointOf(box))
+	if err != nil {
+		return err
+	}
+	list, at := d.notified()
+	switch {
+	case list == nil || list.Tag == "!!null":
+		return d.set(endpointsPath, "["+string(text)+"]")
+	case list.Kind != yaml.SequenceNode:
+		return fmt.Errorf("%s: line %d has a value in the place of a list; take it out", endpointsPath, list.Line)
+	}
+	node, err := jsonNode(text)
+	if err != nil {
+		return err
+	}
+	list.Style &^= yaml.FlowStyle
+	if at < 0 {
+		list.Content = append(list.Content, node)
+	} else {
+		list.Content[at] = node
+	}
+	return nil
+}
+
+// unnotify takes ocisync's endpoint out.
+func (d *document) unnotify() (changed bool) {
+	list, at := d.notified()
+	if at < 0 {
+		return false
+	}
+	list.Content = slices.Delete(list.Content, at, at+1)
+	if len(list.Content) > 0 {
+		return true
+	}
+	d.drop(endpointsPath)
+	if n := d.get("notifications"); n != nil && len(n.Content) == 0 {
+		d.drop("notifications")
+	}
+	return true
+}
+
+// inboxed reports whether webhooks can be had: where the registry and the token
+// service beside it are processes of one host.
+func (p *Provider) inboxed() bool {
+	return p.accounts != nil && p.place.Data != "" && p.Capabilities().Find(schema.KindWebhook, "").Support != schema.Unsupported
+}
+
+// inboxFile is where the receiver finds its address and secret.
+func (p *Provider) inboxFile() string { return webhook.InboxFile(p.place.Data) }
+
+// inbox is the one there is.
+func (p *Provider) inbox() (webhook.Inbox, error) {
+	if !p.inboxed() {
+		return webhook.Inbox{}, nil
+	}
+	box, err := webhook.ReadInbox(p.inboxFile())
+	if err != nil {
+		return box, p.configError("reading settings", err)
+	}
+	return box, nil
+}
+
+// provideInbox makes one where there is none.
+func (p *Provider) provideInbox() (webhook.Inbox, error) {
+	box, err := p.inbox()
+	if err != nil || box.Listen != "" {
+		return box, err
+	}
+	_, text, err := net.SplitHostPort(p.place.Listen)
+	if err != nil {
+		return box, err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return box, err
+	}
+	if err := p.provide(); err != nil {
+		return box, err
+	}
+	box = webhook.NewInbox(webhook.FreeAddress(port + 1))
+	if err := box.Save(p.inboxFile()); err != nil {
+		return box, p.configError("writing settings", err)
+	}
+	return box, nil
+}
+
+// leaves are a document's, of which ocisync's endpoint is one that says whether
+// it is as it shall be.
+func (p *Provider) leaves(d *document) (values schema.Values, secrets []string, err error) {
+	box, err := p.inbox()
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := d.bytes()
+	if err != nil {
+		return nil, nil, err
+	}
+	bare, err := parseDocument(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	bare.unnotify()
+	if values, secrets, err = bare.leaves(); err == nil && d.notifies(box) {
+		values = append(values, schema.Value{Path: notifyPath, JSON: notifyOn})
+		slices.SortFunc(values, byPath)
+	}
+	return values, secrets, err
+}
+
+// notifying adds to the desired settings that the registry notifies ocisync,
+// where a webhook is desired.
+func (p *Provider) notifying(st schema.State, values schema.Values) schema.Values {
+	values = slices.DeleteFunc(values, func(v schema.Value) bool { return v.Path == notifyPath })
+	if p.inboxed() && slices.ContainsFunc(st.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindWebhook }) {
+		values = append(values, schema.Value{Path: notifyPath, JSON: notifyOn})
+		slices.SortFunc(values, byPath)
+	}
+	return values
+}
+
+// webhooksLeft are those that the token service keeps.
+func (p *Provider) webhooksLeft(ctx context.Context) ([]schema.Resource, error) {
+	st, err := p.accounts.Read(ctx, schema.ScopeOf(schema.KindWebhook))
+	return slices.DeleteFunc(st.Resources, func(r schema.Resource) bool { return r.Key.Kind != schema.KindWebhook }), err
+}
+
+// last marks the changes after which no webhook is left.
+func (p *Provider) last(ctx context.Context, changes []plan.Change, verdicts []providers.Verdict) error {
+	var gone []int
+	made := false
+	for i, c := range changes {
+		if c.Key.Kind == schema.KindWebhook {
+			if c.Action == plan.Delete {
+				gone = append(gone, i)
+			} else {
+				made = true
+			}
+		}
+	}
+	if len(gone) == 0 || made || !p.inboxed() {
+		return nil
+	}
+	left, err := p.webhooksLeft(ctx)
+	if err != nil || len(left) > len(gone) {
+		return err
+	}
+	_, running, err := p.running(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range gone {
+		if running {
+			verdicts[i].Effect = plan.Restart
+		}
+	}
+	verdicts[gone[0]].Notes = append(verdicts[gone[0]].Notes, "no webhook is left: the registry notifies ocisync no more")
+	return nil
+}
+
+// unnotify has the registry notify ocisync no more once no webhook is left.
+func (p *Provider) unnotify(ctx context.Context) error {
+	left, err := p.webhooksLeft(ctx)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	now, err := p.file()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && now.doc.unnotify() {
+		release, err := p.alone(ctx)
+		if err != nil {
+			return &providers.Error{Registry: p.registry.URL, Err: err, Remedy: "apply again when that has ended"}
+		}
+		defer release()
+		next, err := now.doc.bytes()
+		if err != nil {
+			return p.configError("writing settings", err)
+		}
+		if err := p.takeOver(context.WithoutCancel(ctx), now.bytes, next); err != nil {
+			return err
+		}
+	}
+	return webhook.Inbox{}.Save(p.inboxFile())
+}

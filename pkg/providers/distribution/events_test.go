@@ -1,0 +1,125 @@
+package distribution_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/distribution"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/webhook"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const handMadeEndpoint = `notifications:
+  endpoints:
+    - name: theirs # of the auditors
+      url: https://audit.example.com
+      headers:
+        Authorization: [Bearer theirs]
+`
+
+func hooks(t *testing.T, events ...string) schema.State {
+	t.Helper()
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}},
+		{Key: schema.Key{Kind: schema.KindWebhook, Name: "team/ci"}, Spec: &schema.Webhook{
+			URL: new("https://ci.example.com"), Events: schema.NewSet(events...), Auth: &schema.SecretRef{Env: providertest.SecretA},
+		}},
+	}}
+	if err := st.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	st.Scope = schema.ScopeOf(st.Kinds()...)
+	return st
+}
+
+func TestTheFirstWebhookAddsAnEndpointAndTheLastTakesItOut(t *testing.T) {
+	for name, more := range map[string]string{"alone": "", "beside another": handMadeEndpoint} {
+		t.Run(name, func(t *testing.T) {
+			p, f := running(t)
+			if more != "" {
+				b, err := os.ReadFile(f.config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(f.config, append(b, more...), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				f.running = false
+				if err := f.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := f.took
+			cycle := func(want int, did string, st schema.State) {
+				t.Helper()
+				f.did = nil
+				n, err := providertest.DirectCycle(t.Context(), p, st)
+				if err != nil || n != want || strings.Join(f.did, " ") != did {
+					t.Fatalf("%d changes, want %d; %v; it did %v, want %q", n, want, err, f.did, did)
+				}
+			}
+			cycle(3, "stop start", hooks(t, "push")) // namespace and webhook, the settings that come with them
+			cycle(0, "", hooks(t, "push"))
+			box, err := webhook.ReadInbox(webhook.InboxFile(filepath.Dir(f.config)))
+			if err != nil || len(box.Hooks) != 0 || !strings.Contains(f.took, "http://"+box.Listen+"/") || !strings.Contains(f.took, "Bearer "+box.Secret) || !strings.Contains(f.took, more) {
+				t.Errorf("the inbox is %+v, %v; it took %s", box, err, f.took)
+			}
+			live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings, schema.KindWebhook))
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := json.Marshal(live)
+			if err != nil || strings.Contains(string(said), box.Secret) || strings.Contains(string(said), "theirs") || strings.Contains(string(said), `"values.notifications.endpoints"`) != (more != "") {
+				t.Errorf("what is read: %s, %v", said, err)
+			}
+			cycle(1, "", hooks(t, "push", "pull"))
+
+			// somebody takes it out
+			if err := os.WriteFile(f.config, []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cycle(1, "stop start", hooks(t, "push", "pull"))
+
+			c := plan.Change{Action: plan.Delete, Key: schema.Key{Kind: schema.KindWebhook, Name: "team/ci"}}
+			v, err := p.Prepare(t.Context(), []plan.Change{c})
+			if err != nil || v[0].Effect != plan.Restart || v[0].Refused != "" {
+				t.Errorf("the last one goes: %+v, %v", v, err)
+			}
+			f.did = nil
+			if err := write(t, p, []plan.Change{c}); err != nil || strings.Join(f.did, " ") != "stop start" {
+				t.Fatalf("it did %v, %v", f.did, err)
+			}
+			if strings.Contains(f.took, box.Secret) || strings.Contains(f.took, "notifications") != (more != "") || !strings.Contains(f.took, more) {
+				t.Errorf("it took %s", f.took)
+			}
+			if _, err := os.Stat(webhook.InboxFile(filepath.Dir(f.config))); !os.IsNotExist(err) {
+				t.Errorf("the inbox is left: %v", err)
+			}
+		})
+	}
+}
+
+func TestARegistryThatCannotReachUsHasNoWebhooks(t *testing.T) {
+	st := hooks(t, "push")
+	r, _ := st.Get(schema.Key{Kind: schema.KindWebhook, Name: "team/ci"})
+	dir := t.TempDir()
+	for name, registry := range map[string]schema.Registry{
+		"container":        {Run: &schema.Run{Driver: schema.DriverDocker, Data: dir}},
+		"of somebody else": {Files: &schema.FilePaths{Config: filepath.Join(dir, "config.yml")}, Token: &schema.TokenService{URL: "http://localhost:10"}},
+	} {
+		registry.Type, registry.URL = schema.TypeDistribution, "http://localhost:9"
+		p, err := distribution.New(registry, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}})
+		if err != nil || !strings.Contains(v[0].Refused, "registry.run.driver") {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+}

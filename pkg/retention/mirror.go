@@ -1,0 +1,391 @@
+package retention
+
+import (
+	"fmt"
+	"regexp/syntax"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Clash is a mirror and the retention of the namespace it copies to, which
+// would delete what it brings: one works against the other for ever.
+type Clash struct {
+	Mirror, Retention schema.Resource
+	Why, Remedy       string
+}
+
+// Clashes finds them in what a mode declares, in the order of the mirrors. It
+// tells of what follows from the rules alone, whatever tags the source has and
+// whenever they are pulled, and of nothing else.
+func Clashes(st schema.State) []Clash {
+	retained, fixed := map[string]schema.Resource{}, map[string][]schema.KeepRule{}
+	namespaces := map[string]bool{}
+	for _, r := range st.Resources {
+		switch r.Key.Kind {
+		case schema.KindNamespace:
+			namespaces[r.Key.Name] = true
+		case schema.KindRetention:
+			retained[r.Key.Name] = r
+		case schema.KindImmutable:
+			if im, ok := r.Spec.(*schema.Immutable); ok {
+				for _, rule := range im.Rules { // what is fixed stays
+					fixed[r.Key.Name] = append(fixed[r.Key.Name], schema.KeepRule{Tags: rule.Tags, Repositories: rule.Repositories, Always: true})
+				}
+			}
+		}
+	}
+	var out []Clash
+	for _, r := range st.Resources {
+		m, ok := r.Spec.(*schema.Mirror)
+		if !ok || m.To == nil {
+			continue
+		}
+		ns := *m.To
+		for ns != "" && !namespaces[ns] {
+			ns = ns[:max(0, strings.LastIndexByte(ns, '/'))]
+		}
+		rule, ok := retained[ns]
+		spec, is := rule.Spec.(*schema.Retention)
+		if !ok || !is {
+			continue
+		}
+		repository := strings.TrimPrefix(strings.TrimPrefix(*m.To, ns), "/")
+		speaks := func(k schema.KeepRule) bool { return matches(k.Repositories, repository) }
+		if !slices.ContainsFunc(spec.Keep, speaks) { // everything stays
+			continue
+		}
+		rules := slices.DeleteFunc(slices.Concat(spec.Keep, fixed[ns]), func(k schema.KeepRule) bool { return !speaks(k) })
+		sel, some := selectionOf(m.Tags)
+		if why, remedy := clash(sel, rules, ns); some && why != "" {
+			out = append(out, Clash{r, rule, why, remedy})
+		}
+	}
+	return out
+}
+
+// clash says what a retention would delete of a selection, or "".
+func clash(s selection, rules []schema.KeepRule, namespace string) (why, remedy string) {
+	by := fmt.Sprintf("the retention of namespace %q", namespace)
+	if len(s.list) > 0 {
+		left := slices.DeleteFunc(slices.Clone(s.list), func(tag string) bool {
+			return slices.ContainsFunc(rules, func(r schema.KeepRule) bool { return matches(r.Tags, tag) })
+		})
+		if len(left) > 0 && (s.newest == 0 || s.newest >= len(s.list)) {
+			return fmt.Sprintf("%s would delete what it brings: no rule of it keeps %s", by, quoted(left)),
+				fmt.Sprintf("add { tags = %q, always = true } to its rules, or copy to another namespace", left[0])
+		}
+	}
+	var speak []schema.KeepRule
+	for _, r := range rules {
+		if s.meets(r.Tags) {
+			speak = append(speak, r)
+		}
+	}
+	if len(speak) == 0 {
+		return by + " would delete what it brings: no rule of it keeps any such tag", "add a rule for these tags, or copy to another namespace"
+	}
+	most, longest := 0, schema.Duration(0)
+	counted, timed := true, true
+	for _, r := range speak {
+		n := r.Newest
+		if r.NewestPulled > 0 && (n == 0 || r.NewestPulled < n) {
+			n = r.NewestPulled
+		}
+		most, longest = most+n, max(longest, r.PushedWithin)
+		counted, timed = counted && n > 0 && !r.Always, timed && r.PushedWithin > 0 && !r.Always
+	}
+	if want := s.most(); counted && want > most {
+		return fmt.Sprintf("it brings %d tags, and %s keeps at most %d of them", want, by, most), "keep as many, or bring fewer"
+	}
+	if timed && s.since > longest {
+		return fmt.Sprintf("it brings tags for %s, and %s keeps them for %s after they came", s.since, by, longest), "keep them as long, or bring them for a shorter time"
+	}
+	return "", ""
+}
+
+func quoted(tags []string) string {
+	const few = 5
+	var b strings.Builder
+	for i, t := range tags[:min(few, len(tags))] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", t)
+	}
+	if len(tags) > few {
+		fmt.Fprintf(&b, " and %d more", len(tags)-few)
+	}
+	return b.String()
+}
+
+// selection is what tags a mirror copies, as far as that can be told before.
+type selection struct {
+	list   []string   // all that is copied; none where they are not named
+	globs  [][]string // of each list, a tag that is copied matches one
+	newest int
+	since  schema.Duration
+}
+
+// selectionOf reads it; some is false where it surely copies nothing, or only
+// what stands for referrers.
+func selectionOf(t *schema.TagSelect) (s selection, some bool) {
+	if t == nil {
+		return s, true
+	}
+	if t.Newest != nil {
+		s.newest = *t.Newest
+	}
+	if t.Since != nil {
+		s.since = *t.Since
+	}
+	if t.Glob != nil {
+		s.globs = append(s.globs, []string{*t.Glob})
+	}
+	if t.Regex != nil {
+		s.globs = append(s.globs, []string{beginning(*t.Regex)})
+	}
+	if t.Semver != nil { // what is a version begins so
+		s.globs = append(s.globs, []string{"[0-9]*", "v[0-9]*"})
+	}
+	if t.List != nil {
+		list := slices.DeleteFunc(slices.Clone(t.List), Fallback)
+		if len(list) == 0 {
+			return s, false
+		}
+		var globs []string
+		for _, tag := range list {
+			globs = append(globs, literal(tag))
+		}
+		s.globs = append(s.globs, globs)
+		if t.Glob == nil && t.Regex == nil && t.Semver == nil && t.Since == nil {
+			s.list = list
+		}
+	}
+	return s, true
+}
+
+// most is how many tags it says it copies; 0 where that is not known.
+func (s selection) most() int {
+	if len(s.list) > 0 && (s.newest == 0 || s.newest > len(s.list)) {
+		return len(s.list)
+	}
+	return s.newest
+}
+
+// meets reports whether a tag that is copied may match a glob.
+func (s selection) meets(glob string) bool {
+	return !slices.ContainsFunc(s.globs, func(some []string) bool {
+		return !slices.ContainsFunc(some, func(g string) bool { return overlap(g, glob) })
+	})
+}
+
+// literal is the glob that matches a text alone.
+func literal(text string) string {
+	var b strings.Builder
+	for _, c := range text {
+		if strings.ContainsRune(`*?[]{},\`, c) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// beginning is a glob that matches at least what a regular expression does.
+func beginning(expression string) string {
+	re, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil || re.Op != syntax.OpConcat || len(re.Sub) < 2 || re.Sub[0].Op != syntax.OpBeginText {
+		return "*"
+	}
+	first := re.Sub[1]
+	if first.Op != syntax.OpLiteral || first.Flags&syntax.FoldCase != 0 {
+		return "*"
+	}
+	return literal(string(first.Rune)) + "*"
+}
+
+// overlap reports whether two globs may match one tag. It errs on the side of
+// yes.
+func overlap(a, b string) bool {
+	if a == "" || b == "" {
+		return true
+	}
+	as, ok := alternatives(a)
+	bs, also := alternatives(b)
+	if !ok || !also {
+		return true
+	}
+	for _, x := range as {
+		for _, y := range bs {
+			if meet(x, y) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// letters are what may stand at one place of a tag, as a set of ASCII; none is
+// the place of a star.
+type letters [128]bool
+
+// Bounds of what is looked at closely.
+const (
+	maxGlob         = 256 // bytes
+	maxAlternatives = 64
+)
+
+// alternatives parts a glob at its braces; ok is false for one that is too
+// large or of another form.
+func alternatives(glob string) (out [][]*letters, ok bool) {
+	if len(glob) > maxGlob || !doublestar.ValidatePattern(glob) {
+		return nil, false
+	}
+	texts := []string{glob}
+	for i := 0; i < len(texts); i++ {
+		before, inner, after, found := braces(texts[i])
+		if !found {
+			continue
+		}
+		if len(texts)+len(inner) > maxAlternatives {
+			return nil, false
+		}
+		for _, alternative := range inner {
+			texts = append(texts, before+alternative+after)
+		}
+		texts = slices.Delete(texts, i, i+1)
+		i--
+	}
+	for _, text := range texts {
+		places, ok := placesOf(text)
+		if !ok {
+			return nil, false
+		}
+		out = append(out, places)
+	}
+	return out, true
+}
+
+// braces finds the first alternatives of a glob.
+func braces(glob string) (before string, inner []string, after string, found bool) {
+	depth, open, from := 0, 0, 0
+	for i := 0; i < len(glob); i++ {
+		switch glob[i] {
+		case '\\':
+			i++
+		case '[':
+			if end := strings.IndexByte(glob[i:], ']'); end > 0 {
+				i += end
+			}
+		case '{':
+			if depth++; depth == 1 {
+				open, from = i, i+1
+			}
+		case ',':
+			if depth == 1 {
+				inner, from = append(inner, glob[from:i]), i+1
+			}
+		case '}':
+			if depth--; depth == 0 {
+				return glob[:open], append(inner, glob[from:i]), glob[i+1:], true
+			}
+		}
+	}
+	return "", nil, "", false
+}
+
+// placesOf lists what may stand at each place; nil is a star.
+func placesOf(glob string) (out []*letters, ok bool) {
+	for i := 0; i < len(glob); i++ {
+		var set letters
+		switch c := glob[i]; c {
+		case '*':
+			out = append(out, nil)
+			continue
+		case '?':
+			for j := range set {
+				set[j] = true
+			}
+		case '[':
+			end := strings.IndexByte(glob[i:], ']')
+			if end < 0 || strings.ContainsRune(glob[i:i+end], '\\') {
+				return nil, false
+			}
+			class := glob[i+1 : i+end]
+			i += end
+			not := strings.HasPrefix(class, "!") || strings.HasPrefix(class, "^")
+			if not {
+				class = class[1:]
+			}
+			for j := 0; j < len(class); j++ {
+				low, high := class[j], class[j]
+				if j+2 < len(class) && class[j+1] == '-' {
+					high = class[j+2]
+					j += 2
+				}
+				for l := int(low); l <= int(high) && l < len(set); l++ {
+					set[l] = true
+				}
+			}
+			if not {
+				for j := range set {
+					set[j] = !set[j]
+				}
+			}
+		default:
+			if c == '\\' && i+1 < len(glob) {
+				i++
+				c = glob[i]
+			}
+			if int(c) >= len(set) {
+				return nil, false
+			}
+			set[c] = true
+		}
+		out = append(out, &set)
+	}
+	return out, true
+}
+
+// meet reports whether a text fits both.
+func meet(a, b []*letters) bool {
+	// fits[j] tells whether a from a place on and b[j:] fit one text
+	fits, next := make([]bool, len(b)+1), make([]bool, len(b)+1)
+	for i := len(a); i >= 0; i-- {
+		for j := len(b); j >= 0; j-- {
+			switch {
+			case i == len(a) && j == len(b):
+				fits[j] = true
+			case i < len(a) && a[i] == nil:
+				fits[j] = next[j] || j < len(b) && fits[j+1]
+			case j < len(b) && b[j] == nil:
+				fits[j] = fits[j+1] || i < len(a) && next[j]
+			case i == len(a) || j == len(b):
+				fits[j] = false
+			default:
+				fits[j] = next[j+1] && share(a[i], b[j])
+			}
+		}
+		fits, next = next, fits
+	}
+	return next[0]
+}
+
+func share(a, b *letters) bool {
+	for c := range a {
+		if a[c] && b[c] && inTag(byte(c)) {
+			return true
+		}
+	}
+	return false
+}
+
+// inTag reports whether a letter may stand in a tag, by the OCI distribution
+// specification (1.1, "pulling manifests").
+func inTag(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
+}
