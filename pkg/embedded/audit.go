@@ -25,6 +25,11 @@ const (
 	auditFiles = 20       // kept beside the one that is written, where keep is not said
 	// auditParts is how many files the records of the time to keep lie in.
 	auditParts = 10
+
+	// auditLate is how many lines wait for room on a full disk, with less than 2
+	// KiB each, and auditRetry how often they are tried again without others.
+	auditLate  = 1000
+	auditRetry = 10 * time.Second
 )
 
 // untold is the time to keep where the mode does not say one: as much as the
@@ -52,8 +57,9 @@ type AuditLine struct {
 	Count int `json:"count,omitempty"`
 }
 
-// audit appends to the log that the state names. What cannot be written is
-// counted and logged, and the request goes on.
+// audit appends to the log that the state names. What has no room on the disk
+// waits for it, what cannot be written is counted and logged, and the request
+// goes on.
 type audit struct {
 	logger   *slog.Logger
 	failed   func(lines int)
@@ -69,10 +75,14 @@ type audit struct {
 	size  int64
 	born  time.Time // of the file's first line
 	aired time.Time // when a failure was logged last
+	late  []AuditLine
+	keep  time.Duration // of the last line
+	retry *time.Timer   // nil before lines were late
+	store func(*os.File, []byte) (int, error)
 }
 
 func newAudit(logger *slog.Logger, failed func(lines int)) *audit {
-	return &audit{logger: logger, failed: failed, now: time.Now, maxBytes: auditBytes, maxFiles: auditFiles}
+	return &audit{logger: logger, failed: failed, now: time.Now, maxBytes: auditBytes, maxFiles: auditFiles, store: (*os.File).Write}
 }
 
 // write appends the lines, if any, to the configuration's log. nil is none.
@@ -130,24 +140,61 @@ func (a *audit) put(conf *schema.Audit, lines []AuditLine) {
 		path = *conf.Log
 	}
 	if path != a.path {
+		a.lose(a.late)
 		a.shut()
-		a.path = path
+		a.path, a.late = path, nil
 	}
 	if path == "" {
 		return
 	}
-	keep := untold
+	a.keep = untold
 	if conf.Keep != nil {
-		keep = conf.Keep.Std()
+		a.keep = conf.Keep.Std()
 	}
-	if err := a.append(lines, keep); err != nil {
-		a.shut()
-		a.failed(len(lines))
-		if now := a.now(); a.aired.IsZero() || now.Sub(a.aired) >= time.Minute {
-			a.aired = now
-			a.logger.Error("the audit log cannot be written", "log", path, "error", err)
+	a.flush(lines)
+}
+
+// flush appends what is late and the lines; the caller holds the lock.
+func (a *audit) flush(lines []AuditLine) {
+	lines = append(a.late, lines...)
+	a.late = nil
+	err := a.append(lines, a.keep)
+	if err == nil {
+		return
+	}
+	a.shut()
+	if now := a.now(); a.aired.IsZero() || now.Sub(a.aired) >= time.Minute {
+		a.aired = now
+		a.logger.Error("the audit log cannot be written", "log", a.path, "error", err)
+	}
+	if noRoom(err) {
+		a.late = lines[:min(len(lines), auditLate)]
+		lines = lines[len(a.late):]
+		if a.retry == nil {
+			a.retry = time.AfterFunc(auditRetry, a.again)
+		} else {
+			a.retry.Reset(auditRetry)
 		}
 	}
+	a.lose(lines)
+}
+
+// again writes what is late.
+func (a *audit) again() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.late) > 0 {
+		a.flush(nil)
+	}
+}
+
+// lose counts and tells of lines that will not be written.
+func (a *audit) lose(lines []AuditLine) {
+	if len(lines) == 0 {
+		return
+	}
+	a.failed(len(lines))
+	a.logger.Error("lines of the audit log are lost", "log", a.path, "lines", len(lines), "first", lines[0].Time)
 }
 
 func (a *audit) append(lines []AuditLine, keep time.Duration) error {
@@ -174,9 +221,12 @@ func (a *audit) append(lines []AuditLine, keep time.Duration) error {
 	if a.size == 0 {
 		a.born = lines[0].Time
 	}
-	n, err := a.file.Write(b.Bytes())
+	n, err := a.store(a.file, b.Bytes())
+	if err != nil { // nothing of it stays, or else the end is cut when the log is opened again
+		return errors.Join(err, a.file.Truncate(a.size))
+	}
 	a.size += int64(n)
-	return err
+	return nil
 }
 
 // open opens the log or makes it. A file that is there must be an audit log:
@@ -187,16 +237,29 @@ func (a *audit) open() error {
 		return err
 	}
 	born, size, torn, err := inspect(f)
-	if err == nil && torn { // the line before could not be written whole
-		var n int
-		n, err = f.WriteString("\n")
-		size += int64(n)
+	if err == nil && torn {
+		size, err = mend(f, size)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	a.file, a.size, a.born = f, size, born
 	return nil
+}
+
+// mend cuts off a last line that was not written whole, and returns the size
+// then. One longer than any of ours is ended in its place.
+func mend(f *os.File, size int64) (int64, error) {
+	end := make([]byte, min(size, 64<<10))
+	if _, err := f.ReadAt(end, size-int64(len(end))); err != nil {
+		return size, err
+	}
+	if i := bytes.LastIndexByte(end, '\n'); i >= 0 {
+		size -= int64(len(end) - i - 1)
+		return size, f.Truncate(size)
+	}
+	n, err := f.WriteString("\n")
+	return size + int64(n), err
 }
 
 var errNoLog = errors.New("what is there is no audit log of ocisync; move it away, or name another file in audit.log")
@@ -324,6 +387,14 @@ func (a *audit) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.put(a.conf, a.folds.all())
+	if len(a.late) > 0 {
+		a.flush(nil)
+	}
+	if a.retry != nil {
+		a.retry.Stop()
+	}
+	a.lose(a.late)
+	a.late = nil
 	a.shut()
 	return nil
 }

@@ -3,12 +3,14 @@ package embedded
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,7 +272,7 @@ func TestTheAuditLogGoesOnAfterATornLineAndARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(string(b), "\n"); len(lines) != 4 || !strings.Contains(lines[2], "after") || *failed != 0 {
+	if lines := strings.Split(string(b), "\n"); len(lines) != 3 || !strings.Contains(lines[1], "after") || *failed != 0 {
 		t.Errorf("%q, %d failed", b, *failed)
 	}
 	other := log + "-elsewhere"
@@ -281,5 +283,46 @@ func TestTheAuditLogGoesOnAfterATornLineAndARestart(t *testing.T) {
 	a.write(nil, auditLine(clock, "none"))
 	if a.file != nil {
 		t.Error("a log that is not declared any more is still open")
+	}
+}
+
+// A full disk takes a part of what is written, and no more until there is room.
+func TestLinesThatHaveNoRoomAreWrittenOnceThereIs(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	a.write(auditLog(log, schema.Never), auditLine(clock, "before"))
+	room := 100 // bytes
+	a.store = func(f *os.File, b []byte) (int, error) {
+		n, err := f.Write(b[:min(len(b), room)])
+		room -= n
+		if err == nil && n < len(b) {
+			err = &fs.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+		}
+		return n, err
+	}
+	for _, reference := range []string{"one", "two"} {
+		a.write(auditLog(log, schema.Never), auditLine(clock, reference))
+		if got := readLines(t, log); len(got) != 1 || *failed != 0 {
+			t.Fatalf("on a full disk: %v, %d failed", got, *failed)
+		}
+	}
+	room = 1 << 20
+	a.again()
+	a.write(auditLog(log, schema.Never), auditLine(clock, "three"))
+	got := ""
+	for _, l := range readLines(t, log) {
+		got += l.Reference + " "
+	}
+	if got != "before one two three " || *failed != 0 {
+		t.Errorf("once there is room: %s; %d failed", got, *failed)
+	}
+	room = 0
+	for range auditLate + 3 {
+		a.write(auditLog(log, schema.Never), auditLine(clock, "many"))
+	}
+	if *failed != 3 || len(a.late) != auditLate {
+		t.Errorf("%d lines wait, %d are told to be lost", len(a.late), *failed)
+	}
+	if err := a.close(); err != nil || *failed != auditLate+3 {
+		t.Errorf("at the end %d of %d are told to be lost: %v", *failed, auditLate+3, err)
 	}
 }

@@ -18,9 +18,11 @@ const (
 	// spareConnections are, once all others are in use, for the health of the
 	// registry and for telling so: of each address, and of this machine.
 	spareConnections = 8
-	// restBefore is how long a connection has waited for a request before it may
-	// give way: clients that are at work use theirs again within less.
-	restBefore = 5 * time.Second
+	// restBefore is how long a connection has waited for a request, its first or
+	// the next, before it may give way: clients that are at work use theirs within
+	// less. One of the spare ones has less, so that silent ones do not keep them.
+	restBefore      = 5 * time.Second
+	restBeforeSpare = time.Second
 )
 
 // connections bounds how many connections there are to the registry's address,
@@ -40,7 +42,7 @@ type connections struct {
 
 type connection struct {
 	from    netip.Addr
-	idle    time.Time // since when; zero while it is in use
+	idle    time.Time // since when, from the start; zero while a request is answered
 	crowded bool      // beyond what its address may have
 }
 
@@ -109,7 +111,7 @@ func (c *connections) state(conn net.Conn, state http.ConnState) {
 // add counts a connection, and returns the one to close for it: itself where
 // all others are in use.
 func (c *connections) add(conn net.Conn) (is *connection, out net.Conn) {
-	is = &connection{from: clientAt(conn.RemoteAddr().String())}
+	is = &connection{from: clientAt(conn.RemoteAddr().String()), idle: c.now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	most := c.most
@@ -118,13 +120,16 @@ func (c *connections) add(conn net.Conn) (is *connection, out net.Conn) {
 	}
 	switch n := c.from[is.from]; {
 	case n >= c.each:
-		out = c.idle(func(other *connection) bool { return other.from == is.from })
+		out = c.idle(restBefore, func(other *connection) bool { return other.from == is.from && !other.crowded })
 		is.crowded = out == nil
 		if n >= c.each+spareConnections && out == nil {
-			return is, conn
+			out = c.idle(restBeforeSpare, func(other *connection) bool { return other.from == is.from && other.crowded })
+			if out == nil {
+				return is, conn
+			}
 		}
 	case len(c.all) >= most:
-		if out = c.idle(func(*connection) bool { return true }); out == nil {
+		if out = c.idle(restBefore, func(*connection) bool { return true }); out == nil {
 			return is, conn
 		}
 	}
@@ -147,10 +152,10 @@ func (c *connections) drop(conn net.Conn) {
 	}
 }
 
-// idle returns, of the connections that have waited for a request long enough, the
+// idle returns, of the connections that have waited for a request so long, the
 // one that has for longest; nil without one.
-func (c *connections) idle(which func(*connection) bool) (out net.Conn) {
-	since := c.now().Add(-restBefore)
+func (c *connections) idle(before time.Duration, which func(*connection) bool) (out net.Conn) {
+	since := c.now().Add(-before)
 	for conn, is := range c.all {
 		if !is.idle.IsZero() && !is.idle.After(since) && which(is) {
 			out, since = conn, is.idle

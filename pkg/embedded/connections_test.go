@@ -60,3 +60,38 @@ func TestTheConnectionThatIsIdleForLongestGivesWayAndNoneInUse(t *testing.T) {
 		t.Error("one in use gives way")
 	}
 }
+
+func TestASilentConnectionGivesWayAsAnIdleOneDoes(t *testing.T) {
+	now := time.Now()
+	c := newConnections(4, 1024, func(netip.Addr) {})
+	c.now = func() time.Time { return now }
+	dial := func() (there, crowded bool) {
+		conn := &connFrom{at: netip.MustParseAddrPort("192.0.2.1:1000")}
+		is, _ := c.begin(t.Context(), conn).Value(connectionKey{}).(*connection)
+		_, there = c.all[conn]
+		return there, is.crowded
+	}
+	for range 4 {
+		dial()
+	}
+	now = now.Add(restBefore - 2*restBeforeSpare)
+	for range spareConnections {
+		if there, crowded := dial(); !there || !crowded {
+			t.Fatal("a silent one gives way early, or there are no spare ones")
+		}
+	}
+	if there, _ := dial(); there {
+		t.Error("there is no end of connections")
+	}
+	now = now.Add(restBeforeSpare)
+	if there, crowded := dial(); !there || !crowded {
+		t.Error("silent ones keep the spare ones")
+	}
+	now = now.Add(restBeforeSpare)
+	if there, crowded := dial(); !there || crowded {
+		t.Error("after five seconds a silent one does not give way")
+	}
+	if n := len(c.all); n != 4+spareConnections {
+		t.Errorf("there are %d", n)
+	}
+}

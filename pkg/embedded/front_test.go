@@ -276,9 +276,6 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 			if n != 1 {
 				t.Errorf("a row of refusals stands in the audit log %d times, want once", n)
 			}
-			if err := os.Remove(log); err != nil {
-				t.Fatal(err)
-			}
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/metrics", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -290,6 +287,17 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 			defer resp.Body.Close()
 			if got := metrics(t, resp)[`ocisync_limited_total{by="`+tt.counts+`"}`]; got != "4" {
 				t.Errorf("limited by %s: %q, want 4", tt.counts, got)
+			}
+			s.stop(t)
+			b, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(b), `"status":429,"result":"refused","count":3}`) {
+				t.Errorf("no line says that three more followed:\n%s", b)
+			}
+			if err := os.Remove(log); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}

@@ -83,10 +83,10 @@ type passage struct {
 	at        *snapshot
 	namespace string
 	policy    policy
-	// of an upload: how much there is of it, as far as is known, how much of that
-	// is counted as waiting, and whether it was removed
-	stored, counted int64
-	abandoned       bool
+	// of an upload: how much there is of it, as far as is known, how much there
+	// will be if that was announced, and whether it was removed
+	stored, announced int64
+	abandoned         bool
 }
 
 func (p *passage) pass() {

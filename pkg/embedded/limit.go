@@ -83,10 +83,7 @@ type limiter[K comparable] struct {
 	buckets map[K]*bucket
 }
 
-type bucket struct {
-	tokens  *rate.Limiter
-	refused bool // the last one was
-}
+type bucket struct{ tokens *rate.Limiter }
 
 func newLimiter[K comparable](l Limit) *limiter[K] {
 	return &limiter[K]{limit: l, now: time.Now, buckets: map[K]*bucket{}}
@@ -99,10 +96,9 @@ func (l *limiter[K]) take(key K) error {
 	now := l.now()
 	b := l.bucket(key, now)
 	if b.tokens.AllowN(now, 1) {
-		b.refused = false
 		return nil
 	}
-	return l.refuse(b, now)
+	return &limitedError{l.missing(b, now)}
 }
 
 // peek takes nothing.
@@ -115,10 +111,9 @@ func (l *limiter[K]) peek(key K) error {
 		return nil
 	}
 	if b.tokens.TokensAt(now) >= 1 {
-		b.refused = false
 		return nil
 	}
-	return l.refuse(b, now)
+	return &limitedError{l.missing(b, now)}
 }
 
 // delay takes one of the key's tokens, or says how long until there is one.
@@ -136,12 +131,6 @@ func (l *limiter[K]) delay(key K) time.Duration {
 // missing is how long until the bucket has a token.
 func (l *limiter[K]) missing(b *bucket, now time.Time) time.Duration {
 	return time.Duration((1 - b.tokens.TokensAt(now)) / l.limit.PerSecond * float64(time.Second))
-}
-
-func (l *limiter[K]) refuse(b *bucket, now time.Time) error {
-	e := &limitedError{wait: l.missing(b, now), first: !b.refused}
-	b.refused = true
-	return e
 }
 
 func (l *limiter[K]) bucket(key K, now time.Time) *bucket {
@@ -173,10 +162,7 @@ func (l *limiter[K]) forget(now time.Time) {
 }
 
 // limitedError is the refusal of a client that asks too much.
-type limitedError struct {
-	wait  time.Duration
-	first bool // the one before was let through
-}
+type limitedError struct{ wait time.Duration }
 
 func (e *limitedError) Error() string {
 	return fmt.Sprintf("too many requests; wait %s", e.wait.Round(time.Millisecond))

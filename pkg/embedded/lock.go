@@ -90,17 +90,39 @@ func heldError(data string) error {
 	return fmt.Errorf("data directory %s: %w: %s; stop that one first, or let it do the work", data, ErrHeld, h)
 }
 
-// tell writes who holds the lock into its file.
+// tell writes who holds the lock into its file. On a disk too full for that
+// nobody is named; the lock holds all the same, since deletions need it.
 func (l *lock) tell() error {
 	b, err := json.Marshal(l.holder)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(l.flock.Path(), append(b, '\n'), 0o600)
+	err = l.write(append(b, '\n'))
+	if noRoom(err) {
+		return os.Truncate(l.flock.Path(), 0)
+	}
+	return err
+}
+
+// write replaces what the file says in its place: what it has of the disk it keeps.
+func (l *lock) write(b []byte) error {
+	f, err := os.OpenFile(l.flock.Path(), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(b)))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (l *lock) release() error {
-	return errors.Join(os.Truncate(l.flock.Path(), 0), l.flock.Close())
+	err := l.write([]byte("\n"))
+	if noRoom(err) {
+		err = os.Truncate(l.flock.Path(), 0)
+	}
+	return errors.Join(err, l.flock.Close())
 }
 
 // readHolder reads who holds, or held last, a data directory. It touches

@@ -141,8 +141,6 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	switch {
 	case !refused && !writes && len(rec.objects) == 0:
 		return nil
-	case rec.limited != nil && !rec.limited.first: // one line for a row of them
-		return nil
 	case rec.status == http.StatusUnauthorized && q.Header.Get("Authorization") == "" && rec.claimed == "" && rec.target.repository == "":
 		return nil // how every client learns that it must log in
 	}

@@ -35,7 +35,7 @@ func (e *quotaError) Error() string {
 		text += fmt.Sprintf(", and %d wait for a manifest or for the next collection", e.waiting)
 	}
 	if e.uploading > 0 {
-		text += fmt.Sprintf(", and uploads that were not finished hold %d, until somebody finishes them or collection removes those a day old", e.uploading)
+		text += fmt.Sprintf(", and uploads that are not finished hold %d, until they are or, left alone for %.0f minutes, give way", e.uploading, leftAlone.Minutes())
 	}
 	return text + "; delete tags that are not needed, whose space the next collection (ocisync run gc) gives back once they are older than gc.delay, or raise the quota"
 }
@@ -276,35 +276,49 @@ func (l *ledger) dropManifest(repository string, d digest.Digest) {
 	delete(h.manifests, d)
 }
 
+// mayHold returns *quotaError where there is no room for a blob. The caller
+// holds the lock, as that of beginBlob does.
+func (l *ledger) mayHold(limit int64, d digest.Digest, size int64) error {
+	switch {
+	case l.blobs[d] != nil:
+	case size > limit-l.used:
+		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: size}
+	case l.used+l.waiting+size-limit > limit:
+		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: size}
+	}
+	return nil
+}
+
 // beginBlob makes room for a blob; *quotaError: there is none. It must be
 // followed by endBlob with the same digest.
 func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
-	if b := l.blobs[d]; b == nil {
-		if size > limit-l.used {
-			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: size}
-		}
-		if l.used+l.waiting+size-limit > limit {
-			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: size}
-		}
+	if err := l.mayHold(limit, d, size); err != nil {
+		return err
 	}
 	l.update(d, size, func(b *blobCount) { b.linking++ })
 	return nil
 }
 
-// admit gives an upload room for so many bytes in all, or says why not, and
-// whether there may be some when others are finished. The oldest of those that
-// somebody works on waits for no other, so that they all come to an end.
-func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size int64) (wait bool, err error) {
+// admit gives an upload room for so many bytes that have come, of so many that
+// were announced. Else it says why not, whether there may be some when others
+// are finished, and which others are to give way for it: these the caller removes.
+// The oldest of those that somebody works on waits for no other, so that they
+// all come to an end.
+func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size, announced int64) (wait bool, gone []uploadKind, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	others := l.uploads.load(now.rules, l.namespace, k)
 	alone := l.used + l.waiting + others.parked + size - limit
-	if alone <= limit && (!others.older || alone+others.active <= limit) {
-		l.uploads.take(k, size)
-		return false, nil
+	lacks := alone - limit
+	if others.older {
+		lacks += others.active
 	}
-	return alone <= limit || others.recent, &quotaError{
-		namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, uploading: others.parked + others.active, needs: size,
+	if lacks <= 0 {
+		l.uploads.take(k, size)
+		return false, nil, nil
+	}
+	return alone <= limit || others.recent, l.uploads.giveWay(now.rules, l.namespace, lacks), &quotaError{
+		namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, uploading: others.parked + others.active, needs: max(size, announced),
 	}
 }
 

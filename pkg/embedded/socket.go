@@ -71,8 +71,8 @@ func (s *socket) close() error {
 // API, or an error if nobody answers there.
 func dialSocket(ctx context.Context, data string) (path string, err error) {
 	h, err := readHolder(data)
-	if err != nil {
-		return "", err
+	if err != nil { // its disk may be too full to say more
+		h.Socket = filepath.Join(data, ownDir, socketFile)
 	}
 	if h.Socket == "" {
 		return "", errors.New("nobody serves the data directory")

@@ -195,10 +195,13 @@ func mkdir(path string) error {
 	return regular.Mkdir(root, filepath.Base(path))
 }
 
+// noRoom reports whether an error says that a disk is full.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 // remedy says what to do about a failure of the data directory.
 func remedy(err error, data string) string {
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case noRoom(err):
 		return "make room on the disk of " + data
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return "run ocisync as the user who owns " + data + ", or name another directory in run.data"

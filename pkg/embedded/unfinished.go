@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,10 @@ import (
 // settling is how long after its last request an upload may be expected to go
 // on: clients end one right after they sent its content.
 const settling = 2 * time.Second
+
+// leftAlone is how long after its last request an upload gives way to others
+// that want its room: a client that still works on it goes on within less.
+const leftAlone = 2 * time.Minute
 
 // unfinished knows the uploads that have begun and not ended: how much of each
 // is stored, and whether somebody works on it. Those of before this process
@@ -30,7 +35,17 @@ type upload struct {
 	number   uint64 // in the order in which they began
 	size     int64  // bytes stored, or that a request under way may store
 	requests int
-	left     time.Time // by the last request
+	left     time.Time // by the last request to this process
+	touched  time.Time // what is stored, when it was found
+	gone     bool      // it gives way: nobody can go on with it
+}
+
+// last is when an upload was last sent to, as far as is known.
+func (o *upload) last() time.Time {
+	if o.left.IsZero() {
+		return o.touched
+	}
+	return o.left
 }
 
 func newUnfinished() *unfinished {
@@ -48,11 +63,55 @@ func (u *unfinished) of(k uploadKind) *upload {
 }
 
 // begin notes that a request works on an upload; it must be followed by leave
-// or end.
-func (u *unfinished) begin(k uploadKind) {
+// or end. False: the upload is being removed.
+func (u *unfinished) begin(k uploadKind) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.of(k).requests++
+	o := u.of(k)
+	if o.gone {
+		return false
+	}
+	o.requests++
+	return true
+}
+
+// giveWay picks, of a namespace's uploads that were left alone, those left first,
+// until they hold so many bytes; none where all together hold less. Nobody can go
+// on with these any more: they must be removed, and given to end, or else to keep.
+func (u *unfinished) giveWay(rules *access.Rules, namespace string, size int64) (gone []uploadKind) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := u.now()
+	var alone []uploadKind
+	for k, o := range u.uploads {
+		if o.requests == 0 && o.size > 0 && !o.gone && now.Sub(o.last()) >= leftAlone && belongs(rules, namespace, k.repository) {
+			alone = append(alone, k)
+		}
+	}
+	slices.SortFunc(alone, func(a, b uploadKind) int { return u.uploads[a].last().Compare(u.uploads[b].last()) })
+	for _, k := range alone {
+		if size <= 0 {
+			break
+		}
+		size -= u.uploads[k].size
+		gone = append(gone, k)
+	}
+	if size > 0 {
+		return nil
+	}
+	for _, k := range gone {
+		u.uploads[k].gone = true
+	}
+	return gone
+}
+
+// keep takes back that an upload gives way.
+func (u *unfinished) keep(k uploadKind) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if o := u.uploads[k]; o != nil {
+		o.gone = false
+	}
 }
 
 // leave notes that a request is over, and how much is stored.
@@ -87,6 +146,7 @@ func (u *unfinished) found(repository string, list []storage.Upload) {
 		stored[s.ID] = true
 		if o := u.of(uploadKind{repository, s.ID}); o.requests == 0 {
 			o.size = max(o.size, s.Size)
+			o.touched = s.Touched
 		}
 	}
 	for k, o := range u.uploads {
@@ -109,7 +169,7 @@ func (u *unfinished) busy(repository, id string, since time.Time) bool {
 type load struct {
 	parked, active int64
 	older          bool // one of those under way began earlier
-	recent         bool // one that was just left may still go on
+	recent         bool // one that was just left may still go on, or one gives way
 }
 
 func (u *unfinished) load(rules *access.Rules, namespace string, but uploadKind) (l load) {
@@ -128,7 +188,7 @@ func (u *unfinished) load(rules *access.Rules, namespace string, but uploadKind)
 			l.older = l.older || o.number < number
 		default:
 			l.parked += o.size
-			l.recent = l.recent || now.Sub(o.left) < settling
+			l.recent = l.recent || o.gone || now.Sub(o.left) < settling
 		}
 	}
 	return l

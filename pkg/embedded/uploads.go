@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -75,15 +76,13 @@ func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, siz
 func (p *passage) goOn() {
 	uploads := p.ledgers.uploads
 	k := uploadKind{p.repository, p.upload}
+	sends := p.patch
 	switch p.q.Method {
 	case http.MethodPatch:
-		uploads.begin(k)
-		p.patch()
 	case http.MethodPut:
-		uploads.begin(k)
-		p.commit()
+		sends = p.commit
 	case http.MethodDelete:
-		p.pass()
+		p.cancel()
 		if p.w.status < http.StatusBadRequest {
 			uploads.end(k)
 		}
@@ -91,6 +90,16 @@ func (p *passage) goOn() {
 	default:
 		p.pass()
 		return
+	}
+	if !uploads.begin(k) {
+		ociError(p.w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the upload was left alone and gave way to others; begin it anew")
+		return
+	}
+	sent := &sentBody{ReadCloser: p.q.Body}
+	p.q.Body = sent
+	sends()
+	if p.w.status == http.StatusInternalServerError && sent.size > 0 && !sent.cut { // the disk may be full: what came of it serves nobody
+		p.abandon()
 	}
 	size := p.stored
 	if !p.storage.InBucket() {
@@ -105,6 +114,39 @@ func (p *passage) goOn() {
 	}
 }
 
+// sentBody tells whether the client is the reason where a body was not stored.
+type sentBody struct {
+	io.ReadCloser
+	size int64
+	cut  bool // reading it failed
+}
+
+// Read implements [io.Reader].
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.size += int64(n)
+	b.cut = b.cut || err != nil && !errors.Is(err, io.EOF)
+	return n, err
+}
+
+// cancel ends an upload, also for a client that does not know how much of it came:
+// after a part that failed it has no other address than the former one, which
+// Distribution checks to be the upload's before it refuses the size in it.
+func (p *passage) cancel() {
+	answer := &afterwards{ResponseWriter: p.w}
+	p.next.ServeHTTP(answer, p.q)
+	if answer.status != http.StatusRequestedRangeNotSatisfiable {
+		answer.send()
+		return
+	}
+	p.w.Header().Del("Content-Type")
+	if err := p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), p.repository, p.upload); err != nil {
+		p.w.refuse(err)
+		return
+	}
+	p.w.WriteHeader(http.StatusNoContent)
+}
+
 // patch lets no more of a blob in than there can be room for; whether there is
 // is known when the blob's digest is.
 func (p *passage) patch() {
@@ -115,7 +157,7 @@ func (p *passage) patch() {
 		return
 	}
 	if came, ok := p.arrived(l); ok {
-		p.bound(l, came)
+		p.bound(l, came, nil)
 	}
 }
 
@@ -135,8 +177,9 @@ func (p *passage) arrived(l *ledger) (int64, bool) {
 }
 
 // bound passes the request on with a body that ends with an error where it
-// would grow beyond what there can be room for.
-func (p *passage) bound(l *ledger, came int64) {
+// would grow beyond what there can be room for, or where whole, which is told
+// how much there is when all of it has come and may be nil, has one.
+func (p *passage) bound(l *ledger, came int64, whole func(size int64) error) {
 	full := func(needs int64) *quotaError {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -153,10 +196,10 @@ func (p *passage) bound(l *ledger, came int64) {
 			return
 		}
 	}
-	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0), most: math.MaxInt64}
+	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0), most: math.MaxInt64, whole: whole}
 	b.more = func() int64 { return l.room(p.policy.limit, -1) }
 	if n := p.q.ContentLength; n > 0 {
-		b.most = came + n
+		b.most, p.announced = came+n, came+n
 	}
 	if p.q.ContentLength != 0 { // it takes its room as it comes: a slow one holds no more than it sent
 		b.admit = func(size int64) error {
@@ -177,7 +220,7 @@ func (p *passage) bound(l *ledger, came int64) {
 		return full(b.came)
 	}
 	p.pass()
-	if b.over || b.full != nil && came == 0 {
+	if b.over || b.full != nil && (came == 0 || whole != nil) {
 		p.abandon()
 	}
 }
@@ -192,9 +235,12 @@ func (p *passage) admitted(l *ledger, size int64) error {
 	defer patience.Stop()
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for size -= p.counted; ; {
+	for {
 		next := l.uploads.next()
-		wait, err := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size)
+		wait, gone, err := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size, p.announced)
+		if len(gone) > 0 && p.remove(gone) {
+			continue
+		}
 		if err == nil || !wait {
 			return err
 		}
@@ -207,6 +253,20 @@ func (p *passage) admitted(l *ledger, size int64) error {
 			return err
 		}
 	}
+}
+
+// remove removes uploads that give way, and reports whether all have gone.
+func (p *passage) remove(gone []uploadKind) bool {
+	all := true
+	for _, k := range gone {
+		if err := p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), k.repository, k.id); err != nil {
+			p.ledgers.uploads.keep(k)
+			all = false
+			continue
+		}
+		p.ledgers.uploads.end(k)
+	}
+	return all
 }
 
 // abandon removes an upload that was refused. What stays behind goes with a
@@ -250,7 +310,8 @@ type bounded struct {
 	// admit is asked before more is read. It may wait: after the last byte the reader is in the gate.
 	admit    func(size int64) error
 	admitted int64
-	full     error // that admit returned
+	whole    func(size int64) error // is told of the end; may be nil
+	full     error                  // that admit or whole returned
 }
 
 // Read implements [io.Reader].
@@ -269,6 +330,13 @@ func (b *bounded) Read(p []byte) (int, error) {
 	if b.came > b.room {
 		b.over = true
 		return 0, io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, io.EOF) && b.whole != nil {
+		whole := b.whole
+		b.whole = nil
+		if b.full = whole(b.came); b.full != nil {
+			return 0, io.ErrUnexpectedEOF
+		}
 	}
 	return n, err
 }
@@ -289,7 +357,9 @@ func (b bulk) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{b.ReadCloser}, make([]byte, n))
 }
 
-// commit makes room for a blob whose digest is known now.
+// commit makes room for a blob whose digest is known now. What it announces it
+// may never send: that takes its room as it comes, and becomes a blob that waits
+// when all of it has. What was sent before does so at once.
 func (p *passage) commit() {
 	d, err := digest.Parse(p.q.URL.Query().Get("digest"))
 	l, over := p.ledger()
@@ -303,16 +373,34 @@ func (p *passage) commit() {
 		return
 	}
 	ctx := context.WithoutCancel(p.q.Context())
-	size := came + max(p.q.ContentLength, 0)
-	if err := p.beginBlob(ctx, l, d, size); err != nil {
+	var size int64
+	begun := false
+	whole := func(all int64) error {
+		if err := p.beginBlob(ctx, l, d, all); err != nil {
+			return err
+		}
+		size, begun = all, true
+		l.uploads.take(uploadKind{p.repository, p.upload}, 0) // it is counted as waiting
+		return nil
+	}
+	later := whole
+	if p.q.ContentLength == 0 {
+		err, later = whole(came), nil
+	} else {
+		l.mu.Lock()
+		err = l.mayHold(p.policy.limit, d, came+max(p.q.ContentLength, 0))
+		l.mu.Unlock()
+	}
+	if err != nil {
 		p.drain(p.q.Body)
 		p.abandon()
 		p.w.refuse(err)
 		return
 	}
-	p.counted = size // as waiting, and no more as an upload
-	l.uploads.take(uploadKind{p.repository, p.upload}, 0)
-	p.bound(l, came)
+	p.bound(l, came, later)
+	if !begun {
+		return
+	}
 	var stored digest.Digest
 	if p.w.status == http.StatusCreated {
 		stored = d

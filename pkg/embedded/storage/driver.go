@@ -34,7 +34,7 @@ type Bucket struct {
 // need not exist. It touches nothing, and reaches for no bucket.
 func Open(ctx context.Context, data string, b Bucket) (*Storage, error) {
 	if b.Storage == nil {
-		return New(filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: maxThreads}), ""), nil
+		return New(disk{filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: maxThreads})}, ""), nil
 	}
 	kind, name := b.name()
 	where := "registry.run.storage." + kind + " (" + name + ")"
@@ -54,6 +54,31 @@ func Open(ctx context.Context, data string, b Bucket) (*Storage, error) {
 		return nil, fmt.Errorf("%s: %w; mend the table", where, err)
 	}
 	return New(driver, where), nil
+}
+
+// disk closes and removes a file that takes no more, so that a full disk has
+// its space back: Distribution first writes down how far it came, and leaves the
+// file open where that fails too.
+type disk struct{ storagedriver.StorageDriver }
+
+// Writer implements [storagedriver.StorageDriver].
+func (d disk) Writer(ctx context.Context, path string, appending bool) (storagedriver.FileWriter, error) {
+	w, err := d.StorageDriver.Writer(ctx, path, appending)
+	if err != nil {
+		return nil, err
+	}
+	return &diskFile{w}, nil
+}
+
+type diskFile struct{ storagedriver.FileWriter }
+
+// Write implements [io.Writer].
+func (f *diskFile) Write(p []byte) (int, error) {
+	n, err := f.FileWriter.Write(p)
+	if err != nil {
+		f.Cancel(context.Background()) //nolint:errcheck // the failure to write is what matters
+	}
+	return n, err
 }
 
 // factory makes a driver of Distribution.

@@ -36,7 +36,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindQuota, Support: schema.Native, Reason: "deleting a manifest gives space back at once, deleting a tag with the next collection; uploads that are not finished count"},
 		{Kind: schema.KindRetention, Support: schema.Native, Reason: "removes tags, and their content goes with the next collection"},
 		{Kind: schema.KindRetention, Field: "untagged", Support: schema.Native, Reason: "what a tag was deleted of goes with collection in any case; this is for what never had a tag, or lost it to another"},
-		{Kind: schema.KindImmutable, Support: schema.Native},
+		{Kind: schema.KindImmutable, Support: schema.Native, Reason: "but for the tags of referrers, sha256-… and .sig, .att, .sbom of a digest, which clients overwrite to add to them"},
 		{Kind: schema.KindGC, Support: schema.Native, Reason: "runs by gc.schedule, and without one only by ocisync run gc"},
 		{Kind: schema.KindGC, Field: "untagged", Support: schema.Native, Reason: "what a tag was deleted of goes in any case; this is for what never had a tag, or lost it to another"},
 		{Kind: schema.KindGC, Field: "workers", Support: schema.Unsupported, Reason: "the embedded registry collects by one worker, a moment at a time beside pushes"},
