@@ -377,7 +377,7 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 		}
 	}
 	for d := range s.kept {
-		if !s.reached[d] {
+		if !s.reached[d] && (s.nodes[d] == nil || s.living[d]) { // of what goes, it is written over
 			f.notes = append(f.notes, d)
 		}
 	}
