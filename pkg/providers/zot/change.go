@@ -363,7 +363,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			}
 			continue
 		}
-		if have[v.Path] != v.JSON && v.Path != loadedPath {
+		if have[v.Path] != v.JSON && v.Path != loadedPath && v.Path != shadowedPath {
 			w.values = append(w.values, v)
 		}
 	}

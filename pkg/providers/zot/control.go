@@ -138,11 +138,20 @@ const (
 	loadedNo   = `"not loaded"`
 )
 
+// shadowedPath is a value among the settings: the patterns, written by hand, that
+// Zot goes by in the place of rules that ocisync wrote. There shall be none.
+const (
+	shadowedPath = "process.shadowed"
+	shadowedNone = "[]"
+)
+
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file. Of a rule of ours that somebody else's pattern
-// stands before, it is what that pattern says: what Zot goes by.
+// the process runs with that file and what stands before the rules in it. Of a
+// rule of ours that somebody else's pattern stands before, it is what that pattern
+// says: what Zot goes by.
 func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key) {
 	o := s.objects()
+	by := o.readShadows()
 	key := schema.Key{Kind: schema.KindSettings}
 	if r, ok := o.all[key]; ok {
 		spec, _ := r.Spec.(*schema.Settings)
@@ -150,15 +159,10 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(spec.Values, v)
+		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))})
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
-	}
-	for k := range o.kept {
-		if k.Kind == schema.KindAccess {
-			o.readShadow(k)
-		}
 	}
 	return o.all, o.except
 }

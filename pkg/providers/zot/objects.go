@@ -360,19 +360,57 @@ func (o *objects) readAccess() {
 	}
 }
 
-// readShadow reads a rule as the pattern of no namespace has it that decides for
-// repositories of its namespace, where there is one and it says otherwise.
-func (o *objects) readShadow(key schema.Key) {
+// shadowing are the patterns of no namespace that say otherwise than the one of
+// a namespace and decide for repositories of it.
+func (o *objects) shadowing(ns string) []string {
+	ac := o.conf.HTTP.AccessControl
+	if ac == nil {
+		return nil
+	}
+	own, there := ac.Repositories[pattern(ns)]
+	if !there {
+		return nil
+	}
+	return slices.DeleteFunc(shadows(o.strangers, ns, o.namespaces), func(p string) bool {
+		return grantsOf(ac.Repositories[p]).equal(grantsOf(own))
+	})
+}
+
+// readShadows reads the rules that were declared, where others decide for
+// repositories of their namespaces, as one of those has it. It returns those
+// patterns, sorted: some of what they say no rule can, such as what robots may.
+func (o *objects) readShadows() []string {
+	by := map[string]bool{}
+	for ns := range o.namespaces {
+		if !o.rules(ns) {
+			continue
+		}
+		for i, p := range o.shadowing(ns) {
+			by[p] = true
+			if i == 0 {
+				o.readShadow(schema.Key{Kind: schema.KindAccess, Name: ns}, p)
+			}
+		}
+	}
+	return sortedKeys(by)
+}
+
+// rules reports whether ocisync wrote what a namespace's pattern says.
+func (o *objects) rules(ns string) bool {
+	if _, ok := o.kept[schema.Key{Kind: schema.KindAccess, Name: ns}]; ok || o.keptImmutable(ns) {
+		return true
+	}
+	return len(robotGrants(o.machines, ns, false)) > 0
+}
+
+// readShadow reads a rule as another pattern has it.
+func (o *objects) readShadow(key schema.Key, stranger string) {
 	r, ok := o.all[key]
-	stranger := shadow(o.strangers, key.Name, o.namespaces)
-	if !ok || stranger == "" {
+	if !ok {
 		return
 	}
-	ac, immutable := o.conf.HTTP.AccessControl, o.keptImmutable(key.Name)
-	g := grantsOf(ac.Repositories[stranger])
-	if g.equal(grantsOf(ac.Repositories[pattern(key.Name)])) {
-		return
-	}
+	immutable := o.keptImmutable(key.Name)
+	g := grantsOf(o.conf.HTTP.AccessControl.Repositories[stranger])
 	spec, ok := g.accessAs(immutable)
 	if other, also := g.accessAs(!immutable); !ok && also {
 		spec, ok = other, true

@@ -164,6 +164,9 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 				problems = append(problems, v.Path+": "+p.readOnly(path))
 			}
 		}
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+shadowedPath }) {
+			problems = append(problems, p.shadowedBy(now)...)
+		}
 		return strings.Join(problems, "; ")
 	case *schema.Audit:
 		if spec.Log != nil && !p.writable(*spec.Log) {
@@ -217,18 +220,42 @@ func (p *Provider) readOnly(path string) string {
 // shadowed says what hand-written pattern Zot would go by in the place of a
 // namespace's, or "".
 func (p *Provider) shadowed(c plan.Change, now *objects) string {
-	stranger := shadow(now.strangers, c.Key.Name, now.namespaces)
-	if stranger == "" {
-		return ""
+	for _, stranger := range shadows(now.strangers, c.Key.Name, now.namespaces) {
+		return p.before(stranger, c.Key.Name, "would go")
 	}
-	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(c.Key.Name))
+	return ""
+}
+
+// shadowedBy says it of all rules that ocisync wrote.
+func (p *Provider) shadowedBy(now *objects) (list []string) {
+	named := map[string]bool{}
+	for _, ns := range sortedKeys(now.namespaces) {
+		if !now.rules(ns) {
+			continue
+		}
+		for _, stranger := range now.shadowing(ns) {
+			if !named[stranger] {
+				list = append(list, p.before(stranger, ns, "goes"))
+			}
+			named[stranger] = true
+		}
+	}
+	const few = 10
+	if len(list) > few {
+		list = append(list[:few], fmt.Sprintf("and so with %d patterns more", len(list)-few))
+	}
+	return list
+}
+
+func (p *Provider) before(stranger, ns, goes string) string {
+	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot %s by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(ns), goes)
 }
 
 // declared are the settings of Zot's own that a change is about.
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
-		return v.Path == schema.OutsidePath || v.Path == loadedPath || c.Action == plan.Update && !named
+		return v.Path == schema.OutsidePath || v.Path == loadedPath || v.Path == shadowedPath || c.Action == plan.Update && !named
 	})
 }
 
@@ -387,6 +414,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	how := plan.Live
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
+		case v.Path == shadowedPath: // is refused
 		case v.Path == loadedPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
 				return plan.Restart

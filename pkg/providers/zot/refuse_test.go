@@ -505,6 +505,20 @@ func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
 		{"team/**/*", `{"anonymousPolicy":["update"]}`, true},
 		{"team/**/*", `{"policies":[{"users":["dev"],"actions":["read","create","update"],"conditions":[{"expression":"a"}]},{"users":["eve"],"actions":["read"],"conditions":[{"expression":"b"}]}]}`, true},
 		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]}]}`, false}, // the same
+		{"team/apps/x", open, true}, // one repository
+		{"team{/apps/x,/y}", open, true},
+		{"[t]eam{/apps,/y}", open, true},
+		{"t{**,zzzzzzzzz}", open, true}, // goes beyond segments, as braces begin one
+		{"team[!x]apps", open, true},    // a class that matches a slash
+		{`team\\/apps`, open, true},
+		{"{team/apps[}],y}", open, true}, // versions read it differently
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]},{"users":["robot$ci"],"actions":["read"]}]}`, true},
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"],"conditions":[{"expression":"a"}]},{"groups":["g"],"actions":[],"conditions":[{"expression":"b"}]}]}`, true},
+		{"{teams,dept}/**", open, false},
+		{"t[!e]am[/]apps", open, false},
+		{"*/*", open, false}, // shorter
+		{"**/?x/{team,y}", open, true},
+		{"?eam-*/apps/**", open, false},
 		{"team/inner/**", open, false}, // a namespace of its own
 		{"te*/**", open, false},        // shorter
 		{"teams/**", open, false},      // another's
@@ -612,6 +626,67 @@ func TestAPipeInThePlaceOfAFileIsSaid(t *testing.T) {
 		}
 		if err := p.BeforeStart(t.Context(), l.Face); name != "ocisync/zot.json" && (err == nil || !strings.Contains(err.Error(), file)) {
 			t.Errorf("%s: before a start it says %v", name, err)
+		}
+	}
+}
+
+// TestEveryPatternBeforeOursIsNamed: also where the first of them says what the
+// rule does, where no rule says the difference, and where the pattern was written
+// for robots alone.
+func TestEveryPatternBeforeOursIsNamed(t *testing.T) {
+	robot := schema.Resource{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "team", Rights: schema.Pull})}}
+	rule := schema.Resource{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{Anonymous: new(schema.Pull)}}
+	namespace := schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}
+	const machine = `"policies":[{"users":["robot$ci","robot$ci.2"],"actions":["read"]}]`
+	for _, c := range []struct {
+		what  []schema.Resource
+		lines string
+		want  []string
+	}{
+		{
+			[]schema.Resource{rule, namespace, robot},
+			`"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"],` + machine + `},"team/x/*":{"defaultPolicy":["read"]},"team/y/*":{},`,
+			[]string{"team/x/*", "team/y/*"},
+		},
+		{[]schema.Resource{rule, namespace, robot}, `"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"]},`, []string{"team/**/*"}},
+		{[]schema.Resource{namespace, robot}, `"team/**/*":{"anonymousPolicy":["read"]},`, []string{"team/**/*"}},
+	} {
+		data := filepath.Join(t.TempDir(), "data")
+		st := schema.State{Resources: c.what}
+		cycle(t, inData(t, data), st)
+		file := filepath.Join(data, "config.json")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const at = `"repositories": {`
+		if err := os.WriteFile(file, []byte(strings.Replace(string(b), at, at+c.lines, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := inData(t, data)
+		norm, _, err := p.Normalize(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := readEverything(t, p)
+		key := schema.Key{Kind: schema.KindSettings}
+		have, _ := live.Get(key)
+		want, _ := norm.Get(key)
+		const field = "values.process.shadowed"
+		v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Update, Key: key, Before: &have, After: &want, Fields: []plan.Field{{Path: field}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range c.want {
+			if !strings.Contains(v[0].Refused, strconv.Quote(name)) {
+				t.Errorf("%s: %q is not named: %q", c.lines, name, v[0].Refused)
+			}
+		}
+		if n := strings.Count(v[0].Refused, "the pattern"); n != len(c.want) {
+			t.Errorf("%s: %d are named: %s", c.lines, n, v[0].Refused)
+		}
+		if n, err := providertest.DirectCycle(t.Context(), p, st); n == 0 && err == nil {
+			t.Errorf("%s: nothing to do", c.lines)
 		}
 	}
 }

@@ -188,7 +188,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		}
 	}
 	if !p.away() {
-		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes})
+		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone})
 		addSettings(&st, more)
 		if why := p.unreadLog(); why != "" {
 			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: why})
