@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -287,7 +288,7 @@ func (o *objects) readRobots() {
 			r.Unread, o.secret[k] = []string{"secret.value"}, a.Hash
 		case !ok:
 			for _, login := range robotLogins(k) {
-				if h, there := o.hashes[login]; there {
+				if h, there := o.hashes[login]; there && htpasswd.FormOf(h) == htpasswd.Bcrypt {
 					r.Unread, o.secret[k] = []string{"secret.value"}, h
 				}
 			}
@@ -467,7 +468,8 @@ func (c configuration) admins() (names []string, whole bool) {
 }
 
 // readPeople reads users and groups: those that have an account or members,
-// that were declared, and that rules name.
+// that were declared, and that rules name. A hash that is not of bcrypt counts as
+// no password: nobody can tell whose it is, and Zot may or may not take it.
 func (o *objects) readPeople() {
 	users, groups := map[string]bool{}, map[string]schema.Set{}
 	for name := range o.hashes {
@@ -510,7 +512,10 @@ func (o *objects) readPeople() {
 		key := schema.Key{Kind: schema.KindUser, Name: name}
 		r := schema.Resource{Key: key, Spec: &schema.User{Admin: new(whole && slices.Contains(admins, name))}}
 		if hash, ok := o.hashes[name]; ok {
-			r.Unread, o.secret[key] = []string{"password"}, hash
+			o.secret[key] = hash
+			if htpasswd.FormOf(hash) == htpasswd.Bcrypt {
+				r.Unread = []string{"password"}
+			}
 		}
 		o.all[key] = r
 	}

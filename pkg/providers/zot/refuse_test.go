@@ -690,3 +690,63 @@ func TestEveryPatternBeforeOursIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestAForeignPasswordIsDrift: Zot takes some lines that are no hash of bcrypt as
+// it is written, and refuses others; none is the declared password, also where
+// that is not at hand.
+func TestAForeignPasswordIsDrift(t *testing.T) {
+	ref := &schema.SecretRef{Env: providertest.SecretA}
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}, Spec: &schema.User{Password: ref}},
+		{Key: schema.Key{Kind: schema.KindUser, Name: "ops"}, Spec: &schema.User{Password: ref}},
+	}}
+	evil, err := bcrypt.GenerateFromPassword([]byte("evil"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	cycle(t, inData(t, data), st)
+	file := filepath.Join(data, "htpasswd")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := ""
+	for line := range strings.Lines(string(good)) {
+		if hash, ok := strings.CutPrefix(line, "dev:"); ok {
+			right = strings.TrimSpace(hash)
+		}
+	}
+	for _, line := range []string{
+		"dev:" + string(evil), "dev:" + string(evil) + " ", "dev:" + string(evil) + "x", "dev: " + string(evil), " dev:" + string(evil),
+		"dev:" + right + " ", "dev:$6$salt$abc", "dev:$5$salt$abc", "dev:$apr1$a$b", "dev:{SHA}x", "dev:", "dev:$2x" + string(evil)[3:], "dev:" + right + "\ndev:" + string(evil),
+	} {
+		if err := os.WriteFile(file, []byte(strings.Replace(string(good), "dev:"+right, line, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := inData(t, data)
+		if r, ok := readEverything(t, p).Get(schema.Key{Kind: schema.KindUser, Name: "dev"}); !ok {
+			t.Fatal("dev is gone")
+		} else if len(r.Unread) > 0 { // as far as anybody can tell it may be the declared one
+			if !strings.HasSuffix(line, "dev:"+string(evil)) {
+				t.Errorf("%q is believed to be a password", line)
+			}
+			if equal, err := p.Check(t.Context(), r.Key, "password", *ref); equal || err != nil {
+				t.Errorf("%q: %v, %v", line, equal, err)
+			}
+		}
+		if n, err := providertest.DirectCycle(t.Context(), p, st); n != 1 || err != nil {
+			t.Errorf("%q: %d changes, %v", line, n, err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := string(b); strings.Count(s, "dev:") != 1 || strings.Contains(s, string(evil)[7:]) || !strings.Contains(s, "\ndev:$2a$") {
+			t.Errorf("%q becomes %q", line, s)
+		}
+		if n := cycle(t, inData(t, data), st); n != 0 {
+			t.Errorf("%q: %d changes once it was applied", line, n)
+		}
+	}
+}
