@@ -7,6 +7,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -297,6 +298,9 @@ func robotOf(login string) schema.Key {
 // pattern is the one of a namespace. It holds the repository of the same name
 // too.
 func pattern(namespace string) string { return namespace + "/**" }
+
+// ownPattern is that of ocisync's own namespace.
+func ownPattern() string { return pattern(access.Reserved) }
 
 // everything is the pattern that decides where no other does.
 const everything = "**"

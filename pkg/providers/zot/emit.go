@@ -168,8 +168,8 @@ func (w *writer) emitOutside(policy string, set func(rawJSON, ...string)) {
 		if w.now.conf.HTTP.AccessControl == nil {
 			return // it is so
 		}
-		if _, there := w.now.conf.HTTP.AccessControl.Repositories[pattern(access.Reserved)]; !there { // it stays shut
-			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+		if _, there := w.now.conf.HTTP.AccessControl.Repositories[ownPattern()]; !there { // it stays shut
+			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
 		}
 	default:
 		g = newGrants()
@@ -295,7 +295,7 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 		open = policyGroup{DefaultPolicy: []string{}}
 	}
 	set(groupJSON(open, policyGroup{}), "http", "accessControl", "repositories", everything)
-	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {

@@ -286,7 +286,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "has no secret and cannot log in")
 		}
 	case *schema.Access:
-		if now.conf.HTTP.AccessControl == nil {
+		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
 			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
 		}
 		if spec.Conditions != nil && len(spec.Users)+len(spec.Groups) == 0 {

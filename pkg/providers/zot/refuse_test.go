@@ -564,7 +564,7 @@ func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
 func TestWhatGivesRightsBesideTheRulesIsSaid(t *testing.T) {
 	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
 		"adminPolicy":{"groups":["crew"],"actions":["read"]},
-		"repositories":{"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
+		"repositories":{"ocisync/**":{"policies":[{"users":["ocisync$"],"actions":["read"]}]},"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
 	ruled := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}}}
 	for _, c := range []struct {
 		outside access.Outside
@@ -748,5 +748,36 @@ func TestAForeignPasswordIsDrift(t *testing.T) {
 		if n := cycle(t, inData(t, data), st); n != 0 {
 			t.Errorf("%q: %d changes once it was applied", line, n)
 		}
+	}
+}
+
+// TestANewRegistryIsReadFromItsFiles: before it was ever started nobody answers,
+// and what it will serve lies there already.
+func TestANewRegistryIsReadFromItsFiles(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	scope := schema.ScopeOf(schema.KindNamespace)
+	scope.Repositories = []string{"*"}
+	for _, name := range []string{"", "team/left"} {
+		if name != "" { // its configuration was lost, and its content was not
+			dir := filepath.Join(data, "storage", filepath.FromSlash(name))
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[]}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st, err := inData(t, data).Read(t.Context(), scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "" && len(st.Repositories) != 0 || name != "" && (len(st.Repositories) != 1 || st.Repositories[0].Name != name) {
+			t.Errorf("%q: %+v", name, st.Repositories)
+		}
+	}
+	rule := schema.Resource{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}
+	v, err := inData(t, data).Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: rule.Key, After: &rule}})
+	if err != nil || len(v[0].Notes) != 0 { // it begins with rules, and closes nothing
+		t.Errorf("%+v, %v", v, err)
 	}
 }

@@ -149,7 +149,7 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 	}
 	var open []string
 	for _, pattern := range c.strangers() {
-		if pattern != everything && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
+		if pattern != everything && pattern != ownPattern() && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
 			open = append(open, strconv.Quote(pattern))
 		}
 	}
