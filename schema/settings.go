@@ -42,7 +42,7 @@ func owned(registry string) []ownedPath {
 			{"extensions.search.cve", KindScan},
 			{"extensions.trust", KindTrust},
 			{"extensions.events", KindWebhook},
-			{"extensions.sync", KindMirror},
+			{"extensions.sync", KindReplication},
 		}
 	case TypeHarbor:
 		return nil // its settings interface holds nothing that a kind speaks of

@@ -324,10 +324,7 @@ func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since t
 			r.Close()
 		}
 		if rotated := p.rotatedLogs(s); !done && !failed && n%8 == 0 && len(rotated) > 0 {
-			if r, err := tail(rotated[0], 1<<20); err == nil {
-				done, failed = scan(r, since)
-				r.Close()
-			}
+			done, failed = scanTail(rotated[0], since)
 		}
 		switch {
 		case done:

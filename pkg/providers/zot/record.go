@@ -111,14 +111,8 @@ func (p *Provider) logged(ctx context.Context, s *site) *record {
 			if left == 0 {
 				break
 			}
-			r, err := tail(name, left)
-			if err != nil {
-				continue
-			}
-			s.record = lastRecord(r)
-			size, err := r.Seek(0, io.SeekEnd)
-			r.Close()
-			if s.record != nil || err != nil {
+			var size int64
+			if s.record, size = lastRecordOf(name, left); s.record != nil {
 				break
 			}
 			left -= min(left, size)
@@ -132,6 +126,31 @@ func (p *Provider) logged(ctx context.Context, s *site) *record {
 	defer r.Close()
 	s.record = lastRecord(r)
 	return s.record
+}
+
+// lastRecordOf finds it in the end of a file, and tells how large that is.
+func lastRecordOf(name string, most int64) (*record, int64) {
+	f, err := tail(name, most)
+	if err != nil {
+		return nil, 0
+	}
+	defer f.Close()
+	r := lastRecord(f)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return r, most
+	}
+	return r, size
+}
+
+// scanTail looks for the last record of a reload in the end of a file.
+func scanTail(name string, since time.Time) (done, failed bool) {
+	f, err := tail(name, 1<<20)
+	if err != nil {
+		return false, false
+	}
+	defer f.Close()
+	return scan(f, since)
 }
 
 // tail opens the end of a file. The caller closes it.

@@ -101,27 +101,23 @@ func delivered(want *schema.Robot) *schema.Delivery {
 // account has expired or soon will, and what is odd in a hand-written
 // configuration.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
-	notes, err := p.handWritten(desired)
-	if err != nil {
-		return nil, err
-	}
 	robots, err := p.robotRemarks(desired, now)
-	return append(notes, robots...), err
+	return append(p.handWritten(desired), robots...), err
 }
 
 // handWritten says of the configuration what Zot reads otherwise than it is
 // written, and what gives rights beside the rules.
-func (p *Provider) handWritten(desired schema.State) (notes []plan.Note, err error) {
+func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 	if p.away() {
-		return nil, nil
+		return nil
 	}
 	text, err := files.Read(p.paths.config)
 	if err != nil {
-		return nil, nil //nolint:nilerr // whoever reads the objects says so
+		return nil // whoever reads the objects says so
 	}
 	doc, conf, err := read(p.paths.config, text)
 	if err != nil {
-		return nil, nil //nolint:nilerr // likewise
+		return nil // likewise
 	}
 	key := schema.Key{Kind: schema.KindSettings}
 	for i, x := range doc.Problems("") {
@@ -134,7 +130,7 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note, err err
 	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
 		notes = append(notes, p.besideRules(conf, key)...)
 	}
-	return notes, nil
+	return notes
 }
 
 // besideRules says what of a hand-written access control gives rights that no

@@ -1,6 +1,7 @@
 package zot_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +23,11 @@ import (
 func searchable(t *testing.T, answer string, code int) (url string, asked *[]string) {
 	t.Helper()
 	asked = &[]string{}
+	say := func(w io.Writer, text string) {
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Error(err)
+		}
+	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*asked = append(*asked, r.Method+" "+r.URL.Path)
 		switch {
@@ -31,11 +37,11 @@ func searchable(t *testing.T, answer string, code int) (url string, asked *[]str
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(code)
-			w.Write([]byte(answer))
+			say(w, answer)
 		case r.URL.Path == "/v2/_catalog":
-			w.Write([]byte(`{"repositories":["team/app","up/one"]}`))
+			say(w, `{"repositories":["team/app","up/one"]}`)
 		case strings.HasSuffix(r.URL.Path, "/tags/list"):
-			w.Write([]byte(`{"tags":["1.0"]}`))
+			say(w, `{"tags":["1.0"]}`)
 		default:
 			http.NotFound(w, r)
 		}
