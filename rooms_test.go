@@ -51,7 +51,7 @@ func rooms() map[string]room {
 	provider := func(more ...string) room {
 		return room{
 			may: append([]string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/plan", "pkg/state",
-				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci", "pkg/providers/files", "pkg/providers/htpasswd"}, more...),
+				"pkg/secret", "pkg/token", "pkg/providers", "pkg/providers/oci", "pkg/providers/files", "pkg/providers/htpasswd", "pkg/providers/measure"}, more...),
 			tests: []string{"pkg/providers/providertest"},
 		}
 	}
@@ -100,6 +100,7 @@ func rooms() map[string]room {
 		},
 		"pkg/providers/files":        {modules: none, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/providers/htpasswd":     {modules: []string{"golang.org/x/crypto"}, not: []string{"log", "net", "os"}},
+		"pkg/providers/measure":      {modules: none, not: []string{"log", "net", "os"}, tests: []string{"pkg/access"}},
 		"pkg/providers/oci":          {may: []string{"schema", "pkg/regular", "pkg/plan", "pkg/state", "pkg/secret", "pkg/providers"}},
 		"pkg/providers/providertest": {may: []string{"schema", "pkg/access", "pkg/plan", "pkg/providers"}, tests: []string{"pkg/providers/memory"}},
 		"pkg/providers/memory":       provider(),

@@ -35,7 +35,7 @@ It works whoever runs the registry; ocisync up does the same beside a registry
 that it runs. While it runs, plan and apply of other processes on this host reach
 it through a socket in the data directory, and admin users from elsewhere over
 HTTP; what they change holds for the next token. It renews the mode's robots in
-time. Each token that is given is a line on standard error.
+time, and measures quotas every minute. Each token that is given is a line on standard error.
 
 Its keys are made once, in registry.run.data (or beside registry.files.config):
 ocisync/keys.json is ocisync's own, and jwks.json what the registry reads when it
@@ -143,8 +143,7 @@ func (o *options) authServe(ctx context.Context) error {
 	}
 	err = serveBeside(ctx, r, func(ctx context.Context) error {
 		o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr())
-		<-ctx.Done()
-		return nil
+		return o.attended(ctx, cfg, untilDone)
 	})
 	if err == nil {
 		o.say("stopped")

@@ -33,9 +33,15 @@ Jobs of the embedded registry:
 A Distribution that is a program of its own has them too, by schedule while ocisync
 up or ocisync auth serve runs: retention deletes tags through it, and gc restarts it
 read-only meanwhile, where ocisync runs it as a process.
+
+Zot, and a Distribution that is a program of its own, count no bytes:
+  quota      measure what the namespaces with a quota use, in the directories of
+             this host, and withdraw push from everybody but admin users while that
+             is not below the quota; ocisync up and auth serve do so every minute.
+             What cannot be measured changes nothing
 ` + exitHelp,
 		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run",
-		ValidArgs: append(embedded.Jobs(), robotsJob),
+		ValidArgs: append(embedded.Jobs(), quotaJob, robotsJob),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("name one job, such as: ocisync run gc; ocisync run --help lists them")
@@ -78,19 +84,52 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 	if errors.Is(err, providers.ErrUnsupported) {
 		return codedError{exitRefused, fmt.Errorf("%s: there is no job %s; there is %s", cfg.Registry.URL, job, strings.Join(append(runner.Jobs(), robotsJob), ", "))}
 	}
-	if err != nil {
+	if err != nil && len(report.Measured) == 0 {
 		return err
 	}
 	if o.json() {
-		return writeJSON(o.out, report)
+		return errors.Join(writeJSON(o.out, report), err)
 	}
-	_, err = fmt.Fprint(o.out, jobText(report))
-	return err
+	_, told := fmt.Fprint(o.out, jobText(report))
+	return errors.Join(told, err)
+}
+
+// quotaJob is a job of registries that do not count themselves.
+const quotaJob = "quota"
+
+func measuredText(r providers.JobReport) string {
+	if len(r.Measured) == 0 {
+		return r.Job + ": no namespace has a quota\n"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", r.Job, count(len(r.Measured), "namespace"))
+	for _, m := range r.Measured {
+		fmt.Fprintf(&b, "  %s: ", m.Namespace)
+		if m.Error != "" {
+			b.WriteString("not measured")
+		} else {
+			fmt.Fprintf(&b, "%s of %s used", m.Used.Human(), m.Limit.Human())
+		}
+		did := map[bool]string{true: "is", false: "would be"}[!r.DryRun]
+		switch {
+		case m.Full && m.Changed:
+			b.WriteString("; push " + did + " withdrawn now")
+		case m.Full:
+			b.WriteString("; push is withdrawn")
+		case m.Changed:
+			b.WriteString("; push " + did + " given back")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 func jobText(r providers.JobReport) string {
 	if r.Retained != nil {
 		return retainedText(r)
+	}
+	if r.Job == quotaJob {
+		return measuredText(r)
 	}
 	c := r.Collected
 	if c == nil {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -46,6 +48,9 @@ type statusReport struct {
 	// Tokens says who gives tokens to its clients, or that nobody does; "" where
 	// they need none.
 	Tokens string `json:"tokens,omitempty"`
+	// Withheld are the namespaces in which push is withdrawn, since their quota
+	// is used up.
+	Withheld []string `json:"withheld,omitempty"`
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -75,11 +80,30 @@ func (o *options) status(ctx context.Context) error {
 			report.Tokens = err.Error()
 		}
 	}
+	if report.Withheld, err = o.withheld(ctx, cfg); err != nil {
+		o.logger().Warn("it is not known where push is withdrawn", "error", err)
+	}
 	if o.json() {
 		return writeJSON(o.out, report)
 	}
 	o.tell("%s", report)
 	return nil
+}
+
+func (o *options) withheld(ctx context.Context, cfg *schema.Config) ([]string, error) {
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	if err != nil {
+		return nil, err
+	}
+	w, ok := p.(providers.Withholder)
+	if !ok {
+		return nil, nil
+	}
+	return w.Withheld(ctx)
 }
 
 // String is the report for people.
@@ -112,6 +136,9 @@ func (r statusReport) String() string {
 	}
 	if r.Tokens != "" {
 		line("tokens", "%s", r.Tokens)
+	}
+	if len(r.Withheld) > 0 {
+		line("quota", "used up, push withdrawn: %s", strings.Join(r.Withheld, ", "))
 	}
 	if r.Restarts > 0 {
 		line("restarts", "%d", r.Restarts)

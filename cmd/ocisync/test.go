@@ -39,7 +39,8 @@ func newTest(o *options) *cobra.Command {
 mode, whether an anonymous client, each user and each robot may pull, push and
 delete, and compares its answers with what the rules say. It asks as those users
 and robots, so of those alone whose password is at hand: in the environment or a
-file, as for a plan. What the mode leaves out counts as the registry has it.
+file, as for a plan. What the mode leaves out counts as the registry has it. Where
+push is withdrawn because a quota is used up, a refusal is what is expected.
 
 The requests are a list of tags, the end of an upload that was never begun, and
 the deletion of content that is not there, each in a repository with a random
@@ -159,9 +160,23 @@ func intended(found apply.Found) schema.State {
 	return st
 }
 
+// withheld are the namespaces in which push is withdrawn, since their quota is
+// used up.
+func (s *session) withheld(ctx context.Context) ([]string, error) {
+	w, ok := s.provider.(providers.Withholder)
+	if !ok {
+		return nil, nil
+	}
+	return w.Withheld(ctx)
+}
+
 // questions are all about the namespaces whose access the mode declares.
 func (s *session) questions(ctx context.Context, st schema.State, report *accessReport) ([]question, error) {
-	rules := access.Compile(st, access.Outside(s.cfg.Policy.Outside))
+	withheld, err := s.withheld(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules := access.Compile(st, access.Outside(s.cfg.Policy.Outside)).Withhold(withheld)
 	conditional := map[string]bool{}
 	open := map[string]schema.Rights{} // to everybody who logs in
 	for _, r := range st.Resources {
@@ -169,6 +184,9 @@ func (s *session) questions(ctx context.Context, st schema.State, report *access
 			conditional[r.Key.Name] = len(a.Conditions) > 0
 			if a.Authenticated != nil {
 				open[r.Key.Name] = a.Authenticated.Effective()
+				if slices.Contains(withheld, r.Key.Name) {
+					open[r.Key.Name] &^= schema.Push | schema.Admin
+				}
 			}
 		}
 	}

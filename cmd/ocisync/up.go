@@ -40,6 +40,7 @@ foreground until Ctrl-C: one that dies is started again, later each time, until
 it has died five times in five minutes. The program gets no variable of up's
 environment. If up is killed, the registry runs on, and the next up takes it over.
 Beside a Distribution it gives tokens to its clients, as ocisync auth serve does.
+Every minute it measures the namespaces that have a quota, as ocisync run quota does.
 
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
@@ -84,12 +85,15 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 		return err
 	}
 	if p, ok := r.(*runtime.Process); ok && !detach {
-		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+		supervise := func(ctx context.Context) error {
 			return p.Supervise(ctx, command, func(s runtime.Status, out runtime.Outcome) {
 				o.tellOutcome(cfg, s, out)
 				o.say("process %d, log in %s; Ctrl-C stops it", s.PID, s.Log)
 				context.AfterFunc(ctx, func() { o.say("stopping") })
 			})
+		}
+		err := o.withTokens(ctx, cfg, command, func(ctx context.Context) error {
+			return o.attended(ctx, cfg, supervise)
 		})
 		if err == nil {
 			o.say("stopped")
@@ -150,13 +154,18 @@ func (o *options) upGiving(ctx context.Context, cfg *schema.Config, r runner, co
 			return err
 		}
 		o.say("giving tokens for %s at %s; Ctrl-C stops that, and the container runs on", cfg.Registry.URL, tokens.Addr())
-		<-ctx.Done()
-		return nil
+		return o.attended(ctx, cfg, untilDone)
 	})
 	if err == nil {
 		o.say("stopped giving tokens")
 	}
 	return err
+}
+
+// untilDone is work that takes as long as it may.
+func untilDone(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
 }
 
 // tellOutcome says what was done to have a registry running.

@@ -9,6 +9,7 @@
 package access
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -70,6 +71,7 @@ type namespace struct {
 	authenticated schema.Rights // with what anonymous gives
 	users         schema.Grants // sorted by name
 	groups        []groupGrant  // sorted by group
+	withheld      schema.Rights // from everybody but admin users
 }
 
 type groupGrant struct {
@@ -163,13 +165,13 @@ func (r *Rules) Rights(s Subject, repository string) schema.Rights {
 	case In(Reserved, repository):
 		return 0
 	case name != "" && s.Robot != "":
-		return ns.anonymous | r.robotRights(s.Robot, name)
+		return (ns.anonymous | r.robotRights(s.Robot, name)) &^ ns.withheld
 	case name == "" && r.outside == Leave && s.User != "":
 		return schema.Pull | schema.Push | schema.Delete
 	case name == "":
 		return 0
 	case s.User == "":
-		return ns.anonymous
+		return ns.anonymous &^ ns.withheld
 	}
 	rights := ns.authenticated
 	if own, ok := ns.users.Get(s.User); ok {
@@ -188,7 +190,25 @@ func (r *Rules) Rights(s Subject, repository string) schema.Rights {
 			j++
 		}
 	}
-	return rights
+	return rights &^ ns.withheld
+}
+
+// Withhold returns the rules with push taken from everybody but admin users in
+// some of the namespaces; who has admin in one keeps to pull and delete.
+func (r *Rules) Withhold(namespaces []string) *Rules {
+	if len(namespaces) == 0 {
+		return r
+	}
+	out := *r
+	out.namespaces = maps.Clone(r.namespaces)
+	for _, name := range namespaces {
+		if ns := r.namespaces[name]; ns != nil {
+			less := *ns
+			less.withheld = schema.Push | schema.Admin
+			out.namespaces[name] = &less
+		}
+	}
+	return &out
 }
 
 // robotRights are what a robot's own line for the namespace gives it, and its

@@ -172,3 +172,35 @@ func BenchmarkDecision(b *testing.B) {
 		}
 	}
 }
+
+func TestWithheldPushIsAdminUsersAlone(t *testing.T) {
+	const inside schema.Rights = schema.Pull | schema.Push
+	st := testState()
+	st.Resources = append(st.Resources,
+		rule("team/inner", 0, inside, nil, nil), namespace("team/inner"), rule("drop", inside, 0, nil, nil), namespace("drop"),
+		schema.Resource{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "*", Rights: inside})}})
+	before := access.Compile(st, access.Leave)
+	rules := before.Withhold([]string{"team", "public", "drop", "nowhere"})
+	for _, tt := range []struct {
+		who        access.Subject
+		repository string
+		want       schema.Rights
+	}{
+		{access.User("ann"), "team/app", schema.Pull | schema.Delete},
+		{access.User("eve"), "team/app", schema.Pull | schema.Delete}, // has admin there
+		{access.User("root"), "team/app", schema.Admin.Effective()},
+		{access.Robot("ci"), "team/app", schema.Pull},
+		{access.Anonymous(), "public/app", schema.Pull},
+		{access.Anonymous(), "drop/app", schema.Pull},
+		{access.User("bob"), "team/inner/app", inside},
+		{access.Robot("ci"), "team/inner/app", inside},
+		{access.User("bob"), "outside/app", schema.Pull | schema.Push | schema.Delete},
+	} {
+		if got := rules.Rights(tt.who, tt.repository); got != tt.want || got.Has(schema.Push) != tt.want.Has(schema.Push) {
+			t.Errorf("%+v at %s: %v, want %v", tt.who, tt.repository, got, tt.want)
+		}
+	}
+	if !before.May(access.User("ann"), schema.Push, "team/app") {
+		t.Error("the rules that were there have changed")
+	}
+}

@@ -47,6 +47,9 @@ type Change struct {
 	Secret string `json:"secret,omitempty"`
 	// Account is a robot's; nil keeps those there are.
 	Account *AccountChange `json:"account,omitempty"`
+	// Used says of a quota how much of it is used, and changes nothing of it; of
+	// the object only the key counts.
+	Used *schema.Size `json:"used,omitempty"`
 
 	at      time.Time // when the change is made
 	blocked error     // why a namespace's content cannot come along
@@ -82,6 +85,8 @@ func (d document) apply(changes []Change) (document, []Result) {
 	maps.Copy(next.values, d.values)
 	next.Robots = map[string][]RobotAccount{}
 	maps.Copy(next.Robots, d.Robots)
+	next.Full = map[string]Full{}
+	maps.Copy(next.Full, d.Full)
 	next.Revision = d.Revision + 1
 	version := strconv.FormatUint(next.Revision, 10)
 
@@ -94,6 +99,12 @@ func (d document) apply(changes []Change) (document, []Result) {
 	changed := false
 	for _, i := range order {
 		c := changes[i]
+		if c.Used != nil {
+			did, err := c.measured(&next, objects)
+			results[i] = Result{Key: c.Object.Key, Err: err}
+			changed = changed || did
+			continue
+		}
 		renamed, did := false, false
 		err := c.check(next, objects)
 		if err == nil && c.From != nil {
@@ -116,6 +127,7 @@ func (d document) apply(changes []Change) (document, []Result) {
 	next.dropSecrets(objects)
 	next.dropAccounts(objects)
 	next.dropMoves(objects)
+	next.dropFull(objects)
 	next.Objects = slices.Collect(maps.Values(objects))
 	slices.SortFunc(next.Objects, func(a, b schema.Resource) int { return a.Key.Compare(b.Key) })
 	return next, results

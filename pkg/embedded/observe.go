@@ -208,6 +208,8 @@ func (rec *record) changed(changes []Change, results []Result) {
 		switch {
 		case changes[i].Delete:
 			o.Action = "remove"
+		case changes[i].Used != nil:
+			o.Action = "measure"
 		case changes[i].From != nil:
 			o.Action, o.Reference = "rename", changes[i].From.String()+" to "+o.Reference
 		}

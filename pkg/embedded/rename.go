@@ -141,6 +141,7 @@ func (d *document) rekey(objects map[schema.Key]schema.Resource, from, to schema
 	}
 	rekey(d.Secrets, from.String(), to.String())
 	rekey(d.Robots, from.String(), to.String())
+	rekey(d.Full, from.String(), to.String())
 }
 
 func rekey[V any](m map[string]V, from, to string) {

@@ -46,6 +46,8 @@ type document struct {
 	values  map[string]string // the entries, by name
 	// Robots holds the accounts of robots, by the object's key.
 	Robots map[string][]RobotAccount `json:"robots,omitempty"`
+	// Full holds the namespaces whose quota is used up, by the quota's key.
+	Full map[string]Full `json:"full,omitempty"`
 	// Moves are renames that nobody acknowledged, oldest first.
 	Moves []move `json:"moves,omitempty"`
 }
@@ -281,7 +283,7 @@ func compile(doc document, fallback access.Outside, before *snapshot) *snapshot 
 			s.accounts[o.Key.Name] = a
 		}
 	}
-	s.rules = access.Compile(schema.State{Resources: doc.Objects}, outside)
+	s.rules = access.Compile(schema.State{Resources: doc.Objects}, outside).Withhold(doc.fullNamespaces())
 	return s
 }
 
@@ -312,6 +314,9 @@ func (d document) live(kinds []schema.Kind) Live {
 	if len(kinds) == 0 || slices.Contains(kinds, schema.KindRobot) {
 		l.Robots = d.robots()
 	}
+	if len(kinds) == 0 || slices.Contains(kinds, schema.KindQuota) {
+		l.Full = d.Full
+	}
 	return l
 }
 
@@ -325,6 +330,8 @@ type Live struct {
 	Renamed []schema.Renaming `json:"renamed,omitempty"`
 	// Robots are the accounts of the robots among them.
 	Robots []RobotStatus `json:"robots,omitempty"`
+	// Full are the quotas among them that are used up, by key.
+	Full map[string]Full `json:"full,omitempty"`
 }
 
 // outsideOf returns the policy that settings hold; "" with ok is one that is

@@ -23,6 +23,49 @@ type JobReport struct {
 	DryRun    bool       `json:"dry_run"`
 	Collected *Collected `json:"collected,omitempty"`
 	Retained  *Retained  `json:"retained,omitempty"`
+	// Measured are the namespaces with a quota that a job measures, sorted.
+	Measured []Measured `json:"measured,omitempty"`
+}
+
+// Measured is how much of its quota a namespace uses at a registry that does not
+// count itself.
+type Measured struct {
+	Namespace string      `json:"namespace"`
+	Limit     schema.Size `json:"limit"`
+	Used      schema.Size `json:"used"`
+	// Full says that push is withdrawn, and Changed that this job did that, or
+	// gave it back. Error is why it is not known how much is used: then nothing
+	// was changed.
+	Full    bool   `json:"full"`
+	Changed bool   `json:"changed,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Push says in a word what became of the right to push.
+func (m Measured) Push() string {
+	switch {
+	case m.Full:
+		return "withdrawn"
+	case m.Changed:
+		return "given back"
+	}
+	return "as declared"
+}
+
+// Withholder is what a provider offers that takes push from namespaces whose
+// quota is used up, beside the rules that are declared.
+type Withholder interface {
+	// Withheld lists the namespaces in which nobody but admin users may push
+	// now, sorted.
+	Withheld(context.Context) ([]string, error)
+}
+
+// Attendant is what a provider offers whose registry has work that no schedule
+// of a mode says, and that is done while `ocisync up` runs.
+type Attendant interface {
+	// Attend does what is due and says when to come again. It is called by one
+	// at a time; other processes may do the same.
+	Attend(context.Context) (again time.Duration, err error)
 }
 
 // Retained is what retention kept and removed.

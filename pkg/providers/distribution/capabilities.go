@@ -35,7 +35,7 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "kept, and not needed: authenticated means every user of the registry"},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Unsupported, Reason: "expressions are Zot's"},
 
-		{Kind: schema.KindQuota, Support: schema.Unsupported, Reason: later + "Distribution limits nothing, and ocisync does not measure it yet"},
+		{Kind: schema.KindQuota, Support: schema.Emulated, Reason: "Distribution limits nothing; `ocisync up`, `ocisync auth serve` (or `ocisync run quota`) measures what lies in its directory on this host, every minute, and while a quota is used up only admin users get tokens to push: until the next measuring, and the end of tokens given before, five minutes, it may be exceeded"},
 		{Kind: schema.KindRetention, Support: schema.Emulated, Reason: "Distribution has none; `ocisync run retention` deletes tags through it, by the time of their link where content lies in a directory of this host: elsewhere no push time is known, and every tag stays"},
 		{Kind: schema.KindRetention, Field: "untagged", Support: schema.Unsupported, Reason: "Distribution lists no manifests without a tag; gc.untagged takes them"},
 		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Emulated, Reason: byTime},

@@ -23,12 +23,14 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
+	"github.com/ocisync/ocisync/pkg/providers/measure"
 	"github.com/ocisync/ocisync/schema"
 )
 
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
-// [providers.Launcher], [providers.Runner] and [providers.Blank].
+// [providers.Launcher], [providers.Runner], [providers.Withholder],
+// [providers.Attendant] and [providers.Blank].
 type Provider struct {
 	registry schema.Registry
 	place    Place
@@ -38,6 +40,7 @@ type Provider struct {
 	logger   *slog.Logger
 	permit   func(registry string) error // nil where secrets may go anywhere
 	options  []embedded.Option           // of the accounts
+	meter    *measure.Meter
 }
 
 // Option is something New need not be told.
@@ -76,7 +79,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger}
+	p := &Provider{registry: r, place: place, process: process, secrets: secrets, logger: logger, meter: measure.New()}
 	for _, o := range options {
 		o(p)
 	}
@@ -93,7 +96,7 @@ func (p *Provider) accountKinds() []schema.Kind {
 	table := p.Capabilities()
 	return slices.DeleteFunc([]schema.Kind{
 		schema.KindUser, schema.KindGroup, schema.KindNamespace, schema.KindAccess, schema.KindRobot,
-		schema.KindRetention, schema.KindGC,
+		schema.KindQuota, schema.KindRetention, schema.KindGC,
 	}, func(k schema.Kind) bool { return table.Find(k, "").Support == schema.Unsupported })
 }
 
@@ -229,6 +232,11 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		if notes, err = p.accounts.Remarks(ctx, desired, now); err != nil {
 			return nil, err
 		}
+		full, err := p.fullNotes(ctx, desired)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, full...)
 	}
 	note, err := p.stale(ctx)
 	if note != "" {

@@ -18,6 +18,7 @@ import (
 // The jobs.
 const (
 	jobGC        = "gc"
+	jobQuota     = "quota"
 	jobRetention = "retention"
 )
 
@@ -25,7 +26,7 @@ const (
 const startWait = 2 * time.Minute
 
 // Jobs implements [providers.Runner].
-func (p *Provider) Jobs() []string { return []string{jobGC, jobRetention} }
+func (p *Provider) Jobs() []string { return []string{jobGC, jobQuota, jobRetention} }
 
 // Run implements [providers.Runner].
 func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.JobReport, error) {
@@ -45,6 +46,8 @@ func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry
 	switch job {
 	case jobGC:
 		report.Collected, err = p.collect(ctx, dry)
+	case jobQuota:
+		report.Measured, err = p.enforce(ctx, dry)
 	case jobRetention:
 		report.Retained, err = p.retain(ctx, namespaces, dry)
 	default:

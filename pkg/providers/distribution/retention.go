@@ -89,7 +89,7 @@ func unjudged(policy *schema.Retention) string {
 	return ""
 }
 
-// refused says what of retention and collection is not done here, although the
+// refused says what of quotas, retention and collection is not done here, although the
 // token service would keep it.
 func (p *Provider) refused(c plan.Change) string {
 	if c.Action == plan.Delete || c.After == nil {
@@ -108,6 +108,12 @@ func (p *Provider) refused(c plan.Change) string {
 		}
 	}
 	switch spec := c.After.Spec.(type) {
+	case *schema.Quota:
+		if spec.Limit != nil && *spec.Limit >= 0 {
+			if why := p.unmeasured(); why != "" {
+				said = append(said, why)
+			}
+		}
 	case *schema.Retention:
 		if why := unjudged(spec); why != "" {
 			said = append(said, why)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -20,6 +21,9 @@ type housekeeper interface {
 // overQuota notes, by namespace, which of the quotas to be written are smaller
 // than what is used: nothing is deleted, and nothing more is taken.
 func (p *Provider) overQuota(ctx context.Context, changes []plan.Change) (map[string]string, error) {
+	if p.accounts {
+		return nil, nil // its content is another's
+	}
 	limits := map[string]schema.Size{}
 	var names []string
 	for _, c := range changes {
@@ -73,4 +77,52 @@ func (p *Provider) Retention(ctx context.Context, o registry.RetentionOptions) (
 		return report, p.failure("retention", err)
 	}
 	return report, nil
+}
+
+// Quotas says of a registry whose content another program has what limits there
+// are, by namespace, which of them are used up, and what namespaces there are.
+func (p *Provider) Quotas(ctx context.Context) (limits map[string]schema.Size, full map[string]registry.Full, namespaces []string, err error) {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer a.Close()
+	live, err := a.State(ctx, []schema.Kind{schema.KindNamespace, schema.KindQuota})
+	if err != nil {
+		return nil, nil, nil, p.failure("reading quotas", err)
+	}
+	limits, full = map[string]schema.Size{}, map[string]registry.Full{}
+	for _, o := range live.Objects {
+		if o.Key.Kind == schema.KindNamespace {
+			namespaces = append(namespaces, o.Key.Name)
+		}
+		if q, ok := o.Spec.(*schema.Quota); ok && q.Limit != nil && *q.Limit >= 0 {
+			limits[o.Key.Name] = *q.Limit
+		}
+		if f, ok := live.Full[o.Key.String()]; ok {
+			full[o.Key.Name] = f
+		}
+	}
+	return limits, full, namespaces, nil
+}
+
+// Measured tells such a registry what of its quotas is used.
+func (p *Provider) Measured(ctx context.Context, used map[string]schema.Size) error {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var changes []registry.Change
+	for ns, n := range used {
+		changes = append(changes, registry.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindQuota, Name: ns}}, Used: &n})
+	}
+	results, err := a.Change(ctx, changes)
+	for _, r := range results {
+		err = errors.Join(err, r.Err)
+	}
+	if err != nil {
+		return p.failure("saying what is used", err)
+	}
+	return nil
 }

@@ -46,7 +46,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "not needed: Zot has rights for every account that logs in; " + kept},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Native, Versions: ">2.1.6"},
 
-		{Kind: schema.KindQuota, Support: schema.Unsupported, Reason: "Zot limits only the number of repositories; the job of ocisync that measures and withdraws push comes with a later version"},
+		{Kind: schema.KindQuota, Support: schema.Emulated, Reason: "Zot limits only the number of repositories; `ocisync up` (or `ocisync run quota`) measures what lies in its directories on this host, every minute, and withdraws push from everybody but admin users until it is below: until the next measuring a quota may be exceeded"},
 
 		{Kind: schema.KindRetention, Support: schema.Native},
 		{Kind: schema.KindRetention, Field: "schedule", Support: schema.Unsupported, Reason: withGC},

@@ -36,6 +36,12 @@ type writer struct {
 	robots    map[schema.Key]bool
 	kinds     map[schema.Kind]bool
 	values    []schema.Value // settings to be written
+
+	// gentle writes nothing that would have to restart Zot.
+	gentle bool
+	// full and withdrawn are what push is withdrawn in and from by this write.
+	full      map[string]full
+	withdrawn []withdrawn
 }
 
 func (p *Provider) writer(ctx context.Context, s *site, st status) *writer {
@@ -121,6 +127,12 @@ func stripped(spec schema.Spec) schema.Spec {
 		c := *s
 		if c.Description == nil {
 			c.Description = new("")
+		}
+		return &c
+	case *schema.Quota:
+		c := *s
+		if c.Limit == nil {
+			c.Limit = new(schema.Unlimited)
 		}
 		return &c
 	}

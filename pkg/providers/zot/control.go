@@ -475,8 +475,9 @@ func complaint(out []byte) string {
 }
 
 // commit makes the files what they shall be and the process take them over.
-// What the process would not take is put back.
-func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect, st status) error {
+// What the process would not take is put back. Gently, Zot is not restarted to
+// see whether it did.
+func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect, st status, gentle bool) error {
 	switch {
 	case !st.running || how == plan.Live && t.config == nil:
 		return p.write(s, t)
@@ -489,7 +490,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		return err
 	}
 	if !readable {
-		if p.process != nil {
+		if p.process != nil && !gentle {
 			return p.restart(ctx, p.after(s, t), texts{})
 		}
 		return nil // nobody can see it; the proof is from outside
@@ -499,7 +500,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		return nil
 	case errors.Is(err, errRefused):
 		return errors.Join(err, p.write(p.after(s, t), back(s, t)))
-	case p.process != nil: // the watch was lost, by a rename that nobody knows of
+	case p.process != nil && !gentle: // the watch was lost, by a rename that nobody knows of
 		return p.restart(ctx, p.after(s, t), texts{})
 	default:
 		return fmt.Errorf("%w: %w; somebody replaced the file by another, so that Zot no longer sees it change: restart Zot", providers.ErrPending, err)

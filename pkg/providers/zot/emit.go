@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"syscall"
@@ -24,12 +25,21 @@ func (w *writer) finish(ctx context.Context) error {
 		return err
 	}
 	set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
+	at := func(pattern string) []string { return []string{"http", "accessControl", "repositories", pattern} }
+	for _, was := range w.s.conf.inPlace(w.s.own.Withdrawn) {
+		if was.Before == "" {
+			doc.Delete(at(was.Pattern)...)
+		} else {
+			set(rawJSON(was.Before), at(was.Pattern)...)
+		}
+	}
 	w.emitSettings(set)
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
 	w.emitRetention(set)
 	w.emitSync(set)
+	w.emitQuotas(set)
 	err = errors.Join(err, w.emitRobots())
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
@@ -44,6 +54,17 @@ func (w *writer) finish(ctx context.Context) error {
 		// without any rule the registry would be open to all
 		if err := doc.Set(encoded(map[string][]string{"defaultPolicy": {}}), "http", "accessControl", "repositories", everything); err != nil {
 			return err
+		}
+		text = doc.Bytes()
+	}
+	w.full = w.stillFull()
+	w.withdrawn = conf.withhold(w.full, w.namespaces())
+	for i, to := range w.withdrawn {
+		if was, ok := doc.Get(at(to.Pattern)...); ok {
+			w.withdrawn[i].Before = was
+		}
+		if err := doc.Set(rawJSON(to.Now), at(to.Pattern)...); err != nil {
+			return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 		}
 		text = doc.Bytes()
 	}
@@ -68,6 +89,14 @@ func (w *writer) finish(ctx context.Context) error {
 // save writes what ocisync keeps, the files, and then what is in force.
 func (w *writer) save(ctx context.Context, t texts) error {
 	next := w.own.keep(w.kept)
+	// until the configuration is written both what it says and what it will say
+	// is known, so that whichever it has is read right
+	next.Full = maps.Clone(w.s.own.Full)
+	if next.Full == nil {
+		next.Full = map[string]full{}
+	}
+	maps.Copy(next.Full, w.full)
+	next.Withdrawn = union(w.s.own.Withdrawn, w.withdrawn)
 	saved := w.s.own
 	keep := func() error {
 		if len(saved.Key) > 0 && string(encoded(next)) == string(encoded(saved)) {
@@ -91,7 +120,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 		}
 	}
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
-		if err := w.p.commit(ctx, w.s, t, how, w.st); err != nil {
+		if err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); err != nil {
 			return err
 		}
 	}
@@ -124,6 +153,9 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	if how == plan.Live && t.config != nil {
 		how = plan.Reload // other words for the same
 	}
+	if how == plan.Restart && w.gentle {
+		return "", fmt.Errorf("%w: Zot would have to be restarted (%s): apply the mode", providers.ErrPending, why)
+	}
 	if how == plan.Restart && w.p.process == nil {
 		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, byHand, why)
 	}
@@ -144,7 +176,7 @@ func (w *writer) remember(ctx context.Context, next *own, t texts, keep func() e
 	if id, err := inodeOf(w.p.paths.config); err == nil {
 		now.Inode = id
 	}
-	next.Loaded = now
+	next.Loaded, next.Full, next.Withdrawn = now, w.full, w.withdrawn
 	return keep()
 }
 
@@ -368,6 +400,31 @@ func (g *grants) withoutUpdate() {
 			m[name] = a &^ actUpdate
 		}
 	}
+}
+
+// emitQuotas makes access control for the first quota, since push cannot be
+// withdrawn from a Zot that runs without.
+func (w *writer) emitQuotas(set func(rawJSON, ...string)) {
+	if !w.kinds[schema.KindQuota] {
+		return
+	}
+	for _, r := range w.all {
+		if _, limited := limitOf(r.Spec); limited {
+			w.control(set)
+			return
+		}
+	}
+}
+
+// namespaces are those there shall be.
+func (w *writer) namespaces() map[string]bool {
+	out := map[string]bool{}
+	for k := range w.all {
+		if k.Kind == schema.KindNamespace {
+			out[k.Name] = true
+		}
+	}
+	return out
 }
 
 // emitRetention writes ours before those of nobody's: Zot goes by the first

@@ -46,8 +46,10 @@ func (v view) objects() *objects {
 	if v.doc == nil {
 		return o
 	}
-	o.strangers = v.conf.strangers()
+	o.conf = v.conf.declared(v.own.Withdrawn)
+	o.strangers = o.conf.strangers()
 	o.readNamespaces()
+	o.readQuotas()
 	o.readRetention()
 	o.readSync()
 	o.readRobots()

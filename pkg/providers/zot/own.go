@@ -46,6 +46,10 @@ type own struct {
 	// Self is the password of ocisync's own account, which reaches the
 	// namespace ocisync alone; "" where there is none.
 	Self string `json:"self,omitempty"`
+	// Full are the namespaces that push is withdrawn in, and Withdrawn what
+	// that makes of patterns; while a write is under way, also what it will.
+	Full      map[string]full `json:"full,omitempty"`
+	Withdrawn []withdrawn     `json:"withdrawn,omitempty"`
 	// Loaded is what Zot was last seen to run with.
 	Loaded loaded `json:"loaded,omitzero"`
 }

@@ -144,6 +144,9 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Notes = append(v.Notes, p.operator())
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
+	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Driver() != schema.DriverProcess {
+		v.Notes = append(v.Notes, "nothing of ocisync's runs beside this registry: have `ocisync run quota` run by a timer, such as every minute")
+	}
 	return v
 }
 
@@ -183,6 +186,14 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		}
 		return p.shadowed(c, now)
 	case *schema.Immutable:
+		return p.shadowed(c, now)
+	case *schema.Quota:
+		if _, limited := limitOf(spec); !limited {
+			return ""
+		}
+		if _, elsewhere := (&site{view: now.view}).layouts(); elsewhere != "" {
+			return elsewhere
+		}
 		return p.shadowed(c, now)
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
@@ -379,6 +390,11 @@ func needs(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return plan.Live
 	case schema.KindGroup, schema.KindAccess, schema.KindImmutable:
+		return within(control)
+	case schema.KindQuota:
+		if _, is := now.own.Full[c.Key.Name]; !is && control {
+			return plan.Live
+		}
 		return within(control)
 	case schema.KindRobot:
 		if a := running.HTTP.Auth; a == nil || a.HTPasswd == nil {

@@ -72,6 +72,9 @@ func (w *writer) probes(known subjects) (list []probe, left int) {
 		im, _ := w.spec(schema.KindImmutable, ns).(*schema.Immutable)
 		immutable := im != nil && len(im.Rules) > 0
 		g := wanted(spec, immutable, robotGrants(w.robotsNow(), ns, immutable))
+		if _, is := w.full[ns]; is {
+			g.withoutPush()
+		}
 		each := func(user, password string, may actions) {
 			for _, a := range []actions{actRead, actCreate, actDelete} {
 				list = append(list, probe{ns, user, password, a, may&a != 0})

@@ -61,7 +61,6 @@ func TestWhatZotWouldTakeForSomethingElseIsRefused(t *testing.T) {
 		{made(schema.KindUser, "robot$x", &schema.User{}), "robots"},
 		{made(schema.KindUser, "a:b", &schema.User{}), "colon"},
 		{made(schema.KindWebhook, "infra/ci", &schema.Webhook{URL: new("http://x")}), "later version"},
-		{made(schema.KindQuota, "infra", &schema.Quota{}), "later version"},
 		{made(schema.KindSettings, "", values("http.bogus", `1`)), "bogus"},
 		{made(schema.KindSettings, "", values("storage.subPaths.\"/A\".rootDirectory", `"/x"`)), "/a"},
 		{made(schema.KindSettings, "", values("http.readTimeout", `60`)), "nanoseconds"},

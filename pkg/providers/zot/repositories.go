@@ -79,7 +79,7 @@ func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
 			if !d.IsDir() {
 				return nil
 			}
-			if slices.Contains([]string{"blobs", ".uploads", ".sync", "_trivy", "_notation", "_cosign"}, d.Name()) {
+			if inLayout(d.Name()) {
 				return fs.SkipDir
 			}
 			name, err := filepath.Rel(root, path)

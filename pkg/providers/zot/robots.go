@@ -97,9 +97,9 @@ func delivered(want *schema.Robot) *schema.Delivery {
 	return want.Secret.Deliver
 }
 
-// Remarks implements [providers.Remarker]: robots of the desired state whose
-// account has expired or soon will, and what is odd in a hand-written
-// configuration.
+// Remarks implements [providers.Remarker]: quotas that are used up,
+// robots of the desired state whose account has expired or soon will, and what is
+// odd in a hand-written configuration.
 func (p *Provider) Remarks(_ context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
 	robots, err := p.robotRemarks(desired, now)
 	return append(p.handWritten(desired), robots...), err
@@ -160,9 +160,9 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 	return notes
 }
 
-// robotRemarks are those of robots.
+// robotRemarks are those of quotas and robots.
 func (p *Provider) robotRemarks(desired schema.State, now time.Time) ([]plan.Note, error) {
-	if p.away() || !slices.Contains(desired.Kinds(), schema.KindRobot) {
+	if kinds := desired.Kinds(); p.away() || !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
 		return nil, nil
 	}
 	o, err := readOwn(p.paths.own)
@@ -170,7 +170,7 @@ func (p *Provider) robotRemarks(desired schema.State, now time.Time) ([]plan.Not
 		return nil, p.unreadable(err)
 	}
 	kept := o.kept()
-	var notes []plan.Note
+	notes := o.fullNotes(desired)
 	for _, r := range desired.Resources {
 		want, ok := r.Spec.(*schema.Robot)
 		have, was := kept[r.Key].(*schema.Robot)
@@ -262,6 +262,11 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	release, err := p.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	_, s, _, err := p.begin(ctx)
 	if err != nil {
 		return nil, err

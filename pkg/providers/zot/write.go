@@ -35,6 +35,11 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	release, err := p.alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	blank, s, st, err := p.begin(ctx)
 	if err != nil {
 		return err

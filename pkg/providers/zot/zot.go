@@ -6,8 +6,9 @@
 // brings the files to say so (emit.go) and the process to take them over
 // (control.go), which it does for some keys while it runs and for others not
 // (reload.go); its log says what it took over (record.go). access.go,
-// retention.go and sync.go translate. The files themselves are package files',
-// the JSON document is package config's.
+// retention.go and sync.go translate; quota.go withdraws push where a quota is
+// used up. The files themselves are package files', the JSON document is package
+// config's.
 package zot
 
 import (
@@ -36,6 +37,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/measure"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
@@ -56,6 +58,7 @@ type Provider struct {
 	now      func() time.Time
 	patience time.Duration // for a record in Zot's log
 
+	meter   *measure.Meter
 	writing sync.Mutex
 }
 
@@ -104,7 +107,7 @@ func New(r schema.Registry, process providers.Process, secrets providers.Secrets
 	}
 	p := &Provider{
 		registry: r, url: u, process: process, secrets: secrets, table: Capabilities(), logger: logger,
-		cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
+		meter: measure.New(), cost: bcrypt.DefaultCost, now: time.Now, patience: 10 * time.Second,
 	}
 	if p.paths, err = pathsOf(r); err != nil {
 		return nil, err

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// firstAttend is how long a registry that is being started is left alone.
+const firstAttend = 2 * time.Second
+
+// attended does, beside work and for as long as that takes, what a registry needs
+// by time that no schedule of its mode says, such as measuring quotas.
+func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(context.Context) error) error {
+	host, err := o.host()
+	if err != nil {
+		return err
+	}
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	if err != nil {
+		return err
+	}
+	a, ok := p.(providers.Attendant)
+	if !ok {
+		return work(ctx)
+	}
+	attending, end := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.attend(attending, cfg.Registry.URL, a, firstAttend)
+	}()
+	err = work(ctx)
+	end()
+	<-done
+	return err
+}
+
+// attend says of an error that comes again and again only that it has begun.
+func (o *options) attend(ctx context.Context, registry string, a providers.Attendant, again time.Duration) {
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(again):
+		}
+		var err error
+		again, err = a.Attend(ctx)
+		now := ""
+		if err != nil && ctx.Err() == nil {
+			now = err.Error()
+		}
+		if now != "" && now != said {
+			o.logger().Error("what is done by time could not be done, and is tried again", "registry", registry, "error", err)
+		}
+		said = now
+	}
+}
