@@ -292,6 +292,71 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 	return out, nil
 }
 
+// expire takes accounts that no longer work out of the htpasswd file, and says
+// how long none will end that works now.
+func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) {
+	const most = time.Hour
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return most, p.unreadable(err)
+	}
+	now := p.now()
+	again, ended := o.ended(now, most)
+	if len(ended) == 0 {
+		return again, nil
+	}
+	s, err := p.load()
+	if err != nil {
+		return again, err
+	}
+	if !slices.ContainsFunc(ended, func(login string) bool { _, there := s.hashes[login]; return there }) {
+		return again, nil
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	release, err := p.alone(ctx)
+	if err != nil {
+		return again, err
+	}
+	defer release()
+	_, s, _, err = p.begin(ctx)
+	if err != nil {
+		return again, err
+	}
+	b := &book{p: p, s: s, pass: htpasswd.Parse(s.accounts)}
+	if err := b.sweep(now); err != nil {
+		return again, p.fail(schema.Key{}, "ending accounts of robots", err, "")
+	}
+	p.logger.Info("accounts of robots have expired", "accounts", ended)
+	return again, nil
+}
+
+// ended lists the accounts of robots that no longer work, and says how long none
+// will end that does, at most so long.
+func (o own) ended(now time.Time, most time.Duration) (again time.Duration, logins []string) {
+	again = most
+	kept := o.kept()
+	for _, name := range sortedKeys(o.Robots) {
+		key, err := schema.ParseKey(name)
+		if err != nil {
+			continue
+		}
+		spec, ok := kept[key].(*schema.Robot)
+		for _, a := range o.Robots[name] {
+			if !ok || !a.works(spec, now) {
+				logins = append(logins, a.Login)
+				continue
+			}
+			for _, end := range []time.Time{a.Ends, a.expires(spec)} {
+				if !end.IsZero() {
+					again = min(again, max(end.Sub(now), time.Second))
+				}
+			}
+		}
+	}
+	return again, logins
+}
+
 // book is the accounts of robots while they are renewed.
 type book struct {
 	p    *Provider

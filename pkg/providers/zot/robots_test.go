@@ -159,3 +159,48 @@ func TestADisabledRobotCannotLogInAndComesBack(t *testing.T) {
 		}
 	}
 }
+
+// TestAnExpiredRobotEndsWhileItIsAttended: nobody need run a job for it, and one
+// whose secret is given expires too.
+func TestAnExpiredRobotEndsWhileItIsAttended(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindUser, Name: "ann"}, Spec: &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}}},
+		{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{
+			Expires: new(schema.Duration(30)), Secret: &schema.RobotSecret{Value: &schema.SecretRef{Env: providertest.SecretA}},
+		}},
+	}}
+	cycle(t, inData(t, data), st)
+	there := func() (robot, user bool) {
+		b, err := os.ReadFile(filepath.Join(data, "htpasswd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), "robot$ci:"), strings.Contains(string(b), "ann:")
+	}
+	again, err := inData(t, data).Attend(t.Context())
+	if robot, user := there(); err != nil || again > 30*time.Second || !robot || !user {
+		t.Errorf("before: robot %v, user %v, again in %s, %v", robot, user, again, err)
+	}
+	name := filepath.Join(data, "ocisync", "zot.json")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	year := time.Now().UTC().Format("2006-")
+	if b = []byte(strings.ReplaceAll(string(b), `"made": "`+year, `"made": "1999-`)); !strings.Contains(string(b), "1999-") {
+		t.Fatalf("%s", b)
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err = inData(t, data).Attend(t.Context())
+		if robot, user := there(); err != nil || robot || !user {
+			t.Errorf("after: robot %v, user %v, %v", robot, user, err)
+		}
+	}
+	if n := cycle(t, inData(t, data), st); n != 0 {
+		t.Errorf("%d changes once it has expired", n)
+	}
+}
