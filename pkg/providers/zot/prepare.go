@@ -52,6 +52,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		verdicts[i] = p.prepare(c, now, running, st)
 	}
 	p.closing(s, changes, verdicts)
+	anonymousFirst(s, changes, verdicts, st)
 	if st.running {
 		unproved(changes, verdicts)
 	}
@@ -73,6 +74,43 @@ func unproved(changes []plan.Change, verdicts []providers.Verdict) {
 		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("of the rules of %d namespaces %d answers are asked for after the write; `ocisync test access` asks for all", rules, maxProbes))
 	}
 }
+
+// anonymousFirst says, of the first rule for anonymous clients beside accounts,
+// what docker makes of it. Observed on 2.1.6; later versions ask docker for a login.
+func anonymousFirst(s *site, changes []plan.Change, verdicts []providers.Verdict, st status) {
+	if ac := s.conf.HTTP.AccessControl; ac != nil {
+		for _, g := range ac.Repositories {
+			if parseActions(g.AnonymousPolicy) != 0 {
+				return // it is so already
+			}
+		}
+	}
+	first, accounts := -1, false
+	for name := range s.hashes {
+		accounts = accounts || name != selfLogin
+	}
+	for i, c := range changes {
+		if c.Action == plan.Delete || c.After == nil {
+			continue
+		}
+		switch spec := c.After.Spec.(type) {
+		case *schema.Access:
+			if first < 0 && spec.Anonymous != nil && *spec.Anonymous != 0 {
+				first = i
+			}
+		case *schema.User, *schema.Robot:
+			accounts = true
+		}
+	}
+	if v := st.version(); first < 0 || !accounts || v != "" && v != asksNobody {
+		return
+	}
+	verdicts[first].Notes = append(verdicts[first].Notes, "is the first right of anonymous clients beside accounts: from then on Zot "+asksNobody+" answers docker without asking for a login, so that docker login takes every password and docker pulls as nobody what only accounts may; run a later version, or give what is open a registry of its own")
+}
+
+// asksNobody is the version that asks docker for no login where anonymous clients
+// may do anything.
+const asksNobody = "2.1.6"
 
 // closing lists, of a registry without any rule, the repositories that the
 // first ones close.

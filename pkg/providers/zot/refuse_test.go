@@ -780,3 +780,47 @@ func TestANewRegistryIsReadFromItsFiles(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+// TestTheFirstAnonymousRuleSaysWhatDockerMakesOfIt, beside accounts and on the
+// version that does so alone.
+func TestTheFirstAnonymousRuleSaysWhatDockerMakesOfIt(t *testing.T) {
+	change := func(kind schema.Kind, name string, spec schema.Spec) plan.Change {
+		r := schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec}
+		return plan.Change{Action: plan.Create, Key: r.Key, After: &r}
+	}
+	user := change(schema.KindUser, "ann", &schema.User{})
+	open, shut := change(schema.KindAccess, "a", &schema.Access{Anonymous: new(schema.Pull)}), change(schema.KindAccess, "b", &schema.Access{Anonymous: new(schema.Rights(0))})
+	for _, c := range []struct {
+		repositories, accounts, image string
+		changes                       []plan.Change
+		want                          int // the change that says so, -1 for none
+	}{
+		{`"**":{}`, "ann:x\n", "zot:v2.1.6", []plan.Change{shut, open, open}, 1},
+		{`"**":{}`, "", "zot:v2.1.6", []plan.Change{user, open}, 1},
+		{`"**":{}`, "", "zot", []plan.Change{user, open}, 1}, // nobody knows
+		{`"**":{}`, "", "zot:v2.1.6", []plan.Change{open}, -1},
+		{`"**":{}`, "ann:x\n", "zot:v2.1.20", []plan.Change{open}, -1},
+		{`"**":{"anonymousPolicy":["read"]}`, "ann:x\n", "zot:v2.1.6", []plan.Change{open}, -1},
+		{`"**":{}`, "ann:x\n", "zot:v2.1.6", []plan.Change{shut}, -1},
+	} {
+		data := t.TempDir()
+		for name, text := range map[string]string{"config.json": `{"storage":{"rootDirectory":"/nonexistent"},"http":{"auth":{"htpasswd":{"path":"` + data + `/htpasswd"}},"accessControl":{"repositories":{` + c.repositories + `}}}}`, "htpasswd": c.accounts} {
+			if err := os.WriteFile(filepath.Join(data, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverDocker, Data: data, Image: c.image}}, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Prepare(t.Context(), c.changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range v {
+			if says := strings.Contains(strings.Join(v[i].Notes, "\n"), "docker login"); says != (i == c.want) {
+				t.Errorf("%s %q %s: change %d of %d says so: %v", c.repositories, c.accounts, c.image, i, len(v), says)
+			}
+		}
+	}
+}
