@@ -491,6 +491,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	}
 	if !readable {
 		if p.process != nil && !gentle {
+			p.logger.Warn("nothing tells whether Zot takes the new configuration over, so that it is restarted", "registry", p.registry.URL)
 			return p.restart(ctx, p.after(s, t), texts{})
 		}
 		return nil // nobody can see it; the proof is from outside
@@ -501,6 +502,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	case errors.Is(err, errRefused):
 		return errors.Join(err, p.write(p.after(s, t), back(s, t)))
 	case p.process != nil && !gentle: // the watch was lost, by a rename that nobody knows of
+		p.logger.Warn("Zot says nothing of the new configuration, as it does where somebody had replaced the file, so that it is restarted", "registry", p.registry.URL, "waited", p.patience)
 		return p.restart(ctx, p.after(s, t), texts{})
 	default:
 		return fmt.Errorf("%w: %w; somebody replaced the file by another, so that Zot no longer sees it change: restart Zot", providers.ErrPending, err)
