@@ -65,6 +65,13 @@ func (v view) objects() *objects {
 	return o
 }
 
+// rulesAlone is of objects what tells which patterns decide.
+func (v view) rulesAlone() *objects {
+	o := &objects{view: v, kept: v.own.kept(), all: map[schema.Key]schema.Resource{}, namespaces: map[string]bool{}, strangers: v.conf.strangers()}
+	o.readNamespaces()
+	return o
+}
+
 func (o *objects) put(k schema.Kind, name string, spec schema.Spec) {
 	key := schema.Key{Kind: k, Name: name}
 	o.all[key] = schema.Resource{Key: key, Spec: spec}

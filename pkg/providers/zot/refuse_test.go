@@ -824,3 +824,24 @@ func TestTheFirstAnonymousRuleSaysWhatDockerMakesOfIt(t *testing.T) {
 		}
 	}
 }
+
+// TestAPatternWithinANamespaceIsSaid: one of a namespace that nobody declared, and
+// one that stood before a rule that was there before ocisync was.
+func TestAPatternWithinANamespaceIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"repositories":{"team/**":{"defaultPolicy":["read"]},"team/apps/**":{"anonymousPolicy":["read"]},"team/own/**":{"defaultPolicy":["read"]},"other/x/**":{},"tea?/**":{"anonymousPolicy":["read"]}}}}}`
+	object := func(kind schema.Kind, name string, spec schema.Spec) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec}
+	}
+	_, name := placed(t, text, "")
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{
+		object(schema.KindNamespace, "team", &schema.Namespace{}), object(schema.KindAccess, "team", &schema.Access{}), object(schema.KindNamespace, "team/own", &schema.Namespace{}),
+	}}, time.Now())
+	if err != nil || len(notes) != 1 || notes[0].Key.Name != "team" || !strings.HasPrefix(notes[0].Text, `"tea?/**", "team/apps/**" of `) {
+		t.Errorf("%+v, %v", notes, err)
+	}
+}

@@ -129,6 +129,7 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 	}
 	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
 		notes = append(notes, p.besideRules(conf, key)...)
+		notes = append(notes, p.withinRules(conf, desired)...)
 	}
 	return notes
 }
@@ -150,14 +151,61 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 		}
 	}
 	if len(open) > 0 {
-		const few = 10
-		more := ""
-		if len(open) > few {
-			more = fmt.Sprintf(" and %d more", len(open)-few)
-		}
-		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s%s; take them out, or declare namespaces, unless that is meant", p.paths.config, strings.Join(open[:min(few, len(open))], ", "), more)})
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s; take them out, or declare namespaces, unless that is meant", p.paths.config, few(open))})
 	}
 	return notes
+}
+
+// withinRules says which patterns, of namespaces that nobody ever declared, decide
+// for a part of a namespace whose rule is declared; and of rules that ocisync has
+// not written, which patterns of no namespace do.
+func (p *Provider) withinRules(c configuration, desired schema.State) (notes []plan.Note) {
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return nil // whoever reads the objects says so
+	}
+	v := view{conf: c.declared(o.Withdrawn), own: o}
+	now := v.rulesAlone()
+	known, ruled := map[string]bool{}, map[string][]string{}
+	for _, r := range append(slices.Clone(desired.Resources), o.Objects...) {
+		if r.Key.Kind == schema.KindNamespace || r.Key.Kind == schema.KindAccess {
+			known[r.Key.Name] = true
+		}
+	}
+	for _, r := range desired.Resources {
+		if r.Key.Kind == schema.KindAccess {
+			ruled[r.Key.Name] = nil
+			if _, wrote := now.kept[r.Key]; !wrote {
+				for _, stranger := range now.shadowing(r.Key.Name) {
+					ruled[r.Key.Name] = append(ruled[r.Key.Name], strconv.Quote(stranger))
+				}
+			}
+		}
+	}
+	for _, ns := range sortedKeys(now.namespaces) {
+		for at := ns; !known[ns] && at != ""; at = at[:max(strings.LastIndexByte(at, '/'), 0)] {
+			if _, is := ruled[at]; is {
+				ruled[at] = append(ruled[at], strconv.Quote(pattern(ns)))
+				break
+			}
+		}
+	}
+	for _, ns := range sortedKeys(ruled) {
+		if list := ruled[ns]; len(list) > 0 {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindAccess, Name: ns}, Text: fmt.Sprintf("%s of %s decide for a part of it, and no rule of the mode speaks of that; take them out, or declare what they match as namespaces, unless that is meant", few(list), p.paths.config)})
+		}
+	}
+	return notes
+}
+
+// few is the beginning of a list in words.
+func few(list []string) string {
+	const most = 10
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	return strings.Join(list[:min(most, len(list))], ", ") + more
 }
 
 // robotRemarks are those of quotas and robots.
