@@ -79,9 +79,9 @@ func TestAMeasuringTellsWhatBecameOfPush(t *testing.T) {
 
 // timedZot is a mode of a Zot whose robots are ended and renewed by what up does
 // by time: ci expires, and deploy's secret goes to a file and is due.
-func timedZot(t *testing.T, run string) (w *robotWorld, htpasswd string) {
+func timedZot(t *testing.T, run string) *robotWorld {
 	t.Helper()
-	w = newRobotWorld(t)
+	w := newRobotWorld(t)
 	write(t, filepath.Join(w.out, "there"), "")
 	write(t, w.file, fmt.Sprintf(`version = 1
 [registry]
@@ -99,7 +99,7 @@ expires = "30d"
 renew = "10d"
 secret = { deliver = { file = %q } }
 `, w.address, run, filepath.Join(w.out, "deploy")))
-	return w, filepath.Join(w.data, "htpasswd")
+	return w
 }
 
 // TestUpEndsAndRenewsTheRobotsOfZotInTime: what `run robots` does nobody need run.
@@ -108,7 +108,7 @@ func TestUpEndsAndRenewsTheRobotsOfZotInTime(t *testing.T) {
 	conf, accounts := filepath.Join(dir, "zot.json"), filepath.Join(dir, "htpasswd")
 	write(t, conf, fmt.Sprintf(`{"storage":{"rootDirectory":%q},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":%q}},"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}}}`, filepath.Join(dir, "s"), accounts))
 	write(t, accounts, "")
-	w, _ := timedZot(t, fmt.Sprintf("files = { config = %q, htpasswd = %q }", conf, accounts))
+	w := timedZot(t, fmt.Sprintf("files = { config = %q, htpasswd = %q }", conf, accounts))
 	w.apply(t)
 	own := conf + ".ocisync.json"
 	b, err := os.ReadFile(own)
@@ -146,7 +146,7 @@ func TestUpEndsAndRenewsTheRobotsOfZotInTime(t *testing.T) {
 // TestOneProcessStandsBesideAContainer, and goes when it is told to; a mode whose
 // Zot has nothing to do by time needs none.
 func TestOneProcessStandsBesideAContainer(t *testing.T) {
-	w, _ := timedZot(t, `run = { driver = "docker", image = "zot:1", data = "../../data" }`)
+	w := timedZot(t, `run = { driver = "docker", image = "zot:1", data = "../../data" }`)
 	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
 	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
 	cfg, err := o.config()

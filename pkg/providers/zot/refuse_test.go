@@ -845,3 +845,19 @@ func TestAPatternWithinANamespaceIsSaid(t *testing.T) {
 		t.Errorf("%+v, %v", notes, err)
 	}
 }
+
+// TestAnAdministratorThatNobodyDeclaredIsSaid: where admin is left out there is
+// nothing that it could differ from.
+func TestAnAdministratorThatNobodyDeclaredIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"repositories":{"**":{}},"adminPolicy":{"users":["left","said","not","stranger"],"actions":["read","create","update","delete"]}}}}`
+	user := func(name string, admin *bool) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: name}, Spec: &schema.User{Admin: admin}}
+	}
+	p, _ := placed(t, text, "")
+	st := schema.State{Resources: []schema.Resource{user("left", nil), user("not", new(false)), user("said", new(true))}}
+	notes, err := p.Remarks(t.Context(), st, time.Now())
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "makes administrators of left, stranger,") {
+		t.Errorf("%+v, %v", notes, err)
+	}
+}

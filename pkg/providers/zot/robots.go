@@ -131,6 +131,9 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 		notes = append(notes, p.besideRules(conf, key)...)
 		notes = append(notes, p.withinRules(conf, desired)...)
 	}
+	if slices.Contains(desired.Kinds(), schema.KindUser) {
+		notes = append(notes, p.unsaidAdmins(conf, desired)...)
+	}
 	return notes
 }
 
@@ -152,6 +155,33 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 	}
 	if len(open) > 0 {
 		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s; take them out, or declare namespaces, unless that is meant", p.paths.config, few(open))})
+	}
+	return notes
+}
+
+// unsaidAdmins says which users are administrators that no mode makes one of: a
+// user whose admin is left out differs from nothing.
+func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []plan.Note) {
+	names, _ := c.admins()
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return nil // whoever reads the objects says so
+	}
+	kept := o.kept()
+	var list []string
+	for _, name := range names {
+		key := schema.Key{Kind: schema.KindUser, Name: name}
+		r, declared := desired.Get(key)
+		if want, _ := r.Spec.(*schema.User); declared && want.Admin != nil {
+			continue // it is drift, or meant
+		}
+		if was, ok := kept[key].(*schema.User); !declared && ok && was.Admin != nil && *was.Admin {
+			continue // another mode's
+		}
+		list = append(list, name)
+	}
+	if len(list) > 0 {
+		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s makes administrators of %s, and the mode does not say so; declare admin for them, true or false", p.paths.config, few(list))})
 	}
 	return notes
 }
