@@ -145,6 +145,19 @@ const (
 	shadowedNone = "[]"
 )
 
+// accountsPath is a value among the settings: the accounts of robots that are not
+// as ocisync made them. Their secrets are not in the mode, so that no field of a
+// robot would differ. There shall be none.
+const (
+	accountsPath = "process.foreign_accounts"
+	accountsNone = "[]"
+)
+
+// virtual reports whether a value of the settings is no key of Zot's.
+func virtual(path string) bool {
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath
+}
+
 // live are the objects as the file has them, and among the settings whether
 // the process runs with that file and what stands before the rules in it. Of a
 // rule of ours that somebody else's pattern stands before, it is what that pattern
@@ -159,7 +172,8 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))})
+		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
+			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r

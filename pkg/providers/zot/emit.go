@@ -621,7 +621,13 @@ func (w *writer) emitRobots() error {
 		if !ok {
 			continue
 		}
-		for _, a := range w.own.Robots[k.String()] {
+		list := w.own.Robots[k.String()]
+		for _, login := range robotLogins(k) {
+			if len(list) > 0 && !slices.ContainsFunc(list, func(a account) bool { return a.Login == login }) {
+				w.pass.Remove(login)
+			}
+		}
+		for _, a := range list {
 			if !a.works(spec, w.s.now) {
 				w.pass.Remove(a.Login)
 			} else if err := w.pass.Set(a.Login, a.Hash); err != nil {

@@ -306,6 +306,33 @@ func (o *objects) readRobots() {
 	}
 }
 
+// foreignAccounts are those of robots that ocisync made accounts for which are not
+// as it made them, sorted: with another hash, of nobody's making, or gone.
+func (o *objects) foreignAccounts() []string {
+	out := map[string]bool{}
+	for name, list := range o.own.Robots {
+		key, err := schema.ParseKey(name)
+		spec, ok := o.kept[key].(*schema.Robot)
+		if err != nil || !ok || len(list) == 0 {
+			continue
+		}
+		for _, login := range robotLogins(key) {
+			hash, there := o.hashes[login]
+			mine, works := false, false
+			for _, a := range list {
+				if a.Login == login {
+					mine = mine || a.Hash == hash
+					works = works || a.Delivered && a.Ends.IsZero() && a.works(spec, o.now)
+				}
+			}
+			if there && !mine || !there && works {
+				out[login] = true
+			}
+		}
+	}
+	return append([]string{}, sortedKeys(out)...)
+}
+
 // robotAccess is what patterns give a robot: in its own words where they give
 // just that.
 func (o *objects) robotAccess(k schema.Key, spec *schema.Robot) schema.Grants {

@@ -304,7 +304,7 @@ func (p *Provider) before(stranger, ns, goes string) string {
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
-		return v.Path == schema.OutsidePath || v.Path == loadedPath || v.Path == shadowedPath || c.Action == plan.Update && !named
+		return virtual(v.Path) || c.Action == plan.Update && !named
 	})
 }
 
@@ -468,7 +468,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	how := plan.Live
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
-		case v.Path == shadowedPath: // is refused
+		case v.Path == shadowedPath, v.Path == accountsPath: // the one is refused, the other no part of the configuration
 		case v.Path == loadedPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
 				return plan.Restart

@@ -204,3 +204,76 @@ func TestAnExpiredRobotEndsWhileItIsAttended(t *testing.T) {
 		t.Errorf("%d changes once it has expired", n)
 	}
 }
+
+// TestAnAccountOfARobotThatSomebodyMadeGoes: its secret is in no mode, so that
+// nothing but its line tells.
+func TestAnAccountOfARobotThatSomebodyMadeGoes(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	c := &courier{last: map[string]string{}}
+	open := func() *zot.Provider {
+		p, err := zot.New(schema.Registry{
+			Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+		}, nil, c, nil, zot.HashCost(bcrypt.MinCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	st := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{
+		Expires: new(schema.Duration(86400)), Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}},
+	}}}}
+	cycle(t, open(), st)
+	file := filepath.Join(data, "htpasswd")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil, err := bcrypt.GenerateFromPassword([]byte("evil"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differs := func() bool {
+		p := open()
+		norm, _, err := p.Normalize(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := schema.Key{Kind: schema.KindSettings}
+		want, _ := norm.Get(key)
+		have, _ := readEverything(t, p).Get(key)
+		find := func(r schema.Resource) string {
+			s, _ := r.Spec.(*schema.Settings)
+			for _, v := range s.Values {
+				if v.Path == "process.foreign_accounts" {
+					return v.JSON
+				}
+			}
+			return ""
+		}
+		return find(want) != find(have)
+	}
+	if differs() {
+		t.Error("what was just made differs")
+	}
+	head, _, _ := strings.Cut(string(good), "robot$ci:")
+	for _, lines := range []string{
+		head + "robot$ci:" + string(evil) + "\n", // another secret
+		string(good) + "robot$ci:" + string(evil) + "\n",
+		string(good) + "robot$ci.2:" + string(evil) + "\n", // the robot's rights under its other name
+		head, // gone
+	} {
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !differs() {
+			t.Errorf("nothing differs with\n%s", lines)
+		}
+		if _, err := providertest.DirectCycle(t.Context(), open(), st); err != nil {
+			t.Error(err)
+		}
+		if !works(t, data, "robot$ci", c.last["robot$ci"]) || works(t, data, "robot$ci.2", "evil") || len(c.logins) != 1 || differs() {
+			b, _ := os.ReadFile(file)
+			t.Errorf("%s\nbecomes\n%s", lines, b)
+		}
+	}
+}

@@ -61,6 +61,9 @@ Some of Zot's ways that rules meet:
 - An account whose line holds no well-formed bcrypt hash, such as one with a space
   behind it, counts as one without a password, and is written anew where the mode
   declares one.
+- An account of a robot that is not as ocisync made it, or that nobody made, is drift
+  of ` + "`process.foreign_accounts`" + `, and an apply puts it right: no mode holds the
+  secret of a robot that is delivered.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
