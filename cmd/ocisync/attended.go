@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -13,7 +14,8 @@ import (
 const firstAttend = 2 * time.Second
 
 // attended does, beside work and for as long as that takes, what a registry needs
-// by time that no schedule of its mode says, such as measuring quotas.
+// by time that no schedule of its mode says, such as measuring quotas and
+// renewing robots.
 func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(context.Context) error) error {
 	host, err := o.host()
 	if err != nil {
@@ -23,21 +25,33 @@ func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(co
 	if err != nil {
 		return err
 	}
-	a, ok := p.(providers.Attendant)
-	if !ok {
-		return work(ctx)
+	var list []providers.Attendant
+	if a, ok := p.(providers.Attendant); ok {
+		list = append(list, a)
+	}
+	if _, ok := p.(providers.RobotsAreUsers); ok { // of others the registry, or its token service, renews them
+		r, err := o.robots(cfg, commandUp+" (renewing robots)")
+		if err != nil {
+			return err
+		}
+		list = append(list, attendFunc(r.attend(o.logger())))
 	}
 	attending, end := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		o.attend(attending, cfg.Registry.URL, a, firstAttend)
-	}()
+	var done sync.WaitGroup
+	for _, a := range list {
+		done.Go(func() { o.attend(attending, cfg.Registry.URL, a, firstAttend) })
+	}
 	err = work(ctx)
 	end()
-	<-done
+	done.Wait()
 	return err
 }
+
+// attendFunc is a [providers.Attendant].
+type attendFunc func(context.Context) (time.Duration, error)
+
+// Attend calls it.
+func (f attendFunc) Attend(ctx context.Context) (time.Duration, error) { return f(ctx) }
 
 // attend says of an error that comes again and again only that it has begun.
 func (o *options) attend(ctx context.Context, registry string, a providers.Attendant, again time.Duration) {

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // troubled fails as it is told, one time after the other, and then ends.
@@ -68,5 +74,113 @@ func TestAMeasuringTellsWhatBecameOfPush(t *testing.T) {
 		if diff := cmp.Diff(want, jobText(providers.JobReport{Job: quotaJob, DryRun: dry, Measured: list})); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// timedZot is a mode of a Zot whose robots are ended and renewed by what up does
+// by time: ci expires, and deploy's secret goes to a file and is due.
+func timedZot(t *testing.T, run string) *robotWorld {
+	t.Helper()
+	w := newRobotWorld(t)
+	write(t, filepath.Join(w.out, "there"), "")
+	write(t, w.file, fmt.Sprintf(`version = 1
+[registry]
+type  = "zot"
+url   = "http://%s"
+%s
+[state]
+store = "dir"
+dir   = "../../state"
+[robot.ci]
+expires = "1h"
+secret = { value = { env = "OCISYNC_ROOT" } }
+[robot.deploy]
+expires = "30d"
+renew = "10d"
+secret = { deliver = { file = %q } }
+`, w.address, run, filepath.Join(w.out, "deploy")))
+	return w
+}
+
+// TestUpEndsAndRenewsTheRobotsOfZotInTime: what `run robots` does nobody need run.
+func TestUpEndsAndRenewsTheRobotsOfZotInTime(t *testing.T) {
+	dir := t.TempDir()
+	conf, accounts := filepath.Join(dir, "zot.json"), filepath.Join(dir, "htpasswd")
+	write(t, conf, fmt.Sprintf(`{"storage":{"rootDirectory":%q},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":%q}},"accessControl":{"repositories":{"**":{"defaultPolicy":[]}}}}}`, filepath.Join(dir, "s"), accounts))
+	write(t, accounts, "")
+	w := timedZot(t, fmt.Sprintf("files = { config = %q, htpasswd = %q }", conf, accounts))
+	w.apply(t)
+	own := conf + ".ocisync.json"
+	b, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := time.Now().AddDate(0, 0, -25).UTC().Format(time.RFC3339)
+	write(t, own, string(regexp.MustCompile(`"made": "[^"]*"`).ReplaceAll(b, []byte(`"made": "`+made+`"`))))
+	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(accounts)
+	if err != nil || !strings.Contains(string(before), "robot$ci:") || !strings.Contains(string(before), "robot$deploy:") {
+		t.Fatalf("%s, %v", before, err)
+	}
+	err = o.attended(t.Context(), cfg, func(ctx context.Context) error {
+		for range 500 {
+			b, err := os.ReadFile(accounts)
+			if s := string(b); err == nil && !strings.Contains(s, "robot$ci:") && strings.Contains(s, "robot$deploy.2:") {
+				return nil
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		return errors.New("nothing was done")
+	})
+	if err != nil {
+		after, _ := os.ReadFile(accounts)
+		t.Errorf("%v: %s", err, after)
+	}
+}
+
+// TestOneProcessStandsBesideAContainer, and goes when it is told to; a mode whose
+// Zot has nothing to do by time needs none.
+func TestOneProcessStandsBesideAContainer(t *testing.T) {
+	w := timedZot(t, `run = { driver = "docker", image = "zot:1", data = "../../data" }`)
+	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !standsBeside(cfg) || standsBeside(&schema.Config{Registry: cfg.Registry}) {
+		t.Error("it is not known whether anybody is needed")
+	}
+	b := &beside{o, cfg}
+	if pid, err := b.standing(); pid != 0 || err != nil {
+		t.Errorf("before: %d, %v", pid, err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- b.stand(ctx) }()
+	pid := 0
+	for range 500 {
+		if pid, err = b.standing(); err == nil && pid == os.Getpid() {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	if pid != os.Getpid() || err != nil {
+		t.Errorf("while it stands: %d, %v", pid, err)
+	}
+	if err := (&beside{o, cfg}).stand(t.Context()); err != nil { // another does
+		t.Error(err)
+	}
+	end()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if pid, err := b.standing(); pid != 0 || err != nil {
+		t.Errorf("after: %d, %v", pid, err)
 	}
 }

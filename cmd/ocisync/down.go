@@ -42,6 +42,11 @@ func (o *options) down(ctx context.Context) error {
 			return err
 		}
 	}
+	if canStandBeside(cfg) {
+		if err := (&beside{o, cfg}).leave(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.Down(ctx); err != nil {
 		return err
 	}

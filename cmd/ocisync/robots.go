@@ -137,7 +137,8 @@ func (r *robots) reload() error {
 	if err != nil {
 		return err
 	}
-	if cfg.Registry.Driver() != schema.DriverEmbedded || cfg.Registry.Run.Data != r.cfg.Registry.Run.Data {
+	was, now := r.cfg.Registry, cfg.Registry
+	if now.Type != was.Type || now.URL != was.URL || now.Driver() != was.Driver() || now.Run != nil && was.Run != nil && now.Run.Data != was.Run.Data {
 		return errors.New("it is of another registry now; start ocisync up anew")
 	}
 	r.cfg = cfg

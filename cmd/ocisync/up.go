@@ -42,13 +42,15 @@ environment. If up is killed, the registry runs on, and the next up takes it ove
 Beside a Distribution it gives tokens to its clients, as ocisync auth serve does. It
 receives the registry's events, if the mode has webhooks, and tells those. Every
 minute it measures the namespaces that have a quota, as ocisync run quota does.
+Beside a Zot it ends and renews the mode's robots in time, as ocisync run robots does.
 
 driver = "docker": up makes and starts a container of registry.run.image, pulls
 the image if it is missing, and returns: the engine starts again what dies. The
 container has a read-only root, no capabilities, a network of its own, and runs as
 the owner of registry.run.data, unless that is root. Beside a Distribution it stays,
 and gives tokens to its clients until Ctrl-C; with --detach, in the background until
-ocisync down.
+ocisync down. So it does beside a Zot whose mode has quotas, or robots that expire or
+are renewed, and sees to those in time.
 
 A new registry has no accounts: apply the mode, before or after up.
 ` + exitHelp,
@@ -106,8 +108,13 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 	if tokensBeside(cfg) && !detach {
 		return o.upGiving(ctx, cfg, r, command)
 	}
-	if err := o.upOnce(ctx, cfg, r); err != nil || !tokensBeside(cfg) {
+	if err := o.upOnce(ctx, cfg, r); err != nil || !tokensBeside(cfg) && !standsBeside(cfg) {
 		return err
+	}
+	if b := (&beside{o, cfg}); standsBeside(cfg) && detach {
+		return b.behind(ctx)
+	} else if standsBeside(cfg) {
+		return b.stand(ctx)
 	}
 	_, err = (&served{o, cfg}).Up(ctx)
 	return err

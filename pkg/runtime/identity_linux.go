@@ -32,6 +32,16 @@ func begun(pid int) string {
 	return fmt.Sprintf("%s-%s", boot[:8], fields[19])
 }
 
+// output names the file that a process writes to, wherever that is now; "" if it
+// is none, or is not for us to see.
+func output(pid int) string {
+	name := filepath.Join("/proc", strconv.Itoa(pid), "fd", "1")
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return name
+}
+
 // opener finds a process of this user, other than this one, that has a file
 // open; 0 if there is none.
 func opener(path string) int {

@@ -70,7 +70,8 @@ func rotate(path string, size int64) (bool, error) {
 }
 
 // since opens what was written from a mark on, oldest first, as far as it is
-// kept.
+// kept. A file that is shorter than that was emptied by somebody since: all of it
+// is new.
 func since(path string, from mark) (*reading, error) {
 	var parts parts
 	for n := min(from.Rotations, keptLogs); n >= 0; n-- {
@@ -86,7 +87,7 @@ func since(path string, from mark) (*reading, error) {
 			return nil, errors.Join(err, parts.Close())
 		}
 		parts = append(parts, f)
-		if n == from.Rotations {
+		if info, err := f.Stat(); n == from.Rotations && err == nil && info.Size() >= from.Offset {
 			if _, err := f.Seek(from.Offset, io.SeekStart); err != nil {
 				return nil, errors.Join(err, parts.Close())
 			}

@@ -258,13 +258,29 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	return errors.Join(err, l.release())
 }
 
-// Log is what it wrote since it started last, oldest first, as far as it was kept.
+// Log is what it wrote since it started last, oldest first, as far as it was kept,
+// also to a file that is not in its place any more.
 func (p *Process) Log(context.Context) (io.ReadCloser, error) {
 	r, err := p.o.readRecord()
 	if err != nil {
 		return nil, err
 	}
+	if name := output(r.PID); r.alive() && name != "" && !sameFile(name, p.o.Log) { // somebody moved or removed it
+		if r.Log.Rotations > 0 {
+			r.Log.Offset = 0
+		}
+		return since(name, mark{Offset: r.Log.Offset})
+	}
 	return since(p.o.Log, r.Log)
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	two, err := os.Stat(b)
+	return err == nil && os.SameFile(one, two)
 }
 
 // WriteLog writes the last lines of its log to w, 0 for all that is kept, those

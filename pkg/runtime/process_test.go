@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -458,6 +459,37 @@ func TestTheLogIsThatOfTheLastStart(t *testing.T) {
 		t.Errorf("all: %q", all.String())
 	}
 	w.must("ending", s.end())
+}
+
+// TestALogThatSomebodyMovesIsStillRead: what the registry writes goes on being
+// read, wherever a rotation by others has left the file.
+func TestALogThatSomebodyMovesIsStillRead(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("where a process writes to is seen on Linux alone")
+	}
+	for how, do := range map[string]func(log string) error{
+		"emptied":           func(log string) error { return os.Truncate(log, 0) },
+		"renamed":           func(log string) error { return os.Rename(log, log+"-20260101") },
+		"renamed and a new": func(log string) error { return errors.Join(os.Rename(log, log+".9"), os.WriteFile(log, nil, 0o600)) },
+		"removed":           os.Remove,
+		"replaced by a fuller": func(log string) error {
+			return errors.Join(os.Remove(log), os.WriteFile(log, []byte(strings.Repeat("not the registry's\n", 100)), 0o600))
+		},
+	} {
+		w := newWorld(t, "well")
+		s := w.supervise()
+		w.ask("/say?first-run")
+		_, err := w.process().Restart(t.Context()) // so that it does not begin at the file's
+		w.must("restart", err)
+		w.ask("/say?second-run")
+		before := w.log()
+		w.must(how, do(w.options.Log))
+		w.ask("/say?after")
+		if got, want := w.log(), before+"after\n"; got != want && (how != "emptied" || got != "after\n") {
+			t.Errorf("%s: the log is %q, want %q", how, got, want)
+		}
+		w.must("ending", s.end())
+	}
 }
 
 func (w *world) log() string {

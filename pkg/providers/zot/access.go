@@ -7,6 +7,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -298,6 +299,9 @@ func robotOf(login string) schema.Key {
 // too.
 func pattern(namespace string) string { return namespace + "/**" }
 
+// ownPattern is that of ocisync's own namespace.
+func ownPattern() string { return pattern(access.Reserved) }
+
 // everything is the pattern that decides where no other does.
 const everything = "**"
 
@@ -308,27 +312,107 @@ func namespaceOf(pattern string) (string, bool) {
 }
 
 // intersects reports whether a pattern may match a repository that lies in a
-// namespace. It errs on the side of yes.
+// namespace. Where that cannot be told it is yes.
 func intersects(pattern, namespace string) bool {
-	for i := range pattern { // alternatives that span segments are not taken apart
-		if pattern[i] == '{' && strings.Contains(pattern[i:], "/") {
-			literal := pattern[:i]
-			return strings.HasPrefix(namespace+"/", literal) || strings.HasPrefix(literal, namespace+"/")
-		}
-	}
-	return meets(strings.Split(pattern, "/"), strings.Split(namespace, "/"))
+	steps := 10_000
+	return doublestar.MatchUnvalidated(pattern, namespace) || begins(pattern, namespace+"/", true, &steps)
 }
 
-func meets(pattern, names []string) bool {
+// begins reports whether something that a pattern matches may begin with a text
+// that ends in a slash. It reads patterns as doublestar, which Zot matches with,
+// does: a class may match a slash, and ** stands for more than one segment at
+// the beginning of one, and of what stands in braces (boundary). What is not well
+// formed, or takes more steps than are left, may match anything.
+func begins(pattern, text string, boundary bool, steps *int) bool {
+	*steps--
 	switch {
-	case len(names) == 0:
+	case text == "" || *steps < 0:
 		return true
-	case len(pattern) == 0:
+	case pattern == "":
 		return false
-	case pattern[0] == "**":
-		return meets(pattern[1:], names) || meets(pattern, names[1:])
 	}
-	return doublestar.MatchUnvalidated(pattern[0], names[0]) && meets(pattern[1:], names[1:])
+	switch pattern[0] {
+	case '*':
+		rest := strings.TrimLeft(pattern, "*")
+		if boundary && len(pattern)-len(rest) > 1 {
+			return true
+		}
+		for i := range text {
+			if begins(rest, text[i:], false, steps) {
+				return true
+			}
+			if text[i] == '/' {
+				break
+			}
+		}
+		return false
+	case '?':
+		return text[0] != '/' && begins(pattern[1:], text[1:], false, steps)
+	case '[':
+		end := closing(pattern, 1, ']')
+		if end < 0 {
+			return true
+		}
+		return doublestar.MatchUnvalidated(pattern[:end+1], text[:1]) && begins(pattern[end+1:], text[1:], false, steps)
+	case '{':
+		end := closing(pattern, 1, '}')
+		if end < 0 || strings.Contains(pattern[:end], "[") && strings.ContainsAny(classes(pattern[1:end]), "{},") {
+			return true // versions of doublestar differ about braces and commas in classes
+		}
+		for from := 1; ; {
+			next := closing(pattern[:end], from, ',')
+			if next < 0 {
+				return begins(pattern[from:end]+pattern[end+1:], text, true, steps)
+			}
+			if begins(pattern[from:next]+pattern[end+1:], text, true, steps) {
+				return true
+			}
+			from = next + 1
+		}
+	case '\\':
+		if pattern = pattern[1:]; pattern == "" {
+			return true
+		}
+	}
+	return pattern[0] == text[0] && begins(pattern[1:], text[1:], pattern[0] == '/', steps)
+}
+
+// classes is what stands in the classes of a pattern, with a comma where the
+// last one does not end.
+func classes(pattern string) string {
+	var out strings.Builder
+	for {
+		i := closing(pattern, 0, '[')
+		if i < 0 {
+			return out.String()
+		}
+		pattern = pattern[i+1:]
+		end := closing(pattern, 0, ']')
+		if end < 0 {
+			return out.String() + ","
+		}
+		out.WriteString(pattern[:end])
+		pattern = pattern[end:]
+	}
+}
+
+// closing is the place of a character, from one on, that is not escaped and
+// that, unless it is about classes, stands in no braces; -1 for none.
+func closing(pattern string, from int, what byte) int {
+	depth := 0
+	for i := from; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case c == what && depth == 0:
+			return i
+		case c == '{' && what != ']' && what != '[':
+			depth++
+		case c == '}' && what != ']' && what != '[':
+			depth--
+		}
+	}
+	return -1
 }
 
 // inForce is what decides for a namespace without its own pattern.
@@ -366,16 +450,15 @@ func (c configuration) strangers() (list []string) {
 	return list
 }
 
-// shadow names a pattern of no namespace that decides for repositories of a
+// shadows are the patterns of no namespace that decide for repositories of a
 // namespace in the place of the namespace's own: Zot goes by the longest alone.
-// "" is none.
-func shadow(strangers []string, namespace string, namespaces map[string]bool) string {
+func shadows(strangers []string, namespace string, namespaces map[string]bool) (list []string) {
 	for _, p := range strangers {
 		if len(p) >= len(pattern(namespace)) && intersects(p, namespace) && !deeper(p, namespace, namespaces) {
-			return p
+			list = append(list, p)
 		}
 	}
-	return ""
+	return list
 }
 
 // deeper reports whether all a pattern matches lies in a namespace below.

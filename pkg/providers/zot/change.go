@@ -392,7 +392,14 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			}
 			continue
 		}
-		if have[v.Path] != v.JSON && v.Path != loadedPath && !providers.OfRun(v.Path) {
+		switch {
+		case v.Path == accountsPath:
+			for name := range w.own.Robots {
+				if key, err := schema.ParseKey(name); err == nil {
+					w.robots[key] = true
+				}
+			}
+		case have[v.Path] != v.JSON && v.Path != loadedPath && v.Path != shadowedPath && !providers.OfRun(v.Path):
 			w.values = append(w.values, v)
 		}
 	}

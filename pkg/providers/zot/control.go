@@ -142,18 +142,33 @@ const (
 	loadedNo   = `"not loaded"`
 )
 
-// elsewhereSaid reports whether a value among the settings is none of the
-// configuration.
-func elsewhereSaid(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || providers.OfRun(path)
+// shadowedPath is a value among the settings: the patterns, written by hand, that
+// Zot goes by in the place of rules that ocisync wrote. There shall be none.
+const (
+	shadowedPath = "process.shadowed"
+	shadowedNone = "[]"
+)
+
+// accountsPath is a value among the settings: the accounts of robots that are not
+// as ocisync made them. Their secrets are not in the mode, so that no field of a
+// robot would differ. There shall be none.
+const (
+	accountsPath = "process.foreign_accounts"
+	accountsNone = "[]"
+)
+
+// virtual reports whether a value of the settings is no key of Zot's.
+func virtual(path string) bool {
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
-// the process runs with that file, and how it was started. Of a rule of ours that
-// somebody else's pattern stands before, it is what that pattern says: what Zot
-// goes by.
+// the process runs with that file, how it was started, and what stands before the
+// rules in it. Of a rule of ours that somebody else's pattern stands before, it is what that pattern
+// says: what Zot goes by.
 func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
 	o := s.objects()
+	by := o.readShadows()
 	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
 	if err != nil {
 		return nil, nil, p.fail(schema.Key{}, "asking how it runs", err, "")
@@ -165,15 +180,12 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(append(spec.Values, v), run...)
+		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
+			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
+		spec.Values = append(spec.Values, run...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
-	}
-	for k := range o.kept {
-		if k.Kind == schema.KindAccess {
-			o.readShadow(k)
-		}
 	}
 	return o.all, o.except, nil
 }
@@ -503,6 +515,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	}
 	if !readable {
 		if p.process != nil && !gentle {
+			p.logger.Warn("nothing tells whether Zot takes the new configuration over, so that it is restarted", "registry", p.registry.URL)
 			return p.restart(ctx, p.after(s, t), texts{})
 		}
 		return nil // nobody can see it; the proof is from outside
@@ -513,6 +526,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	case errors.Is(err, errRefused):
 		return errors.Join(err, p.write(p.after(s, t), back(s, t)))
 	case p.process != nil && !gentle: // the watch was lost, by a rename that nobody knows of
+		p.logger.Warn("Zot says nothing of the new configuration, as it does where somebody had replaced the file, so that it is restarted", "registry", p.registry.URL, "waited", p.patience)
 		return p.restart(ctx, p.after(s, t), texts{})
 	default:
 		return fmt.Errorf("%w: %w; somebody replaced the file by another, so that Zot no longer sees it change: restart Zot", providers.ErrPending, err)

@@ -221,8 +221,8 @@ func (w *writer) emitOutside(policy string, set func(rawJSON, ...string)) {
 		if w.now.conf.HTTP.AccessControl == nil {
 			return // it is so
 		}
-		if _, there := w.now.conf.HTTP.AccessControl.Repositories[pattern(access.Reserved)]; !there { // it stays shut
-			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+		if _, there := w.now.conf.HTTP.AccessControl.Repositories[ownPattern()]; !there { // it stays shut
+			set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
 		}
 	default:
 		g = newGrants()
@@ -348,7 +348,7 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 		open = policyGroup{DefaultPolicy: []string{}}
 	}
 	set(groupJSON(open, policyGroup{}), "http", "accessControl", "repositories", everything)
-	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", pattern(access.Reserved))
+	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
@@ -642,7 +642,13 @@ func (w *writer) emitRobots() error {
 		if !ok {
 			continue
 		}
-		for _, a := range w.own.Robots[k.String()] {
+		list := w.own.Robots[k.String()]
+		for _, login := range robotLogins(k) {
+			if len(list) > 0 && !slices.ContainsFunc(list, func(a account) bool { return a.Login == login }) {
+				w.pass.Remove(login)
+			}
+		}
+		for _, a := range list {
 			if !a.works(spec, w.s.now) {
 				w.pass.Remove(a.Login)
 			} else if err := w.pass.Set(a.Login, a.Hash); err != nil {

@@ -170,7 +170,7 @@ func (p *Provider) first() []byte {
 	control := text{"repositories": encoded(text{
 		everything: encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
 		// for administrators and ocisync's own account alone
-		pattern(access.Reserved): encoded(policyGroup{
+		ownPattern(): encoded(policyGroup{
 			Policies:      []policy{{Users: []string{selfLogin}, Actions: actAll.names()}},
 			DefaultPolicy: []string{}, AnonymousPolicy: []string{},
 		}),

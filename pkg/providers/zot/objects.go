@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
@@ -64,6 +65,13 @@ func (v view) objects() *objects {
 		r.Version = v.own.version(r, o.secret[k])
 		o.all[k] = r
 	}
+	return o
+}
+
+// rulesAlone is of objects what tells which patterns decide.
+func (v view) rulesAlone() *objects {
+	o := &objects{view: v, kept: v.own.kept(), all: map[schema.Key]schema.Resource{}, namespaces: map[string]bool{}, strangers: v.conf.strangers()}
+	o.readNamespaces()
 	return o
 }
 
@@ -292,13 +300,40 @@ func (o *objects) readRobots() {
 			r.Unread, o.secret[k] = []string{"secret.value"}, a.Hash
 		case !ok:
 			for _, login := range robotLogins(k) {
-				if h, there := o.hashes[login]; there {
+				if h, there := o.hashes[login]; there && htpasswd.FormOf(h) == htpasswd.Bcrypt {
 					r.Unread, o.secret[k] = []string{"secret.value"}, h
 				}
 			}
 		}
 		o.all[k] = r
 	}
+}
+
+// foreignAccounts are those of robots that ocisync made accounts for which are not
+// as it made them, sorted: with another hash, of nobody's making, or gone.
+func (o *objects) foreignAccounts() []string {
+	out := map[string]bool{}
+	for name, list := range o.own.Robots {
+		key, err := schema.ParseKey(name)
+		spec, ok := o.kept[key].(*schema.Robot)
+		if err != nil || !ok || len(list) == 0 {
+			continue
+		}
+		for _, login := range robotLogins(key) {
+			hash, there := o.hashes[login]
+			mine, works := false, false
+			for _, a := range list {
+				if a.Login == login {
+					mine = mine || a.Hash == hash
+					works = works || a.Delivered && a.Ends.IsZero() && a.works(spec, o.now)
+				}
+			}
+			if there && !mine || !there && works {
+				out[login] = true
+			}
+		}
+	}
+	return append([]string{}, sortedKeys(out)...)
 }
 
 // robotAccess is what patterns give a robot: in its own words where they give
@@ -365,19 +400,57 @@ func (o *objects) readAccess() {
 	}
 }
 
-// readShadow reads a rule as the pattern of no namespace has it that decides for
-// repositories of its namespace, where there is one and it says otherwise.
-func (o *objects) readShadow(key schema.Key) {
+// shadowing are the patterns of no namespace that say otherwise than the one of
+// a namespace and decide for repositories of it.
+func (o *objects) shadowing(ns string) []string {
+	ac := o.conf.HTTP.AccessControl
+	if ac == nil {
+		return nil
+	}
+	own, there := ac.Repositories[pattern(ns)]
+	if !there {
+		return nil
+	}
+	return slices.DeleteFunc(shadows(o.strangers, ns, o.namespaces), func(p string) bool {
+		return grantsOf(ac.Repositories[p]).equal(grantsOf(own))
+	})
+}
+
+// readShadows reads the rules that were declared, where others decide for
+// repositories of their namespaces, as one of those has it. It returns those
+// patterns, sorted: some of what they say no rule can, such as what robots may.
+func (o *objects) readShadows() []string {
+	by := map[string]bool{}
+	for ns := range o.namespaces {
+		if !o.rules(ns) {
+			continue
+		}
+		for i, p := range o.shadowing(ns) {
+			by[p] = true
+			if i == 0 {
+				o.readShadow(schema.Key{Kind: schema.KindAccess, Name: ns}, p)
+			}
+		}
+	}
+	return sortedKeys(by)
+}
+
+// rules reports whether ocisync wrote what a namespace's pattern says.
+func (o *objects) rules(ns string) bool {
+	if _, ok := o.kept[schema.Key{Kind: schema.KindAccess, Name: ns}]; ok || o.keptImmutable(ns) {
+		return true
+	}
+	return len(robotGrants(o.machines, ns, false)) > 0
+}
+
+// readShadow reads a rule as another pattern has it.
+func (o *objects) readShadow(key schema.Key, stranger string) {
 	r, ok := o.all[key]
-	stranger := shadow(o.strangers, key.Name, o.namespaces)
-	if !ok || stranger == "" {
+	if !ok {
 		return
 	}
-	ac, immutable := o.conf.HTTP.AccessControl, o.keptImmutable(key.Name)
-	g := grantsOf(ac.Repositories[stranger])
-	if g.equal(grantsOf(ac.Repositories[pattern(key.Name)])) {
-		return
-	}
+	immutable := o.keptImmutable(key.Name)
+	g := grantsOf(o.conf.HTTP.AccessControl.Repositories[stranger])
 	spec, ok := g.accessAs(immutable)
 	if other, also := g.accessAs(!immutable); !ok && also {
 		spec, ok = other, true
@@ -434,7 +507,8 @@ func (c configuration) admins() (names []string, whole bool) {
 }
 
 // readPeople reads users and groups: those that have an account or members,
-// that were declared, and that rules name.
+// that were declared, and that rules name. A hash that is not of bcrypt counts as
+// no password: nobody can tell whose it is, and Zot may or may not take it.
 func (o *objects) readPeople() {
 	users, groups := map[string]bool{}, map[string]schema.Set{}
 	for name := range o.hashes {
@@ -477,7 +551,10 @@ func (o *objects) readPeople() {
 		key := schema.Key{Kind: schema.KindUser, Name: name}
 		r := schema.Resource{Key: key, Spec: &schema.User{Admin: new(whole && slices.Contains(admins, name))}}
 		if hash, ok := o.hashes[name]; ok {
-			r.Unread, o.secret[key] = []string{"password"}, hash
+			o.secret[key] = hash
+			if htpasswd.FormOf(hash) == htpasswd.Bcrypt {
+				r.Unread = []string{"password"}
+			}
 		}
 		o.all[key] = r
 	}

@@ -53,6 +53,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	p.closing(s, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
+	anonymousFirst(s, changes, verdicts, st)
 	if st.running {
 		unproved(changes, verdicts)
 	}
@@ -74,6 +75,43 @@ func unproved(changes []plan.Change, verdicts []providers.Verdict) {
 		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("of the rules of %d namespaces %d answers are asked for after the write; `ocisync test access` asks for all", rules, maxProbes))
 	}
 }
+
+// anonymousFirst says, of the first rule for anonymous clients beside accounts,
+// what docker makes of it. Observed on 2.1.6; later versions ask docker for a login.
+func anonymousFirst(s *site, changes []plan.Change, verdicts []providers.Verdict, st status) {
+	if ac := s.conf.HTTP.AccessControl; ac != nil {
+		for _, g := range ac.Repositories {
+			if parseActions(g.AnonymousPolicy) != 0 {
+				return // it is so already
+			}
+		}
+	}
+	first, accounts := -1, false
+	for name := range s.hashes {
+		accounts = accounts || name != selfLogin
+	}
+	for i, c := range changes {
+		if c.Action == plan.Delete || c.After == nil {
+			continue
+		}
+		switch spec := c.After.Spec.(type) {
+		case *schema.Access:
+			if first < 0 && spec.Anonymous != nil && *spec.Anonymous != 0 {
+				first = i
+			}
+		case *schema.User, *schema.Robot:
+			accounts = true
+		}
+	}
+	if v := st.version(); first < 0 || !accounts || v != "" && v != asksNobody {
+		return
+	}
+	verdicts[first].Notes = append(verdicts[first].Notes, "is the first right of anonymous clients beside accounts: from then on Zot "+asksNobody+" answers docker without asking for a login, so that docker login takes every password and docker pulls as nobody what only accounts may; run a later version, or give what is open a registry of its own")
+}
+
+// asksNobody is the version that asks docker for no login where anonymous clients
+// may do anything.
+const asksNobody = "2.1.6"
 
 // closing lists, of a registry without any rule, the repositories that the
 // first ones close.
@@ -168,6 +206,9 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 				problems = append(problems, v.Path+": "+p.readOnly(path))
 			}
 		}
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+shadowedPath }) {
+			problems = append(problems, p.shadowedBy(now)...)
+		}
 		return strings.Join(problems, "; ")
 	case *schema.Audit:
 		if spec.Log != nil && !p.writable(*spec.Log) {
@@ -231,18 +272,42 @@ func (p *Provider) readOnly(path string) string {
 // shadowed says what hand-written pattern Zot would go by in the place of a
 // namespace's, or "".
 func (p *Provider) shadowed(c plan.Change, now *objects) string {
-	stranger := shadow(now.strangers, c.Key.Name, now.namespaces)
-	if stranger == "" {
-		return ""
+	for _, stranger := range shadows(now.strangers, c.Key.Name, now.namespaces) {
+		return p.before(stranger, c.Key.Name, "would go")
 	}
-	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot would go by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(c.Key.Name))
+	return ""
+}
+
+// shadowedBy says it of all rules that ocisync wrote.
+func (p *Provider) shadowedBy(now *objects) (list []string) {
+	named := map[string]bool{}
+	for _, ns := range sortedKeys(now.namespaces) {
+		if !now.rules(ns) {
+			continue
+		}
+		for _, stranger := range now.shadowing(ns) {
+			if !named[stranger] {
+				list = append(list, p.before(stranger, ns, "goes"))
+			}
+			named[stranger] = true
+		}
+	}
+	const few = 10
+	if len(list) > few {
+		list = append(list[:few], fmt.Sprintf("and so with %d patterns more", len(list)-few))
+	}
+	return list
+}
+
+func (p *Provider) before(stranger, ns, goes string) string {
+	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot %s by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(ns), goes)
 }
 
 // declared are the settings of Zot's own that a change is about.
 func declared(c plan.Change, s *schema.Settings) schema.Values {
 	return slices.DeleteFunc(slices.Clone(s.Values), func(v schema.Value) bool {
 		named := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path })
-		return elsewhereSaid(v.Path) || c.Action == plan.Update && !named
+		return virtual(v.Path) || c.Action == plan.Update && !named
 	})
 }
 
@@ -273,7 +338,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "has no secret and cannot log in")
 		}
 	case *schema.Access:
-		if now.conf.HTTP.AccessControl == nil {
+		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
 			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
 		}
 		if spec.Conditions != nil && len(spec.Users)+len(spec.Groups) == 0 {
@@ -400,6 +465,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
+		case v.Path == shadowedPath, v.Path == accountsPath: // the one is refused, the other no part of the configuration
 		case v.Path == loadedPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
 				return plan.Restart

@@ -236,18 +236,20 @@ func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.Job
 	return report, err
 }
 
-// Attend implements [providers.Attendant]: it measures.
+// Attend implements [providers.Attendant]: it measures, and ends the accounts of
+// robots that have expired.
 func (p *Provider) Attend(ctx context.Context) (time.Duration, error) {
 	if away, err := p.away(ctx); err != nil || away {
 		return quotaEvery, err
 	}
+	again, expired := p.expire(ctx)
 	list, err := p.enforce(ctx, false)
 	for _, m := range list {
 		if m.Changed {
 			p.logger.Warn("quota measured", "namespace", m.Namespace, "used", m.Used.Human(), "quota", m.Limit.Human(), "push", m.Push())
 		}
 	}
-	return quotaEvery, err
+	return min(again, quotaEvery), errors.Join(expired, err)
 }
 
 // Withheld implements [providers.Withholder].

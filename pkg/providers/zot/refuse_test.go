@@ -504,6 +504,20 @@ func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
 		{"team/**/*", `{"anonymousPolicy":["update"]}`, true},
 		{"team/**/*", `{"policies":[{"users":["dev"],"actions":["read","create","update"],"conditions":[{"expression":"a"}]},{"users":["eve"],"actions":["read"],"conditions":[{"expression":"b"}]}]}`, true},
 		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]}]}`, false}, // the same
+		{"team/apps/x", open, true}, // one repository
+		{"team{/apps/x,/y}", open, true},
+		{"[t]eam{/apps,/y}", open, true},
+		{"t{**,zzzzzzzzz}", open, true}, // goes beyond segments, as braces begin one
+		{"team[!x]apps", open, true},    // a class that matches a slash
+		{`team\\/apps`, open, true},
+		{"{team/apps[}],y}", open, true}, // versions read it differently
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"]},{"users":["robot$ci"],"actions":["read"]}]}`, true},
+		{"team/**/*", `{"anonymousPolicy":["read"],"defaultPolicy":["read"],"policies":[{"users":["dev"],"actions":["create","update","read"],"conditions":[{"expression":"a"}]},{"groups":["g"],"actions":[],"conditions":[{"expression":"b"}]}]}`, true},
+		{"{teams,dept}/**", open, false},
+		{"t[!e]am[/]apps", open, false},
+		{"*/*", open, false}, // shorter
+		{"**/?x/{team,y}", open, true},
+		{"?eam-*/apps/**", open, false},
 		{"team/inner/**", open, false}, // a namespace of its own
 		{"te*/**", open, false},        // shorter
 		{"teams/**", open, false},      // another's
@@ -549,7 +563,7 @@ func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {
 func TestWhatGivesRightsBesideTheRulesIsSaid(t *testing.T) {
 	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
 		"adminPolicy":{"groups":["crew"],"actions":["read"]},
-		"repositories":{"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
+		"repositories":{"ocisync/**":{"policies":[{"users":["ocisync$"],"actions":["read"]}]},"*/**":{"anonymousPolicy":["read"]},"shut/*":{"defaultPolicy":[]},"team/**":{"defaultPolicy":["read"]},"**":{"defaultPolicy":["read"]}}}}}`
 	ruled := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}}}
 	for _, c := range []struct {
 		outside access.Outside
@@ -612,5 +626,238 @@ func TestAPipeInThePlaceOfAFileIsSaid(t *testing.T) {
 		if err := p.BeforeStart(t.Context(), l.Face); name != "ocisync/zot.json" && (err == nil || !strings.Contains(err.Error(), file)) {
 			t.Errorf("%s: before a start it says %v", name, err)
 		}
+	}
+}
+
+// TestEveryPatternBeforeOursIsNamed: also where the first of them says what the
+// rule does, where no rule says the difference, and where the pattern was written
+// for robots alone.
+func TestEveryPatternBeforeOursIsNamed(t *testing.T) {
+	robot := schema.Resource{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{Access: schema.NewGrants(schema.Grant{Name: "team", Rights: schema.Pull})}}
+	rule := schema.Resource{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{Anonymous: new(schema.Pull)}}
+	namespace := schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}}
+	const machine = `"policies":[{"users":["robot$ci","robot$ci.2"],"actions":["read"]}]`
+	for _, c := range []struct {
+		what  []schema.Resource
+		lines string
+		want  []string
+	}{
+		{
+			[]schema.Resource{rule, namespace, robot},
+			`"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"],` + machine + `},"team/x/*":{"defaultPolicy":["read"]},"team/y/*":{},`,
+			[]string{"team/x/*", "team/y/*"},
+		},
+		{[]schema.Resource{rule, namespace, robot}, `"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"]},`, []string{"team/**/*"}},
+		{[]schema.Resource{namespace, robot}, `"team/**/*":{"anonymousPolicy":["read"]},`, []string{"team/**/*"}},
+	} {
+		data := filepath.Join(t.TempDir(), "data")
+		st := schema.State{Resources: c.what}
+		cycle(t, inData(t, data), st)
+		file := filepath.Join(data, "config.json")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const at = `"repositories": {`
+		if err := os.WriteFile(file, []byte(strings.Replace(string(b), at, at+c.lines, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := inData(t, data)
+		norm, _, err := p.Normalize(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := readEverything(t, p)
+		key := schema.Key{Kind: schema.KindSettings}
+		have, _ := live.Get(key)
+		want, _ := norm.Get(key)
+		const field = "values.process.shadowed"
+		v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Update, Key: key, Before: &have, After: &want, Fields: []plan.Field{{Path: field}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range c.want {
+			if !strings.Contains(v[0].Refused, strconv.Quote(name)) {
+				t.Errorf("%s: %q is not named: %q", c.lines, name, v[0].Refused)
+			}
+		}
+		if n := strings.Count(v[0].Refused, "the pattern"); n != len(c.want) {
+			t.Errorf("%s: %d are named: %s", c.lines, n, v[0].Refused)
+		}
+		if n, err := providertest.DirectCycle(t.Context(), p, st); n == 0 && err == nil {
+			t.Errorf("%s: nothing to do", c.lines)
+		}
+	}
+}
+
+// TestAForeignPasswordIsDrift: Zot takes some lines that are no hash of bcrypt as
+// it is written, and refuses others; none is the declared password, also where
+// that is not at hand.
+func TestAForeignPasswordIsDrift(t *testing.T) {
+	ref := &schema.SecretRef{Env: providertest.SecretA}
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}, Spec: &schema.User{Password: ref}},
+		{Key: schema.Key{Kind: schema.KindUser, Name: "ops"}, Spec: &schema.User{Password: ref}},
+	}}
+	evil, err := bcrypt.GenerateFromPassword([]byte("evil"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	cycle(t, inData(t, data), st)
+	file := filepath.Join(data, "htpasswd")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := ""
+	for line := range strings.Lines(string(good)) {
+		if hash, ok := strings.CutPrefix(line, "dev:"); ok {
+			right = strings.TrimSpace(hash)
+		}
+	}
+	for _, line := range []string{
+		"dev:" + string(evil), "dev:" + string(evil) + " ", "dev:" + string(evil) + "x", "dev: " + string(evil), " dev:" + string(evil),
+		"dev:" + right + " ", "dev:$6$salt$abc", "dev:$5$salt$abc", "dev:$apr1$a$b", "dev:{SHA}x", "dev:", "dev:$2x" + string(evil)[3:], "dev:" + right + "\ndev:" + string(evil),
+	} {
+		if err := os.WriteFile(file, []byte(strings.Replace(string(good), "dev:"+right, line, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := inData(t, data)
+		if r, ok := readEverything(t, p).Get(schema.Key{Kind: schema.KindUser, Name: "dev"}); !ok {
+			t.Fatal("dev is gone")
+		} else if len(r.Unread) > 0 { // as far as anybody can tell it may be the declared one
+			if !strings.HasSuffix(line, "dev:"+string(evil)) {
+				t.Errorf("%q is believed to be a password", line)
+			}
+			if equal, err := p.Check(t.Context(), r.Key, "password", *ref); equal || err != nil {
+				t.Errorf("%q: %v, %v", line, equal, err)
+			}
+		}
+		if n, err := providertest.DirectCycle(t.Context(), p, st); n != 1 || err != nil {
+			t.Errorf("%q: %d changes, %v", line, n, err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := string(b); strings.Count(s, "dev:") != 1 || strings.Contains(s, string(evil)[7:]) || !strings.Contains(s, "\ndev:$2a$") {
+			t.Errorf("%q becomes %q", line, s)
+		}
+		if n := cycle(t, inData(t, data), st); n != 0 {
+			t.Errorf("%q: %d changes once it was applied", line, n)
+		}
+	}
+}
+
+// TestANewRegistryIsReadFromItsFiles: before it was ever started nobody answers,
+// and what it will serve lies there already.
+func TestANewRegistryIsReadFromItsFiles(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	scope := schema.ScopeOf(schema.KindNamespace)
+	scope.Repositories = []string{"*"}
+	for _, name := range []string{"", "team/left"} {
+		if name != "" { // its configuration was lost, and its content was not
+			dir := filepath.Join(data, "storage", filepath.FromSlash(name))
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[]}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st, err := inData(t, data).Read(t.Context(), scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "" && len(st.Repositories) != 0 || name != "" && (len(st.Repositories) != 1 || st.Repositories[0].Name != name) {
+			t.Errorf("%q: %+v", name, st.Repositories)
+		}
+	}
+	rule := schema.Resource{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{}}
+	v, err := inData(t, data).Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: rule.Key, After: &rule}})
+	if err != nil || len(v[0].Notes) != 0 { // it begins with rules, and closes nothing
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestTheFirstAnonymousRuleSaysWhatDockerMakesOfIt, beside accounts and on the
+// version that does so alone.
+func TestTheFirstAnonymousRuleSaysWhatDockerMakesOfIt(t *testing.T) {
+	change := func(kind schema.Kind, name string, spec schema.Spec) plan.Change {
+		r := schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec}
+		return plan.Change{Action: plan.Create, Key: r.Key, After: &r}
+	}
+	user := change(schema.KindUser, "ann", &schema.User{})
+	open, shut := change(schema.KindAccess, "a", &schema.Access{Anonymous: new(schema.Pull)}), change(schema.KindAccess, "b", &schema.Access{Anonymous: new(schema.Rights(0))})
+	for _, c := range []struct {
+		repositories, accounts, image string
+		changes                       []plan.Change
+		want                          int // the change that says so, -1 for none
+	}{
+		{`"**":{}`, "ann:x\n", "zot:v2.1.6", []plan.Change{shut, open, open}, 1},
+		{`"**":{}`, "", "zot:v2.1.6", []plan.Change{user, open}, 1},
+		{`"**":{}`, "", "zot", []plan.Change{user, open}, 1}, // nobody knows
+		{`"**":{}`, "", "zot:v2.1.6", []plan.Change{open}, -1},
+		{`"**":{}`, "ann:x\n", "zot:v2.1.20", []plan.Change{open}, -1},
+		{`"**":{"anonymousPolicy":["read"]}`, "ann:x\n", "zot:v2.1.6", []plan.Change{open}, -1},
+		{`"**":{}`, "ann:x\n", "zot:v2.1.6", []plan.Change{shut}, -1},
+	} {
+		data := t.TempDir()
+		for name, text := range map[string]string{"config.json": `{"storage":{"rootDirectory":"/nonexistent"},"http":{"auth":{"htpasswd":{"path":"` + data + `/htpasswd"}},"accessControl":{"repositories":{` + c.repositories + `}}}}`, "htpasswd": c.accounts} {
+			if err := os.WriteFile(filepath.Join(data, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverDocker, Data: data, Image: c.image}}, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Prepare(t.Context(), c.changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range v {
+			if says := strings.Contains(strings.Join(v[i].Notes, "\n"), "docker login"); says != (i == c.want) {
+				t.Errorf("%s %q %s: change %d of %d says so: %v", c.repositories, c.accounts, c.image, i, len(v), says)
+			}
+		}
+	}
+}
+
+// TestAPatternWithinANamespaceIsSaid: one of a namespace that nobody declared, and
+// one that stood before a rule that was there before ocisync was.
+func TestAPatternWithinANamespaceIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"repositories":{"team/**":{"defaultPolicy":["read"]},"team/apps/**":{"anonymousPolicy":["read"]},"team/own/**":{"defaultPolicy":["read"]},"other/x/**":{},"tea?/**":{"anonymousPolicy":["read"]}}}}}`
+	object := func(kind schema.Kind, name string, spec schema.Spec) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec}
+	}
+	_, name := placed(t, text, "")
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{
+		object(schema.KindNamespace, "team", &schema.Namespace{}), object(schema.KindAccess, "team", &schema.Access{}), object(schema.KindNamespace, "team/own", &schema.Namespace{}),
+	}}, time.Now())
+	if err != nil || len(notes) != 1 || notes[0].Key.Name != "team" || !strings.HasPrefix(notes[0].Text, `"tea?/**", "team/apps/**" of `) {
+		t.Errorf("%+v, %v", notes, err)
+	}
+}
+
+// TestAnAdministratorThatNobodyDeclaredIsSaid: where admin is left out there is
+// nothing that it could differ from.
+func TestAnAdministratorThatNobodyDeclaredIsSaid(t *testing.T) {
+	const text = `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{
+		"repositories":{"**":{}},"adminPolicy":{"users":["left","said","not","stranger"],"actions":["read","create","update","delete"]}}}}`
+	user := func(name string, admin *bool) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: name}, Spec: &schema.User{Admin: admin}}
+	}
+	p, _ := placed(t, text, "")
+	st := schema.State{Resources: []schema.Resource{user("left", nil), user("not", new(false)), user("said", new(true))}}
+	notes, err := p.Remarks(t.Context(), st, time.Now())
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "makes administrators of left, stranger,") {
+		t.Errorf("%+v, %v", notes, err)
 	}
 }

@@ -38,6 +38,15 @@ func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.R
 		if err != nil {
 			return nil, err
 		}
+		if s.doc == nil { // a new registry, which has what lies where it will look
+			st, err := p.look(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			if !st.running {
+				s.conf.Storage.RootDirectory = filepath.Join(p.paths.data, "storage")
+			}
+		}
 		if list, ok := stored(s.conf, names); ok {
 			if len(list) > 0 && s.conf.searches() {
 				list = p.enriched(ctx, list)

@@ -129,6 +129,10 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 	}
 	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
 		notes = append(notes, p.besideRules(conf, key)...)
+		notes = append(notes, p.withinRules(conf, desired)...)
+	}
+	if slices.Contains(desired.Kinds(), schema.KindUser) {
+		notes = append(notes, p.unsaidAdmins(conf, desired)...)
 	}
 	return notes
 }
@@ -145,19 +149,93 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 	}
 	var open []string
 	for _, pattern := range c.strangers() {
-		if pattern != everything && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
+		if pattern != everything && pattern != ownPattern() && !grantsOf(ac.Repositories[pattern]).equal(newGrants()) {
 			open = append(open, strconv.Quote(pattern))
 		}
 	}
 	if len(open) > 0 {
-		const few = 10
-		more := ""
-		if len(open) > few {
-			more = fmt.Sprintf(" and %d more", len(open)-few)
-		}
-		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s%s; take them out, or declare namespaces, unless that is meant", p.paths.config, strings.Join(open[:min(few, len(open))], ", "), more)})
+		notes = append(notes, plan.Note{Key: key, Text: fmt.Sprintf("policy.outside does not hold for what these patterns of %s match: %s; take them out, or declare namespaces, unless that is meant", p.paths.config, few(open))})
 	}
 	return notes
+}
+
+// unsaidAdmins says which users are administrators that no mode makes one of: a
+// user whose admin is left out differs from nothing.
+func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []plan.Note) {
+	names, _ := c.admins()
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return nil // whoever reads the objects says so
+	}
+	kept := o.kept()
+	var list []string
+	for _, name := range names {
+		key := schema.Key{Kind: schema.KindUser, Name: name}
+		r, declared := desired.Get(key)
+		if want, _ := r.Spec.(*schema.User); declared && want.Admin != nil {
+			continue // it is drift, or meant
+		}
+		if was, ok := kept[key].(*schema.User); !declared && ok && was.Admin != nil && *was.Admin {
+			continue // another mode's
+		}
+		list = append(list, name)
+	}
+	if len(list) > 0 {
+		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: fmt.Sprintf("http.accessControl.adminPolicy of %s makes administrators of %s, and the mode does not say so; declare admin for them, true or false", p.paths.config, few(list))})
+	}
+	return notes
+}
+
+// withinRules says which patterns, of namespaces that nobody ever declared, decide
+// for a part of a namespace whose rule is declared; and of rules that ocisync has
+// not written, which patterns of no namespace do.
+func (p *Provider) withinRules(c configuration, desired schema.State) (notes []plan.Note) {
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return nil // whoever reads the objects says so
+	}
+	v := view{conf: c.declared(o.Withdrawn), own: o}
+	now := v.rulesAlone()
+	known, ruled := map[string]bool{}, map[string][]string{}
+	for _, r := range append(slices.Clone(desired.Resources), o.Objects...) {
+		if r.Key.Kind == schema.KindNamespace || r.Key.Kind == schema.KindAccess {
+			known[r.Key.Name] = true
+		}
+	}
+	for _, r := range desired.Resources {
+		if r.Key.Kind == schema.KindAccess {
+			ruled[r.Key.Name] = nil
+			if _, wrote := now.kept[r.Key]; !wrote {
+				for _, stranger := range now.shadowing(r.Key.Name) {
+					ruled[r.Key.Name] = append(ruled[r.Key.Name], strconv.Quote(stranger))
+				}
+			}
+		}
+	}
+	for _, ns := range sortedKeys(now.namespaces) {
+		for at := ns; !known[ns] && at != ""; at = at[:max(strings.LastIndexByte(at, '/'), 0)] {
+			if _, is := ruled[at]; is {
+				ruled[at] = append(ruled[at], strconv.Quote(pattern(ns)))
+				break
+			}
+		}
+	}
+	for _, ns := range sortedKeys(ruled) {
+		if list := ruled[ns]; len(list) > 0 {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindAccess, Name: ns}, Text: fmt.Sprintf("%s of %s decide for a part of it, and no rule of the mode speaks of that; take them out, or declare what they match as namespaces, unless that is meant", few(list), p.paths.config)})
+		}
+	}
+	return notes
+}
+
+// few is the beginning of a list in words.
+func few(list []string) string {
+	const most = 10
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	return strings.Join(list[:min(most, len(list))], ", ") + more
 }
 
 // ownRemarks are those of quotas and robots, by what ocisync keeps of them.
@@ -294,6 +372,71 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 		}
 	}
 	return out, nil
+}
+
+// expire takes accounts that no longer work out of the htpasswd file, and says
+// how long none will end that works now.
+func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) {
+	const most = time.Hour
+	o, err := readOwn(p.paths.own)
+	if err != nil {
+		return most, p.unreadable(err)
+	}
+	now := p.now()
+	again, ended := o.ended(now, most)
+	if len(ended) == 0 {
+		return again, nil
+	}
+	s, err := p.load()
+	if err != nil {
+		return again, err
+	}
+	if !slices.ContainsFunc(ended, func(login string) bool { _, there := s.hashes[login]; return there }) {
+		return again, nil
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	release, err := p.alone(ctx)
+	if err != nil {
+		return again, err
+	}
+	defer release()
+	_, s, _, err = p.begin(ctx)
+	if err != nil {
+		return again, err
+	}
+	b := &book{p: p, s: s, pass: htpasswd.Parse(s.accounts)}
+	if err := b.sweep(now); err != nil {
+		return again, p.fail(schema.Key{}, "ending accounts of robots", err, "")
+	}
+	p.logger.Info("accounts of robots have expired", "accounts", ended)
+	return again, nil
+}
+
+// ended lists the accounts of robots that no longer work, and says how long none
+// will end that does, at most so long.
+func (o own) ended(now time.Time, most time.Duration) (again time.Duration, logins []string) {
+	again = most
+	kept := o.kept()
+	for _, name := range sortedKeys(o.Robots) {
+		key, err := schema.ParseKey(name)
+		if err != nil {
+			continue
+		}
+		spec, ok := kept[key].(*schema.Robot)
+		for _, a := range o.Robots[name] {
+			if !ok || !a.works(spec, now) {
+				logins = append(logins, a.Login)
+				continue
+			}
+			for _, end := range []time.Time{a.Ends, a.expires(spec)} {
+				if !end.IsZero() {
+					again = min(again, max(end.Sub(now), time.Second))
+				}
+			}
+		}
+	}
+	return again, logins
 }
 
 // book is the accounts of robots while they are renewed.

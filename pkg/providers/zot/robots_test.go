@@ -159,3 +159,121 @@ func TestADisabledRobotCannotLogInAndComesBack(t *testing.T) {
 		}
 	}
 }
+
+// TestAnExpiredRobotEndsWhileItIsAttended: nobody need run a job for it, and one
+// whose secret is given expires too.
+func TestAnExpiredRobotEndsWhileItIsAttended(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindUser, Name: "ann"}, Spec: &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}}},
+		{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{
+			Expires: new(schema.Duration(30)), Secret: &schema.RobotSecret{Value: &schema.SecretRef{Env: providertest.SecretA}},
+		}},
+	}}
+	cycle(t, inData(t, data), st)
+	there := func() (robot, user bool) {
+		b, err := os.ReadFile(filepath.Join(data, "htpasswd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), "robot$ci:"), strings.Contains(string(b), "ann:")
+	}
+	again, err := inData(t, data).Attend(t.Context())
+	if robot, user := there(); err != nil || again > 30*time.Second || !robot || !user {
+		t.Errorf("before: robot %v, user %v, again in %s, %v", robot, user, again, err)
+	}
+	name := filepath.Join(data, "ocisync", "zot.json")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	year := time.Now().UTC().Format("2006-")
+	if b = []byte(strings.ReplaceAll(string(b), `"made": "`+year, `"made": "1999-`)); !strings.Contains(string(b), "1999-") {
+		t.Fatalf("%s", b)
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err = inData(t, data).Attend(t.Context())
+		if robot, user := there(); err != nil || robot || !user {
+			t.Errorf("after: robot %v, user %v, %v", robot, user, err)
+		}
+	}
+	if n := cycle(t, inData(t, data), st); n != 0 {
+		t.Errorf("%d changes once it has expired", n)
+	}
+}
+
+// TestAnAccountOfARobotThatSomebodyMadeGoes: its secret is in no mode, so that
+// nothing but its line tells.
+func TestAnAccountOfARobotThatSomebodyMadeGoes(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	c := &courier{last: map[string]string{}}
+	open := func() *zot.Provider {
+		p, err := zot.New(schema.Registry{
+			Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+		}, nil, c, nil, zot.HashCost(bcrypt.MinCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	st := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: &schema.Robot{
+		Expires: new(schema.Duration(86400)), Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}},
+	}}}}
+	cycle(t, open(), st)
+	file := filepath.Join(data, "htpasswd")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil, err := bcrypt.GenerateFromPassword([]byte("evil"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differs := func() bool {
+		p := open()
+		norm, _, err := p.Normalize(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := schema.Key{Kind: schema.KindSettings}
+		want, _ := norm.Get(key)
+		have, _ := readEverything(t, p).Get(key)
+		find := func(r schema.Resource) string {
+			s, _ := r.Spec.(*schema.Settings)
+			for _, v := range s.Values {
+				if v.Path == "process.foreign_accounts" {
+					return v.JSON
+				}
+			}
+			return ""
+		}
+		return find(want) != find(have)
+	}
+	if differs() {
+		t.Error("what was just made differs")
+	}
+	head, _, _ := strings.Cut(string(good), "robot$ci:")
+	for _, lines := range []string{
+		head + "robot$ci:" + string(evil) + "\n", // another secret
+		string(good) + "robot$ci:" + string(evil) + "\n",
+		string(good) + "robot$ci.2:" + string(evil) + "\n", // the robot's rights under its other name
+		head, // gone
+	} {
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !differs() {
+			t.Errorf("nothing differs with\n%s", lines)
+		}
+		if _, err := providertest.DirectCycle(t.Context(), open(), st); err != nil {
+			t.Error(err)
+		}
+		if !works(t, data, "robot$ci", c.last["robot$ci"]) || works(t, data, "robot$ci.2", "evil") || len(c.logins) != 1 || differs() {
+			b, _ := os.ReadFile(file)
+			t.Errorf("%s\nbecomes\n%s", lines, b)
+		}
+	}
+}

@@ -48,6 +48,25 @@ makes. **stopped**: Zot must not run while it is written. Observed on 2.1.6 and
 2.1.20, and the keys compared with the schema that a Zot shortly after 2.1.20 prints
 (` + "`zot schema`" + `); where versions differ, the table has what is right for all.
 
+Some of Zot's ways that rules meet:
+
+- Zot 2.1.6 answers ` + "`/v2/`" + ` without asking for a login as soon as any rule gives
+  anonymous clients anything. Docker then never sends one: ` + "`docker login`" + ` takes every
+  password, and a pull of what only accounts may have is refused. The plan that makes
+  the first such rule says so. A current Zot asks docker for a login.
+- The longest pattern that matches a repository decides alone. A pattern written by
+  hand that decides in the place of one that ocisync wrote is drift of
+  ` + "`process.shadowed`" + ` and refused by name; what cannot be told to match elsewhere
+  counts as matching.
+- An account whose line holds no well-formed bcrypt hash, such as one with a space
+  behind it, counts as one without a password, and is written anew where the mode
+  declares one.
+- An account of a robot that is not as ocisync made it, or that nobody made, is drift
+  of ` + "`process.foreign_accounts`" + `, and an apply puts it right: no mode holds the
+  secret of a robot that is delivered.
+- A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
+  beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
+
 Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`storage`" + `, but for
 ` + "`fastRestart`" + `. Drivers have keys of their own besides.
 
