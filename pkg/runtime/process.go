@@ -213,8 +213,8 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 	return out, err
 }
 
-// Stop ends it, and returns when it is gone. Who supervises it does not start
-// it again until told to.
+// Stop ends it, and returns when it is gone. Who supervises it starts it again
+// when told to, or when this process is gone and had not told so.
 func (p *Process) Stop(ctx context.Context) error { return p.end(ctx, verbStop) }
 
 // Down ends it and whoever supervises it.
@@ -223,7 +223,7 @@ func (p *Process) Down(ctx context.Context) error { return p.end(ctx, verbDown) 
 func (p *Process) end(ctx context.Context, v verb) error {
 	if c := p.o.dial(ctx); c != nil {
 		holder := p.o.holder()
-		switch _, err := c.order(ctx, order{Verb: v}); {
+		switch _, err := c.order(ctx, order{Verb: v, By: thisProcess()}); {
 		case errors.Is(err, errGone) && p.ended(ctx):
 			return p.end(ctx, v)
 		case err != nil, v == verbStop:

@@ -303,6 +303,44 @@ func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
 	w.eventually("none is left", func() bool { return !w.answers() && !o.kept() })
 }
 
+// whoever is a process that asks for something and can be killed.
+func (w *world) whoever() (asker, *exec.Cmd) {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "sleep", "60")
+	w.must("a process", cmd.Start())
+	return asker{cmd.Process.Pid, begun(cmd.Process.Pid)}, cmd
+}
+
+func TestWhoIsKilledBetweenStopAndStartLeavesItRunning(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	stop := func() *exec.Cmd {
+		by, cmd := w.whoever()
+		o, err := w.options.settled()
+		w.must("options", err)
+		_, err = o.dial(t.Context()).order(t.Context(), order{Verb: verbStop, By: by})
+		w.must("stop", err)
+		return cmd
+	}
+	cmd := stop()
+	time.Sleep(10 * w.options.Patience.Watch)
+	if w.answers() || w.status().Running {
+		t.Fatal("it runs before who stopped it is done")
+	}
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.eventually("it runs again", func() bool { return w.status().Running && w.answers() })
+
+	cmd = stop()
+	w.must("down", w.process().Down(t.Context()))
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.must("the supervisor", <-s.ended)
+	if w.answers() || w.status().Running {
+		t.Error("it runs though it was taken down")
+	}
+}
+
 func TestASecondSupervisorIsRefused(t *testing.T) {
 	w := newWorld(t, "well")
 	s := w.supervise()

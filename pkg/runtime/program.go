@@ -101,7 +101,7 @@ type record struct {
 func (r record) id() string { return strconv.Itoa(r.PID) + "@" + r.Begun }
 
 // alive reports whether the process of the record still runs.
-func (r record) alive() bool { return r.PID > 0 && r.Begun != "" && begun(r.PID) == r.Begun }
+func (r record) alive() bool { return asker{r.PID, r.Begun}.there() }
 
 func (r record) ended(how string) record {
 	r.Ended, r.At = how, time.Now().UTC()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -23,9 +24,23 @@ const (
 type order struct {
 	Verb    verb    `json:"verb"`
 	Program program `json:"program,omitzero"` // with start, up and restart
+	// By is who stops it to start it again.
+	By asker `json:"by,omitzero"`
 
 	done chan<- reply
 }
+
+// asker is a process of this host that gives an order.
+type asker struct {
+	PID   int    `json:"pid"`
+	Begun string `json:"begun"` // with PID the identity of the process
+}
+
+func thisProcess() asker { return asker{os.Getpid(), begun(os.Getpid())} }
+
+// there reports whether the process lives. One that cannot be seen, such as one
+// of another container, does not.
+func (a asker) there() bool { return a.PID > 0 && a.Begun != "" && begun(a.PID) == a.Begun }
 
 type reply struct {
 	Outcome Outcome `json:"outcome"`
@@ -49,6 +64,7 @@ type supervisor struct {
 	delay   time.Duration
 	retry   <-chan time.Time // a restart to come
 	quiet   time.Time        // until when no rotation is tried, after one failed
+	owed    *asker           // who stopped it and has not started it again; nil: nobody
 
 	mu   sync.Mutex
 	seen view
@@ -135,6 +151,7 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 			}
 		case <-rotation.C:
 			s.rotate()
+			s.resume(ctx)
 		}
 	}
 }
@@ -169,12 +186,17 @@ func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) 
 // obey does what it is told.
 func (s *supervisor) obey(ctx context.Context, o order) (r reply) {
 	var err error
+	s.owed = nil
 	switch o.Verb {
 	case verbStart, verbUp, verbRestart:
 		r.Outcome, err = s.bring(ctx, o.Verb, o.Program)
 	case verbStop, verbDown:
+		ran := s.current != nil || s.retry != nil
 		s.retry = nil
 		err = s.halt("stopped by order")
+		if o.Verb == verbStop && ran && o.By.there() {
+			s.owed = &o.By
+		}
 	default:
 		err = fmt.Errorf("a supervisor does not know the order %q; this ocisync is another version than the one that supervises: end that with ocisync down, and start again", o.Verb)
 	}
@@ -198,6 +220,19 @@ func (s *supervisor) bring(ctx context.Context, v verb, p program) (Outcome, err
 		return Outcome{Changed: changed}, s.replace(ctx, p)
 	}
 	return Outcome{Already: true}, s.wait(ctx, s.current)
+}
+
+// resume starts the program again that somebody stopped who was killed before he
+// started it. If it does not start, it stays down: a plan says so.
+func (s *supervisor) resume(ctx context.Context) {
+	if s.owed == nil || s.owed.there() {
+		return
+	}
+	s.Logger.Warn("who stopped the registry to start it again is gone: it is started", "pid", s.owed.PID)
+	s.owed = nil
+	if err := s.startReady(ctx, s.wanted); err != nil && ctx.Err() == nil {
+		s.Logger.Warn("the registry does not start again", "error", err)
+	}
 }
 
 // startReady starts a program and waits until it answers. One that does not is
