@@ -496,6 +496,9 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 	case !old.Running:
 		return Outcome{}, c.run(ctx, old)
 	case v == verbRestart:
+		if err := c.o.check(ctx, old.Face); err != nil {
+			return Outcome{}, err
+		}
 		if err := c.engine.stop(ctx, old.ID, old.Grace); err != nil {
 			return Outcome{}, c.fail(err)
 		}
@@ -630,6 +633,9 @@ func (c *Container) replace(ctx context.Context, old *found, b box) error {
 		if err := c.o.free(ctx, b.Listen); err != nil {
 			return err
 		}
+	}
+	if err := c.o.check(ctx, b.Face); err != nil {
+		return err
 	}
 	made, err := c.make(ctx, c.name()+next, b)
 	if err != nil {

@@ -191,6 +191,9 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Adopted = len(out.Changed) == 0
 	}
 	if v == verbRestart && found.alive() {
+		if err := p.o.check(ctx, wanted.Face); err != nil {
+			return Outcome{}, err
+		}
 		if err := p.Stop(ctx); err != nil {
 			return Outcome{}, err
 		}

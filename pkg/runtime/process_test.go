@@ -705,3 +705,40 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 	}
 	w.must("ending", s.end())
 }
+
+func TestWhatWouldNotStartAgainIsNotStopped(t *testing.T) {
+	w := newWorld(t, "well")
+	var broken error
+	w.options.Check = func(context.Context, string) error { return broken }
+	s := w.supervise()
+	before := w.status()
+	broken = errors.New("its certificate is gone")
+	_, err := w.process().Restart(t.Context())
+	if err == nil || !strings.Contains(err.Error(), broken.Error()) {
+		t.Errorf("restart: %v", err)
+	}
+	_, err = w.as("slow").process().Up(t.Context())
+	if err == nil || !strings.Contains(err.Error(), broken.Error()) {
+		t.Errorf("up as another: %v", err)
+	}
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("it does not run on: %+v", st)
+	}
+	broken = nil
+	w.must("ending", s.end())
+
+	check := w.options.Check
+	w = newWorld(t, "well")
+	w.options.Check = check
+	w.orphan()
+	broken = errors.New("its certificate is gone")
+	if _, err = w.process().Restart(t.Context()); !errors.Is(err, broken) || !w.answers() {
+		t.Errorf("of one that nobody supervises: %v", err)
+	}
+	broken = nil
+	w.must("down", w.process().Down(t.Context()))
+	broken = errors.New("its certificate is gone")
+	if err := w.supervising().fails(); !errors.Is(err, broken) || w.answers() {
+		t.Errorf("a start: %v", err)
+	}
+}

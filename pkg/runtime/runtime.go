@@ -77,6 +77,10 @@ type Options struct {
 	// Launch says how it is started. It is asked when something is started or
 	// compared, and changes nothing.
 	Launch func(context.Context) (Launch, error)
+	// Check tells why the registry would not start with a face, and changes
+	// nothing. It is asked before one that runs is stopped to be started again,
+	// and before each start. Nil: nothing need be asked.
+	Check func(ctx context.Context, face string) error
 	// BeforeStart makes what must be there before a start, and is told the
 	// face of the launch. It is called before each start, and only while
 	// nothing runs on the data directory; but a container that died is started
@@ -292,12 +296,19 @@ func (o Options) launch(ctx context.Context) (Launch, error) {
 	return l, nil
 }
 
-// beforeStart makes what must be there.
+// beforeStart makes what must be there, unless it would not start all the same.
 func (o Options) beforeStart(ctx context.Context, face string) error {
-	if o.BeforeStart == nil {
-		return nil
+	if err := o.check(ctx, face); err != nil || o.BeforeStart == nil {
+		return err
 	}
 	return o.BeforeStart(ctx, face)
+}
+
+func (o Options) check(ctx context.Context, face string) error {
+	if o.Check == nil {
+		return nil
+	}
+	return o.Check(ctx, face)
 }
 
 // ready waits until the registry answers at an address, or where the mode has

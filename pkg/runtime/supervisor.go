@@ -278,6 +278,9 @@ func (s *supervisor) replace(ctx context.Context, p program) error {
 			return err
 		}
 	}
+	if err := s.check(ctx, p.Face); err != nil {
+		return err
+	}
 	if err := s.halt("stopped to be started as the mode has it"); err != nil {
 		return err
 	}

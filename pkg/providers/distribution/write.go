@@ -296,6 +296,15 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if string(before) == string(next) && !old {
 		return nil
 	}
+	if running && p.process != nil { // it is stopped only for what can start
+		doc, err := parseDocument(next)
+		if err == nil {
+			err = p.startable(doc)
+		}
+		if err != nil {
+			return fmt.Errorf("%w; nothing was written, and it runs as before", err)
+		}
+	}
 	if running && !old {
 		if err := replaceConfig(p.former(), before); err != nil {
 			return p.configError("writing settings", err)

@@ -508,6 +508,13 @@ func back(s *site, t texts) texts {
 // must not be taken over by one that runs. If it does not start with it, the
 // old one is put back.
 func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
+	text := t.config
+	if text == nil {
+		text = s.text
+	}
+	if err := p.startable(text); err != nil {
+		return fmt.Errorf("%w; nothing was written, and it runs as before", err)
+	}
 	if err := p.process.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping it: %w; nothing was written", err)
 	}
