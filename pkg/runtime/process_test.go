@@ -311,6 +311,26 @@ func (w *world) whoever() (asker, *exec.Cmd) {
 	return asker{cmd.Process.Pid, begun(cmd.Process.Pid)}, cmd
 }
 
+func TestWhoIsKilledWhileItStopsLeavesItRunning(t *testing.T) {
+	w := newWorld(t, "slow")
+	s := w.supervise()
+	before := w.status()
+	by, cmd := w.whoever()
+	o, err := w.options.settled()
+	w.must("options", err)
+	stopped := make(chan error, 1)
+	go func() {
+		_, err := o.dial(t.Context()).order(t.Context(), order{Verb: verbStop, By: by})
+		stopped <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // it takes 150
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.must("stop", <-stopped)
+	w.eventually("it runs again", func() bool { st := w.status(); return st.Running && st.ID != before.ID && w.answers() })
+	w.must("ending", s.end())
+}
+
 func TestWhoIsKilledBetweenStopAndStartLeavesItRunning(t *testing.T) {
 	w := newWorld(t, "well")
 	s := w.supervise()

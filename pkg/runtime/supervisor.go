@@ -191,10 +191,10 @@ func (s *supervisor) obey(ctx context.Context, o order) (r reply) {
 	case verbStart, verbUp, verbRestart:
 		r.Outcome, err = s.bring(ctx, o.Verb, o.Program)
 	case verbStop, verbDown:
-		ran := s.current != nil || s.retry != nil
+		ran, seen := s.current != nil || s.retry != nil, o.By.there()
 		s.retry = nil
 		err = s.halt("stopped by order")
-		if o.Verb == verbStop && ran && o.By.there() {
+		if o.Verb == verbStop && ran && seen { // he may be gone by now
 			s.owed = &o.By
 		}
 	default:
