@@ -445,7 +445,7 @@ func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error)
 	}
 	out, err = c.bring(ctx, v, wanted)
 	if err == nil && !out.Already {
-		err = c.o.writeRecord(record{Container: c.name()})
+		c.o.note(record{Container: c.name()})
 	}
 	return out, err
 }

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,4 +20,4 @@ func begun(pid int) string {
 }
 
 // opener finds a process that has a file open; here it cannot.
-func opener(string) int { return 0 }
+func opener(os.FileInfo) int { return 0 }

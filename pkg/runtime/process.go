@@ -256,7 +256,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	if err = a.stop(r.Program.Grace); err == nil {
 		r = r.ended("stopped by order")
 		r.Down = v == verbDown
-		err = p.o.writeRecord(r)
+		p.o.note(r)
 	}
 	return errors.Join(err, l.release())
 }

@@ -300,7 +300,7 @@ func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
 	}
 	w.must("down", w.process().Down(t.Context()))
 	// of a process that ends, the first thread is gone before its files are
-	w.eventually("none is left", func() bool { return !w.answers() && !o.kept() })
+	w.eventually("none is left", func() bool { return !w.answers() && !w.kept() })
 }
 
 // whoever is a process that asks for something and can be killed.
@@ -761,4 +761,14 @@ func TestWhatWouldNotStartAgainIsNotStopped(t *testing.T) {
 	if err := w.supervising().fails(); !errors.Is(err, broken) || w.answers() {
 		t.Errorf("a start: %v", err)
 	}
+}
+
+// kept reports whether some program keeps its lock.
+func (w *world) kept() bool {
+	o, err := w.options.settled()
+	w.must("options", err)
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	w.must("its lock", err)
+	defer f.Close()
+	return kept(f)
 }

@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -237,7 +236,6 @@ func words(args []string) string {
 }
 
 const (
-	ownDir       = "ocisync"
 	unusual      = 3 * time.Second // after which it is said what is waited for
 	usualGrace   = 30 * time.Second
 	endingWait   = time.Second      // for a supervisor that ends, or was killed, to be gone
@@ -271,17 +269,6 @@ func (o Options) settled() (Options, error) {
 }
 
 func (o Options) data() string { return o.Registry.Run.Data }
-
-// own is a file of ours in the data directory.
-func (o Options) own(name string) string { return filepath.Join(o.data(), ownDir, name) }
-
-// makeOwn makes the directory of our files.
-func (o Options) makeOwn() error {
-	if err := os.MkdirAll(filepath.Join(o.data(), ownDir), 0o700); err != nil {
-		return fmt.Errorf("%s: making the data directory: %w; run ocisync as a user who may, or name another directory in registry.run.data", o.Registry.URL, err)
-	}
-	return nil
-}
 
 // launch asks how the registry is started, with the mode's arguments behind.
 func (o Options) launch(ctx context.Context) (Launch, error) {

@@ -146,9 +146,7 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 			}
 		case <-s.retry:
 			s.retry = nil
-			if err := s.again(ctx); err != nil {
-				return err
-			}
+			s.again(ctx)
 		case <-rotation.C:
 			s.rotate()
 			s.resume(ctx)
@@ -315,7 +313,8 @@ func (s *supervisor) halt(why string) error {
 	r := s.current.ended(why)
 	s.current = nil
 	s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
-	return s.writeRecord(r)
+	s.note(r)
+	return nil
 }
 
 // mourn notes that the program died, and when it is started again. An error
@@ -336,9 +335,7 @@ func (s *supervisor) mourn() error {
 	}
 	said := s.lastWords(dead.record)
 	r := dead.ended(dead.how)
-	if err := s.writeRecord(r); err != nil { // no reason to leave it dead
-		s.Logger.Warn("the registry's death could not be noted", "error", err)
-	}
+	s.note(r)
 	if len(s.deaths) >= s.Patience.Deaths {
 		why := fmt.Sprintf("died %d times in %s: %s", len(s.deaths), now.Sub(s.deaths[0]).Round(time.Second), dead.how)
 		s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
@@ -355,20 +352,22 @@ func (s *supervisor) mourn() error {
 	return nil
 }
 
-// again starts a program that died. One that does not start counts as dead.
-func (s *supervisor) again(ctx context.Context) error {
+// again starts a program that died. What keeps it from being started is no death
+// of its: it is tried until it is mended.
+func (s *supervisor) again(ctx context.Context) {
 	r, err := s.start(ctx, s.wanted)
 	if err != nil {
-		last := s.view().Record
-		gone := make(chan struct{})
-		close(gone)
-		s.current = &running{record: last, gone: gone, how: err.Error()}
-		return s.mourn()
+		s.delay = min(max(s.Patience.Delay, 2*s.delay), s.Patience.Slowest)
+		s.retry = time.After(s.delay)
+		s.Logger.Warn("the registry cannot be started again", "error", err, "again_in", s.delay)
+		s.tell(func(v *view) {
+			v.State, v.Why = stateWaiting, fmt.Sprintf("it cannot be started again, and is tried %s later: %s", s.delay, err)
+		})
+		return
 	}
 	s.current = r
 	s.tellRunning(stateRunning)
 	s.Logger.Info("the registry was started again", "pid", r.PID)
-	return nil
 }
 
 // rotate keeps the log small.
@@ -385,8 +384,6 @@ func (s *supervisor) rotate() {
 		return
 	}
 	s.current.Log.Rotations++
-	if err := s.writeRecord(s.current.record); err != nil {
-		s.Logger.Warn("the rotation of the log could not be noted", "error", err)
-	}
+	s.note(s.current.record)
 	s.tell(func(v *view) { v.Record = s.current.record })
 }
