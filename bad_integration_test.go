@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/docker/docker/api/types/container"
-
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -78,14 +76,9 @@ func badInput(t *testing.T, typ, run string, e *enginetest.Engine) {
 	}
 	mode("info", "")
 	if e != nil {
-		foreign, err := e.Client.ContainerCreate(t.Context(), &container.Config{Image: "ocisync.test/" + typ + ":bad"}, nil, nil, nil, "ocisync-m")
-		if err != nil {
-			t.Fatal(err)
-		}
+		remove := e.Foreign("ocisync-m", "ocisync.test/"+typ+":bad")
 		says(s.must(1, "up", "--detach"), "ocisync-m", "it is not ours", "remove or rename it")
-		if err := e.Client.ContainerRemove(t.Context(), foreign.ID, container.RemoveOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		remove()
 	}
 	s.must(0, "up", "--detach")
 	t.Cleanup(func() {

@@ -41,7 +41,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	}
 	names := plan.Names(found.Live)
 	for _, ch := range found.Plan.Changes {
-		ok := (ch.Recorded() || done[ch.Key]) && !(away && slices.Contains(found.AsOf, ch.Key.Kind))
+		ok := (ch.Recorded() || done[ch.Key]) && (!away || !slices.Contains(found.AsOf, ch.Key.Kind))
 		if !ok {
 			left[ch.Key] = true
 			continue

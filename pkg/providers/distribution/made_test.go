@@ -45,12 +45,11 @@ func TestAnotherProgramOrPortIsAChangeThatApplyMakes(t *testing.T) {
 		Run: &schema.Run{Driver: schema.DriverProcess, Binary: "registry", Data: strings.TrimSuffix(f.config, "/config.yml")},
 	}
 	m := &maker{fake: f}
-	anew := func() *distribution.Provider {
+	anew := func() {
 		var err error
 		if p, err = distribution.New(r, m, providertest.Secrets{}, nil); err != nil {
 			t.Fatal(err)
 		}
-		return p
 	}
 	m.launch = func() (*distribution.Provider, providers.Made) {
 		l, err := p.Launch(t.Context())

@@ -125,7 +125,7 @@ func serve(t *testing.T, config string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close() //nolint:errcheck // it ends by it
+		in.Close() // it ends by it
 		cmd.Wait() //nolint:errcheck // it read nothing
 	})
 }

@@ -352,7 +352,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			}
 			continue
 		}
-		if have[v.Path] != v.JSON && !(v.Path == loadedPath || providers.OfRun(v.Path)) {
+		if have[v.Path] != v.JSON && v.Path != loadedPath && !providers.OfRun(v.Path) {
 			w.values = append(w.values, v)
 		}
 	}

@@ -16,11 +16,10 @@ import (
 // maker is an actor that knows how it was started.
 type maker struct {
 	*actor
-	made  *providers.Made
-	wants func() providers.Made
-	renew error
-	renewed,
-	sawFront int
+	made    *providers.Made
+	wants   func() providers.Made
+	renew   error
+	renewed int
 }
 
 func (m *maker) Made(context.Context) (*providers.Made, error) { return m.made, nil }

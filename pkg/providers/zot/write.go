@@ -118,8 +118,9 @@ func (p *Provider) start(ctx context.Context) error {
 // does not get ready so, it runs on as it did. What is written then is
 // written to the files as they are afterwards, which say where it listens.
 func (w *writer) renew(ctx context.Context, c plan.Change, secret prepared) (*writer, error) {
-	if v := w.p.prepare(c, w.now, w.runs, w.st); secret.err != nil || v.Refused != "" {
-		return w, nil // which is found again, and said
+	refused := secret.err != nil || w.p.prepare(c, w.now, w.runs, w.st).Refused != ""
+	if refused { // which is found again, and said
+		return w, nil
 	}
 	if err := w.check(c); err != nil {
 		return nil, err

@@ -147,6 +147,22 @@ func (e *Engine) empty() {
 	}
 }
 
+// Foreign makes a container of a name that nobody of ours made; remove it with
+// what is returned.
+func (e *Engine) Foreign(name, ref string) (remove func()) {
+	e.t.Helper()
+	made, err := e.Client.ContainerCreate(e.t.Context(), &container.Config{Image: ref}, nil, nil, nil, name)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return func() {
+		e.t.Helper()
+		if err := e.Client.ContainerRemove(e.t.Context(), made.ID, container.RemoveOptions{}); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+}
+
 // Network makes a network that several containers share, until the test ends.
 func (e *Engine) Network(name string) {
 	e.t.Helper()
