@@ -53,7 +53,8 @@ type Launch struct {
 	Args []string // after the program's name
 	Env  []string // NAME=value, all there is
 	// Mounts are the files and directories it needs, in a container; the
-	// program alone finds them where they are.
+	// program alone finds them where they are. What lies below another one is
+	// that but for itself: so ocisync's own files can be read-only.
 	Mounts []Mount
 	// Port is where it listens in a container, on every address; the mode's
 	// registry.run.listen is published to it.

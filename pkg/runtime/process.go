@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -282,7 +284,7 @@ func (p *Process) WriteLog(ctx context.Context, w io.Writer, tail int, more bool
 // Detached is a command that is to outlive this process.
 type Detached struct {
 	Args []string // the command; it gets this process's environment
-	Log  string   // where it writes; made if it is absent
+	Log  string   // where it writes, below ocisync/ in a data directory; made if it is absent
 	// Ready says whether the process does what it was started for.
 	Ready func(ctx context.Context, pid int) bool
 	Every time.Duration     // between two questions; 0 is 100 ms
@@ -298,8 +300,12 @@ func Detach(ctx context.Context, d Detached) error {
 	if d.Every == 0 {
 		d.Every = 100 * time.Millisecond
 	}
-	if err := os.MkdirAll(filepath.Dir(d.Log), 0o700); err != nil {
+	dir := filepath.Dir(d.Log)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making its log: %w", err)
+	}
+	if err := regular.Private(filepath.Dir(dir), filepath.Base(dir)); err != nil {
+		return fmt.Errorf("its log: %w", err)
 	}
 	if _, err := rotate(d.Log, upLogSize); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its log: %w", err)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -40,7 +41,7 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 		Args: []string{"serve", p.place.Config},
 		// without this it sends traces to port 4318 of its host, and complains
 		Env:    []string{"OTEL_TRACES_EXPORTER=none"},
-		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}},
+		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}, {Path: filepath.Dir(p.former())}},
 		Port:   port, Grace: drain + 10*time.Second, Face: string(face),
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {

@@ -382,6 +382,9 @@ func (p *Provider) byHand() string {
 
 // provide makes the directories and keys that the configuration speaks of.
 func (p *Provider) provide() error {
+	if err := p.private(); err != nil {
+		return err
+	}
 	if p.registry.Run == nil && p.place.Service == nil {
 		return os.MkdirAll(filepath.Dir(p.former()), 0o700)
 	}

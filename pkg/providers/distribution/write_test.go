@@ -21,6 +21,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -81,7 +82,7 @@ func running(t *testing.T) (*distribution.Provider, *fake) {
 	}
 	if diff := cmp.Diff(providers.Launch{
 		Args: []string{"serve", f.config}, Env: []string{"OTEL_TRACES_EXPORTER=none"},
-		Mounts: []providers.Mount{{Path: data, Writable: true}}, Port: 9, Grace: 70 * time.Second,
+		Mounts: []providers.Mount{{Path: data, Writable: true}, {Path: filepath.Join(data, "ocisync")}}, Port: 9, Grace: 70 * time.Second,
 		Face: `{"http.addr":"localhost:9"}`,
 	}, launch); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
@@ -536,5 +537,26 @@ func TestARegistryThatWouldNotStartIsNotStopped(t *testing.T) {
 	refused(f.config)
 	if err := os.WriteFile(f.config, good, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A registry in a container runs as the owner of its data, and may put there
+// what it likes in the place of ocisync's own files.
+func TestWhatTheRegistryPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
+	p, f := running(t)
+	dir, elsewhere := filepath.Join(filepath.Dir(f.config), "ocisync"), t.TempDir()
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Symlink(elsewhere, dir)); err != nil {
+		t.Fatal(err)
+	}
+	_, read := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+	for verb, err := range map[string]error{
+		"reading": read, "starting": p.BeforeStart(t.Context(), ""), "asking": p.Precheck(t.Context(), ""),
+	} {
+		if !errors.Is(err, regular.ErrUnsafe) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
+		t.Errorf("elsewhere: %v, %v", entries, err)
 	}
 }

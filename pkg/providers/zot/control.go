@@ -381,11 +381,14 @@ func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 	if p.program() == "" || text == nil {
 		return nil
 	}
-	name := filepath.Join(filepath.Dir(p.paths.own), "verify.json")
-	if err := renameio.WriteFile(name, text, 0o600); err != nil {
-		return err
+	name := p.paths.config
+	if cut, err := files.Unfinished(name); err != nil || cut || !files.Equal(text, readOr(name)) { // where there is room for no second file, one that is the same will do
+		name = filepath.Join(filepath.Dir(p.paths.own), "verify.json")
+		if err := renameio.WriteFile(name, text, 0o600); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.Remove(name)) }()
 	}
-	defer func() { err = errors.Join(err, os.Remove(name)) }()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, "verify", name)

@@ -37,7 +37,7 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	}
 	l := providers.Launch{
 		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace, Face: string(encoded(schema.Values(p.front()))),
-		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}},
+		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}, {Path: filepath.Dir(p.paths.own)}},
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		l.Mounts = append(l.Mounts, providers.Mount{Path: *t.Cert}, providers.Mount{Path: *t.Key})
@@ -68,6 +68,9 @@ func (p *Provider) BeforeStart(_ context.Context, face string) error {
 func (p *Provider) Precheck(ctx context.Context, face string) error {
 	if p.paths.data == "" {
 		return nil
+	}
+	if err := p.private(); err != nil {
+		return p.unreadable(err)
 	}
 	text, err := files.Read(p.paths.config)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,6 +135,9 @@ func (p *Provider) faced(face string) (schema.Values, error) {
 // found makes what must be there before Zot starts, and finishes what was cut.
 func (p *Provider) found() error {
 	fail := func(err error) error { return p.unreadable(err) }
+	if err := p.private(); err != nil {
+		return fail(err)
+	}
 	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)
@@ -191,7 +197,7 @@ func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
 // enter makes the accounts of a new registry: ocisync's own, which reaches the
 // namespace ocisync alone.
 func (p *Provider) enter() error {
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return err
 	}

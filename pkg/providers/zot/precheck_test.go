@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -101,5 +103,28 @@ func TestAZotThatWouldNotStartIsNotStopped(t *testing.T) {
 	p.registry.TLS.Key = &key
 	if err := p.Precheck(t.Context(), face()); err == nil {
 		t.Error("a new one without a key is let start")
+	}
+}
+
+// A Zot in a container runs as the owner of its data, and may put there what it
+// likes in the place of ocisync's own files.
+func TestWhatZotPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
+	p, _ := played(t, nowhere, func(string) string { return recordLoaded })
+	dir, elsewhere := filepath.Dir(p.paths.own), t.TempDir()
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Symlink(elsewhere, dir)); err != nil {
+		t.Fatal(err)
+	}
+	face := string(encoded(schema.Values(p.front())))
+	_, read := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+	wrote := p.Write(t.Context(), nil, func(schema.Key, error) {})
+	for verb, err := range map[string]error{
+		"reading": read, "writing": wrote, "starting": p.BeforeStart(t.Context(), face), "asking": p.Precheck(t.Context(), face),
+	} {
+		if !errors.Is(err, regular.ErrUnsafe) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
+		t.Errorf("elsewhere: %v, %v", entries, err)
 	}
 }

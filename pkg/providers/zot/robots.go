@@ -100,7 +100,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 	if away, err := p.away(ctx); err != nil || away || !slices.Contains(desired.Kinds(), schema.KindRobot) {
 		return nil, err
 	}
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}
@@ -136,7 +136,7 @@ func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time)
 	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}
