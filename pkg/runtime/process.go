@@ -212,6 +212,9 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 			return err == nil && seen.Holder.PID == pid && seen.State == stateRunning
 		},
 	})
+	if c := p.o.dial(ctx); err != nil && ctx.Err() == nil && c != nil { // somebody else's came first
+		return c.order(ctx, order{Verb: v, Program: wanted})
+	}
 	if err != nil && !strings.HasPrefix(err.Error(), p.o.Registry.URL) { // who was started said it
 		err = fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}

@@ -372,6 +372,39 @@ func TestASecondSupervisorIsRefused(t *testing.T) {
 	w.must("ending", s.end())
 }
 
+func TestWhoComesSecondWaitsForTheFirst(t *testing.T) {
+	w := newWorld(t, "well")
+	const many = 4
+	type result struct {
+		out Outcome
+		err error
+	}
+	done := make(chan result, many)
+	for range many {
+		go func() {
+			out, err := w.process().Up(context.WithoutCancel(t.Context()))
+			if err == nil && !w.answers() {
+				err = errors.New("it does not answer yet")
+			}
+			done <- result{out, err}
+		}()
+	}
+	already := 0
+	for range many {
+		r := <-done
+		if r.err != nil {
+			t.Error(r.err)
+		}
+		if r.out.Already {
+			already++
+		}
+	}
+	if already != many-1 {
+		t.Errorf("%d of %d found it running", already, many)
+	}
+	w.must("down", w.process().Down(t.Context()))
+}
+
 func TestOrdersGoToTheSupervisor(t *testing.T) {
 	w := newWorld(t, "well")
 	s := w.supervise()
