@@ -53,7 +53,7 @@ type box struct {
 	imageID string
 }
 
-const bounds = 1
+const bounds = 2
 
 // digest tells one box from another.
 func (b box) digest() (string, error) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,5 +181,59 @@ func TestWhatTheRegistryPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
 				t.Errorf("beside the victim: %v, %v", entries, err)
 			}
 		})
+	}
+}
+
+func TestARegistryInheritsNoDescriptor(t *testing.T) {
+	w := newWorld(t, "well")
+	f, err := os.Create(filepath.Join(t.TempDir(), "a script's lock"))
+	w.must("a file", err)
+	defer f.Close()
+	inherited, err := syscall.Dup(int(f.Fd())) // as from who started us
+	w.must("dup", err)
+	defer syscall.Close(inherited) //nolint:errcheck // of a test
+	open := func(pid int) bool {
+		dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+		list, err := os.ReadDir(dir)
+		w.must("looking", err)
+		return slices.ContainsFunc(list, func(e os.DirEntry) bool {
+			to, err := os.Readlink(filepath.Join(dir, e.Name()))
+			return err == nil && to == f.Name()
+		})
+	}
+	w.must("starting in the background", w.process().Start(t.Context()))
+	o, err := w.options.settled()
+	w.must("options", err)
+	if st := w.status(); open(st.PID) || open(o.holder().PID) {
+		t.Error("it has what we were started with")
+	}
+	w.must("down", w.process().Down(t.Context()))
+}
+
+func TestWhatARegistryLeavesBehindEndsWithIt(t *testing.T) {
+	w := newWorld(t, "parent")
+	children := func() (pids []int) {
+		b, err := os.ReadFile(w.options.Log)
+		w.must("its log", err)
+		for line := range strings.Lines(string(b)) {
+			if text, ok := strings.CutPrefix(strings.TrimSpace(line), "child "); ok {
+				pid, err := strconv.Atoi(text)
+				w.must("a number", err)
+				pids = append(pids, pid)
+			}
+		}
+		return pids
+	}
+	s := w.supervise()
+	before := w.status()
+	_ = get(t.Context(), "http://"+w.address+"/die", nil)
+	w.eventually("started again", func() bool { st := w.status(); return st.Running && st.ID != before.ID && w.answers() })
+	w.must("ending", s.end())
+	pids := children()
+	if len(pids) != 2 {
+		t.Fatalf("children: %v", pids)
+	}
+	for _, pid := range pids {
+		w.eventually("the child is gone", func() bool { return begun(pid) == "" })
 	}
 }

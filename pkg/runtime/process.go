@@ -259,6 +259,7 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	}
 	a := p.o.adopt(r)
 	if err = a.stop(r.Program.Grace); err == nil {
+		p.o.sweep(r)
 		r = r.ended("stopped by order")
 		r.Down = v == verbDown
 		p.o.note(r)
@@ -321,6 +322,7 @@ func Detach(ctx context.Context, d Detached) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), d.Args[0], d.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	keepDescriptors()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting in the background: %w", err)
 	}

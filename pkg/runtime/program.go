@@ -101,7 +101,7 @@ type record struct {
 func (r record) id() string { return strconv.Itoa(r.PID) + "@" + r.Begun }
 
 // alive reports whether the process of the record still runs.
-func (r record) alive() bool { return asker{r.PID, r.Begun}.there() }
+func (r record) alive() bool { return r.PID > 1 && asker{r.PID, r.Begun}.there() }
 
 func (r record) ended(how string) record {
 	r.Ended, r.At = how, time.Now().UTC()
@@ -248,6 +248,7 @@ func (o Options) start(ctx context.Context, p program) (*running, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{alive}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	keepDescriptors()
 	if err := cmd.Start(); err != nil {
 		return fail(fmt.Errorf("starting it: %w; correct registry.run.binary", err))
 	}
@@ -263,6 +264,35 @@ func (o Options) start(ctx context.Context, p program) (*running, error) {
 	}()
 	o.note(r.record)
 	return r, nil
+}
+
+// keepDescriptors has no program inherit what this one was started with, such as
+// the lock of a script: that would outlive it.
+func keepDescriptors() {
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return
+	}
+	for _, f := range open {
+		if n, err := strconv.Atoi(f.Name()); err == nil && n > 2 {
+			syscall.CloseOnExec(n)
+		}
+	}
+}
+
+// sweep ends what a program that has ended started and left behind, of which the
+// lock tells.
+func (o Options) sweep(r record) {
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if r.PID > 1 && kept(f) {
+		if err := syscall.Kill(-r.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			o.Logger.Warn("what the registry left behind could not be ended", "error", err)
+		}
+	}
 }
 
 // lockAlive waits for a process that ends, of which the first thread is gone

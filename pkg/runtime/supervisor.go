@@ -310,6 +310,7 @@ func (s *supervisor) halt(why string) error {
 	if err := s.current.stop(s.current.Program.Grace); err != nil {
 		return err
 	}
+	s.sweep(s.current.record)
 	r := s.current.ended(why)
 	s.current = nil
 	s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
@@ -333,6 +334,7 @@ func (s *supervisor) mourn() error {
 	if len(s.deaths) == 1 {
 		s.delay = 0
 	}
+	s.sweep(dead.record)
 	said := s.lastWords(dead.record)
 	r := dead.ended(dead.how)
 	s.note(r)

@@ -24,8 +24,8 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
