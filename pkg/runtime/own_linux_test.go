@@ -191,7 +191,7 @@ func TestARegistryInheritsNoDescriptor(t *testing.T) {
 	defer f.Close()
 	inherited, err := syscall.Dup(int(f.Fd())) // as from who started us
 	w.must("dup", err)
-	defer syscall.Close(inherited) //nolint:errcheck // of a test
+	defer syscall.Close(inherited)
 	open := func(pid int) bool {
 		dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 		list, err := os.ReadDir(dir)
