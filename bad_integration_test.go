@@ -103,6 +103,28 @@ func badInput(t *testing.T, typ, run string, e *enginetest.Engine) {
 	put(good)
 	s.must(0, "apply")
 
+	if typ == "distribution" {
+		keys := filepath.Join(s.data, "ocisync", "keys.json")
+		if err := os.Chmod(keys, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		says(s.must(1, "restart"), "chmod 600 "+keys)
+		if err := os.Chmod(keys, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		runs("keys that others may read, and restart")
+	}
+	if err := os.Symlink(config, filepath.Join(s.data, "ocisync", "mine")); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"plan", "apply", "restart"} {
+		says(s.must(1, verb), filepath.Join(s.data, "ocisync", "mine"), "is a link")
+	}
+	if err := os.Remove(filepath.Join(s.data, "ocisync", "mine")); err != nil {
+		t.Fatal(err)
+	}
+	runs("a link among ocisync's own files")
+
 	beside := config + ".mine"
 	if err := os.WriteFile(beside, []byte(strings.Replace(good, "info", "warn", 1)), 0o600); err != nil {
 		t.Fatal(err)

@@ -119,7 +119,7 @@ func rooms() map[string]room {
 		"pkg/providers/all": provider("pkg/embedded", "pkg/providers/memory", "pkg/providers/embedded",
 			"pkg/providers/distribution", "pkg/providers/zot", "pkg/providers/harbor"),
 
-		"pkg/runtime":            {may: []string{"schema"}, tests: []string{"pkg/runtime/enginetest"}},
+		"pkg/runtime":            {may: []string{"schema", "pkg/regular"}, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/runtime/enginetest": {may: []string{"schema"}},
 		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci"}},
 		"pkg/watch": {

@@ -112,11 +112,6 @@ func launches(find func() (providers.Launcher, error)) func(context.Context) (ru
 		if err != nil {
 			return runtime.Launch{}, err
 		}
-		if c, ok := launcher.(providers.Prechecker); ok {
-			if err := c.Precheck(ctx); err != nil {
-				return runtime.Launch{}, err
-			}
-		}
 		l, err := launcher.Launch(ctx)
 		if err != nil {
 			return runtime.Launch{}, err
@@ -143,6 +138,13 @@ func (o *options) launched(cfg *schema.Config, open func() (providers.Provider, 
 	find := starter(cfg, open)
 	opts := runtime.Options{
 		Mode: cfg.Mode, Instance: cfg.State.Instance, Registry: cfg.Registry, Launch: launches(find),
+		Check: func(ctx context.Context, face string) error {
+			l, err := find()
+			if c, ok := l.(providers.Prechecker); ok && err == nil {
+				err = c.Precheck(ctx, face)
+			}
+			return err
+		},
 		BeforeStart: func(ctx context.Context, face string) error {
 			l, err := find()
 			if err != nil {

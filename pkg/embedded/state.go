@@ -68,7 +68,7 @@ func loadDocument(data string) (document, error) {
 }
 
 func loadState(data string) (document, error) {
-	if err := private(data); err != nil {
+	if err := regular.Private(data, ownDir); err != nil {
 		return document{}, err
 	}
 	empty := document{Format: stateFormat, Passwords: map[string]string{}}

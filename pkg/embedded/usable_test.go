@@ -9,31 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
-
-func TestWhoseFilesDecide(t *testing.T) {
-	const root, registry, me, other = 0, 998, 1000, 1001
-	for name, tt := range map[string]struct {
-		runs, owns, uid int
-		want            bool
-	}{
-		"mine":                         {me, me, me, true},
-		"root's in mine":               {me, me, root, true},
-		"mine in root's":               {me, root, me, true},
-		"another's in mine":            {me, me, other, false},
-		"another's in root's":          {me, root, other, false},
-		"another's in his own":         {me, other, other, false},
-		"root works for the owner":     {root, registry, registry, true},
-		"root, and what root made":     {root, registry, root, true},
-		"root, and a third one":        {root, registry, other, false},
-		"root's own, and another's in": {root, root, other, false},
-	} {
-		if got := trusted(tt.runs, tt.owns, tt.uid); got != tt.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}
 
 // A registry run by a user of its own is planned by root; what somebody put
 // into root's or the user's directory decides nothing.
@@ -119,7 +97,7 @@ func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
 			return err
 		}
 		info, err := e.Info()
-		if err == nil && ownerUID(info) != registry {
+		if err == nil && regular.Owner(info) != registry {
 			t.Errorf("%s is root's", path)
 		}
 		seen[e.Name()] = true
@@ -135,7 +113,7 @@ func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
 	if err := errors.Join(os.Remove(log), os.Link(elsewhere, log), touch(log)); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(elsewhere); err != nil || ownerUID(info) != 0 {
+	if info, err := os.Stat(elsewhere); err != nil || regular.Owner(info) != 0 {
 		t.Errorf("a file that was linked there was given away: %v", err)
 	}
 }

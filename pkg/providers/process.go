@@ -2,7 +2,10 @@ package providers
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 )
 
@@ -22,10 +25,26 @@ type Launcher interface {
 }
 
 // Prechecker is what a [Launcher] offers that can tell why its registry would
-// not start with the files as they are, before one that runs is stopped.
+// not start with the files as they are.
 type Prechecker interface {
-	// Precheck changes nothing of the registry's.
-	Precheck(context.Context) error
+	// Precheck tells why BeforeStart would refuse that face, or why the registry
+	// would not start after it. It is asked before one that runs is stopped, and
+	// before each start, and changes nothing of the registry's.
+	Precheck(ctx context.Context, face string) error
+}
+
+// Pair refuses a certificate and key that a registry would not start with; their
+// paths go from its directory.
+func Pair(dir, cert, key string) error {
+	for _, name := range []*string{&cert, &key} {
+		if *name != "" && !filepath.IsAbs(*name) {
+			*name = filepath.Join(dir, *name)
+		}
+	}
+	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+		return fmt.Errorf("certificate %s with key %s: %w; put both there, or correct registry.tls", cert, key, err)
+	}
+	return nil
 }
 
 // Launch is how a registry's program is started. Paths are absolute and the
@@ -34,7 +53,8 @@ type Launch struct {
 	Args []string // after the program's name
 	Env  []string // NAME=value, all there is
 	// Mounts are the files and directories it needs, in a container; the
-	// program alone finds them where they are.
+	// program alone finds them where they are. What lies below another one is
+	// that but for itself: so ocisync's own files can be read-only.
 	Mounts []Mount
 	// Port is where it listens in a container, on every address; the mode's
 	// registry.run.listen is published to it.

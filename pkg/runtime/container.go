@@ -53,7 +53,7 @@ type box struct {
 	imageID string
 }
 
-const bounds = 1
+const bounds = 2
 
 // digest tells one box from another.
 func (b box) digest() (string, error) {
@@ -447,7 +447,7 @@ func (c *Container) locked(ctx context.Context, v verb) (out Outcome, err error)
 	}
 	out, err = c.bring(ctx, v, wanted)
 	if err == nil && !out.Already {
-		err = c.o.writeRecord(record{Container: c.name()})
+		c.o.note(record{Container: c.name()})
 	}
 	return out, err
 }
@@ -498,6 +498,9 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 	case !old.Running:
 		return Outcome{}, c.run(ctx, old)
 	case v == verbRestart:
+		if err := c.o.check(ctx, old.Face); err != nil {
+			return Outcome{}, err
+		}
 		if err := c.engine.stop(ctx, old.ID, old.Grace); err != nil {
 			return Outcome{}, c.fail(err)
 		}
@@ -632,6 +635,9 @@ func (c *Container) replace(ctx context.Context, old *found, b box) error {
 		if err := c.o.free(ctx, b.Listen); err != nil {
 			return err
 		}
+	}
+	if err := c.o.check(ctx, b.Face); err != nil {
+		return err
 	}
 	made, err := c.make(ctx, c.name()+next, b)
 	if err != nil {

@@ -653,3 +653,24 @@ func TestACommandEndsWithItsContainer(t *testing.T) {
 		t.Errorf("taken down: %v", err)
 	}
 }
+
+func TestAContainerThatWouldNotStartAgainIsNotStopped(t *testing.T) {
+	h := newHarbour(t)
+	var broken error
+	h.o.Check = func(context.Context, string) error { return broken }
+	h.up()
+	before := h.one()
+	broken = errors.New("its certificate is gone")
+	if _, err := h.Restart(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("restart: %v", err)
+	}
+	h.launch.Args = []string{"serve", "otherwise"}
+	for what, do := range map[string]func(context.Context) (Outcome, error){"up": h.Up, "restart": h.Restart} {
+		if _, err := do(t.Context()); !errors.Is(err, broken) {
+			t.Errorf("%s as another: %v", what, err)
+		}
+	}
+	if now := h.one(); now.ID != before.ID || !now.Running || !now.Started.Equal(before.Started) {
+		t.Errorf("it does not run on: %+v", now)
+	}
+}

@@ -12,9 +12,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // A supervisor is told what to do over a Unix socket that its user alone may
@@ -50,37 +51,52 @@ func (h Holder) String() string {
 // lock is the right to supervise a registry. The kernel gives it back when the
 // process dies.
 type lock struct {
-	flock  *flock.Flock
+	f      *os.File
 	holder Holder
 }
 
 // takeLock waits a moment for one that is about to end. ErrSupervised: another
 // process has it.
 func (o Options) takeLock(ctx context.Context, command string, wait time.Duration) (*lock, error) {
-	if err := o.makeOwn(); err != nil {
-		return nil, err
+	f, err := o.openOwn(lockFile, os.O_CREATE|os.O_RDWR)
+	if err == nil {
+		if err = o.flock(ctx, f, wait); err != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
-	f := flock.New(o.own(lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	ok, err := f.TryLockContext(waiting, o.Patience.Probe)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case err != nil && !errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("%s: locking %s: %w; run ocisync as the user who owns it", o.Registry.URL, f.Path(), err)
-	case !ok:
+	case errors.Is(err, syscall.EWOULDBLOCK):
 		return nil, fmt.Errorf("%s: %w: %s", o.Registry.URL, ErrSupervised, o.holder())
+	case errors.Is(err, regular.ErrUnsafe):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%s: locking %s: %w; run ocisync as the user who owns it", o.Registry.URL, o.own(lockFile), err)
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "this host"
 	}
 	l := &lock{f, Holder{PID: os.Getpid(), Host: host, Command: command, Started: time.Now().UTC().Truncate(time.Second)}}
-	if err := l.tell(); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := l.tell(); err != nil { // as where the disk is full
+		o.Say(fmt.Sprintf("%s: noting who has %s: %v", o.Registry.URL, o.own(lockFile), err))
 	}
 	return l, nil
+}
+
+func (o Options) flock(ctx context.Context, f *os.File, wait time.Duration) error {
+	for end := time.Now().Add(wait); ; {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(o.Patience.Probe):
+		}
+	}
 }
 
 // tell writes who has the lock into its file, in place: a new file would not be
@@ -90,17 +106,21 @@ func (l *lock) tell() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(l.flock.Path(), append(b, '\n'), 0o600)
+	return overwrite(l.f, append(b, '\n'))
 }
 
 func (l *lock) release() error {
-	return errors.Join(os.Truncate(l.flock.Path(), 0), l.flock.Close())
+	info, err := l.f.Stat()
+	if err == nil && info.Size() > 0 {
+		err = overwrite(l.f, []byte("{}\n"))
+	}
+	return errors.Join(err, l.f.Close())
 }
 
 // holder is who has, or had last, the lock; for messages and to find the socket.
 func (o Options) holder() Holder {
 	var h Holder
-	b, err := os.ReadFile(o.own(lockFile))
+	b, err := o.readOwn(lockFile)
 	if err != nil || json.Unmarshal(b, &h) != nil {
 		return Holder{}
 	}
@@ -133,7 +153,10 @@ func (s *supervisor) serve(ctx context.Context, l *lock) (stop func() error, err
 		return nil, errors.Join(fmt.Errorf("making the supervisor's socket: %w", err), tidy())
 	}
 	l.holder.Socket = path
-	if err := errors.Join(os.Chmod(path, 0o600), l.tell()); err != nil {
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, listener.Close(), tidy())
+	}
+	if err := l.tell(); err != nil && temp != "" { // others look for it here
 		return nil, errors.Join(err, listener.Close(), tidy())
 	}
 	s.tell(func(v *view) { v.Holder = l.holder })
@@ -231,10 +254,10 @@ type control struct{ client *http.Client }
 
 // dial finds the supervisor of the data directory; nil if there is none.
 func (o Options) dial(ctx context.Context) *control {
-	path := o.holder().Socket
-	if path == "" {
-		return nil
+	if regular.Private(o.data(), ownDir) != nil {
+		return nil // and who does anything about it says so
 	}
+	path := or(o.holder().Socket, o.own(socketFile))
 	connect := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
 	first, cancel := context.WithTimeout(ctx, hello)
 	defer cancel()

@@ -128,6 +128,9 @@ func (d docker) create(ctx context.Context, name string, b box, labels map[strin
 	config := &container.Config{
 		Image: b.Image, Entrypoint: b.Entrypoint, Cmd: b.Args, Env: b.Env, User: b.User, Labels: labels,
 		ExposedPorts: nat.PortSet{inside: {}}, StopSignal: "SIGTERM", StopTimeout: &grace,
+		// the engine asks by a program of the image's, and an image of a registry
+		// alone has none; the image's own question knows neither port nor certificate
+		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 	}
 	hostConfig := &container.HostConfig{
 		NetworkMode:    container.NetworkMode(b.Network),

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,14 @@ func fakeRegistry(how, address string) {
 		fmt.Println("fake registry listens to nobody")
 		<-terminated
 		os.Exit(0)
+	case how == "parent": // of one that outlives it, and has what it has
+		child := exec.CommandContext(context.Background(), "/bin/sleep", "60")
+		child.ExtraFiles = []*os.File{os.NewFile(3, "lock")}
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("child", child.Process.Pid)
 	case how == "ignores":
 		signal.Ignore(syscall.SIGTERM)
 	}

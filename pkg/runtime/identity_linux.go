@@ -44,11 +44,7 @@ func output(pid int) string {
 
 // opener finds a process of this user, other than this one, that has a file
 // open; 0 if there is none.
-func opener(path string) int {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0
-	}
+func opener(info os.FileInfo) int {
 	processes, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0

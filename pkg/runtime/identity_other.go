@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ func begun(pid int) string {
 }
 
 // opener finds a process that has a file open; here it cannot.
-func opener(string) int { return 0 }
+func opener(os.FileInfo) int { return 0 }
 
 // output names the file that a process writes to; here it cannot.
 func output(int) string { return "" }

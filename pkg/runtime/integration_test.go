@@ -242,12 +242,13 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 		"network":    string(h.NetworkMode),
 		"restart":    string(h.RestartPolicy.Name),
 		"user":       made.Config.User,
+		"health":     fmt.Sprint(made.Config.Healthcheck.Test),
 		"mounts":     fmt.Sprint(len(made.Mounts)),
 	}
 	want := map[string]string{
 		"read-only": "true", "dropped": "[ALL]", "security": "[no-new-privileges]", "privileged": "false",
 		"ports": "map[5000/tcp:[{127.0.0.1 " + port + "}]]", "network": "ocisync-rt-" + typ, "restart": "unless-stopped",
-		"user": "4711:4712", "mounts": "1",
+		"user": "4711:4712", "mounts": "1", "health": "[NONE]",
 	}
 	if os.Geteuid() != 0 {
 		want["user"] = fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -191,6 +193,9 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Adopted = len(out.Changed) == 0
 	}
 	if v == verbRestart && found.alive() {
+		if err := p.o.check(ctx, wanted.Face); err != nil {
+			return Outcome{}, err
+		}
 		if err := p.Stop(ctx); err != nil {
 			return Outcome{}, err
 		}
@@ -207,14 +212,17 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 			return err == nil && seen.Holder.PID == pid && seen.State == stateRunning
 		},
 	})
+	if c := p.o.dial(ctx); err != nil && ctx.Err() == nil && c != nil { // somebody else's came first
+		return c.order(ctx, order{Verb: v, Program: wanted})
+	}
 	if err != nil && !strings.HasPrefix(err.Error(), p.o.Registry.URL) { // who was started said it
 		err = fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}
 	return out, err
 }
 
-// Stop ends it, and returns when it is gone. Who supervises it does not start
-// it again until told to.
+// Stop ends it, and returns when it is gone. Who supervises it starts it again
+// when told to, or when this process is gone and had not told so.
 func (p *Process) Stop(ctx context.Context) error { return p.end(ctx, verbStop) }
 
 // Down ends it and whoever supervises it.
@@ -223,7 +231,7 @@ func (p *Process) Down(ctx context.Context) error { return p.end(ctx, verbDown) 
 func (p *Process) end(ctx context.Context, v verb) error {
 	if c := p.o.dial(ctx); c != nil {
 		holder := p.o.holder()
-		switch _, err := c.order(ctx, order{Verb: v}); {
+		switch _, err := c.order(ctx, order{Verb: v, By: thisProcess()}); {
 		case errors.Is(err, errGone) && p.ended(ctx):
 			return p.end(ctx, v)
 		case err != nil, v == verbStop:
@@ -251,9 +259,10 @@ func (p *Process) end(ctx context.Context, v verb) error {
 	}
 	a := p.o.adopt(r)
 	if err = a.stop(r.Program.Grace); err == nil {
+		p.o.sweep(r)
 		r = r.ended("stopped by order")
 		r.Down = v == verbDown
-		err = p.o.writeRecord(r)
+		p.o.note(r)
 	}
 	return errors.Join(err, l.release())
 }
@@ -295,7 +304,7 @@ func (p *Process) WriteLog(ctx context.Context, w io.Writer, tail int, more bool
 // Detached is a command that is to outlive this process.
 type Detached struct {
 	Args []string // the command; it gets this process's environment
-	Log  string   // where it writes; made if it is absent
+	Log  string   // where it writes, below ocisync/ in a data directory; made if it is absent
 	// Ready says whether the process does what it was started for.
 	Ready func(ctx context.Context, pid int) bool
 	Every time.Duration     // between two questions; 0 is 100 ms
@@ -311,8 +320,12 @@ func Detach(ctx context.Context, d Detached) error {
 	if d.Every == 0 {
 		d.Every = 100 * time.Millisecond
 	}
-	if err := os.MkdirAll(filepath.Dir(d.Log), 0o700); err != nil {
+	dir := filepath.Dir(d.Log)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making its log: %w", err)
+	}
+	if err := regular.Private(filepath.Dir(dir), filepath.Base(dir)); err != nil {
+		return fmt.Errorf("its log: %w", err)
 	}
 	if _, err := rotate(d.Log, upLogSize); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its log: %w", err)
@@ -325,6 +338,7 @@ func Detach(ctx context.Context, d Detached) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), d.Args[0], d.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	keepDescriptors()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting in the background: %w", err)
 	}

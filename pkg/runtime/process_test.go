@@ -301,7 +301,65 @@ func TestASupervisorCanBeKilledAtAnyMoment(t *testing.T) {
 	}
 	w.must("down", w.process().Down(t.Context()))
 	// of a process that ends, the first thread is gone before its files are
-	w.eventually("none is left", func() bool { return !w.answers() && !o.kept() })
+	w.eventually("none is left", func() bool { return !w.answers() && !w.kept() })
+}
+
+// whoever is a process that asks for something and can be killed.
+func (w *world) whoever() (asker, *exec.Cmd) {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "sleep", "60")
+	w.must("a process", cmd.Start())
+	return asker{cmd.Process.Pid, begun(cmd.Process.Pid)}, cmd
+}
+
+func TestWhoIsKilledWhileItStopsLeavesItRunning(t *testing.T) {
+	w := newWorld(t, "slow")
+	s := w.supervise()
+	before := w.status()
+	by, cmd := w.whoever()
+	o, err := w.options.settled()
+	w.must("options", err)
+	stopped := make(chan error, 1)
+	go func() {
+		_, err := o.dial(t.Context()).order(t.Context(), order{Verb: verbStop, By: by})
+		stopped <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // it takes 150
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.must("stop", <-stopped)
+	w.eventually("it runs again", func() bool { st := w.status(); return st.Running && st.ID != before.ID && w.answers() })
+	w.must("ending", s.end())
+}
+
+func TestWhoIsKilledBetweenStopAndStartLeavesItRunning(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	stop := func() *exec.Cmd {
+		by, cmd := w.whoever()
+		o, err := w.options.settled()
+		w.must("options", err)
+		_, err = o.dial(t.Context()).order(t.Context(), order{Verb: verbStop, By: by})
+		w.must("stop", err)
+		return cmd
+	}
+	cmd := stop()
+	time.Sleep(10 * w.options.Patience.Watch)
+	if w.answers() || w.status().Running {
+		t.Fatal("it runs before who stopped it is done")
+	}
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.eventually("it runs again", func() bool { return w.status().Running && w.answers() })
+
+	cmd = stop()
+	w.must("down", w.process().Down(t.Context()))
+	w.must("killing", cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.must("the supervisor", <-s.ended)
+	if w.answers() || w.status().Running {
+		t.Error("it runs though it was taken down")
+	}
 }
 
 func TestASecondSupervisorIsRefused(t *testing.T) {
@@ -313,6 +371,39 @@ func TestASecondSupervisorIsRefused(t *testing.T) {
 		t.Errorf("up of what runs as wanted: %v (-want +got):\n%s", err, d)
 	}
 	w.must("ending", s.end())
+}
+
+func TestWhoComesSecondWaitsForTheFirst(t *testing.T) {
+	w := newWorld(t, "well")
+	const many = 4
+	type result struct {
+		out Outcome
+		err error
+	}
+	done := make(chan result, many)
+	for range many {
+		go func() {
+			out, err := w.process().Up(context.WithoutCancel(t.Context()))
+			if err == nil && !w.answers() {
+				err = errors.New("it does not answer yet")
+			}
+			done <- result{out, err}
+		}()
+	}
+	already := 0
+	for range many {
+		r := <-done
+		if r.err != nil {
+			t.Error(r.err)
+		}
+		if r.out.Already {
+			already++
+		}
+	}
+	if already != many-1 {
+		t.Errorf("%d of %d found it running", already, many)
+	}
+	w.must("down", w.process().Down(t.Context()))
 }
 
 func TestOrdersGoToTheSupervisor(t *testing.T) {
@@ -698,4 +789,51 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 		t.Errorf("faces: %q, want %q", faces, want)
 	}
 	w.must("ending", s.end())
+}
+
+func TestWhatWouldNotStartAgainIsNotStopped(t *testing.T) {
+	w := newWorld(t, "well")
+	var broken error
+	w.options.Check = func(context.Context, string) error { return broken }
+	s := w.supervise()
+	before := w.status()
+	broken = errors.New("its certificate is gone")
+	_, err := w.process().Restart(t.Context())
+	if err == nil || !strings.Contains(err.Error(), broken.Error()) {
+		t.Errorf("restart: %v", err)
+	}
+	_, err = w.as("slow").process().Up(t.Context())
+	if err == nil || !strings.Contains(err.Error(), broken.Error()) {
+		t.Errorf("up as another: %v", err)
+	}
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("it does not run on: %+v", st)
+	}
+	broken = nil
+	w.must("ending", s.end())
+
+	check := w.options.Check
+	w = newWorld(t, "well")
+	w.options.Check = check
+	w.orphan()
+	broken = errors.New("its certificate is gone")
+	if _, err = w.process().Restart(t.Context()); !errors.Is(err, broken) || !w.answers() {
+		t.Errorf("of one that nobody supervises: %v", err)
+	}
+	broken = nil
+	w.must("down", w.process().Down(t.Context()))
+	broken = errors.New("its certificate is gone")
+	if err := w.supervising().fails(); !errors.Is(err, broken) || w.answers() {
+		t.Errorf("a start: %v", err)
+	}
+}
+
+// kept reports whether some program keeps its lock.
+func (w *world) kept() bool {
+	o, err := w.options.settled()
+	w.must("options", err)
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	w.must("its lock", err)
+	defer f.Close()
+	return kept(f)
 }

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -101,7 +101,7 @@ type record struct {
 func (r record) id() string { return strconv.Itoa(r.PID) + "@" + r.Begun }
 
 // alive reports whether the process of the record still runs.
-func (r record) alive() bool { return r.PID > 0 && r.Begun != "" && begun(r.PID) == r.Begun }
+func (r record) alive() bool { return r.PID > 1 && asker{r.PID, r.Begun}.there() }
 
 func (r record) ended(how string) record {
 	r.Ended, r.At = how, time.Now().UTC()
@@ -121,13 +121,16 @@ func (r record) detail() string {
 
 // readRecord reads what was written down; nothing is an empty record.
 func (o Options) readRecord() (record, error) {
-	b, err := os.ReadFile(o.own(recordFile))
+	b, err := o.readOwn(recordFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, nil
 	}
 	var r record
 	if err == nil {
 		err = json.Unmarshal(b, &r)
+	}
+	if errors.Is(err, regular.ErrUnsafe) {
+		return record{}, fmt.Errorf("%s: %w", o.Registry.URL, err)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return record{}, fmt.Errorf("%s: what runs on %s: %w; run ocisync as the user who runs the registry", o.Registry.URL, o.data(), err)
@@ -143,34 +146,49 @@ func (o Options) readRecord() (record, error) {
 // one but its number.
 func (o Options) last() (record, error) {
 	r, err := o.readRecord()
-	if err != nil || r.alive() || !o.kept() {
+	if err != nil || r.alive() {
 		return r, err
 	}
-	if pid := opener(o.own(aliveFile)); pid != 0 {
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	if err != nil {
+		return r, nil
+	}
+	defer f.Close()
+	if !kept(f) {
+		return r, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return r, err
+	}
+	if pid := opener(info); pid != 0 {
 		return record{PID: pid, Begun: begun(pid), Program: program{Grace: usualGrace}}, nil
 	}
 	return r, nil
 }
 
 // kept reports whether some program keeps its lock.
-func (o Options) kept() bool {
-	f, err := os.Open(o.own(aliveFile))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
+func kept(f *os.File) bool {
 	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 func (o Options) writeRecord(r record) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
-		err = renameio.WriteFile(o.own(recordFile), append(b, '\n'), 0o600, renameio.WithStaticPermissions(0o600))
+		err = o.writeOwn(recordFile, append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: noting what runs: %w; make room for, and writable to this user, %s", o.Registry.URL, err, o.own(recordFile))
 	}
 	return nil
+}
+
+// note writes down what runs, and says where that cannot be: whoever comes next
+// knows less of it then, and finds it all the same by the lock that it keeps.
+func (o Options) note(r record) {
+	if err := o.writeRecord(r); err != nil {
+		o.Say(err.Error())
+	}
 }
 
 // noteDown writes down that somebody wants it to be down.
@@ -201,20 +219,17 @@ type running struct {
 // start starts a program in a session of its own, with nothing of this
 // process's environment. It keeps run.alive locked as long as it lives, even if
 // nobody else does. ErrOccupied: another one does so. ErrTaken: its address is.
-func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
+func (o Options) start(ctx context.Context, p program) (*running, error) {
 	fail := func(err error) (*running, error) { return nil, fmt.Errorf("%s: %w", o.Registry.URL, err) }
-	if err := o.makeOwn(); err != nil {
-		return nil, err
-	}
-	alive, err := os.OpenFile(o.own(aliveFile), os.O_CREATE|os.O_RDWR, 0o600)
+	alive, err := o.openOwn(aliveFile, os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return fail(fmt.Errorf("%w; run ocisync as the user who owns %s", err, o.data()))
 	}
 	defer alive.Close() // the program has it too
 	if err := o.lockAlive(alive); errors.Is(err, syscall.EWOULDBLOCK) {
-		return fail(fmt.Errorf("%w %s, and who started it was killed before it was noted; end the process that has %s open (lsof, fuser), then try again", ErrOccupied, o.data(), alive.Name()))
+		return fail(fmt.Errorf("%w %s, and who started it was killed before it was noted; end the process that has %s open (lsof, fuser), then try again", ErrOccupied, o.data(), o.own(aliveFile)))
 	} else if err != nil {
-		return fail(fmt.Errorf("locking %s: %w", alive.Name(), err))
+		return fail(fmt.Errorf("locking %s: %w", o.own(aliveFile), err))
 	}
 	if err := o.free(ctx, p.Listen); err != nil {
 		return nil, err
@@ -233,6 +248,7 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{alive}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	keepDescriptors()
 	if err := cmd.Start(); err != nil {
 		return fail(fmt.Errorf("starting it: %w; correct registry.run.binary", err))
 	}
@@ -246,10 +262,37 @@ func (o Options) start(ctx context.Context, p program) (_ *running, err error) {
 		}
 		r.how = "exit status 0"
 	}()
-	if err := o.writeRecord(r.record); err != nil {
-		return nil, errors.Join(err, r.stop(0))
-	}
+	o.note(r.record)
 	return r, nil
+}
+
+// keepDescriptors has no program inherit what this one was started with, such as
+// the lock of a script: that would outlive it.
+func keepDescriptors() {
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return
+	}
+	for _, f := range open {
+		if n, err := strconv.Atoi(f.Name()); err == nil && n > 2 {
+			syscall.CloseOnExec(n)
+		}
+	}
+}
+
+// sweep ends what a program that has ended started and left behind, of which the
+// lock tells.
+func (o Options) sweep(r record) {
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if r.PID > 1 && kept(f) {
+		if err := syscall.Kill(-r.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			o.Logger.Warn("what the registry left behind could not be ended", "error", err)
+		}
+	}
 }
 
 // lockAlive waits for a process that ends, of which the first thread is gone

@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,6 +76,10 @@ type Options struct {
 	// Launch says how it is started. It is asked when something is started or
 	// compared, and changes nothing.
 	Launch func(context.Context) (Launch, error)
+	// Check tells why the registry would not start with a face, and changes
+	// nothing. It is asked before one that runs is stopped to be started again,
+	// and before each start. Nil: nothing need be asked.
+	Check func(ctx context.Context, face string) error
 	// BeforeStart makes what must be there before a start, and is told the
 	// face of the launch. It is called before each start, and only while
 	// nothing runs on the data directory; but a container that died is started
@@ -233,7 +236,6 @@ func words(args []string) string {
 }
 
 const (
-	ownDir       = "ocisync"
 	unusual      = 3 * time.Second // after which it is said what is waited for
 	usualGrace   = 30 * time.Second
 	endingWait   = time.Second      // for a supervisor that ends, or was killed, to be gone
@@ -268,17 +270,6 @@ func (o Options) settled() (Options, error) {
 
 func (o Options) data() string { return o.Registry.Run.Data }
 
-// own is a file of ours in the data directory.
-func (o Options) own(name string) string { return filepath.Join(o.data(), ownDir, name) }
-
-// makeOwn makes the directory of our files.
-func (o Options) makeOwn() error {
-	if err := os.MkdirAll(filepath.Join(o.data(), ownDir), 0o700); err != nil {
-		return fmt.Errorf("%s: making the data directory: %w; run ocisync as a user who may, or name another directory in registry.run.data", o.Registry.URL, err)
-	}
-	return nil
-}
-
 // launch asks how the registry is started, with the mode's arguments behind.
 func (o Options) launch(ctx context.Context) (Launch, error) {
 	l, err := o.Launch(ctx)
@@ -292,12 +283,19 @@ func (o Options) launch(ctx context.Context) (Launch, error) {
 	return l, nil
 }
 
-// beforeStart makes what must be there.
+// beforeStart makes what must be there, unless it would not start all the same.
 func (o Options) beforeStart(ctx context.Context, face string) error {
-	if o.BeforeStart == nil {
-		return nil
+	if err := o.check(ctx, face); err != nil || o.BeforeStart == nil {
+		return err
 	}
 	return o.BeforeStart(ctx, face)
+}
+
+func (o Options) check(ctx context.Context, face string) error {
+	if o.Check == nil {
+		return nil
+	}
+	return o.Check(ctx, face)
 }
 
 // ready waits until the registry answers at an address, or where the mode has

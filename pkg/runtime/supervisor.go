@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -23,9 +24,23 @@ const (
 type order struct {
 	Verb    verb    `json:"verb"`
 	Program program `json:"program,omitzero"` // with start, up and restart
+	// By is who stops it to start it again.
+	By asker `json:"by,omitzero"`
 
 	done chan<- reply
 }
+
+// asker is a process of this host that gives an order.
+type asker struct {
+	PID   int    `json:"pid"`
+	Begun string `json:"begun"` // with PID the identity of the process
+}
+
+func thisProcess() asker { return asker{os.Getpid(), begun(os.Getpid())} }
+
+// there reports whether the process lives. One that cannot be seen, such as one
+// of another container, does not.
+func (a asker) there() bool { return a.PID > 0 && a.Begun != "" && begun(a.PID) == a.Begun }
 
 type reply struct {
 	Outcome Outcome `json:"outcome"`
@@ -49,6 +64,7 @@ type supervisor struct {
 	delay   time.Duration
 	retry   <-chan time.Time // a restart to come
 	quiet   time.Time        // until when no rotation is tried, after one failed
+	owed    *asker           // who stopped it and has not started it again; nil: nobody
 
 	mu   sync.Mutex
 	seen view
@@ -130,11 +146,10 @@ func (s *supervisor) run(ctx context.Context, first program, started func(Outcom
 			}
 		case <-s.retry:
 			s.retry = nil
-			if err := s.again(ctx); err != nil {
-				return err
-			}
+			s.again(ctx)
 		case <-rotation.C:
 			s.rotate()
+			s.resume(ctx)
 		}
 	}
 }
@@ -169,12 +184,17 @@ func (s *supervisor) begin(ctx context.Context, first program) (Outcome, error) 
 // obey does what it is told.
 func (s *supervisor) obey(ctx context.Context, o order) (r reply) {
 	var err error
+	s.owed = nil
 	switch o.Verb {
 	case verbStart, verbUp, verbRestart:
 		r.Outcome, err = s.bring(ctx, o.Verb, o.Program)
 	case verbStop, verbDown:
+		ran, seen := s.current != nil || s.retry != nil, o.By.there()
 		s.retry = nil
 		err = s.halt("stopped by order")
+		if o.Verb == verbStop && ran && seen { // he may be gone by now
+			s.owed = &o.By
+		}
 	default:
 		err = fmt.Errorf("a supervisor does not know the order %q; this ocisync is another version than the one that supervises: end that with ocisync down, and start again", o.Verb)
 	}
@@ -198,6 +218,19 @@ func (s *supervisor) bring(ctx context.Context, v verb, p program) (Outcome, err
 		return Outcome{Changed: changed}, s.replace(ctx, p)
 	}
 	return Outcome{Already: true}, s.wait(ctx, s.current)
+}
+
+// resume starts the program again that somebody stopped who was killed before he
+// started it. If it does not start, it stays down: a plan says so.
+func (s *supervisor) resume(ctx context.Context) {
+	if s.owed == nil || s.owed.there() {
+		return
+	}
+	s.Logger.Warn("who stopped the registry to start it again is gone: it is started", "pid", s.owed.PID)
+	s.owed = nil
+	if err := s.startReady(ctx, s.wanted); err != nil && ctx.Err() == nil {
+		s.Logger.Warn("the registry does not start again", "error", err)
+	}
 }
 
 // startReady starts a program and waits until it answers. One that does not is
@@ -243,6 +276,9 @@ func (s *supervisor) replace(ctx context.Context, p program) error {
 			return err
 		}
 	}
+	if err := s.check(ctx, p.Face); err != nil {
+		return err
+	}
 	if err := s.halt("stopped to be started as the mode has it"); err != nil {
 		return err
 	}
@@ -274,10 +310,12 @@ func (s *supervisor) halt(why string) error {
 	if err := s.current.stop(s.current.Program.Grace); err != nil {
 		return err
 	}
+	s.sweep(s.current.record)
 	r := s.current.ended(why)
 	s.current = nil
 	s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
-	return s.writeRecord(r)
+	s.note(r)
+	return nil
 }
 
 // mourn notes that the program died, and when it is started again. An error
@@ -296,11 +334,10 @@ func (s *supervisor) mourn() error {
 	if len(s.deaths) == 1 {
 		s.delay = 0
 	}
+	s.sweep(dead.record)
 	said := s.lastWords(dead.record)
 	r := dead.ended(dead.how)
-	if err := s.writeRecord(r); err != nil { // no reason to leave it dead
-		s.Logger.Warn("the registry's death could not be noted", "error", err)
-	}
+	s.note(r)
 	if len(s.deaths) >= s.Patience.Deaths {
 		why := fmt.Sprintf("died %d times in %s: %s", len(s.deaths), now.Sub(s.deaths[0]).Round(time.Second), dead.how)
 		s.tell(func(v *view) { v.State, v.Why, v.Record = stateStopped, why, r })
@@ -317,20 +354,22 @@ func (s *supervisor) mourn() error {
 	return nil
 }
 
-// again starts a program that died. One that does not start counts as dead.
-func (s *supervisor) again(ctx context.Context) error {
+// again starts a program that died. What keeps it from being started is no death
+// of its: it is tried until it is mended.
+func (s *supervisor) again(ctx context.Context) {
 	r, err := s.start(ctx, s.wanted)
 	if err != nil {
-		last := s.view().Record
-		gone := make(chan struct{})
-		close(gone)
-		s.current = &running{record: last, gone: gone, how: err.Error()}
-		return s.mourn()
+		s.delay = min(max(s.Patience.Delay, 2*s.delay), s.Patience.Slowest)
+		s.retry = time.After(s.delay)
+		s.Logger.Warn("the registry cannot be started again", "error", err, "again_in", s.delay)
+		s.tell(func(v *view) {
+			v.State, v.Why = stateWaiting, fmt.Sprintf("it cannot be started again, and is tried %s later: %s", s.delay, err)
+		})
+		return
 	}
 	s.current = r
 	s.tellRunning(stateRunning)
 	s.Logger.Info("the registry was started again", "pid", r.PID)
-	return nil
 }
 
 // rotate keeps the log small.
@@ -347,8 +386,6 @@ func (s *supervisor) rotate() {
 		return
 	}
 	s.current.Log.Rotations++
-	if err := s.writeRecord(s.current.record); err != nil {
-		s.Logger.Warn("the rotation of the log could not be noted", "error", err)
-	}
+	s.note(s.current.record)
 	s.tell(func(v *view) { v.Record = s.current.record })
 }

@@ -68,19 +68,37 @@ func OpenKeys(file, public string, clock func() time.Time) (*Keys, error) {
 		clock = time.Now
 	}
 	k := &Keys{file: file, public: public, now: clock}
-	doc, err := readKeys(file)
+	err := k.load()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = k.create(); err == nil {
-			doc, err = readKeys(file)
+			err = k.load()
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("keys of the token service: %w", err)
 	}
-	if err := k.take(doc); err != nil {
-		return nil, fmt.Errorf("keys of the token service: %s: %w; restore it from a backup, or move it away and restart the registry", file, err)
-	}
 	return k, k.publish()
+}
+
+func (k *Keys) load() error {
+	doc, err := readKeys(k.file)
+	if err != nil {
+		return err
+	}
+	if err := k.take(doc); err != nil {
+		return fmt.Errorf("%s: %w; restore it from a backup, or move it away and restart the registry", k.file, err)
+	}
+	return nil
+}
+
+// CheckKeys tells why OpenKeys would refuse the file. One that is missing would
+// be made.
+func CheckKeys(file string) error {
+	k := Keys{file: file, now: time.Now}
+	if err := k.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keys of the token service: %w", err)
+	}
+	return nil
 }
 
 // create makes the file unless somebody else does meanwhile.

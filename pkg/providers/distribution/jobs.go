@@ -95,6 +95,9 @@ func (p *Provider) scheduled(ctx context.Context, job string, namespaces []strin
 // there until the context is done.
 func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 	dir := filepath.Dir(p.former())
+	if err := p.private(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -39,7 +41,7 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 		Args: []string{"serve", p.place.Config},
 		// without this it sends traces to port 4318 of its host, and complains
 		Env:    []string{"OTEL_TRACES_EXPORTER=none"},
-		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}},
+		Mounts: []providers.Mount{{Path: p.place.Data, Writable: true}, {Path: filepath.Dir(p.former())}},
 		Port:   port, Grace: drain + 10*time.Second, Face: string(face),
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
@@ -73,22 +75,9 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if now, err = p.file(); err != nil {
 		return err
 	}
-	var front schema.Values
-	if err := json.Unmarshal([]byte(face), &front); err != nil {
-		return p.configError("starting the registry", err)
-	}
-	have, _, err := now.doc.leaves()
-	if err != nil {
-		return p.configError("starting the registry", err)
-	}
-	front = slices.DeleteFunc(front, func(v schema.Value) bool { return slices.Contains(have, v) })
-	if len(front) == 0 {
-		return nil
-	}
-	for _, v := range front {
-		if err := now.doc.set(v.Path, v.JSON); err != nil {
-			return p.configError("starting the registry", err)
-		}
+	changed, err := p.face(now.doc, face)
+	if err != nil || !changed {
+		return err
 	}
 	b, err := now.doc.bytes()
 	if err == nil {
@@ -100,16 +89,75 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	return nil
 }
 
+// face makes a configuration say where the registry listens, and reports whether
+// it said otherwise.
+func (p *Provider) face(doc *document, face string) (changed bool, err error) {
+	if face == "" {
+		return false, nil
+	}
+	var front schema.Values
+	if err := json.Unmarshal([]byte(face), &front); err != nil {
+		return false, p.configError("starting the registry", err)
+	}
+	have, _, err := doc.leaves()
+	if err != nil {
+		return false, p.configError("starting the registry", err)
+	}
+	for _, v := range front {
+		if slices.Contains(have, v) {
+			continue
+		}
+		if err := doc.set(v.Path, v.JSON); err != nil {
+			return false, p.configError("starting the registry", err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
 // Precheck implements [providers.Prechecker].
-func (p *Provider) Precheck(context.Context) error {
-	now, err := p.file()
-	switch {
-	case p.registry.Run == nil, errors.Is(err, fs.ErrNotExist):
+func (p *Provider) Precheck(ctx context.Context, face string) error {
+	if p.registry.Run == nil {
 		return nil
-	case err == nil && now.doc.get("storage") == nil:
+	}
+	now, err := p.file()
+	if errors.Is(err, fs.ErrNotExist) {
+		if now.doc, err = parseDocument(nil); err == nil {
+			err = p.lay(ctx, now.doc, p.owned(nil), func(string) bool { return true })
+		}
+	}
+	if err == nil {
+		_, err = p.face(now.doc, face)
+	}
+	if err != nil {
+		return err
+	}
+	return p.startable(now.doc)
+}
+
+// startable tells why the registry would not start with a configuration, as far
+// as that can be seen from outside.
+func (p *Provider) startable(doc *document) error {
+	if doc.get("storage") == nil {
 		return p.configError("starting the registry", errors.New("it names no storage"))
 	}
-	return err
+	if p.place.Service != nil && p.place.Data != "" {
+		if err := token.CheckKeys(p.place.Keys()); err != nil {
+			return &providers.Error{Registry: p.registry.URL, Err: err}
+		}
+	}
+	text := func(path string) string {
+		if n := doc.get(path); n != nil {
+			return n.Value
+		}
+		return ""
+	}
+	if cert := text("http.tls.certificate"); cert != "" {
+		if err := providers.Pair(p.place.Data, cert, text("http.tls.key")); err != nil {
+			return &providers.Error{Registry: p.registry.URL, Doing: "starting the registry", Err: err}
+		}
+	}
+	return nil
 }
 
 // first writes a configuration for a registry that was never told anything:

@@ -25,6 +25,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -138,7 +139,24 @@ type config struct {
 }
 
 // file is what config.yml says. fs.ErrNotExist: there is none.
-func (p *Provider) file() (config, error) { return p.load(p.place.Config) }
+func (p *Provider) file() (config, error) {
+	if err := p.private(); err != nil {
+		return config{}, err
+	}
+	return p.load(p.place.Config)
+}
+
+// private refuses a directory of ocisync's own files that somebody else could
+// have made, such as a registry that runs as the owner of its data.
+func (p *Provider) private() error {
+	if p.place.Data == "" || p.registry.Run == nil && p.place.Service == nil {
+		return nil
+	}
+	if err := regular.Private(p.place.Data, filepath.Base(filepath.Dir(p.former()))); err != nil {
+		return &providers.Error{Registry: p.registry.URL, Err: err}
+	}
+	return nil
+}
 
 func (p *Provider) load(name string) (config, error) {
 	b, err := readConfig(name)

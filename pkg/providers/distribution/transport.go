@@ -27,6 +27,9 @@ const self = "ocisync"
 
 // keys are those of the token service on this host.
 func (p *Provider) keys() (*token.Keys, error) {
+	if err := p.private(); err != nil {
+		return nil, err
+	}
 	return token.OpenKeys(p.place.Keys(), p.place.JWKS(), nil)
 }
 

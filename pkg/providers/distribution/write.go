@@ -387,6 +387,15 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if string(before) == string(next) && !old {
 		return nil
 	}
+	if running && p.process != nil { // it is stopped only for what can start
+		doc, err := parseDocument(next)
+		if err == nil {
+			err = p.startable(doc)
+		}
+		if err != nil {
+			return fmt.Errorf("%w; nothing was written, and it runs as before", err)
+		}
+	}
 	if running && !old {
 		if err := replaceConfig(p.former(), before); err != nil {
 			return p.configError("writing settings", err)
@@ -464,6 +473,9 @@ func (p *Provider) byHand() string {
 
 // provide makes the directories and keys that the configuration speaks of.
 func (p *Provider) provide() error {
+	if err := p.private(); err != nil {
+		return err
+	}
 	if p.registry.Run == nil && p.place.Service == nil {
 		return os.MkdirAll(filepath.Dir(p.former()), 0o700)
 	}

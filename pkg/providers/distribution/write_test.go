@@ -21,6 +21,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -97,7 +98,7 @@ func running(t *testing.T) (*distribution.Provider, *fake) {
 	}
 	if diff := cmp.Diff(providers.Launch{
 		Args: []string{"serve", f.config}, Env: []string{"OTEL_TRACES_EXPORTER=none"},
-		Mounts: []providers.Mount{{Path: data, Writable: true}}, Port: 9, Grace: 70 * time.Second,
+		Mounts: []providers.Mount{{Path: data, Writable: true}, {Path: filepath.Join(data, "ocisync")}}, Port: 9, Grace: 70 * time.Second,
 		Face: `{"http.addr":"localhost:9"}`,
 	}, launch); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
@@ -518,5 +519,86 @@ func TestWhatHasNoTagIsRefusedWhereNobodySeesIt(t *testing.T) {
 	}
 	if why := rule(false); why != "" {
 		t.Errorf("that it stays: %s", why)
+	}
+}
+
+func TestARegistryThatWouldNotStartIsNotStopped(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	f := &fake{config: filepath.Join(data, "config.yml")}
+	cert, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	r := schema.Registry{
+		Type: schema.TypeDistribution, URL: "http://localhost:9", Token: &schema.TokenService{URL: "http://localhost:10"},
+		Run: &schema.Run{Driver: schema.DriverProcess, Binary: "registry", Data: data},
+	}
+	anew := func() (*distribution.Provider, string) {
+		t.Helper()
+		p, err := distribution.New(r, f, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := p.Launch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p, l.Face
+	}
+	p, face := anew()
+	if err := errors.Join(p.Precheck(t.Context(), face), p.BeforeStart(t.Context(), face), f.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	f.did = nil
+	refused := func(want string) {
+		t.Helper()
+		if err := p.Precheck(t.Context(), face); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	keys := filepath.Join(data, "ocisync", "keys.json")
+	if err := os.Chmod(keys, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("chmod 600 " + keys)
+	if err := os.Chmod(keys, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.TLS = &schema.TLS{Cert: &cert, Key: &key}
+	p, face = anew()
+	refused(cert)
+	c, _ := settings(t, p)
+	failed := error(nil)
+	if err := p.Write(t.Context(), c, func(_ schema.Key, err error) { failed = err }); err != nil || failed == nil || !strings.Contains(failed.Error(), "runs as before") || len(f.did) > 0 {
+		t.Errorf("an apply with a certificate that is not there: %v, %v, did %q", err, failed, f.did)
+	}
+	good, err := os.ReadFile(f.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.config, []byte("version: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(f.config)
+	if err := os.WriteFile(f.config, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A registry in a container runs as the owner of its data, and may put there
+// what it likes in the place of ocisync's own files.
+func TestWhatTheRegistryPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
+	p, f := running(t)
+	dir, elsewhere := filepath.Join(filepath.Dir(f.config), "ocisync"), t.TempDir()
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Symlink(elsewhere, dir)); err != nil {
+		t.Fatal(err)
+	}
+	_, read := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+	for verb, err := range map[string]error{
+		"reading": read, "starting": p.BeforeStart(t.Context(), ""), "asking": p.Precheck(t.Context(), ""),
+	} {
+		if !errors.Is(err, regular.ErrUnsafe) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
+		t.Errorf("elsewhere: %v, %v", entries, err)
 	}
 }

@@ -423,11 +423,14 @@ func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 	if p.program() == "" || text == nil {
 		return nil
 	}
-	name := filepath.Join(filepath.Dir(p.paths.own), "verify.json")
-	if err := renameio.WriteFile(name, text, 0o600); err != nil {
-		return err
+	name := p.paths.config
+	if cut, err := files.Unfinished(name); err != nil || cut || !files.Equal(text, readOr(name)) { // where there is room for no second file, one that is the same will do
+		name = filepath.Join(filepath.Dir(p.paths.own), "verify.json")
+		if err := renameio.WriteFile(name, text, 0o600); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.Remove(name)) }()
 	}
-	defer func() { err = errors.Join(err, os.Remove(name)) }()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.registry.Run.Binary, "verify", name)
@@ -558,6 +561,13 @@ func back(s *site, t texts) texts {
 // must not be taken over by one that runs. If it does not start with it, the
 // old one is put back.
 func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
+	text := t.config
+	if text == nil {
+		text = s.text
+	}
+	if err := p.startable(text); err != nil {
+		return fmt.Errorf("%w; nothing was written, and it runs as before", err)
+	}
 	if err := p.process.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping it: %w; nothing was written", err)
 	}

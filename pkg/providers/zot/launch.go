@@ -37,7 +37,7 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 	}
 	l := providers.Launch{
 		Args: []string{"serve", p.paths.config}, Port: n, Grace: grace, Face: string(encoded(schema.Values(p.front()))),
-		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}},
+		Mounts: []providers.Mount{{Path: p.paths.data, Writable: true}, {Path: filepath.Dir(p.paths.own)}},
 	}
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil {
 		l.Mounts = append(l.Mounts, providers.Mount{Path: *t.Cert}, providers.Mount{Path: *t.Key})
@@ -56,25 +56,38 @@ func (p *Provider) BeforeStart(_ context.Context, face string) error {
 	if err := p.found(); err != nil {
 		return err
 	}
-	var front schema.Values
-	if err := json.Unmarshal([]byte(face), &front); err != nil {
-		return fmt.Errorf("%s: starting it: %w", p.registry.URL, err)
+	front, err := p.faced(face)
+	if err != nil {
+		return err
 	}
 	return p.face(front)
 }
 
 // Precheck implements [providers.Prechecker]: by reading the configuration, and
 // by Zot's own program where the mode names that.
-func (p *Provider) Precheck(ctx context.Context) error {
-	text, err := files.Read(p.paths.config)
-	if p.paths.data == "" || errors.Is(err, fs.ErrNotExist) {
+func (p *Provider) Precheck(ctx context.Context, face string) error {
+	if p.paths.data == "" {
 		return nil
+	}
+	if err := p.private(); err != nil {
+		return p.unreadable(err)
+	}
+	text, err := files.Read(p.paths.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = p.first(), nil
 	}
 	if err != nil {
 		return p.unreadable(err)
 	}
-	if _, _, err := read(p.paths.config, text); err != nil {
-		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+	front, err := p.faced(face)
+	if err != nil {
+		return err
+	}
+	if text, err = p.with(text, front); err != nil {
+		return err
+	}
+	if err := p.startable(text); err != nil {
+		return err
 	}
 	if err := p.verify(ctx, text); err != nil {
 		return p.fail(schema.Key{}, p.paths.config, err, "mend the file: one that runs goes on with what it has read")
@@ -82,9 +95,49 @@ func (p *Provider) Precheck(ctx context.Context) error {
 	return nil
 }
 
+// startable tells, as far as ocisync sees it itself, why Zot would not start with
+// a configuration. A Zot that ends over its certificate has begun to work on its
+// storage by then, and leaves files there half-written.
+func (p *Provider) startable(text []byte) error {
+	doc, _, err := read(p.paths.config, text)
+	if err != nil {
+		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+	}
+	var pair [2]string
+	for i, name := range []string{"cert", "key"} {
+		if text, ok := doc.Get("http", "tls", name); ok {
+			if err := json.Unmarshal([]byte(text), &pair[i]); err != nil {
+				return p.fail(schema.Key{}, p.paths.config, fmt.Errorf("http.tls.%s: %w", name, err), "mend the file")
+			}
+		}
+	}
+	if pair[0] == "" || pair[1] == "" {
+		return nil
+	}
+	if err := providers.Pair(p.paths.data, pair[0], pair[1]); err != nil {
+		return p.fail(schema.Key{}, "", err, "")
+	}
+	return nil
+}
+
+// faced reads the face of a launch.
+func (p *Provider) faced(face string) (schema.Values, error) {
+	var front schema.Values
+	if face == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(face), &front); err != nil {
+		return nil, fmt.Errorf("%s: starting it: %w", p.registry.URL, err)
+	}
+	return front, nil
+}
+
 // found makes what must be there before Zot starts, and finishes what was cut.
 func (p *Provider) found() error {
 	fail := func(err error) error { return p.unreadable(err) }
+	if err := p.private(); err != nil {
+		return fail(err)
+	}
 	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)
@@ -117,28 +170,37 @@ func (p *Provider) face(front schema.Values) error {
 	if err != nil {
 		return p.unreadable(err)
 	}
-	doc, err := config.Parse(p.paths.config, text)
+	next, err := p.with(text, front)
 	if err != nil {
-		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
+		return err
 	}
-	for _, v := range front {
-		path := schema.SplitPath(v.Path)
-		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
-			if err := doc.Set([]byte(v.JSON), path...); err != nil {
-				return p.fail(schema.Key{}, "", err, "")
-			}
-		}
-	}
-	if err := files.Write(p.paths.config, text, doc.Bytes()); err != nil {
+	if err := files.Write(p.paths.config, text, next); err != nil {
 		return p.unreadable(err)
 	}
 	return nil
 }
 
+// with is a configuration that says where Zot listens.
+func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
+	doc, err := config.Parse(p.paths.config, text)
+	if err != nil {
+		return nil, p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+	}
+	for _, v := range front {
+		path := schema.SplitPath(v.Path)
+		if have, _ := doc.Get(path...); strings.Trim(have, `"`) != strings.Trim(v.JSON, `"`) {
+			if err := doc.Set([]byte(v.JSON), path...); err != nil {
+				return nil, p.fail(schema.Key{}, "", err, "")
+			}
+		}
+	}
+	return doc.Bytes(), nil
+}
+
 // enter makes the accounts of a new registry: ocisync's own, which reaches the
 // namespace ocisync alone.
 func (p *Provider) enter() error {
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func changed(c plan.Change) (paths []string) {
 
 func TestAnotherImagePortOrMountIsAChangeThatApplyMakes(t *testing.T) {
 	p, a := played(t, nowhere, func(string) string { return recordLoaded })
-	cert, key := "/etc/cert.pem", "/etc/key.pem"
+	cert, key := pair(t, t.TempDir())
 	p.registry.Run.Driver, p.registry.Run.Image, p.registry.Run.Listen = schema.DriverDocker, "zot:2", "127.0.0.1:5001"
 	wants := func() providers.Made {
 		l, err := p.Launch(t.Context())

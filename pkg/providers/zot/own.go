@@ -61,6 +61,22 @@ type loaded struct {
 	Config  string `json:"config,omitempty"`
 }
 
+// private refuses a directory of the file that somebody else could have made,
+// such as a Zot that runs as the owner of its data.
+func (p *Provider) private() error {
+	if p.paths.data == "" {
+		return nil
+	}
+	return regular.Private(p.paths.data, filepath.Base(filepath.Dir(p.paths.own)))
+}
+
+func (p *Provider) ownFile() (own, error) {
+	if err := p.private(); err != nil {
+		return own{}, err
+	}
+	return readOwn(p.paths.own)
+}
+
 // readOwn reads the file; one that is absent is a new one.
 func readOwn(name string) (own, error) {
 	o := own{Format: ownFormat}

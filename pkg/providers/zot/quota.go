@@ -257,7 +257,7 @@ func (p *Provider) Withheld(ctx context.Context) ([]string, error) {
 	if away, err := p.away(ctx); err != nil || away {
 		return nil, err
 	}
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}
@@ -278,7 +278,7 @@ func (o own) fullNotes(desired schema.State) (notes []plan.Note) {
 // enforce measures the namespaces that have a quota, and withdraws push or gives
 // it back. Of one that cannot be measured nothing changes.
 func (p *Provider) enforce(ctx context.Context, dry bool) ([]providers.Measured, error) {
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}

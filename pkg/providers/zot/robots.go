@@ -163,7 +163,7 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 // user whose admin is left out differs from nothing.
 func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []plan.Note) {
 	names, _ := c.admins()
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil // whoever reads the objects says so
 	}
@@ -190,7 +190,7 @@ func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []
 // for a part of a namespace whose rule is declared; and of rules that ocisync has
 // not written, which patterns of no namespace do.
 func (p *Provider) withinRules(c configuration, desired schema.State) (notes []plan.Note) {
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil // whoever reads the objects says so
 	}
@@ -243,7 +243,7 @@ func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note,
 	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
 		return nil, nil
 	}
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}
@@ -279,7 +279,7 @@ func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time)
 	} else if away {
 		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return nil, p.unreadable(err)
 	}
@@ -378,7 +378,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 // how long none will end that works now.
 func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) {
 	const most = time.Hour
-	o, err := readOwn(p.paths.own)
+	o, err := p.ownFile()
 	if err != nil {
 		return most, p.unreadable(err)
 	}

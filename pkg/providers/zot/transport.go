@@ -19,7 +19,7 @@ const selfLogin = "ocisync$"
 func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), error) {
 	user, password := "", ""
 	if p.paths.data != "" {
-		o, err := readOwn(p.paths.own)
+		o, err := p.ownFile()
 		if err != nil {
 			return nil, nil, p.unreadable(err)
 		}

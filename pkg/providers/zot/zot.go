@@ -313,7 +313,7 @@ type site struct {
 func (p *Provider) load() (*site, error) {
 	s := &site{view: view{now: p.now(), hashes: map[string]string{}, credentials: map[string]credential{}}}
 	var err error
-	if s.own, err = readOwn(p.paths.own); err != nil {
+	if s.own, err = p.ownFile(); err != nil {
 		return nil, p.unreadable(err)
 	}
 	s.htpasswd, s.creds = p.paths.htpasswd, p.paths.sync
