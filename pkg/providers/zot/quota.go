@@ -421,6 +421,9 @@ func (p *Provider) withdraw(ctx context.Context, list []providers.Measured) erro
 // alone keeps other processes of ocisync from changing the files meanwhile. It
 // waits for who is there until the context is done.
 func (p *Provider) alone(ctx context.Context) (release func(), err error) {
+	if err := p.private(); err != nil {
+		return nil, p.unreadable(err)
+	}
 	if err := os.MkdirAll(filepath.Dir(p.paths.own), 0o700); err != nil {
 		return nil, p.unreadable(err)
 	}
