@@ -35,7 +35,8 @@ It works whoever runs the registry; ocisync up does the same beside a registry
 that it runs. While it runs, plan and apply of other processes on this host reach
 it through a socket in the data directory, and admin users from elsewhere over
 HTTP; what they change holds for the next token. It renews the mode's robots in
-time. Each token that is given is a line on standard error.
+time. Each token that an account gets is a line on standard error; of those that
+anonymous clients get, one of each address, and every ten minutes how many more.
 
 Its keys are made once, in registry.run.data (or beside registry.files.config):
 ocisync/keys.json is ocisync's own, and jwks.json what the registry reads when it

@@ -91,6 +91,7 @@ type Registry struct {
 	addresses *limiter[netip.Addr]
 	failures  *limiter[guessing]
 	logins    *limiter[netip.Addr]
+	asked     *limiter[netip.Addr] // for tokens
 	slowest   Pace
 	conns     *connections  // at the address
 	reads     chan struct{} // one for each manifest that is being read
@@ -171,6 +172,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	limits := o.limits()
 	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
 	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
+	r.asked = newLimiter[netip.Addr](limits.Tokens)
 	r.slowest, r.crowds = limits.Slowest, rate.NewLimiter(rate.Every(time.Minute), 1)
 	r.conns = newConnections(limits.Connections, descriptors(), r.crowded)
 	if o.Tokens == nil {
@@ -194,7 +196,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, func() string { return r.info().URL })
 	r.hooks.count(r.metrics)
 	if o.Tokens != nil {
-		r.issue(deliveries)
+		undo = append(undo, r.issue(deliveries))
 	} else if err = r.openContent(ctx, deliveries, &undo); err != nil {
 		return nil, err
 	}
@@ -385,7 +387,7 @@ func (r *Registry) server(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+		ErrorLog:          newServerLog(r.logger),
 	}
 }
 

@@ -3,7 +3,9 @@ package embedded
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -32,10 +34,11 @@ func (t *Tokens) job(name string, namespaces []string) func(context.Context, boo
 }
 
 // issue makes this a token service.
-func (r *Registry) issue(deliveries *queue) {
+func (r *Registry) issue(deliveries *queue) (end func() error) {
 	o := r.options.Tokens
+	granted := &grants{logger: r.logger, now: time.Now}
 	r.tokens = token.New(token.Options{
-		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},
+		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r}, Granted: granted.note,
 	})
 	if o.Job != nil {
 		r.jobs = newScheduler(r.options.Data, r.logger, r.jobList)
@@ -46,6 +49,62 @@ func (r *Registry) issue(deliveries *queue) {
 			close: func(context.Context) error { return nil },
 		}, nil
 	}
+	return granted.close
+}
+
+// grants is the audit log of tokens: a line for each that an account gets. Of
+// those that anonymous clients get, who ask as often as they like, one of each
+// address, and then how many there were.
+type grants struct {
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu    sync.Mutex
+	folds folds
+}
+
+// note writes what was granted, or counts it.
+func (g *grants) note(t token.Grant) {
+	account := t.Account
+	if account == "" {
+		account = "anonymous"
+		if !g.first(t.Address) {
+			return
+		}
+	}
+	g.logger.Info("token granted", "account", account, "address", t.Address, "asked", t.Asked, "granted", t.Granted)
+}
+
+func (g *grants) first(address string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	g.tell(g.folds.over(now))
+	first := g.folds.first(AuditLine{Time: now, Account: "anonymous", Address: address, Action: "token", Status: http.StatusOK, Result: "ok"}, now)
+	if first {
+		g.folds.wake(g.sumUp)
+	}
+	return first
+}
+
+func (g *grants) sumUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell(g.folds.over(g.now()))
+	g.folds.wake(g.sumUp)
+}
+
+func (g *grants) tell(sums []AuditLine) {
+	for _, s := range sums {
+		g.logger.Info("tokens granted", "account", "anonymous", "address", s.Address, "more", s.Count, "until", s.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+func (g *grants) close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell(g.folds.all())
+	return nil
 }
 
 // issuer is what the token service knows of accounts and rules.
@@ -80,6 +139,11 @@ func (i issuer) Rules() *access.Rules { return i.store.now().rules }
 func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) {
 	if t.of != "token" {
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
+		return
+	}
+	if err := r.asked.take(clientOf(q)); err != nil {
+		r.limit(q, "tokens", err)
+		login(w, q, err)
 		return
 	}
 	q.Form, q.PostForm = nil, nil // a token may be asked for by a form, which is bounded
