@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,8 @@ func newHealth(o *options) *cobra.Command {
 		Short:   "Tell whether the mode's registry runs and answers",
 		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
 where ocisync runs it on this host, whether its process or container runs and, of a
-Distribution, whether somebody gives tokens to its clients. It exits with 0 if all
+Distribution, whether somebody gives tokens to its clients, and whether it takes
+pushes. It exits with 0 if all
 is well, else with 1.
 ` + exitHelp,
 		Args: noArgs,
@@ -38,7 +40,7 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers, tokens
+	Name   string `json:"name"` // runs, answers, tokens; in trouble pushes, certificate, keys
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
 }
@@ -71,6 +73,17 @@ func (o *options) health(ctx context.Context) error {
 		if takesTokens(cfg) {
 			who, err := (&served{o, cfg}).giving(ctx)
 			add("tokens", err, who)
+		}
+		troubles, err := o.troubles(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		for _, t := range troubles {
+			if t.Passing {
+				add(t.What, nil, t.Text)
+			} else {
+				add(t.What, errors.New(t.Text), "")
+			}
 		}
 	} else {
 		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL, ""), "GET /v2/")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -46,6 +49,30 @@ type statusReport struct {
 	// Tokens says who gives tokens to its clients, or that nobody does; "" where
 	// they need none.
 	Tokens string `json:"tokens,omitempty"`
+	// Troubles are what it does not do as it should.
+	Troubles []string `json:"troubles,omitempty"`
+}
+
+// troubles are those of a registry that ocisync runs.
+func (o *options) troubles(ctx context.Context, cfg *schema.Config) ([]providers.Trouble, error) {
+	if d := cfg.Registry.Driver(); d != schema.DriverProcess && d != schema.DriverDocker {
+		return nil, nil
+	}
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	if errors.Is(err, providers.ErrUnsupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := p.(providers.Troubled); ok {
+		return t.Troubles(ctx)
+	}
+	return nil, nil
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -69,6 +96,13 @@ func (o *options) status(ctx context.Context) error {
 		if report.Differences, err = r.Differences(ctx); err != nil {
 			return err
 		}
+	}
+	troubles, err := o.troubles(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	for _, t := range troubles {
+		report.Troubles = append(report.Troubles, t.What+": "+t.Text)
 	}
 	if takesTokens(cfg) {
 		if report.Tokens, err = (&served{o, cfg}).giving(ctx); err != nil {
@@ -118,6 +152,9 @@ func (r statusReport) String() string {
 	}
 	if r.Log != "" {
 		line("log", "%s", r.Log)
+	}
+	for _, t := range r.Troubles {
+		line("trouble", "%s", t)
 	}
 	for i, d := range r.Differences {
 		what := ""

@@ -107,9 +107,10 @@ type Registry struct {
 	work      sync.WaitGroup // jobs and upkeep, while it is served
 	robots    *robotMetrics
 	upkeep    *upkeep
-	health    *health        // nil without content
-	tokens    *token.Service // nil where it serves content
-	listener  net.Listener   // nil without Options.Listen
+	health    *health               // nil without content
+	tokens    *token.Service        // nil where it serves content
+	tending   func(context.Context) // nil but beside a registry that is looked after
+	listener  net.Listener          // nil without Options.Listen
 	socket    *socket
 	close     func() error
 }
@@ -367,6 +368,9 @@ func (r *Registry) begin(ctx context.Context) func() {
 	r.work.Go(func() { r.renew(jobs) })
 	if r.tokens != nil {
 		r.work.Go(func() { r.tokens.Upkeep(jobs) })
+	}
+	if r.tending != nil {
+		r.work.Go(func() { r.tending(jobs) })
 	}
 	r.work.Go(func() {
 		select {

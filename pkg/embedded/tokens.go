@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -24,6 +25,35 @@ type Tokens struct {
 	// Job does a job of the registry that is due, JobGC, or JobRetention of some
 	// namespaces, by the schedules of the accounts' rules. nil: none is done.
 	Job func(ctx context.Context, name string, namespaces []string) error
+	// Tend is called every few seconds while Serve runs, to look after the
+	// registry; quiet is for how long nobody was given a token. May be nil.
+	Tend func(ctx context.Context, quiet time.Duration) error
+}
+
+const (
+	tendFirst = 3 * time.Second // after Serve began
+	tendEvery = 15 * time.Second
+)
+
+// tend calls the one of the options until the context is done. What goes wrong
+// is logged, and tried again less and less often.
+func (r *Registry) tend(ctx context.Context, g *grants) {
+	began, next := time.Now(), tendFirst
+	pause := tendEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+		next = tendEvery
+		if err := r.options.Tokens.Tend(ctx, time.Since(g.since(began))); err != nil && ctx.Err() == nil {
+			r.logger.Error("looking after the registry failed", "error", err)
+			next, pause = pause, min(2*pause, time.Hour)
+			continue
+		}
+		pause = tendEvery
+	}
 }
 
 // job is one of a registry that another program serves.
@@ -37,6 +67,9 @@ func (t *Tokens) job(name string, namespaces []string) func(context.Context, boo
 func (r *Registry) issue(deliveries *queue) (end func() error) {
 	o := r.options.Tokens
 	granted := &grants{logger: r.logger, now: time.Now}
+	if o.Tend != nil {
+		r.tending = func(ctx context.Context) { r.tend(ctx, granted) }
+	}
 	r.tokens = token.New(token.Options{
 		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r}, Granted: granted.note,
 	})
@@ -59,12 +92,23 @@ type grants struct {
 	logger *slog.Logger
 	now    func() time.Time
 
+	last atomic.Int64 // when the last one was, in Unix nanoseconds; 0 for never
+
 	mu    sync.Mutex
 	folds folds
 }
 
+// since is when the last grant was, or the beginning.
+func (g *grants) since(began time.Time) time.Time {
+	if last := g.last.Load(); last != 0 {
+		return time.Unix(0, last)
+	}
+	return began
+}
+
 // note writes what was granted, or counts it.
 func (g *grants) note(t token.Grant) {
+	g.last.Store(g.now().UnixNano())
 	account := t.Account
 	if account == "" {
 		account = "anonymous"
