@@ -46,7 +46,7 @@ func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry
 	case jobGC:
 		report.Collected, err = p.collect(ctx, dry)
 	case jobRetention:
-		report.Retained, err = p.retain(ctx, namespaces, dry)
+		report.Retained, err = p.retain(ctx, namespaces, dry, nil)
 	default:
 		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
 	}
