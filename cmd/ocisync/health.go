@@ -99,7 +99,7 @@ func (o *options) health(ctx context.Context) error {
 			if !c.OK {
 				word = "failed"
 			}
-			o.tell("%-8s%-9s%s\n", word, c.Name, load.Safe(c.Detail))
+			o.tell("%-8s%-12s%s\n", word, c.Name, load.Safe(c.Detail))
 		}
 	}
 	if err == nil && !report.Healthy {
