@@ -35,7 +35,9 @@ It works whoever runs the registry; ocisync up does the same beside a registry
 that it runs. While it runs, plan and apply of other processes on this host reach
 it through a socket in the data directory, and admin users from elsewhere over
 HTTP; what they change holds for the next token. It renews the mode's robots in
-time, and measures quotas every minute. Each token that is given is a line on standard error.
+time, and measures quotas every minute. Each token that an account gets is a line on
+standard error; of those that anonymous clients get, one of each address, and every ten
+minutes how many more.
 
 Its keys are made once, in registry.run.data (or beside registry.files.config):
 ocisync/keys.json is ocisync's own, and jwks.json what the registry reads when it
@@ -54,9 +56,12 @@ as registry.token.rotate says. No request fails: tokens of the former key are go
 minutes that they live.
 
 A registry reads jwks.json when it starts, and never again. So it knows two keys
-at a time: after a rotation restart it (ocisync restart) before the next one,
-which is refused until then. A key that somebody else may have is out of use only
-after a rotation and, six minutes later, a restart.
+at a time: a rotation is refused until it was restarted since the one before. Once
+the tokens of the former key have expired, ocisync up and ocisync auth serve restart
+a registry that ocisync runs, at a moment when nobody asks for tokens, and ten
+minutes after the rotation it takes none of that key. One that somebody else runs
+must be restarted, six minutes after the rotation; until then it takes tokens of
+whoever has the former key.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.authRotate(c.Context()) },
@@ -184,6 +189,10 @@ func (o *options) authRotate(ctx context.Context) error {
 	if err := s.Rotate(ctx); err != nil {
 		return err
 	}
-	o.tell("another key signs now; restart the registry before the next rotation\n")
+	if cfg.Registry.Run != nil {
+		o.tell("another key signs now; in six to ten minutes, when the last tokens of the former one have expired, the registry is restarted and forgets it\n")
+	} else {
+		o.tell("another key signs now; restart the registry in six minutes, when the last tokens of the former one have expired: it takes tokens of that one until then, and knows no next key to rotate to\n")
+	}
 	return nil
 }

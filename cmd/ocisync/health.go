@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,9 @@ func newHealth(o *options) *cobra.Command {
 		Short:   "Tell whether the mode's registry runs and answers",
 		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
 where ocisync runs it on this host, whether its process or container runs and, of a
-Distribution, whether somebody gives tokens to its clients, and whether its events
-are received where it has webhooks. It exits with 0 if all is well, else with 1.
+Distribution, whether somebody gives tokens to its clients, and whether it takes
+pushes; and whether its events are received where it has webhooks. It exits with 0 if
+all is well, else with 1.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.health(c.Context()) },
@@ -37,7 +39,7 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers, tokens, webhooks
+	Name   string `json:"name"` // runs, answers, tokens, webhooks; in trouble pushes, certificate, keys
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
 }
@@ -74,6 +76,17 @@ func (o *options) health(ctx context.Context) error {
 		if what, err := hears(ctx, cfg); what != "" || err != nil {
 			add("webhooks", err, what)
 		}
+		troubles, err := o.troubles(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		for _, t := range troubles {
+			if t.Passing {
+				add(t.What, nil, t.Text)
+			} else {
+				add(t.What, errors.New(t.Text), "")
+			}
+		}
 	} else {
 		add("answers", ping(ctx, cfg.Registry, cfg.Registry.URL, ""), "GET /v2/")
 	}
@@ -88,7 +101,7 @@ func (o *options) health(ctx context.Context) error {
 			if !c.OK {
 				word = "failed"
 			}
-			o.tell("%-8s%-9s%s\n", word, c.Name, load.Safe(c.Detail))
+			o.tell("%-8s%-12s%s\n", word, c.Name, load.Safe(c.Detail))
 		}
 	}
 	if err == nil && !report.Healthy {

@@ -28,7 +28,8 @@ func newRetention(o *options) *cobra.Command {
 		Short: "Judge every tag by the registry's rules, and remove nothing",
 		Long: `Preview says of every tag in the namespaces with retention rules whether the
 next run keeps it and by which rule, or why it goes. The rules are those the
-registry has; apply the mode first to try others. Nothing is removed.
+registry has; apply the mode first to try others. Nothing is removed. Zot judges
+tags itself, and has no preview.
 ` + exitHelp,
 		Example: "  ocisync retention preview --mode local\n  ocisync retention preview --mode local --namespace provisioning-test --output json",
 		Args:    noArgs,
@@ -63,9 +64,17 @@ func (o *options) retention(ctx context.Context, opts embedded.RetentionOptions)
 	defer s.close(&err)
 	r, ok := s.provider.(retainer)
 	if !ok {
-		return embedded.RetentionReport{}, codedError{exitRefused, fmt.Errorf("mode %s: this version runs and previews retention only with registry.run.driver %q", s.cfg.Mode, schema.DriverEmbedded)}
+		return embedded.RetentionReport{}, codedError{exitRefused, fmt.Errorf("mode %s: %s", s.cfg.Mode, unforeseen(s.cfg.Registry.Type))}
 	}
 	return r.Retention(ctx, opts)
+}
+
+// unforeseen says why there is no preview for a type of registry.
+func unforeseen(typ string) string {
+	if typ == schema.TypeZot {
+		return "Zot judges tags itself, by the retention of its configuration, while it collects, and says it in its log and not before: there is nothing to ask for a preview; ocisync plan shows the rules"
+	}
+	return "retention is the business of the registry, and ocisync knows no preview for type " + typ
 }
 
 // showRetention prints a report as a table or JSON.
@@ -88,7 +97,11 @@ func (o *options) showRetention(report embedded.RetentionReport) error {
 		if t.Error != "" {
 			verdict, t.Why = "failed", t.Error
 		}
-		row(verdict, t.Repository+":"+t.Tag, "pushed "+t.Pushed.Format(time.DateOnly), t.Why)
+		pushed := "push time unknown"
+		if !t.Pushed.IsZero() {
+			pushed = "pushed " + t.Pushed.Format(time.DateOnly)
+		}
+		row(verdict, t.Repository+":"+t.Tag, pushed, t.Why)
 	}
 	for _, m := range report.Untagged {
 		why := "has no tag"

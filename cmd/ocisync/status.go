@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -54,6 +55,30 @@ type statusReport struct {
 	// Webhooks says what waits for the webhooks of a registry that posts its events
 	// to ocisync, or that nobody receives them; "" where it has none.
 	Webhooks string `json:"webhooks,omitempty"`
+	// Troubles are what it does not do as it should.
+	Troubles []string `json:"troubles,omitempty"`
+}
+
+// troubles are those of a registry that ocisync runs.
+func (o *options) troubles(ctx context.Context, cfg *schema.Config) ([]providers.Trouble, error) {
+	if d := cfg.Registry.Driver(); d != schema.DriverProcess && d != schema.DriverDocker {
+		return nil, nil
+	}
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	if errors.Is(err, providers.ErrUnsupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := p.(providers.Troubled); ok {
+		return t.Troubles(ctx)
+	}
+	return nil, nil
 }
 
 func (o *options) status(ctx context.Context) error {
@@ -77,6 +102,13 @@ func (o *options) status(ctx context.Context) error {
 		if report.Differences, err = r.Differences(ctx); err != nil {
 			return err
 		}
+	}
+	troubles, err := o.troubles(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	for _, t := range troubles {
+		report.Troubles = append(report.Troubles, t.What+": "+t.Text)
 	}
 	if takesTokens(cfg) {
 		if report.Tokens, err = (&served{o, cfg}).giving(ctx); err != nil {
@@ -154,6 +186,9 @@ func (r statusReport) String() string {
 	}
 	if r.Log != "" {
 		line("log", "%s", r.Log)
+	}
+	for _, t := range r.Troubles {
+		line("trouble", "%s", t)
 	}
 	for i, d := range r.Differences {
 		what := ""

@@ -258,6 +258,9 @@ func (s *session) questions(ctx context.Context, st schema.State, report *access
 	return out, nil
 }
 
+// sendsOn is a provider whose registry sends clients to a token service.
+type sendsOn interface{ Realms() []string }
+
 // ask asks the registry, eight questions at a time.
 func (s *session) ask(ctx context.Context, questions []question, report *accessReport) error {
 	var t schema.TLS
@@ -270,8 +273,8 @@ func (s *session) ask(ctx context.Context, questions []question, report *accessR
 	}
 	defer rt.CloseIdleConnections()
 	var realms []string
-	if r := s.cfg.Registry.Token; r != nil && r.URL != "" {
-		realms = append(realms, r.URL)
+	if p, ok := s.provider.(sendsOn); ok {
+		realms = p.Realms()
 	}
 	confined, err := oci.Confine(rt, s.cfg.Registry.URL, realms...)
 	if err != nil {

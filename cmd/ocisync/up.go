@@ -80,6 +80,9 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 	if err != nil {
 		return err
 	}
+	if command == commandBehind {
+		go runtime.KeepLog(ctx, (&served{o, cfg}).log(), o.logger())
+	}
 	if cfg.Registry.Driver() == schema.DriverEmbedded && !detach {
 		return o.serve(ctx, cfg, command)
 	}

@@ -122,14 +122,15 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	if lost != "" {
 		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: lost})
 	}
-	if draft, err = prepare(ctx, p, draft); err != nil {
+	draft, held, err := prepare(ctx, p, draft)
+	if err != nil {
 		return Found{}, err
 	}
 	for c.Inventory.Approved(draft.Approval()) {
 		draft.Again++
 	}
 	guarded := plan.Guard(draft, plan.GuardInput{
-		Policy: policy, Ownership: owner, Desired: desired, Live: live, Approved: c.Approved,
+		Policy: policy, Ownership: owner, Desired: desired, Live: live, Held: held, Approved: c.Approved,
 	})
 	if needs := plan.Needs(guarded); len(needs.Repositories) > 0 {
 		content, err := p.Read(ctx, needs)
@@ -206,8 +207,9 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	return out
 }
 
-// prepare asks the provider how each change would take effect.
-func prepare(ctx context.Context, p providers.Provider, draft plan.Plan) (plan.Plan, error) {
+// prepare asks the provider how each change would take effect, and which must be
+// approved.
+func prepare(ctx context.Context, p providers.Provider, draft plan.Plan) (_ plan.Plan, held map[schema.Key]string, err error) {
 	var ask []plan.Change
 	var at []int
 	for i, c := range draft.Changes {
@@ -216,15 +218,16 @@ func prepare(ctx context.Context, p providers.Provider, draft plan.Plan) (plan.P
 		}
 	}
 	if len(ask) == 0 {
-		return draft, nil
+		return draft, nil, nil
 	}
 	verdicts, err := p.Prepare(ctx, ask)
 	if err != nil {
-		return plan.Plan{}, err
+		return plan.Plan{}, nil, err
 	}
 	if len(verdicts) != len(ask) {
-		return plan.Plan{}, fmt.Errorf("provider prepared %d of %d changes", len(verdicts), len(ask))
+		return plan.Plan{}, nil, fmt.Errorf("provider prepared %d of %d changes", len(verdicts), len(ask))
 	}
+	held = map[schema.Key]string{}
 	for j, v := range verdicts {
 		c := &draft.Changes[at[j]]
 		if v.Effect != "" {
@@ -233,9 +236,13 @@ func prepare(ctx context.Context, p providers.Provider, draft plan.Plan) (plan.P
 		if v.Refused != "" {
 			draft.Refusals = append(draft.Refusals, plan.Refusal{Key: c.Key, Why: v.Refused, Source: c.Source})
 		}
+		if v.Held != "" {
+			held[c.Key] = v.Held
+		}
+		c.Impact = append(c.Impact, v.Impact...)
 		for _, n := range v.Notes {
 			draft.Notes = append(draft.Notes, plan.Note{Key: c.Key, Text: n})
 		}
 	}
-	return draft, nil
+	return draft, held, nil
 }

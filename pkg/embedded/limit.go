@@ -32,6 +32,8 @@ type Limits struct {
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
 	Logins Limit
+	// Tokens is for the tokens that one address asks a token service for.
+	Tokens Limit
 	// Connections is how many one address may have open at once, those that have
 	// been idle for a while not counted; 0 is that of DefaultLimits.
 	Connections int
@@ -53,6 +55,8 @@ func DefaultLimits() Limits {
 		Address:  Limit{PerSecond: 5000, Burst: 20000},
 		Failures: Limit{PerSecond: 0.1, Burst: 30},
 		Logins:   Limit{PerSecond: 10, Burst: 50},
+		// 60 jobs of CI behind one address, each with a few tokens a second
+		Tokens: Limit{PerSecond: 500, Burst: 5000},
 		// a line that carries 10 KiB a second may stand still for most of it
 		Slowest:     Pace{Bytes: 32 << 10, Within: time.Minute},
 		Connections: 1024, // a host of CI: 64 jobs, six layers each, and what they left idle
@@ -66,6 +70,7 @@ func (o Options) limits() Limits {
 		return d
 	}
 	l := *o.Limits
+	l.Tokens = cmp.Or(l.Tokens, d.Tokens)
 	l.Logins, l.Connections, l.Slowest = cmp.Or(l.Logins, d.Logins), cmp.Or(l.Connections, d.Connections), cmp.Or(l.Slowest, d.Slowest)
 	return l
 }

@@ -93,6 +93,7 @@ type Registry struct {
 	addresses *limiter[netip.Addr]
 	failures  *limiter[guessing]
 	logins    *limiter[netip.Addr]
+	asked     *limiter[netip.Addr] // for tokens
 	slowest   Pace
 	conns     *connections  // at the address
 	reads     chan struct{} // one for each manifest that is being read
@@ -108,9 +109,10 @@ type Registry struct {
 	work      sync.WaitGroup // jobs and upkeep, while it is served
 	robots    *robotMetrics
 	upkeep    *upkeep
-	health    *health        // nil without content
-	tokens    *token.Service // nil where it serves content
-	listener  net.Listener   // nil without Options.Listen
+	health    *health               // nil without content
+	tokens    *token.Service        // nil where it serves content
+	tending   func(context.Context) // nil but beside a registry that is looked after
+	listener  net.Listener          // nil without Options.Listen
 	socket    *socket
 	close     func() error
 }
@@ -173,6 +175,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	limits := o.limits()
 	r.accounts, r.addresses = newLimiter[string](limits.Account), newLimiter[netip.Addr](limits.Address)
 	r.failures, r.logins = newLimiter[guessing](limits.Failures), newLimiter[netip.Addr](limits.Logins)
+	r.asked = newLimiter[netip.Addr](limits.Tokens)
 	r.slowest, r.crowds = limits.Slowest, rate.NewLimiter(rate.Every(time.Minute), 1)
 	r.conns = newConnections(limits.Connections, descriptors(), r.crowded)
 	if o.Tokens == nil {
@@ -196,7 +199,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	r.hooks = newWebhooks(deliveries, r.logger, r.store.now, r.home)
 	r.hooks.Count(r.metrics.registered)
 	if o.Tokens != nil {
-		r.issue(deliveries)
+		undo = append(undo, r.issue(deliveries))
 	} else if err = r.openContent(ctx, deliveries, &undo); err != nil {
 		return nil, err
 	}
@@ -381,6 +384,9 @@ func (r *Registry) begin(ctx context.Context) func() {
 	if r.tokens != nil {
 		r.work.Go(func() { r.tokens.Upkeep(jobs) })
 	}
+	if r.tending != nil {
+		r.work.Go(func() { r.tending(jobs) })
+	}
 	r.work.Go(func() {
 		select {
 		case <-r.resting:
@@ -400,7 +406,7 @@ func (r *Registry) server(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+		ErrorLog:          newServerLog(r.logger),
 	}
 }
 

@@ -54,7 +54,7 @@ type TagReport struct {
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag"`
 	Digest     digest.Digest `json:"digest"`
-	Pushed     time.Time     `json:"pushed"`
+	Pushed     time.Time     `json:"pushed,omitzero"` // zero where it is not known
 	PushedBy   string        `json:"pushed_by,omitempty"`
 	Pulled     time.Time     `json:"pulled,omitzero"`
 	Kept       bool          `json:"kept"`

@@ -3,7 +3,10 @@ package embedded
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -26,6 +29,35 @@ type Tokens struct {
 	// Job does a job of the registry that is due, JobGC, or JobRetention of some
 	// namespaces, by the schedules of the accounts' rules. nil: none is done.
 	Job func(ctx context.Context, name string, namespaces []string) error
+	// Tend is called every few seconds while Serve runs, to look after the
+	// registry; quiet is for how long nobody was given a token. May be nil.
+	Tend func(ctx context.Context, quiet time.Duration) error
+}
+
+const (
+	tendFirst = 3 * time.Second // after Serve began
+	tendEvery = 15 * time.Second
+)
+
+// tend calls the one of the options until the context is done. What goes wrong
+// is logged, and tried again less and less often.
+func (r *Registry) tend(ctx context.Context, g *grants) {
+	began, next := time.Now(), tendFirst
+	pause := tendEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+		next = tendEvery
+		if err := r.options.Tokens.Tend(ctx, time.Since(g.since(began))); err != nil && ctx.Err() == nil {
+			r.logger.Error("looking after the registry failed", "error", err)
+			next, pause = pause, min(2*pause, time.Hour)
+			continue
+		}
+		pause = tendEvery
+	}
 }
 
 // job is one of a registry that another program serves.
@@ -36,10 +68,14 @@ func (t *Tokens) job(name string, namespaces []string) func(context.Context, boo
 }
 
 // issue makes this a token service.
-func (r *Registry) issue(deliveries *webhook.Queue) {
+func (r *Registry) issue(deliveries *webhook.Queue) (end func() error) {
 	o := r.options.Tokens
+	granted := &grants{logger: r.logger, now: time.Now}
+	if o.Tend != nil {
+		r.tending = func(ctx context.Context) { r.tend(ctx, granted) }
+	}
 	r.tokens = token.New(token.Options{
-		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r},
+		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r}, Granted: granted.note,
 	})
 	if o.Job != nil {
 		r.jobs = newScheduler(r.options.Data, r.logger, r.jobList)
@@ -50,6 +86,73 @@ func (r *Registry) issue(deliveries *webhook.Queue) {
 			close: func(context.Context) error { return nil },
 		}, nil
 	}
+	return granted.close
+}
+
+// grants is the audit log of tokens: a line for each that an account gets. Of
+// those that anonymous clients get, who ask as often as they like, one of each
+// address, and then how many there were.
+type grants struct {
+	logger *slog.Logger
+	now    func() time.Time
+
+	last atomic.Int64 // when the last one was, in Unix nanoseconds; 0 for never
+
+	mu    sync.Mutex
+	folds folds
+}
+
+// since is when the last grant was, or the beginning.
+func (g *grants) since(began time.Time) time.Time {
+	if last := g.last.Load(); last != 0 {
+		return time.Unix(0, last)
+	}
+	return began
+}
+
+// note writes what was granted, or counts it.
+func (g *grants) note(t token.Grant) {
+	g.last.Store(g.now().UnixNano())
+	account := t.Account
+	if account == "" {
+		account = "anonymous"
+		if !g.first(t.Address) {
+			return
+		}
+	}
+	g.logger.Info("token granted", "account", account, "address", t.Address, "asked", t.Asked, "granted", t.Granted)
+}
+
+func (g *grants) first(address string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	g.tell(g.folds.over(now))
+	first := g.folds.first(AuditLine{Time: now, Account: "anonymous", Address: address, Action: "token", Status: http.StatusOK, Result: "ok"}, now)
+	if first {
+		g.folds.wake(g.sumUp)
+	}
+	return first
+}
+
+func (g *grants) sumUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell(g.folds.over(g.now()))
+	g.folds.wake(g.sumUp)
+}
+
+func (g *grants) tell(sums []AuditLine) {
+	for _, s := range sums {
+		g.logger.Info("tokens granted", "account", "anonymous", "address", s.Address, "more", s.Count, "until", s.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+func (g *grants) close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell(g.folds.all())
+	return nil
 }
 
 // issuer is what the token service knows of accounts and rules.
@@ -84,6 +187,11 @@ func (i issuer) Rules() *access.Rules { return i.store.now().rules }
 func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) {
 	if t.of != "token" {
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
+		return
+	}
+	if err := r.asked.take(clientOf(q)); err != nil {
+		r.limit(q, "tokens", err)
+		login(w, q, err)
 		return
 	}
 	q.Form, q.PostForm = nil, nil // a token may be asked for by a form, which is bounded

@@ -203,6 +203,66 @@ func TestATokenServiceTiresOfWrongPasswords(t *testing.T) {
 	}
 }
 
+func TestStrangersWhoAskForTokensFillNoLog(t *testing.T) {
+	s, log := serveTokens(t, embedded.Options{})
+	s.change(t, putUser(t, "dev", false))
+	long := "repository:" + strings.Repeat("a", 200) + ":pull"
+	for range 300 {
+		if code, _ := s.granted(t, "", "", long); code != http.StatusOK {
+			t.Fatalf("a stranger gets %d", code)
+		}
+	}
+	for range 20 {
+		s.granted(t, "dev", "pw-dev", long)
+	}
+	s.stop(t)
+	text := log.String()
+	for words, want := range map[string]int{
+		`"token granted" account=anonymous address=127.0.0.1:`:          1,
+		`"tokens granted" account=anonymous address=127.0.0.1 more=299`: 1,
+		`"token granted" account=dev address=127.0.0.1:`:                20,
+	} {
+		if got := strings.Count(text, "msg="+words); got != want {
+			t.Errorf("%d times %s, want %d", got, words, want)
+		}
+	}
+	if len(text) > 20<<10 {
+		t.Errorf("the log has %d bytes", len(text))
+	}
+}
+
+// TestAFloodOfTokensIsRefusedAndCIIsNot has one address ask as fast as 60 jobs of
+// CI do, and then without a pause.
+func TestAFloodOfTokensIsRefusedAndCIIsNot(t *testing.T) {
+	data := accountsOf(t)
+	limits := embedded.DefaultLimits()
+	r, err := embedded.Open(t.Context(), embedded.Options{
+		Data: data, Limits: &limits, Tokens: &embedded.Tokens{Keys: keysIn(t, data), Service: "registry.example.com"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	q := httptest.NewRequestWithContext(t.Context(), http.MethodGet, token.Path+"?scope=repository:team/app:pull", nil)
+	got := map[int]int{}
+	ask := func(n int) {
+		for range n {
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, q)
+			got[w.Code]++
+		}
+	}
+	ask(60 * 40) // each job's pulls and pushes of forty repositories at once
+	if got[http.StatusOK] != 60*40 {
+		t.Errorf("CI gets %v", got)
+	}
+	clear(got)
+	ask(8000)
+	if got[http.StatusTooManyRequests] < 2000 || got[http.StatusTooManyRequests]+got[http.StatusOK] != 8000 {
+		t.Errorf("a flood gets %v", got)
+	}
+}
+
 func TestATokenServiceWritesRefusedLoginsIntoTheAuditLog(t *testing.T) {
 	s, _ := serveTokens(t, embedded.Options{})
 	path := filepath.Join(s.data, "audit.log")
@@ -379,6 +439,7 @@ func BenchmarkGrant(b *testing.B) {
 	}
 	limits := embedded.DefaultLimits()
 	limits.Account, limits.Address = embedded.Limit{PerSecond: 1e9, Burst: 1e9}, embedded.Limit{PerSecond: 1e9, Burst: 1e9}
+	limits.Tokens = limits.Address
 	open := func() *embedded.Registry {
 		r, err := embedded.Open(b.Context(), embedded.Options{
 			Data: data, Limits: &limits, Logger: slog.New(slog.NewTextHandler(&nowhere{}, nil)),

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ type GuardInput struct {
 	Ownership Ownership
 	Desired   schema.State
 	Live      schema.State
+	// Held are the changes that the provider wants approved, and why.
+	Held map[schema.Key]string
 	// Approved is the digest somebody approved, or "". It lets pass what is
 	// held, and a delete guard that is exceeded, if it is this plan's digest.
 	Approved string
@@ -202,7 +205,7 @@ func (p *Plan) hold(in GuardInput, was origins) {
 		}
 	}
 	for _, c := range p.Changes {
-		mark(c, holdWhy(c, in.Ownership, was))
+		mark(c, cmp.Or(holdWhy(c, in.Ownership, was), in.Held[c.Key]))
 	}
 	waits := p.waiting()
 	for {

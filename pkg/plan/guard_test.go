@@ -299,3 +299,18 @@ func TestGuardWritesNothingIntoThePlanItIsGiven(t *testing.T) {
 		t.Errorf("before %s\nafter  %s", before, after)
 	}
 }
+
+// TestWhatAProviderWantsApprovedIsHeld until this plan is approved.
+func TestWhatAProviderWantsApprovedIsHeld(t *testing.T) {
+	key := schema.Key{Kind: schema.KindSettings}
+	p := Plan{Changes: []Change{{Action: Update, Key: key}}}
+	in := GuardInput{Held: map[schema.Key]string{key: "its content goes"}}
+	held := Guard(p, in)
+	if len(held.Changes) != 0 || len(held.Held) != 1 || held.Held[0].Why != "its content goes" {
+		t.Fatalf("%+v", held)
+	}
+	in.Approved = held.Approval()
+	if done := Guard(p, in); len(done.Changes) != 1 || len(done.Held) != 0 || len(done.Refusals) != 0 {
+		t.Errorf("%+v", done)
+	}
+}

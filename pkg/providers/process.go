@@ -73,6 +73,20 @@ type Mount struct {
 	Writable bool
 }
 
+// Trouble is what a registry that runs does not do as it should.
+type Trouble struct {
+	What string // a word: pushes, certificate, keys
+	Text string // what it is, and what ends it
+	// Passing is what ends by itself, and soon.
+	Passing bool
+}
+
+// Troubled is what a provider offers that knows of such trouble.
+type Troubled interface {
+	// Troubles lists it, and changes nothing.
+	Troubles(context.Context) ([]Trouble, error)
+}
+
 // Process is the running registry, as a provider needs it that writes files
 // which the program may or may not have taken over. A provider has none where
 // somebody else runs its registry.

@@ -115,6 +115,8 @@ const (
 type Verdict struct {
 	Effect  plan.Effect
 	Refused string // why not, or ""
+	Held    string // why it must be approved, or ""
+	Impact  []string
 	Notes   []string
 }
 

@@ -32,6 +32,8 @@ type Tag struct {
 	Pulled time.Time
 	// Fixed says why the tag stays whatever the rules say, or is "".
 	Fixed string
+	// Unobserved is set where nobody notes pulls.
+	Unobserved bool
 }
 
 // Verdict says what becomes of one tag.
@@ -181,9 +183,11 @@ func gone(rules []schema.KeepRule, repository string, t Tag, now time.Time) stri
 		return "no rule speaks of this tag"
 	}
 	why := "pushed " + ago(t.Pushed, now)
-	if t.Pulled.IsZero() {
+	switch {
+	case t.Unobserved:
+	case t.Pulled.IsZero():
 		why += ", never pulled"
-	} else {
+	default:
 		why += ", pulled " + ago(t.Pulled, now)
 	}
 	return why + "; not kept by " + strings.Join(spoke, ", nor by ")

@@ -20,7 +20,7 @@ const (
 	// UpLog is what an ocisync in the background writes, below ocisync/ in the
 	// data directory.
 	UpLog     = "up.log"
-	upLogSize = 4 << 20 // at which a start begins a new one
+	upLogSize = 16 << 20 // in bytes, at which a new one is begun
 )
 
 // Process is a registry that runs as a process of this host. Safe for

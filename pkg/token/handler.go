@@ -141,11 +141,9 @@ func (s *Service) grant(w http.ResponseWriter, r *http.Request, q question) {
 	if q.offline && q.account != "" && len(q.proof) > 0 {
 		a.RefreshToken = s.o.Keys.refresh(q.account, q.proof)
 	}
-	account := q.account
-	if account == "" {
-		account = "anonymous"
+	if s.o.Granted != nil {
+		s.o.Granted(Grant{Account: q.account, Address: r.RemoteAddr, Asked: clip(join(q.asked)), Granted: join(granted)})
 	}
-	s.o.Logger.Info("token granted", "account", account, "address", r.RemoteAddr, "asked", clip(join(q.asked)), "granted", join(granted))
 	writeJSON(w, http.StatusOK, a)
 }
 

@@ -223,6 +223,19 @@ func (k *Keys) JWKS() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// Published is how many keys the file for a registry holds.
+func Published(public string) (int, error) {
+	b, err := os.ReadFile(public)
+	if err != nil {
+		return 0, err
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(b, &set); err != nil {
+		return 0, fmt.Errorf("%s: %w", public, err)
+	}
+	return len(set.Keys), nil
+}
+
 // publish writes the public halves unless they stand there.
 func (k *Keys) publish() error {
 	b, err := k.JWKS()

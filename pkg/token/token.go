@@ -73,8 +73,18 @@ type Options struct {
 	// Every is how long a key signs before the next one does by itself; 0 is
 	// for ever.
 	Every time.Duration
-	// Logger gets a line for each grant; may be nil.
+	// Granted is told of each grant, by the request's goroutine; may be nil.
+	Granted func(Grant)
+	// Logger may be nil.
 	Logger *slog.Logger
+}
+
+// Grant is a token that was given, for an audit log.
+type Grant struct {
+	Account string // "" for anonymous clients
+	Address string
+	// Asked and Granted are scopes, the first cut where it is long.
+	Asked, Granted string
 }
 
 // Service is an [http.Handler] for [Path]. Safe for concurrent use.

@@ -104,6 +104,9 @@ func newSite(t testing.TB, more ...func(*token.Options)) *site {
 	s.keys = s.open(t)
 	s.accounts = &accounts{rules: rules(t), proofs: map[string]string{"root": "1", "dev": "1"}}
 	o := token.Options{Service: service, Keys: s.keys, Accounts: s.accounts, Logger: slog.New(slog.NewTextHandler(s.log, nil))}
+	o.Granted = func(g token.Grant) {
+		o.Logger.Info("token granted", "account", g.Account, "address", g.Address, "asked", g.Asked, "granted", g.Granted)
+	}
 	for _, f := range more {
 		f(&o)
 	}

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -151,7 +153,28 @@ func (p *Provider) program(ctx context.Context, args []string, stdout, stderr io
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if !slices.Contains(args, "--dry-run") {
+		held, err := p.collector()
+		if err != nil {
+			return err
+		}
+		defer held.Close()
+		cmd.ExtraFiles = []*os.File{held}
+	}
 	return cmd.Run()
+}
+
+// collector is the lock that a program which collects holds as long as it lives,
+// even if who started it was killed.
+func (p *Provider) collector() (*os.File, error) {
+	f, err := os.OpenFile(p.lockFile("collect.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another program collects: %w", err), f.Close())
+	}
+	return f, nil
 }
 
 // blobSize is 0 where it is not known.

@@ -30,6 +30,7 @@ type collected struct {
 	*distribution.Provider
 	process *fake
 	data    string
+	binary  string
 
 	mu      sync.Mutex
 	deleted []string
@@ -78,6 +79,7 @@ func collecting(t *testing.T, driver string) *collected {
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	c.binary = program
 	var err error
 	c.Provider, err = distribution.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: server.URL, Run: &schema.Run{Driver: driver, Data: data, Binary: program},
@@ -337,5 +339,74 @@ func TestAStartAfterACollectionThatWasKilledTakesPushes(t *testing.T) {
 	release()
 	if took := starts(); !strings.Contains(took, "readonly:\n      enabled: false") {
 		t.Errorf("it takes no pushes:\n%s", took)
+	}
+}
+
+// TestACollectorThatOutlivesItsStarterKeepsPushesAway: it goes on removing.
+func TestACollectorThatOutlivesItsStarterKeepsPushesAway(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	c.tag(t, "team/app:1", 0)
+	ended := filepath.Join(c.data, "ended")
+	script := "#!/bin/sh\ncase \"$*\" in *--dry-run) ;; *) (sleep 0.5; touch " + ended + ") <&- >&- 2>&- & ;; esac\n"
+	if err := os.WriteFile(c.binary, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Run(t.Context(), "gc", false); err != nil {
+		t.Fatal(err)
+	}
+	shut := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if err := errors.Join(os.WriteFile(c.process.config, []byte(shut), 0o600), c.process.Stop(t.Context()), c.process.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); c.process.took == shut; time.Sleep(10 * time.Millisecond) {
+		if err := c.Tend(t.Context(), time.Hour); err != nil || time.Now().After(deadline) {
+			t.Fatalf("it is not mended: %v", err)
+		}
+	}
+	if _, err := os.Stat(ended); err != nil {
+		t.Error("the registry takes pushes while its content is collected")
+	}
+}
+
+// TestARegistryThatAKilledCollectionLeftReadOnlyIsMended while it runs, and who
+// asks is told until then.
+func TestARegistryThatAKilledCollectionLeftReadOnlyIsMended(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	killed := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if err := errors.Join(os.WriteFile(c.process.config, []byte(killed), 0o600), c.process.Stop(t.Context()), c.process.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		t.Helper()
+		troubles, err := c.Troubles(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(troubles)
+	}
+	release, err := c.Alone(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.process.did = nil
+	if err := c.Tend(t.Context(), 0); err != nil || len(c.process.did) > 0 {
+		t.Errorf("in the middle of a collection: %v, %q", err, c.process.did)
+	}
+	if text := told(); !strings.Contains(text, "while it is collected true") {
+		t.Errorf("in the middle of a collection: %s", text)
+	}
+	release()
+	if text := told(); !strings.Contains(text, "{pushes it is read-only: a collection was killed") {
+		t.Errorf("it says %s", text)
+	}
+	if err := c.Tend(t.Context(), 0); err != nil || !strings.Contains(c.process.took, "readonly:\n      enabled: false") {
+		t.Errorf("error %v, it runs with:\n%s", err, c.process.took)
+	}
+	if text := told(); text != "[]" {
+		t.Errorf("it says %s", text)
+	}
+	c.process.did = nil
+	if err := c.Tend(t.Context(), time.Hour); err != nil || len(c.process.did) > 0 {
+		t.Errorf("one that is well: %v, %q", err, c.process.did)
 	}
 }

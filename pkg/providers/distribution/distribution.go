@@ -51,6 +51,7 @@ type Provider struct {
 	outside  access.Outside
 	options  []embedded.Option // of the accounts
 	meter    *measure.Meter
+	renewed  time.Time // when the certificate was written for which tend restarted the registry last
 }
 
 // Option is something New need not be told.
@@ -355,6 +356,13 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		for _, text := range p.odd() {
 			notes = append(notes, plan.Note{Key: settingsKey(), Text: text})
 		}
+	}
+	troubles, err := p.Troubles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range troubles {
+		notes = append(notes, plan.Note{Key: settingsKey(), Text: t.What + ": " + t.Text})
 	}
 	note, err := p.stale(ctx)
 	if note != "" {

@@ -3,10 +3,14 @@ package distribution
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // Alone is alone, for tests that are outside.
 func (p *Provider) Alone(ctx context.Context) (release func(), err error) { return p.alone(ctx) }
+
+// Tend is tend, for tests that are outside.
+func (p *Provider) Tend(ctx context.Context, quiet time.Duration) error { return p.tend(ctx, quiet) }
 
 // Keys are the settings below a path with what their values must be, for tests
 // that are outside.

@@ -49,7 +49,7 @@ func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry
 	case jobQuota:
 		report.Measured, err = p.enforce(ctx, dry)
 	case jobRetention:
-		report.Retained, err = p.retain(ctx, namespaces, dry)
+		report.Retained, err = p.retain(ctx, namespaces, dry, nil)
 	default:
 		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
 	}
@@ -94,33 +94,62 @@ func (p *Provider) scheduled(ctx context.Context, job string, namespaces []strin
 // restart in the middle of a collection would let pushes in. It waits for who is
 // there until the context is done.
 func (p *Provider) alone(ctx context.Context) (release func(), err error) {
-	dir := filepath.Dir(p.former())
+	for {
+		free, release, err := p.tryAlone()
+		if err != nil || free {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for another job or apply at it: %w", ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// tryAlone is alone that does not wait.
+func (p *Provider) tryAlone() (free bool, release func(), err error) {
 	if err := p.private(); err != nil {
-		return nil, err
+		return false, nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+	if err := os.MkdirAll(filepath.Dir(p.former()), 0o700); err != nil {
+		return false, nil, err
 	}
-	l := flock.New(filepath.Join(dir, "job.lock"), flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-		return nil, fmt.Errorf("waiting for another job or apply at it: %w", err)
+	job, collector := p.lock("job.lock"), p.lock("collect.lock")
+	if free, err = job.TryLock(); err != nil || !free {
+		return false, nil, err
 	}
-	return func() {
-		if err := l.Close(); err != nil {
+	release = func() {
+		if err := job.Close(); err != nil {
 			p.logger.Warn("giving the registry back", "error", err)
 		}
-	}, nil
+	}
+	// who started it may have been killed
+	free, err = collector.TryLock()
+	if err = errors.Join(err, collector.Close()); err != nil || !free {
+		release()
+		return false, nil, err
+	}
+	return true, release, nil
+}
+
+func (p *Provider) lock(name string) *flock.Flock {
+	return flock.New(p.lockFile(name), flock.SetPermissions(0o600))
+}
+
+func (p *Provider) lockFile(name string) string {
+	return filepath.Join(filepath.Dir(p.former()), name)
 }
 
 // mend has a registry that is about to start take pushes where a collection that
 // was killed left it read-only. One that goes on holds the lock, and its registry
 // starts as it is.
 func (p *Provider) mend() error {
-	l := flock.New(filepath.Join(filepath.Dir(p.former()), "job.lock"), flock.SetPermissions(0o600))
-	if free, err := l.TryLock(); err != nil || !free {
+	free, release, err := p.tryAlone()
+	if err != nil || !free {
 		return err
 	}
-	defer l.Close()
+	defer release()
 	now, err := p.file()
 	if err != nil {
 		return err

@@ -210,7 +210,7 @@ func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*regis
 	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil && p.place.Service.Scheme == "https" {
 		o.TLSCert, o.TLSKey = *t.Cert, *t.Key
 	}
-	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known, Every: p.place.Rotate, Job: p.scheduled, URL: p.registry.URL}
+	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known, Every: p.place.Rotate, Job: p.scheduled, URL: p.registry.URL, Tend: p.tend}
 	if p.inboxed() {
 		o.Tokens.Inbox = p.inboxFile()
 	}

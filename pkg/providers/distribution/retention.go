@@ -38,8 +38,8 @@ func (p *Provider) policies(ctx context.Context) (map[string]*schema.Retention, 
 // retain judges the tags of the namespaces, nil for all, that have retention
 // rules and deletes those that no rule keeps, through the registry. When a tag was pushed is the
 // time of its link in the store of content; where that lies elsewhere it is not
-// known, and the tag stays.
-func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool) (*providers.Retained, error) {
+// known, and the tag stays. judged, which may be nil, is told of every tag.
+func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool, judged func(repository string, tag retention.Tag, v retention.Verdict)) (*providers.Retained, error) {
 	report := &providers.Retained{Gone: []providers.Gone{}}
 	if p.accounts == nil {
 		return report, p.jobError(jobRetention, fmt.Errorf("it has no rules: %w", providers.ErrUnsupported), "name its token service in registry.token")
@@ -74,7 +74,7 @@ func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool) (*
 		if why := unjudged(policy); why != "" {
 			return report, p.jobError(jobRetention, fmt.Errorf("retention/%s: %w: %s", ns, providers.ErrInvalid, why), "change the rule, and apply")
 		}
-		if err := p.retainIn(ctx, c, name, strings.TrimPrefix(strings.TrimPrefix(name, ns), "/"), policy, pushed, now, dry, report); err != nil {
+		if err := p.retainIn(ctx, c, name, strings.TrimPrefix(strings.TrimPrefix(name, ns), "/"), policy, pushed, now, dry, judged, report); err != nil {
 			return report, err
 		}
 		switch {
@@ -180,16 +180,19 @@ func (p *Provider) done(r schema.Resource) schema.Resource {
 	return r
 }
 
-func (p *Provider) retainIn(ctx context.Context, c *client, name, below string, policy *schema.Retention, pushed func(repository, tag string) time.Time, now time.Time, dry bool, report *providers.Retained) error {
+func (p *Provider) retainIn(ctx context.Context, c *client, name, below string, policy *schema.Retention, pushed func(repository, tag string) time.Time, now time.Time, dry bool, judged func(string, retention.Tag, retention.Verdict), report *providers.Retained) error {
 	list, err := c.tags(ctx, name)
 	if err != nil {
 		return err
 	}
 	tags := make([]retention.Tag, len(list))
 	for i, tag := range list {
-		tags[i] = retention.Tag{Name: tag, Pushed: pushed(name, tag)}
+		tags[i] = retention.Tag{Name: tag, Pushed: pushed(name, tag), Unobserved: true}
 	}
 	for i, v := range retention.Judge(policy.Keep, below, tags, now) {
+		if judged != nil {
+			judged(name, tags[i], v)
+		}
 		if v.Kept {
 			report.Kept++
 			continue

@@ -52,11 +52,16 @@ func (p *Provider) connection() (http.RoundTripper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.registry.URL, err)
 	}
-	var realms []string
-	if p.place.Service != nil {
-		realms = append(realms, p.place.Service.String())
+	return oci.Confine(rt, p.registry.URL, p.Realms()...)
+}
+
+// Realms are the addresses that the registry may send a login to: that of its
+// token service, which the mode says or ocisync chose itself.
+func (p *Provider) Realms() []string {
+	if p.place.Service == nil {
+		return nil
 	}
-	return oci.Confine(rt, p.registry.URL, realms...)
+	return []string{p.place.Service.String()}
 }
 
 // Transport implements [providers.Transporter]: on the registry's host as

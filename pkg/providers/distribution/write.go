@@ -105,6 +105,15 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (provider
 			v.Effect = plan.Restart
 		}
 	}
+	if p.place.Config != "" {
+		why, gone, err := p.moves(ctx, p.chosen(c, native))
+		if err != nil {
+			return v, err
+		}
+		if v.Held = why; gone != "" {
+			v.Impact = []string{gone}
+		}
+	}
 	var declared schema.Values
 	for _, x := range values {
 		if _, owned := schema.OwnedSetting(schema.TypeDistribution, x.Path); !owned && wants(c, x.Path) {
