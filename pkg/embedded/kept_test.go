@@ -2,9 +2,11 @@ package embedded_test
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -142,6 +144,75 @@ func TestADeletionGoesThroughAsAWhole(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Builds that share manifests come faster than the delay.
+func TestADeletionWaitsForNoOther(t *testing.T) {
+	image := func(t *testing.T, s *served, name string) digest.Digest {
+		t.Helper()
+		d, _ := s.put(t, "root", "a", "", imagespec.MediaTypeImageManifest, artifact("", name, ""))
+		return d
+	}
+	drop := func(t *testing.T, s *served, name string, children ...digest.Digest) {
+		t.Helper()
+		var all []imagespec.Descriptor
+		for _, d := range children {
+			all = append(all, described(name, d))
+		}
+		s.put(t, "root", "a", "build", imagespec.MediaTypeImageIndex, list(all...))
+		if resp, _ := s.request(t, "DELETE", "root", "/v2/a/manifests/build", "", nil); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status)
+		}
+	}
+	var shared digest.Digest
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		shared = image(t, s, "shared")
+		drop(t, s, "old build", image(t, s, "old"), shared)
+	})
+	t.Run("another", func(t *testing.T) {
+		s := serve(t, data)
+		drop(t, s, "young build", shared, image(t, s, "young"))
+	})
+	for i, goes := range []int{2, 3} {
+		if got := collected(t, data, schema.GC{}); got.Manifests != goes {
+			t.Errorf("collection %d: %+v, want %d manifests", i, got, goes)
+		}
+		aged(t, data)
+	}
+}
+
+// A restart puts the time of notes ahead, a clock set back by more.
+func TestADeletionHoldsWhateverTheClock(t *testing.T) {
+	digests := map[string]digest.Digest{}
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a", []byte("{}"))
+		for _, name := range []string{"before", "child"} { // which is pushed after something was deleted
+			digests[name], _ = s.put(t, "root", "a", "1", imagespec.MediaTypeImageManifest, artifact("", name, ""))
+			if resp, _ := s.request(t, "DELETE", "root", "/v2/a/manifests/1", "", nil); resp.StatusCode != http.StatusAccepted {
+				t.Fatal(resp.Status)
+			}
+		}
+		digests["child"], _ = s.put(t, "root", "a", "", imagespec.MediaTypeImageManifest, artifact("", "child", ""))
+		digests["index"], _ = s.put(t, "root", "a", "2", imagespec.MediaTypeImageIndex, list(described("", digests["child"])))
+	})
+	ahead := time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
+	if err := os.WriteFile(filepath.Join(data, "ocisync", "latest"), []byte(ahead+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("delete", func(t *testing.T) {
+		s := serve(t, data)
+		if resp, _ := s.request(t, "DELETE", "root", "/v2/a/manifests/2", "", nil); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status)
+		}
+	})
+	collected(t, data, schema.GC{})
+	want := map[string]bool{"before": false, "child": false, "index": false}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

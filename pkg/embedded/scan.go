@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,13 +161,17 @@ func (s *scanner) readManifests(ctx context.Context) error {
 // index that is gone the content says what it listed.
 func (s *scanner) readDeleted(ctx context.Context) error {
 	notes, err := s.c.storage.Notes(ctx, s.repo)
+	if err != nil || len(notes) == 0 {
+		return err
+	}
+	now, err := s.c.storage.Now(ctx)
 	if err != nil {
 		return err
 	}
 	for _, n := range notes {
 		if n.Kept {
 			s.kept[n.Digest] = n.At
-		} else if n.At.After(s.c.now) { // by a clock that was wrong: what was kept may be later
+		} else if n.At.After(now) { // it was written by hand, or its clock is lost: what was kept may be later
 			s.deleted[n.Digest] = time.Time{}
 		} else {
 			s.deleted[n.Digest] = n.At
@@ -296,9 +301,9 @@ func (s *scanner) stays(d digest.Digest) bool {
 // live finds the manifests that stay: the tagged, the young, and those that
 // stay for their own sake; and whatever these list, and what is about these,
 // and what these are about. A deletion goes through as a whole: while anything
-// that it takes only stays for being young, or by another such deletion, all of it
-// stays; held are the manifests that these are of.
-func (s *scanner) live() (held map[digest.Digest]bool) {
+// that it takes only stays for being young, and goes with no later deletion that
+// is held for that too, all of it stays. It returns what these are of.
+func (s *scanner) live() map[digest.Digest]bool {
 	grown := map[digest.Digest]bool{} // what would stay if nothing were young
 	for d := range s.nodes {
 		if s.unknown || s.tagged[d] || s.stays(d) {
@@ -321,22 +326,60 @@ func (s *scanner) live() (held map[digest.Digest]bool) {
 			s.spread(s.living, f.current)
 		}
 	}
-	held = map[digest.Digest]bool{}
+	held, covered := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	for more := true; more; {
 		more = false
-		for d := range s.deleted {
-			if held[d] {
+		for _, d := range s.unfinished(grown) {
+			if held[d] || covered[d] {
 				continue
 			}
 			all := s.whole(d)
-			held[d] = slices.ContainsFunc(all, func(x digest.Digest) bool { return s.living[x] && !grown[x] })
-			if held[d] {
-				s.spread(s.living, all...)
-				more = true
+			if !slices.ContainsFunc(all, func(x digest.Digest) bool { return s.living[x] && !grown[x] && !covered[x] }) {
+				continue // what stays of it goes with another deletion
+			}
+			held[d], more = true, true
+			s.spread(s.living, all...)
+			for _, x := range all {
+				covered[x] = true
 			}
 		}
 	}
 	return held
+}
+
+// unfinished lists what was deleted and takes along something that stays for now,
+// the latest first.
+func (s *scanner) unfinished(grown map[digest.Digest]bool) (list []digest.Digest) {
+	takenBy := map[digest.Digest][]digest.Digest{}
+	for d := range s.taken {
+		for _, other := range s.alongWith(d) {
+			takenBy[other] = append(takenBy[other], d)
+		}
+	}
+	found := map[digest.Digest]bool{}
+	var todo []digest.Digest
+	for d := range s.taken {
+		if s.living[d] && !grown[d] {
+			todo = append(todo, d)
+		}
+	}
+	for len(todo) > 0 {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !found[d] {
+			found[d] = true
+			todo = append(todo, takenBy[d]...)
+		}
+	}
+	for d := range s.deleted {
+		if found[d] {
+			list = append(list, d)
+		}
+	}
+	slices.SortFunc(list, func(a, b digest.Digest) int {
+		return cmp.Or(s.deleted[b].Compare(s.deleted[a]), cmp.Compare(a, b))
+	})
+	return list
 }
 
 // spread adds manifests to those that stay, and what they need and bring along.

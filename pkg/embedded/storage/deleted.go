@@ -34,6 +34,8 @@ const (
 	lease = 10 * time.Second
 	// maxUnwritten bounds what is remembered of notes that a full disk did not take.
 	maxUnwritten = 10_000
+	// farAhead is a time that no clock ever had.
+	farAhead = 50 * 365 * 24 * time.Hour
 	// latestFile holds a time that no note is later than; in [clockObject]'s place.
 	latestFile = "/ocisync/latest"
 )
@@ -63,21 +65,42 @@ func newWords() *words { return &words{begun: time.Now(), unwritten: map[place]t
 // now is by a clock that goes on evenly while this process lives.
 func (w *words) now() time.Time { return w.begun.Add(time.Since(w.begun) + w.ahead).UTC() }
 
+// Now is the time by which notes are written: later than that of any note there
+// is, whatever the clock does.
+func (s *Storage) Now(ctx context.Context) (time.Time, error) {
+	w := s.words
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := s.readLatest(ctx)
+	return w.now(), err
+}
+
+// readLatest has notes begin after the time that was written down before. The
+// caller holds the lock.
+func (s *Storage) readLatest(ctx context.Context) error {
+	w := s.words
+	if !w.until.IsZero() {
+		return nil
+	}
+	text, _, err := s.get(ctx, latestFile)
+	if err != nil {
+		return err
+	}
+	if t, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(string(text))); err == nil && t.After(w.now()) && t.Before(w.now().Add(farAhead)) {
+		w.ahead = t.Sub(w.now()) + 1
+	}
+	w.until = w.now().Add(-1)
+	return nil
+}
+
 // moment returns the time for a note: later than that of any note before it,
-// also of other processes, whatever the clock does.
+// also of other processes.
 func (s *Storage) moment(ctx context.Context) (time.Time, error) {
 	w := s.words
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.until.IsZero() {
-		text, _, err := s.get(ctx, latestFile)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if t, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(string(text))); err == nil && t.After(w.now()) {
-			w.ahead = t.Sub(w.now()) + 1
-		}
-		w.until = w.now().Add(-1)
+	if err := s.readLatest(ctx); err != nil {
+		return time.Time{}, err
 	}
 	at := w.now()
 	if at.After(w.until) {

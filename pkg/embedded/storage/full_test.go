@@ -140,6 +140,12 @@ func TestAClockSetBackTurnsNoWordsAround(t *testing.T) {
 	if err := s.Keep(t.Context(), "a", one); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.put(t.Context(), latestFile, []byte("9999-12-31T23:59:59Z\n")); err != nil { // damaged
+		t.Fatal(err)
+	}
+	if now, err := New(disk, "").Now(t.Context()); err != nil || now.Before(time.Now().Add(-time.Minute)) || now.After(time.Now().Add(time.Minute)) {
+		t.Errorf("by a damaged time it is %v, %v", now, err)
+	}
 	after, err := s.Notes(t.Context(), "a")
 	if err != nil || len(before) != 1 || len(after) != 1 || !after[0].Kept || !after[0].At.After(before[0].At) {
 		t.Errorf("deleted %v, then kept %v, %v", before, after, err)
