@@ -128,7 +128,7 @@ func operate(t *testing.T, typ, run string) {
 		}
 	}
 	mode("args = [\"--no-such-flag\"]\n")
-	if out, _, code := s.run("plan"); code == 0 && !(strings.Contains(out, "run.args") && strings.Contains(out, "--no-such-flag") && strings.Contains(out, "needs restart")) {
+	if out, _, code := s.run("plan"); code == 0 && (!strings.Contains(out, "run.args") || !strings.Contains(out, "--no-such-flag") || !strings.Contains(out, "needs restart")) {
 		t.Errorf("the plan does not tell how it runs: %s", out)
 	}
 	if d := status().Differences; len(d) != 1 || d[0].What != "arguments" {

@@ -406,7 +406,7 @@ func (r *Registry) server(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          newServerLog(r.logger),
+		ErrorLog:          slog.NewLogLogger(newPaced(r.logger.Handler()), slog.LevelWarn),
 	}
 }
 

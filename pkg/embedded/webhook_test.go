@@ -295,10 +295,7 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 		r.hooks.Refresh()
 	}
 	change(webhookChange(to.URL, schema.Webhook{Enabled: new(false)}, ""))
-	for { // an attempt under way may end
-		if r.hooks.Working() == 0 {
-			break
-		}
+	for r.hooks.Working() > 0 { // an attempt under way may end
 		time.Sleep(time.Millisecond)
 	}
 	to.set(false, false)

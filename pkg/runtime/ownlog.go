@@ -25,7 +25,7 @@ func KeepLog(ctx context.Context, path string, logger *slog.Logger) {
 			if now.Before(quiet) {
 				continue
 			}
-			if err := renew(path, upLogSize, os.Stdout, os.Stderr); err != nil {
+			if err := renew(path, upLogSize, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // which this process was started with
 				quiet = now.Add(time.Minute)
 				logger.Warn("this log could not be rotated", "error", err)
 			}

@@ -27,7 +27,9 @@ func TestAProcessesOwnLogIsBoundedAndLosesNoLine(t *testing.T) {
 	writing.Go(func() {
 		defer close(done)
 		for i := range lines {
-			fmt.Fprintf(out, "line %05d\n", i)
+			if _, err := fmt.Fprintf(out, "line %05d\n", i); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	for ended := false; !ended; {
@@ -60,7 +62,9 @@ func TestAProcessesOwnLogIsBoundedAndLosesNoLine(t *testing.T) {
 		t.Errorf("nothing was rotated: %v", err)
 	}
 	for range 3 * keptLogs {
-		fmt.Fprint(out, strings.Repeat("x", size))
+		if _, err := out.WriteString(strings.Repeat("x", size)); err != nil {
+			t.Fatal(err)
+		}
 		if err := renew(path, size, out); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +76,9 @@ func TestAProcessesOwnLogIsBoundedAndLosesNoLine(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
 		t.Errorf("the log was not begun anew: %v %v", info, err)
 	}
-	fmt.Fprint(out, strings.Repeat("x", size))
+	if _, err := out.WriteString(strings.Repeat("x", size)); err != nil {
+		t.Fatal(err)
+	}
 	if err := renew(path, size, elsewhere); err != nil {
 		t.Fatal(err)
 	}

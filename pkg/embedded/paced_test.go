@@ -13,7 +13,7 @@ import (
 func TestBrokenConnectionsFillNoLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		l := newServerLog(slog.New(slog.NewTextHandler(&b, nil)))
+		l := slog.NewLogLogger(newPaced(slog.NewTextHandler(&b, nil)), slog.LevelWarn)
 		for range 500 {
 			l.Printf("http: TLS handshake error from 192.0.2.1:1: %v", tls.AlertError(40))
 		}
