@@ -39,7 +39,7 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers, tokens, webhooks; in trouble pushes, certificate, keys
+	Name   string `json:"name"` // runs, answers, tokens, webhooks; in trouble pushes, certificate, keys, files
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
 }

@@ -75,10 +75,15 @@ func (o *options) troubles(ctx context.Context, cfg *schema.Config) ([]providers
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := p.(providers.Troubled); ok {
-		return t.Troubles(ctx)
+	t, ok := p.(providers.Troubled)
+	if !ok {
+		return nil, nil
 	}
-	return nil, nil
+	list, err := t.Troubles(ctx)
+	if err != nil && ctx.Err() == nil { // it runs with what it read when it started
+		return []providers.Trouble{{What: "files", Text: err.Error(), Passing: true}}, nil
+	}
+	return list, err
 }
 
 func (o *options) status(ctx context.Context) error {

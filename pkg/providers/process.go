@@ -75,9 +75,9 @@ type Mount struct {
 
 // Trouble is what a registry that runs does not do as it should.
 type Trouble struct {
-	What string // a word: pushes, certificate, keys
+	What string // a word: pushes, certificate, keys, files
 	Text string // what it is, and what ends it
-	// Passing is what ends by itself, and soon.
+	// Passing is what ends by itself, and soon, or what nobody notices who uses it.
 	Passing bool
 }
 
