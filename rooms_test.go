@@ -89,7 +89,7 @@ func rooms() map[string]room {
 		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/access", "pkg/secret"}},
 		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
-		"pkg/embedded/storage":        {may: []string{"schema"}},
+		"pkg/embedded/storage":        {may: []string{"schema", "pkg/regular"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
 		"pkg/embedded": {
 			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage"},

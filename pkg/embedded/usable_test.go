@@ -91,6 +91,21 @@ func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
 	if err := (&times{data: data}).write([]byte("\n"), false); err != nil {
 		t.Fatal(err)
 	}
+	s, err := d.content(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const repo, upload = "/docker/registry/v2/repositories/team/app", "/docker/registry/v2/repositories/team/app/_uploads/x"
+	w, err := s.Driver().Writer(t.Context(), upload+"/data", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write([]byte("{}"))
+	if err := errors.Join(err, w.Commit(t.Context()), w.Close(), s.Driver().PutContent(t.Context(), upload+"/startedat", nil),
+		s.Driver().Move(t.Context(), upload+"/data", "/docker/registry/v2/blobs/sha256/44/44/data"),
+		s.Driver().PutContent(t.Context(), repo+"/_deleted/sha256/44/mark", nil)); err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	if err := filepath.WalkDir(data, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -105,7 +120,7 @@ func TestRootWritesForTheOwnerOfTheDirectory(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{ownDir, stateFile, lockFile, "audit.log", queueDir, timesFile} {
+	for _, want := range []string{ownDir, stateFile, lockFile, "audit.log", queueDir, timesFile, "startedat", "data", "mark"} {
 		if !seen[want] {
 			t.Errorf("%s was not made", want)
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -24,6 +26,46 @@ func Give(f *os.File, in *os.Root) error {
 		return nil
 	}
 	return f.Chown(int(st.Uid), int(st.Gid))
+}
+
+// GiveAll gives to the owner of a directory what root has made of a file there,
+// the directories on the way to it among them. What lies behind a link is not given,
+// nor what has another name too.
+func GiveAll(in *os.Root, name string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	dir, err := in.Stat(".")
+	if err != nil {
+		return err
+	}
+	if st, ok := dir.Sys().(*syscall.Stat_t); !ok || st.Uid == 0 {
+		return nil
+	}
+	parts := strings.Split(strings.Trim(filepath.ToSlash(name), "/"), "/")
+	for i := range parts {
+		at := filepath.Join(parts[:i+1]...)
+		if info, err := in.Lstat(at); err == nil && info.Mode().Type() == fs.ModeSymlink {
+			return nil
+		}
+		f, err := in.OpenFile(at, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == 0 && (info.IsDir() || info.Mode().IsRegular() && st.Nlink == 1) {
+				err = Give(f, in)
+			}
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Touch makes an empty file of mode 0600, for the directory's owner, where

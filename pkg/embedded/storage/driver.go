@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -34,7 +36,7 @@ type Bucket struct {
 // need not exist. It touches nothing, and reaches for no bucket.
 func Open(ctx context.Context, data string, b Bucket) (*Storage, error) {
 	if b.Storage == nil {
-		return New(disk{filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: maxThreads})}, ""), nil
+		return New(disk{filesystem.New(filesystem.DriverParameters{RootDirectory: data, MaxThreads: maxThreads}), data}, ""), nil
 	}
 	kind, name := b.name()
 	where := "registry.run.storage." + kind + " (" + name + ")"
@@ -58,8 +60,39 @@ func Open(ctx context.Context, data string, b Bucket) (*Storage, error) {
 
 // disk closes and removes a file that takes no more, so that a full disk has
 // its space back: Distribution first writes down how far it came, and leaves the
-// file open where that fails too.
-type disk struct{ storagedriver.StorageDriver }
+// file open where that fails too. What root makes is the directory's owner's, who
+// is to go on with it.
+type disk struct {
+	storagedriver.StorageDriver
+	data string // the directory
+}
+
+// PutContent implements [storagedriver.StorageDriver].
+func (d disk) PutContent(ctx context.Context, path string, content []byte) error {
+	if err := d.StorageDriver.PutContent(ctx, path, content); err != nil {
+		return err
+	}
+	return d.give(path)
+}
+
+// Move implements [storagedriver.StorageDriver].
+func (d disk) Move(ctx context.Context, from, to string) error {
+	if err := d.StorageDriver.Move(ctx, from, to); err != nil {
+		return err
+	}
+	return d.give(to)
+}
+
+func (d disk) give(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	in, err := os.OpenRoot(d.data)
+	if err != nil {
+		return err
+	}
+	return errors.Join(regular.GiveAll(in, path), in.Close())
+}
 
 // Writer implements [storagedriver.StorageDriver].
 func (d disk) Writer(ctx context.Context, path string, appending bool) (storagedriver.FileWriter, error) {
