@@ -454,34 +454,6 @@ func TestARegistryThatStartsAndDiesIsSaid(t *testing.T) {
 	}
 }
 
-func TestTheAddressIsNotChangedUnderARunningZot(t *testing.T) {
-	s := newStand(t)
-	starts := s.server.starts
-	r := s.registry
-	r.URL = "http://" + freeAddress(t)
-	p, err := zot.New(r, s.server, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := providertest.DirectCycle(t.Context(), p, state(t, object(schema.KindNamespace, "a", &schema.Namespace{}))); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "ocisync up") {
-		t.Errorf("error %v", err)
-	}
-	if s.server.starts != starts || s.status(t, http.MethodGet, "", "", "/v2/") != http.StatusUnauthorized {
-		t.Error("the registry does not run on as it did")
-	}
-	if err := s.server.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	before(t, p)
-	s.server.address = r.URL[len("http://"):]
-	if err := s.server.Start(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if n, err := providertest.DirectCycle(t.Context(), p, state(t, object(schema.KindNamespace, "a", &schema.Namespace{}))); n > 1 || err != nil {
-		t.Errorf("%d changes, %v", n, err)
-	}
-}
-
 func TestConditionsDecideBesides(t *testing.T) {
 	if !later(t) {
 		t.Skip("access.conditions are of versions >2.1.6 (capabilities)")
