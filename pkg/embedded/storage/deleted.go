@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +33,8 @@ const (
 	lease = 10 * time.Second
 	// maxUnwritten bounds what is remembered of notes that a full disk did not take.
 	maxUnwritten = 10_000
+	// maxNoted bounds the repositories of which it is remembered that they have none.
+	maxNoted = 100_000
 	// farAhead is a time that no clock ever had.
 	farAhead = 50 * 365 * 24 * time.Hour
 	// latestFile holds a time that no note is later than; in [clockObject]'s place.
@@ -53,6 +54,9 @@ type words struct {
 	// unwritten are manifests that were said to be there, while the disk was
 	// full, and not deleted since.
 	unwritten map[place]time.Time
+	// noted says of repositories whether they have notes; it may say so of one that
+	// has none any more.
+	noted map[string]bool
 }
 
 type place struct {
@@ -60,7 +64,9 @@ type place struct {
 	manifest   digest.Digest
 }
 
-func newWords() *words { return &words{begun: time.Now(), unwritten: map[place]time.Time{}} }
+func newWords() *words {
+	return &words{begun: time.Now(), unwritten: map[place]time.Time{}, noted: map[string]bool{}}
+}
 
 // now is by a clock that goes on evenly while this process lives.
 func (w *words) now() time.Time { return w.begun.Add(time.Since(w.begun) + w.ahead).UTC() }
@@ -123,7 +129,11 @@ func (s *Storage) writeNote(ctx context.Context, repo string, d digest.Digest, w
 	return s.putNote(ctx, repo, d, word, at)
 }
 
+// The caller does not hold the lock.
 func (s *Storage) putNote(ctx context.Context, repo string, d digest.Digest, word string, at time.Time) error {
+	s.words.mu.Lock()
+	s.words.noted[repo] = true
+	s.words.mu.Unlock()
 	return s.put(ctx, noteFile(repo, d), []byte(word+" "+at.UTC().Format(time.RFC3339Nano)+"\n"))
 }
 
@@ -176,8 +186,8 @@ func full(err error) bool {
 // that it is there. Where nothing was deleted it does nothing. What a full disk
 // does not hold is remembered for as long as this process lives.
 func (s *Storage) Keep(ctx context.Context, repo string, d digest.Digest) error {
-	noted, err := s.digests(ctx, deletedDir(repo))
-	if err != nil || len(noted) == 0 {
+	noted, err := s.isNoted(ctx, repo)
+	if err != nil || !noted {
 		return err
 	}
 	err = s.writeNote(ctx, repo, d, kept)
@@ -186,8 +196,9 @@ func (s *Storage) Keep(ctx context.Context, repo string, d digest.Digest) error 
 		return s.writeKept(ctx, repo)
 	case !full(err):
 		return err
-	case !slices.Contains(noted, d): // what is left of the attempt
-		err = errors.Join(err, s.ForgetNote(ctx, repo, d))
+	}
+	if _, ok, e := s.stat(ctx, noteFile(repo, d)); e == nil && !ok { // what is left of the attempt
+		err = errors.Join(err, s.remove(ctx, under(deletedDir(repo), d)))
 	}
 	w := s.words
 	w.mu.Lock()
@@ -199,26 +210,72 @@ func (s *Storage) Keep(ctx context.Context, repo string, d digest.Digest) error 
 	return nil
 }
 
+// isNoted reports whether a repository has notes. To look costs the more the more
+// it has.
+func (s *Storage) isNoted(ctx context.Context, repo string) (bool, error) {
+	w := s.words
+	w.mu.Lock()
+	has, known := w.noted[repo]
+	w.mu.Unlock()
+	if known {
+		return has, nil
+	}
+	list, err := s.digests(ctx, deletedDir(repo))
+	if err != nil {
+		return false, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if has, known := w.noted[repo]; known { // somebody noted something meanwhile
+		return has, nil
+	}
+	if len(w.noted) < maxNoted {
+		w.noted[repo] = len(list) > 0
+	}
+	return len(list) > 0, nil
+}
+
+// moved has what is known of a repository's notes follow it to another name.
+func (w *words) moved(from, to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for at, t := range w.unwritten {
+		if at.repository == from {
+			delete(w.unwritten, at)
+			w.unwritten[place{to, at.manifest}] = t
+		}
+	}
+	delete(w.noted, from)
+	w.noted[to] = true
+}
+
 // writeKept writes down what the disk did not hold when it was full.
 func (s *Storage) writeKept(ctx context.Context, repo string) error {
 	w := s.words
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for at, t := range w.unwritten {
+	all := maps.Clone(w.unwritten)
+	w.mu.Unlock()
+	for at, t := range all {
 		if at.repository != repo {
 			continue
 		}
 		if err := s.putNote(ctx, repo, at.manifest, kept, t); err != nil && !full(err) {
 			return err
 		} else if err == nil {
+			w.mu.Lock()
 			delete(w.unwritten, at)
+			w.mu.Unlock()
 		}
 	}
 	return nil
 }
 
-// ForgetNote removes what was noted of a manifest.
+// ForgetNote removes what was noted of a manifest. Nobody asks for anything of
+// the repository meanwhile.
 func (s *Storage) ForgetNote(ctx context.Context, repo string, d digest.Digest) error {
+	s.words.mu.Lock()
+	delete(s.words.noted, repo)
+	s.words.mu.Unlock()
 	return s.remove(ctx, under(deletedDir(repo), d))
 }
 

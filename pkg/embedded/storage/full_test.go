@@ -108,6 +108,15 @@ func TestAFullDiskHindersNobodyFromAsking(t *testing.T) {
 	if diff := cmp.Diff(both, kept()); diff != "" {
 		t.Errorf("while the disk is full (-want +got):\n%s", diff)
 	}
+	if err := s.Move(t.Context(), "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Move(t.Context(), "b", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(both, kept()); diff != "" {
+		t.Errorf("after renames (-want +got):\n%s", diff)
+	}
 	disk.full = false
 	if err := s.NoteDeletion(t.Context(), "a", two, func() error { return nil }); err != nil {
 		t.Fatal(err)

@@ -477,6 +477,7 @@ func (s *Storage) Move(ctx context.Context, from, to string) error {
 			}
 		}
 	}
+	s.words.moved(from, to)
 	return s.removeVacant(ctx, inRepository(from))
 }
 
