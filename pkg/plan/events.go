@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -9,6 +10,15 @@ import (
 // events refuses or leaves out the events that a registry cannot tell a webhook
 // of: its table has a row "events.pull" for one that it does not know.
 func (d *differ) events() {
+	untold := map[string]string{} // why, by event
+	for _, row := range d.in.Table {
+		if e, ok := strings.CutPrefix(row.Field, "events."); ok && row.Kind == schema.KindWebhook && row.Support == schema.Unsupported {
+			untold[e] = row.Reason
+		}
+	}
+	if len(untold) == 0 {
+		return
+	}
 	for _, r := range d.in.Desired.Resources {
 		spec, ok := d.spec(r).(*schema.Webhook)
 		if !ok || d.skip[r.Key] {
@@ -16,8 +26,8 @@ func (d *differ) events() {
 		}
 		kept := schema.Set{}
 		for _, e := range spec.Events {
-			if row := d.in.Table.Find(r.Key.Kind, "events."+e); row.Field == "events."+e && row.Support == schema.Unsupported {
-				d.unsupported(r, "events", fmt.Sprintf("%q: %s", e, row.Reason))
+			if why, ok := untold[e]; ok {
+				d.unsupported(r, "events", fmt.Sprintf("%q: %s", e, why))
 				continue
 			}
 			kept = append(kept, e)
