@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,8 +54,10 @@ func (b *beside) lock() *flock.Flock {
 
 // standing is the process that stands there, 0 for none.
 func (b *beside) standing() (pid int, err error) {
-	if _, err := os.Stat(filepath.Dir(b.file(""))); err != nil {
-		return 0, nil //nolint:nilerr // it was never up
+	if _, err := os.Stat(filepath.Dir(b.file(""))); errors.Is(err, fs.ErrNotExist) { // it was never up
+		return 0, nil
+	} else if err != nil {
+		return 0, err
 	}
 	l := b.lock()
 	free, err := l.TryLock()

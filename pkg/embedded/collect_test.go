@@ -126,6 +126,19 @@ func has(t *testing.T, data, repo string, digests map[string]digest.Digest) map[
 	return got
 }
 
+// stays demands of the manifests of repository a that those are there, and no
+// others, whose name begins with "kept".
+func stays(t *testing.T, data string, digests map[string]digest.Digest) {
+	t.Helper()
+	want := map[string]bool{}
+	for name := range digests {
+		want[name] = strings.HasPrefix(name, "kept")
+	}
+	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestAnEmptyStoreIsNothingToCollect(t *testing.T) {
 	data := filled(t, func(*testing.T, *served) {})
 	if got := collected(t, data, schema.GC{}); got.Blobs+got.Manifests+len(got.Repositories) != 0 {
@@ -433,13 +446,7 @@ func TestWhatATagWasDeletedOfGoesUnlessItIsNeeded(t *testing.T) {
 	if err != nil || len(marks) != 3 { // of what is still there
 		t.Errorf("%d marks are left, %v: %v", len(marks), err, marks)
 	}
-	want := map[string]bool{}
-	for name := range digests {
-		want[name] = strings.HasPrefix(name, "kept")
-	}
-	if diff := cmp.Diff(want, has(t, data, "a", digests)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	stays(t, data, digests)
 }
 
 // What cannot be read may need anything.
