@@ -4,8 +4,9 @@
 //
 // What root writes for another user is given to him: [Give].
 //
-// Start with [Read]. Links are followed; who must not follow them opens with
-// an [os.Root] and uses [ReadIn].
+// Start with [Read]. Links are followed; who must not follow them out of a
+// directory opens it as an [os.Root] and uses [ReadIn], and who must follow none,
+// since the directory is of another user, [ReadOwn].
 package regular
 
 import (
@@ -21,6 +22,9 @@ import (
 var (
 	ErrOther = errors.New("it is not a regular file")
 	ErrLarge = errors.New("it is larger")
+	// ErrLink is of a name in another user's directory that may lead to what he
+	// could not read or write himself.
+	ErrLink = errors.New("it is a link, or has another name too; put the file itself there")
 )
 
 // Read reads a file of at most limit bytes.
@@ -40,6 +44,28 @@ func ReadIn(root *os.Root, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return all(f, name, limit)
+}
+
+// ReadOwn reads a file of a directory whose owner may have put anything there: no
+// link is followed, and what has another name elsewhere is not read. Errors:
+// [ErrLink].
+func ReadOwn(root *os.Root, name string, limit int64) ([]byte, error) {
+	seen, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := seen.Sys().(*syscall.Stat_t); seen.Mode()&fs.ModeSymlink != 0 || ok && seen.Mode().IsRegular() && st.Nlink > 1 {
+		return nil, named(name, ErrLink)
+	}
+	f, err := OpenIn(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !os.SameFile(seen, info) { // another took its place
+		return nil, named(name, errors.Join(ErrLink, err))
+	}
 	return all(f, name, limit)
 }
 

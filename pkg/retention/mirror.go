@@ -12,15 +12,15 @@ import (
 )
 
 // Clash is a mirror and the retention of the namespace it copies to, which
-// would delete what it brings: one works against the other for ever.
+// would delete what it brings, or some of it: one works against the other for ever.
 type Clash struct {
 	Mirror, Retention schema.Resource
 	Why, Remedy       string
 }
 
 // Clashes finds them in what a mode declares, in the order of the mirrors. It
-// tells of what follows from the rules alone, whatever tags the source has and
-// whenever they are pulled, and of nothing else.
+// goes by the rules alone: of a mirror that names no tags and no number it is told
+// where some that it may bring would go, whatever tags the source has by now.
 func Clashes(st schema.State) []Clash {
 	retained, fixed := map[string]schema.Resource{}, map[string][]schema.KeepRule{}
 	namespaces := map[string]bool{}
@@ -104,7 +104,77 @@ func clash(s selection, rules []schema.KeepRule, namespace string) (why, remedy 
 	if timed && s.since > longest {
 		return fmt.Sprintf("it brings tags for %s, and %s keeps them for %s after they came", s.since, by, longest), "keep them as long, or bring them for a shorter time"
 	}
+	if s.newest == 0 && s.since == 0 && counted && s.open() {
+		return fmt.Sprintf("it brings every such tag, and %s keeps at most %d of them", by, most), "keep them all with always = true, or bring fewer with tags.newest"
+	}
+	if tag := s.stray(rules); tag != "" {
+		var globs []string
+		for _, r := range speak {
+			globs = append(globs, r.Tags)
+		}
+		return fmt.Sprintf("%s would delete some of what it brings: it keeps only tags that match %s, and not one such as %q", by, quoted(globs), tag), "add a rule for the others, or bring these alone with tags.glob"
+	}
 	return "", ""
+}
+
+// glob is what alone decides; ok is false where more does.
+func (s selection) glob() (glob string, ok bool) {
+	if len(s.globs) == 0 {
+		return "*", s.exact
+	}
+	return s.globs[0][0], s.exact
+}
+
+// open reports whether it takes more tags than could be counted.
+func (s selection) open() bool {
+	glob, ok := s.glob()
+	all, known := alternatives(glob)
+	return ok && known && slices.ContainsFunc(all, func(places []*letters) bool { return slices.Contains(places, nil) })
+}
+
+// stray is a tag that the selection takes and no rule speaks of; "" where none was
+// found, of which some may be, or where more decides than globs.
+func (s selection) stray(rules []schema.KeepRule) string {
+	glob, ok := s.glob()
+	all, known := alternatives(glob)
+	if !ok || !known {
+		return ""
+	}
+	for _, places := range all {
+		for _, fill := range []string{"z", "0", "a", ""} {
+			for _, last := range []bool{false, true} {
+				tag := example(places, fill, last)
+				if tag != "" && inTag(tag[0]) && tag[0] != '.' && tag[0] != '-' && matches(glob, tag) && !Fallback(tag) &&
+					!slices.ContainsFunc(rules, func(r schema.KeepRule) bool { return matches(r.Tags, tag) }) {
+					return tag
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// example is a tag of these places, with a text for each star; "" where there is
+// none. Of several letters it takes the first or the last, from 0 to z.
+func example(places []*letters, fill string, last bool) string {
+	var b strings.Builder
+	for _, set := range places {
+		if set == nil {
+			b.WriteString(fill)
+			continue
+		}
+		var at byte
+		for c := range set {
+			if set[c] && inTag(byte(c)) && (at == 0 || last || at < '0') {
+				at = byte(c)
+			}
+		}
+		if at == 0 {
+			return ""
+		}
+		b.WriteByte(at)
+	}
+	return b.String()
 }
 
 func quoted(tags []string) string {
@@ -128,14 +198,17 @@ type selection struct {
 	globs  [][]string // of each list, a tag that is copied matches one
 	newest int
 	since  schema.Duration
+	exact  bool // the globs are all that decides
 }
 
 // selectionOf reads it; some is false where it surely copies nothing, or only
 // what stands for referrers.
 func selectionOf(t *schema.TagSelect) (s selection, some bool) {
 	if t == nil {
+		s.exact = true
 		return s, true
 	}
+	s.exact = t.List == nil && t.Regex == nil && t.Semver == nil
 	if t.Newest != nil {
 		s.newest = *t.Newest
 	}

@@ -43,8 +43,14 @@ func TestMirrorsThatRetentionUndoesAreTold(t *testing.T) {
 		"time decides":                   {"", list("1", "2", "3"), []schema.KeepRule{{Newest: 2}, {PulledWithin: days(1)}}, ""},
 		"referrers of a digest":          {"", list("sha256-" + strings.Repeat("a", 64)), []schema.KeepRule{{Tags: "v*", Always: true}}, ""},
 		"a glob of others":               {"", glob("v1.*"), []schema.KeepRule{{Tags: "{release,rc}-*", Always: true}}, "no rule of it keeps any such tag"},
-		"a glob that may be kept":        {"", glob("v1.*"), []schema.KeepRule{{Tags: "*.0", Newest: 1}}, ""},
-		"everything, of which some stay": {"", nil, []schema.KeepRule{{Tags: "v*", Newest: 1}}, ""},
+		"a glob of which some are kept":  {"", glob("v1.*"), []schema.KeepRule{{Tags: "*.0", PulledWithin: days(1)}}, `would delete some of what it brings: it keeps only tags that match "*.0", and not one such as "v1.z"`},
+		"a glob of which few are kept":   {"", glob("v1.*"), []schema.KeepRule{{Tags: "*.0", Newest: 1}}, "it brings every such tag, and the retention of namespace \"team\" keeps at most 1"},
+		"everything, of which some stay": {"", nil, []schema.KeepRule{{Tags: "v*", Newest: 1}, {Tags: "edge", Always: true}}, `it keeps only tags that match "v*", "edge"`},
+		"everything, of which few stay":  {"", nil, []schema.KeepRule{{Newest: 2}}, "keeps at most 2 of them"},
+		"a glob that is kept":            {"", glob("v1.*"), []schema.KeepRule{{Tags: "v*", Always: true}}, ""},
+		"a glob that is kept as it is":   {"", glob("v?.[0-9]"), []schema.KeepRule{{Tags: "v?.[0-9]", Always: true}}, ""},
+		"a glob, by another rule too":    {"", glob("v1.*"), []schema.KeepRule{{Tags: "*.0", Newest: 1}, {PulledWithin: days(1)}}, ""},
+		"a list that a glob narrows":     {"", &schema.TagSelect{List: schema.NewSet("v1", "v2"), Glob: new("v*")}, []schema.KeepRule{{Tags: "v*", Newest: 2}}, ""},
 		"an expression of others":        {"", regex(`^release-\d+$`), []schema.KeepRule{{Tags: "v*", Always: true}}, "no rule of it keeps any such tag"},
 		"an expression anywhere":         {"", regex(`release`), []schema.KeepRule{{Tags: "v*", Always: true}}, ""},
 		"an expression of either":        {"", regex(`^v|^w`), []schema.KeepRule{{Tags: "w*", Always: true}}, ""},
@@ -52,7 +58,8 @@ func TestMirrorsThatRetentionUndoesAreTold(t *testing.T) {
 		"versions of others":             {"", &schema.TagSelect{Semver: new(">=1.4")}, []schema.KeepRule{{Tags: "latest", Always: true}}, "no rule of it keeps any such tag"},
 		"versions":                       {"", &schema.TagSelect{Semver: new(">=1.4")}, []schema.KeepRule{{Tags: "v[0-9]*", Always: true}}, ""},
 		"a newest too many":              {"", newest(10, "v*"), []schema.KeepRule{{Tags: "v1*", Newest: 3}, {Tags: "w*", Newest: 90}, {Tags: "*0", Newest: 4, PushedWithin: days(1)}}, "it brings 10 tags, and the retention of namespace \"team\" keeps at most 7"},
-		"a newest that fits":             {"", newest(7, "v*"), []schema.KeepRule{{Tags: "v1*", Newest: 3}, {Tags: "*0", Newest: 4}}, ""},
+		"a newest that fits":             {"", newest(7, "v*"), []schema.KeepRule{{Tags: "v*", Newest: 3}, {Tags: "*0", Newest: 4}}, ""},
+		"a newest of others too":         {"", newest(7, "v*"), []schema.KeepRule{{Tags: "v1*", Newest: 3}, {Tags: "*0", Newest: 4}}, `it keeps only tags that match "v1*", "*0"`},
 		"the newest of a list":           {"", &schema.TagSelect{List: schema.NewSet("1", "2", "edge"), Newest: new(1)}, []schema.KeepRule{{Tags: "[0-9]", Newest: 1}}, ""},
 		"for longer than they stay":      {"", &schema.TagSelect{Since: new(days(30))}, []schema.KeepRule{{PushedWithin: days(7)}}, "it brings tags for 30d, and the retention of namespace \"team\" keeps them for 7d"},
 		"for as long as they stay":       {"", &schema.TagSelect{Since: new(days(30))}, []schema.KeepRule{{PushedWithin: days(7)}, {PushedWithin: days(30), Tags: "v*"}}, ""},
@@ -89,6 +96,21 @@ func TestImmutableTagsOutliveRetention(t *testing.T) {
 	}
 }
 
+// words are tags of up to three letters.
+func words() (out []string) {
+	last := []string{""}
+	for range 3 {
+		var next []string
+		for _, w := range last {
+			for _, c := range "abc01z" {
+				next = append(next, w+string(c))
+			}
+		}
+		out, last = append(out, next...), next
+	}
+	return out
+}
+
 // TestAWarningIsNeverWrong judges the tags of a mirror, whenever they came:
 // where a warning stands, some of them go.
 func TestAWarningIsNeverWrong(t *testing.T) {
@@ -115,12 +137,22 @@ func TestAWarningIsNeverWrong(t *testing.T) {
 		if rapid.Bool().Draw(t, "by glob") {
 			g := rapid.SampledFrom(globs[1:]).Draw(t, "selected")
 			selected = &schema.TagSelect{Glob: &g}
-			names = slices.DeleteFunc(names, func(n string) bool { return !doublestar.MatchUnvalidated(g, n) })
+			names = names[:0] // all that it may be
+			for _, n := range words() {
+				if doublestar.MatchUnvalidated(g, n) {
+					names = append(names, n)
+				}
+			}
 		}
 		var tags []retention.Tag
 		for i, n := range names {
-			tag := aged(n, rapid.IntRange(1, 4).Draw(t, fmt.Sprint("age ", i)))
-			tag.Pulled = tag.Pushed.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, fmt.Sprint("pull ", i))) * time.Hour)
+			age, pulled := i%4+1, i%3
+			if i < 6 {
+				age = rapid.IntRange(1, 4).Draw(t, fmt.Sprint("age ", i))
+				pulled = rapid.IntRange(0, 3).Draw(t, fmt.Sprint("pull ", i))
+			}
+			tag := aged(n, age)
+			tag.Pulled = tag.Pushed.Add(time.Duration(pulled) * time.Hour)
 			tags = append(tags, tag)
 		}
 		if len(retention.Clashes(mode("team/a", selected, keep...))) == 0 || len(tags) == 0 {

@@ -127,6 +127,9 @@ func keep(r schema.KeepRule, tags []Tag, now time.Time, out []Verdict) {
 				(r.PulledWithin == 0 || within(r.PulledWithin, t.used(), now))
 		if out[i].Kept {
 			out[i].Why = why
+			if !r.Always && t.used().After(now.Add(Ahead)) {
+				out[i].Why += ", as " + t.used().UTC().Format(time.DateOnly) + " is still to come: the clock was wrong when it was pushed or pulled, or is now"
+			}
 		}
 	}
 }
@@ -140,6 +143,10 @@ func (t Tag) used() time.Time {
 	}
 	return t.Pushed
 }
+
+// Ahead is how far in the future a time may lie that is still taken for right:
+// clocks are a little apart, and are set.
+const Ahead = 24 * time.Hour
 
 // within reports whether a time is at most so long ago. A future time counts
 // as now.

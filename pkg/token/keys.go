@@ -15,10 +15,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 const (
@@ -124,6 +128,9 @@ func (k *Keys) create() error {
 	}
 	return replaceFile(k.file, append(b, '\n'), func(from, to string) error {
 		if err := os.Link(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
+			if _, there := os.Lstat(to); there == nil && errors.Is(err, fs.ErrNotExist) {
+				return nil // who made it has swept
+			}
 			return err
 		}
 		return os.Remove(from)
@@ -225,7 +232,7 @@ func (k *Keys) JWKS() ([]byte, error) {
 
 // Published is how many keys the file for a registry holds.
 func Published(public string) (int, error) {
-	b, err := os.ReadFile(public)
+	b, err := published(public)
 	if err != nil {
 		return 0, err
 	}
@@ -236,13 +243,24 @@ func Published(public string) (int, error) {
 	return len(set.Keys), nil
 }
 
+// published reads the file for a registry, which lies among what is the
+// registry's: no link there is followed.
+func published(public string) ([]byte, error) {
+	root, err := os.OpenRoot(filepath.Dir(public))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return regular.ReadOwn(root, filepath.Base(public), maxKeysBytes)
+}
+
 // publish writes the public halves unless they stand there.
 func (k *Keys) publish() error {
 	b, err := k.JWKS()
 	if err != nil {
 		return err
 	}
-	if have, err := os.ReadFile(k.public); err == nil && bytes.Equal(have, b) {
+	if have, err := published(k.public); err == nil && bytes.Equal(have, b) {
 		return nil
 	}
 	if err := replaceFile(k.public, b, os.Rename); err != nil {
@@ -306,6 +324,26 @@ func (k *Keys) change(edit func(*keysDocument) bool) error {
 		return err
 	}
 	return k.publish()
+}
+
+// Sweep removes copies of the private keys that a process left which was killed in the
+// middle of a change. Only who may rotate may sweep.
+func (k *Keys) Sweep() error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	dir, base := filepath.Split(k.file)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "."+base+"-")
+		if _, notOurs := strconv.ParseUint(rest, 10, 64); ok && notOurs == nil && e.Type().IsRegular() {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sign returns the claims in the compact form of RFC 7515, signed by a key.

@@ -23,6 +23,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -657,5 +658,63 @@ func TestATokenNamesItsKeyAndItsTime(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, parts); diff != "" || !made.Equal(s.clock.now()) {
 		t.Errorf("token (-want +got):\n%s", diff)
+	}
+}
+
+// What a registry reads lies in a directory of its own.
+func TestPublicKeysAreReadFromNoOtherFile(t *testing.T) {
+	dir := t.TempDir()
+	other, public := filepath.Join(t.TempDir(), "other"), filepath.Join(dir, "jwks.json")
+	if err := errors.Join(os.WriteFile(other, []byte(`{"keys":[]}`), 0o600), os.Symlink(other, public)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := token.Published(public); !errors.Is(err, regular.ErrLink) {
+		t.Errorf("%d keys, %v", n, err)
+	}
+	if _, err := token.OpenKeys(filepath.Join(dir, "ocisync", "keys.json"), public, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := token.Published(public); n != 2 || err != nil {
+		t.Errorf("once they are written: %d keys, %v", n, err)
+	}
+	if b, err := os.ReadFile(other); err != nil || string(b) != `{"keys":[]}` {
+		t.Errorf("the other file is now %s, %v", b, err)
+	}
+}
+
+// TestCopiesOfThePrivateKeysAreSwept that a change left which was killed, and nothing
+// else; who makes the keys at the same moment gets over it.
+func TestCopiesOfThePrivateKeysAreSwept(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "keys.json")
+	k, err := token.OpenKeys(file, filepath.Join(dir, "jwks.json"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".keys.json-4711", ".keys.json-0815", ".keys.json-mine", ".keys.json", "keys.json-1", ".jwks.json-1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".keys.json-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, e := range entries {
+		have = append(have, e.Name())
+	}
+	want := []string{".jwks.json-1", ".keys.json", ".keys.json-1", ".keys.json-mine", "jwks.json", "keys.json", "keys.json-1"}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	if _, err := token.OpenKeys(file, filepath.Join(dir, "jwks.json"), nil); err != nil {
+		t.Error(err)
 	}
 }
