@@ -1,7 +1,10 @@
 package schema
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strconv"
 	"strings"
 )
 
@@ -51,4 +54,32 @@ type Delivery struct {
 	DockerConfig string   `json:"docker_config,omitempty"` // a Docker client's config.json, likewise
 	Command      string   `json:"command,omitempty"`       // name of a command the host file defines
 	Args         []string `json:"args,omitempty"`
+}
+
+// GivenPlace stands in the place of a [Delivery.Place] for a secret that the
+// mode gave.
+const GivenPlace = "given"
+
+// Place stands for the place of a delivery, to compare it with a later one
+// without telling it.
+func (d Delivery) Place() string {
+	sum := sha256.New()
+	for _, s := range append([]string{d.File, d.DockerConfig, d.Command}, d.Args...) {
+		sum.Write([]byte(strconv.Quote(s) + "\n"))
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// Place is where the robot's secret belongs: GivenPlace for one that the mode
+// gives, "" where it says neither.
+func (r *Robot) Place() string {
+	switch {
+	case r.Secret == nil:
+		return ""
+	case r.Secret.Deliver != nil:
+		return r.Secret.Deliver.Place()
+	case r.Secret.Value != nil:
+		return GivenPlace
+	}
+	return ""
 }

@@ -76,11 +76,36 @@ func (r *Rights) UnmarshalJSON(b []byte) error {
 type Grant struct {
 	Name   string
 	Rights Rights
+	// AtLeast says that more rights are no difference: they follow from another
+	// rule, of a provider's normal form, and no file lists them. JSON does not
+	// keep it.
+	AtLeast bool
 }
 
 // Grants is a table of rights, sorted by name, each name once. Nil means not
 // managed; empty and not nil means that nobody has any. It is a JSON object.
 type Grants []Grant
+
+// Complete reports whether the table says who has rights: one with an AtLeast
+// entry does not, and takes nothing from others.
+func (g Grants) Complete() bool {
+	return !slices.ContainsFunc(g, func(x Grant) bool { return x.AtLeast })
+}
+
+// Over returns live with the table laid over it: the table itself if it is
+// complete, else what live has and at least these rights.
+func (g Grants) Over(live Grants) Grants {
+	if g.Complete() {
+		return g
+	}
+	out := slices.Clone(live)
+	for _, x := range g {
+		if has, _ := live.Get(x.Name); !has.Has(x.Rights) {
+			out = append(out, Grant{Name: x.Name, Rights: x.Rights})
+		}
+	}
+	return NewGrants(out...)
+}
 
 // Get returns the rights of one name.
 func (g Grants) Get(name string) (Rights, bool) {
@@ -99,6 +124,7 @@ func NewGrants(list ...Grant) Grants {
 	for _, x := range g {
 		if n := len(out); n > 0 && out[n-1].Name == x.Name {
 			out[n-1].Rights |= x.Rights
+			out[n-1].AtLeast = out[n-1].AtLeast && x.AtLeast
 			continue
 		}
 		out = append(out, x)
@@ -138,7 +164,7 @@ func (g *Grants) UnmarshalJSON(b []byte) error {
 	}
 	list := make([]Grant, 0, len(m))
 	for k, v := range m {
-		list = append(list, Grant{k, v})
+		list = append(list, Grant{Name: k, Rights: v})
 	}
 	*g = NewGrants(list...)
 	return nil

@@ -220,6 +220,7 @@ type Webhook struct {
 	Format      *string    `json:"format,omitzero"` // default, cloudevents, slack
 	Description *string    `json:"description,omitzero"`
 	Auth        *SecretRef `json:"auth,omitzero" sync:"secret"`
+	Sign        *bool      `json:"sign,omitzero"` // auth signs, and is not sent
 	Insecure    *bool      `json:"insecure,omitzero"`
 	Enabled     *bool      `json:"enabled,omitzero"`
 }

@@ -62,6 +62,21 @@ func (c Cycle) asRecorded(live schema.State, where providers.Place, asked schema
 	return live, kinds
 }
 
+// Untold lists the desired objects of a registry of another host of which nothing
+// is known: neither observed nor recorded. Whether they are as declared nobody can
+// say.
+func (f Found) Untold() (keys []schema.Key) {
+	if f.Where != providers.Away {
+		return nil
+	}
+	for _, r := range f.Desired.Resources {
+		if !f.Live.Scope.Covers(r.Key) {
+			keys = append(keys, r.Key)
+		}
+	}
+	return keys
+}
+
 // besides is what was recorded with what was observed of the same settings in
 // its place.
 func besides(recorded, observed schema.Resource) schema.Resource {

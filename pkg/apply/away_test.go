@@ -54,8 +54,8 @@ func TestOfAnotherHostThePlanIsMadeByWhatWasRecordedThere(t *testing.T) {
 		w.cfg.Desired.Resources[i] = r
 	}
 	h.where = providers.Away
-	if f := w.plan(); f.Plan.Pending() || len(f.AsOf) != 2 {
-		t.Errorf("as applied: %+v", f.Plan.Changes)
+	if f := w.plan(); f.Plan.Pending() || len(f.AsOf) != 2 || len(f.Untold()) > 0 {
+		t.Errorf("as applied: %+v, nothing is known of %v", f.Plan.Changes, f.Untold())
 	}
 	change(schema.Resource{Key: key("namespace/a"), Spec: &schema.Namespace{Description: ptr("another")}})
 	change(schema.Resource{Key: key("group/devs"), Spec: &schema.Group{Users: schema.NewSet("alice")}})
@@ -96,6 +96,9 @@ func TestOfAnotherHostNothingIsKnownThatIsNotRecorded(t *testing.T) {
 	f := w.plan()
 	if slices.ContainsFunc(f.Plan.Changes, func(c plan.Change) bool { return c.Key.Kind == schema.KindUser }) {
 		t.Errorf("%+v", f.Plan.Changes)
+	}
+	if untold := f.Untold(); !slices.Contains(untold, key("namespace/a")) || slices.Contains(untold, key("group/devs")) {
+		t.Errorf("nothing is known of %v", untold)
 	}
 	if !slices.ContainsFunc(f.Plan.Notes, func(n plan.Note) bool { return strings.Contains(n.Text, "files of another host, and nothing") }) {
 		t.Errorf("notes %+v", f.Plan.Notes)

@@ -188,6 +188,12 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	if r := c.Config.Registry.Run; r != nil && r.Storage.Unchecked() {
 		say("registry.run.storage has skipverify: the store's certificate is not checked")
 	}
+	if c.Config.Backup != nil {
+		say("backup is declared, and this version of ocisync makes no backups: nothing is backed up by it yet")
+	}
+	if w := c.Config.Watch; len(w.Freeze)+len(w.Open) > 0 {
+		say("watch.freeze and watch.open are declared, and this version of ocisync goes by neither: no apply waits for them yet")
+	}
 	for _, text := range c.Remarks {
 		say(text)
 	}

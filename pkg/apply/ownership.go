@@ -117,6 +117,7 @@ func (c Cycle) ownership(matches map[fieldKey]plan.Match) plan.Ownership {
 		Pruned:     c.Inventory.HasPruned,
 		FirstSight: c.Trust.First,
 		Protected:  c.Inventory.Protected,
+		Purging:    c.Inventory.Purging,
 		MayPrune:   c.Trust.MayDelete(),
 		WhyNot:     c.Trust.String(),
 	}

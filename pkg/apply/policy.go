@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -30,4 +31,21 @@ func (c Cycle) policy(desired schema.State) schema.Policy {
 		}
 	}
 	return p
+}
+
+// purging lists the namespaces that are deleted with their content, sorted: those
+// whose blocks say so, and those whose blocks said so before they were taken out.
+func (c Cycle) purging(inv state.Inventory, desired schema.State) []string {
+	out := plan.Purging(c.Config.Directives)
+	for _, text := range c.Inventory.Purging {
+		k, err := schema.ParseKey(text)
+		if err != nil {
+			continue
+		}
+		if _, declared := desired.Get(k); !declared && inv.Managed(k) {
+			out = append(out, text)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -89,6 +89,9 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true
 	}
+	if purging := c.purging(inv, found.Desired); !slices.Equal(purging, inv.Purging) {
+		inv.Purging, dirty = purging, true
+	}
 	if c.Approved != "" && c.Approved == found.Digest && !inv.Approved(c.Approved) {
 		inv.Approvals = append(slices.Clone(inv.Approvals), state.Approval{Digest: c.Approved, Time: now(run), Run: run.Who.ID})
 		dirty = true

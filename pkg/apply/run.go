@@ -88,22 +88,20 @@ func (c Cycle) Apply(ctx context.Context, found Found, run Run) (Report, error) 
 	if len(found.Plan.Refusals) > 0 {
 		return Report{}, ErrRefused
 	}
-	x := &execution{cycle: c, run: run, bad: map[schema.Key]bool{}, lines: map[schema.Key]Line{}}
-	stages := found.Plan.Stages(c.Provider.Batch() == providers.BatchAll)
-	var fatal error
-	for _, stage := range stages {
-		if fatal = x.stage(ctx, stage); fatal != nil {
-			break
-		}
-	}
-	report := x.report(stages)
+	x := &execution{cycle: c, run: run, bad: map[schema.Key]bool{}, lines: map[schema.Key]Line{}, left: map[schema.Key]int{}}
+	all := found.Plan.Stages(c.Provider.Batch() == providers.BatchAll)
+	first, stages, last := x.part(all)
+	fatal := x.written(ctx, first, stages)
+	report := x.report(all, fatal == nil)
 	recordCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	var err error
-	report.Recorded, report.Saved, err = c.record(recordCtx, found, report, run)
+	recorded, saved, err := c.record(recordCtx, found, report, run)
 	if err == nil {
 		err = c.acknowledge(recordCtx, report)
 	}
+	fatal = errors.Join(fatal, x.close(ctx, last, fatal != nil || err != nil))
+	report = x.report(all, false)
+	report.Recorded, report.Saved = recorded, saved
 	return report, errors.Join(fatal, err)
 }
 
@@ -132,6 +130,7 @@ type execution struct {
 	mu    sync.Mutex
 	bad   map[schema.Key]bool // failed, skipped or interrupted
 	lines map[schema.Key]Line
+	left  map[schema.Key]int // parts of a change that are to be done
 }
 
 // stage runs one stage; its error ends the run.
@@ -203,6 +202,9 @@ func (x *execution) blocked(ch plan.Change) string {
 	if len(x.bad) == 0 {
 		return ""
 	}
+	if x.bad[ch.Key] {
+		return "another part of it was not done"
+	}
 	if ch.Action == plan.Delete || ch.Action == plan.Replace {
 		return "nothing is deleted in a run in which something failed before"
 	}
@@ -221,6 +223,12 @@ func (x *execution) end(ch plan.Change, o Outcome, err error, began time.Time) {
 }
 
 func (x *execution) endLocked(ch plan.Change, o Outcome, err error, began time.Time) {
+	if _, known := x.lines[ch.Key]; known { // a part of it ended so
+		return
+	}
+	if x.left[ch.Key]--; o == Done && x.left[ch.Key] > 0 {
+		return
+	}
 	l := Line{Action: ch.Action, Key: ch.Key, Outcome: o, Err: err, Took: time.Since(began)}
 	x.lines[ch.Key] = l
 	if o != Done {
@@ -231,11 +239,16 @@ func (x *execution) endLocked(ch plan.Change, o Outcome, err error, began time.T
 	}
 }
 
-func (x *execution) report(stages [][]plan.Change) Report {
+// report lists what became of each change. Of one whose last part is still to come
+// it says, where told to hope, that it is done: that is what the inventory is to say
+// before a registry is closed.
+func (x *execution) report(stages [][]plan.Change, hope bool) Report {
 	var r Report
 	for _, ch := range slices.Concat(stages...) {
 		l, ok := x.lines[ch.Key]
-		if !ok {
+		if x.left[ch.Key] > 0 && hope && len(x.bad) == 0 {
+			l = Line{Action: ch.Action, Key: ch.Key, Outcome: Done}
+		} else if !ok {
 			l = Line{Action: ch.Action, Key: ch.Key, Outcome: Skipped, Err: errors.New("not begun")}
 		}
 		r.Lines = append(r.Lines, l)

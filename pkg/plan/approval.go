@@ -24,6 +24,7 @@ type approvalChange struct {
 	Action Action          `json:"action"`
 	Key    schema.Key      `json:"key"`
 	Fields []approvalField `json:"fields"`
+	Purge  bool            `json:"purge,omitempty"`
 }
 
 type approvalField struct {
@@ -35,7 +36,7 @@ type approvalField struct {
 // Approval is the digest, "sha256:<hex>", by which a reviewer names this plan.
 // It is equal in a check and in a pipeline when the same things will happen:
 // it covers action, key and field values of every change, held ones included,
-// how often it was approved before, and nothing that differs between two honest
+// whether it purges, how often it was approved before, and nothing that differs between two honest
 // runs. Secrets count only in a
 // create, by reference; an update of secrets alone is left out.
 func (p Plan) Approval() string {
@@ -48,7 +49,7 @@ func (p Plan) Approval() string {
 	})
 	form := approvalForm{Format: p.Format, Mode: p.Mode, Registry: p.Registry, Changes: []approvalChange{}, Again: p.Again}
 	for _, c := range all {
-		a := approvalChange{Action: c.Action, Key: c.Key, Fields: []approvalField{}}
+		a := approvalChange{Action: c.Action, Key: c.Key, Fields: []approvalField{}, Purge: c.Purge}
 		for _, f := range c.Fields {
 			if f.Sensitive && c.Action != Create {
 				continue

@@ -41,6 +41,9 @@ type Ownership struct {
 	FirstSight bool
 	// Protected lists the patterns the inventory keeps from policy.protect.
 	Protected []string
+	// Purging lists the namespaces whose blocks said on_delete = "purge" when they
+	// were applied last.
+	Purging []string
 	// MayPrune is false when the inventory cannot be trusted with deletes;
 	// WhyNot says why.
 	MayPrune bool
@@ -253,6 +256,7 @@ func (d *differ) both(want, have *schema.Resource) {
 	c := Change{Action: Update, Key: want.Key, Before: &before, After: &after, Fields: fields, Source: want.Source}
 	if replaces(spec, fields) {
 		c.Action = Replace
+		c.Purge = d.purges(want.Key)
 		for _, child := range d.remade[want.Key] {
 			c.Impact = append(c.Impact, "with it goes "+child)
 		}

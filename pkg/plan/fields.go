@@ -18,7 +18,8 @@ import (
 //   - a table: a pointer to a struct whose own fields may be unmanaged, which
 //     is managed leaf by leaf,
 //   - a list, compared as a set,
-//   - schema.Grants or schema.Pairs: a table by name, complete when present,
+//   - schema.Grants or schema.Pairs: a table by name, complete when present;
+//     Grants that say of somebody what they have at least are not complete,
 //   - schema.Values: an open table, managed leaf by leaf.
 
 // shape is what a kind's struct looks like: its fields in order. Walking a spec
@@ -128,6 +129,7 @@ type leaf struct {
 	text   string   // canonical JSON
 	items  []string // of a list: its elements as canonical JSON, sorted
 	rights schema.Rights
+	least  bool // more rights than these are no difference
 	secret *schema.SecretRef
 	sync   string // the sync tag
 	empty  bool   // an absent field means the same
@@ -160,12 +162,14 @@ func (f *flat) table(prefix string, v reflect.Value) {
 		path, sync := prefix+name, sf.Tag.Get("sync")
 		switch x := field.Interface().(type) {
 		case schema.Grants:
-			f.complete = append(f.complete, path+".")
+			if x.Complete() {
+				f.complete = append(f.complete, path+".")
+			}
 			for _, g := range x {
 				if g.Rights == 0 {
 					continue // an entry without rights is no entry
 				}
-				f.leaves = append(f.leaves, leaf{path: path + "." + quoteKey(g.Name), text: rightsText(g.Rights), rights: g.Rights})
+				f.leaves = append(f.leaves, leaf{path: path + "." + quoteKey(g.Name), text: rightsText(g.Rights), rights: g.Rights, least: g.AtLeast})
 			}
 			continue
 		case schema.Pairs:
@@ -303,6 +307,10 @@ func compare(want, have schema.Spec, skip []string) []Field {
 			continue
 		}
 		old, ok := h.get(l.path)
+		if ok && l.least {
+			l.rights |= old.rights
+			l.text = rightsText(l.rights)
+		}
 		if ok && old.text == l.text || !ok && l.empty {
 			continue
 		}

@@ -117,7 +117,7 @@ func fieldRows() []fieldRow {
 	add(text(schema.KindWebhook, "url", "format", "description")...)
 	add(set(schema.KindWebhook, "events")...)
 	add(secret(schema.KindWebhook, "auth"))
-	add(flag(schema.KindWebhook, "insecure", "enabled")...)
+	add(flag(schema.KindWebhook, "sign", "insecure", "enabled")...)
 	add(text(schema.KindRobot, "description")...)
 	add(span(schema.KindRobot, "expires", `"never"`))
 	add(local(schema.KindRobot, "renew", `"14d"`), local(schema.KindRobot, "overlap", `"1h"`), local(schema.KindRobot, "secret.deliver", `{"file":"/run/ocisync/ci"}`))

@@ -86,7 +86,7 @@ func (d *differ) gone() {
 		case !d.in.Ownership.MayPrune:
 			d.note(r.Key, "not in the file any more, and not deleted: "+d.in.Ownership.WhyNot)
 		default:
-			d.add(Change{Action: Delete, Key: r.Key, Before: &r, Reason: Pruned})
+			d.add(Change{Action: Delete, Key: r.Key, Before: &r, Purge: d.purges(r.Key), Reason: Pruned})
 		}
 	}
 	for i, c := range d.plan.Changes {

@@ -81,6 +81,9 @@ func mdHead(c Change) string {
 	if c.Effect != Live && c.Effect != "" {
 		s += ", needs " + string(c.Effect)
 	}
+	if c.Purge {
+		s += ", " + withContent
+	}
 	if c.AsOf != "" {
 		s += ", as recorded at " + mdText(c.AsOf)
 	}

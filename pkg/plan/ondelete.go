@@ -17,10 +17,16 @@ const (
 
 // Refusing lists, as patterns of policy.protect, the namespaces whose blocks say
 // on_delete = "refuse": they are protected, and the inventory keeps that. Sorted.
-func Refusing(directives []schema.Directive) []string {
+func Refusing(directives []schema.Directive) []string { return saying(OnDeleteRefuse, directives) }
+
+// Purging lists the namespaces whose blocks say on_delete = "purge", for the
+// inventory to keep: when it counts, the block is gone. Sorted.
+func Purging(directives []schema.Directive) []string { return saying(OnDeletePurge, directives) }
+
+func saying(word string, directives []schema.Directive) []string {
 	var out []string
 	for _, d := range directives {
-		if d.Key.Kind == schema.KindNamespace && d.OnDelete == OnDeleteRefuse {
+		if d.Key.Kind == schema.KindNamespace && d.OnDelete == word {
 			out = append(out, d.Key.String())
 		}
 	}
@@ -42,6 +48,22 @@ func (d *differ) onDelete() {
 			d.unsupported(r, "on_delete", fmt.Sprintf("nothing here knows how to %s a namespace", word))
 		}
 	}
+}
+
+// purges reports whether a namespace goes with its content: as its block says, or
+// said last, where the registry can.
+func (d *differ) purges(k schema.Key) bool {
+	if k.Kind != schema.KindNamespace {
+		return false
+	}
+	row := d.in.Table.Find(k.Kind, "on_delete."+OnDeletePurge)
+	if row.Field == "" || row.Support == schema.Unsupported {
+		return false
+	}
+	if _, declared := d.in.Desired.Get(k); declared {
+		return d.directives[k].OnDelete == OnDeletePurge
+	}
+	return slices.Contains(d.in.Ownership.Purging, k.String())
 }
 
 // protectedBy says what protects an object: the pattern of a namespace stands

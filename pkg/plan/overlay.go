@@ -39,6 +39,12 @@ func overlay(into, want reflect.Value) {
 				continue
 			}
 		}
+		if g, ok := w.Interface().(schema.Grants); ok {
+			if old, ok := dst.Interface().(schema.Grants); ok {
+				dst.Set(reflect.ValueOf(g.Over(old)))
+				continue
+			}
+		}
 		if w.Kind() == reflect.Pointer && isTable(w.Type().Elem()) && !dst.IsNil() {
 			merged := reflect.New(w.Type().Elem())
 			merged.Elem().Set(dst.Elem())

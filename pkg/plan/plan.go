@@ -100,7 +100,10 @@ type Change struct {
 	After  *schema.Resource `json:"after,omitempty"`
 	// Fields lists what differs, sorted by path. Empty for delete, adopt and
 	// forget.
-	Fields []Field         `json:"fields,omitempty"`
+	Fields []Field `json:"fields,omitempty"`
+	// Purge says that a namespace is deleted with all that was pushed to it: its
+	// block says, or said last, on_delete = "purge".
+	Purge  bool            `json:"purge,omitempty"`
 	Reason Reason          `json:"reason"`
 	Impact []string        `json:"impact,omitempty"`
 	Source schema.Position `json:"source,omitzero"`

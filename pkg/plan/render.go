@@ -243,6 +243,9 @@ func (t *textWriter) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
+// withContent is what is said of a change that purges.
+const withContent = "with all its content"
+
 // symbol is the sign and the colour of an action.
 func symbol(a Action) (sign, color string) {
 	switch a {
@@ -276,6 +279,9 @@ func (t *textWriter) change(c Change) {
 	}
 	if c.Action == Replace || c.Action == Adopt || c.Action == Forget || c.Action == Unprotect || c.Action == Rename {
 		tags = append(tags, string(c.Action))
+	}
+	if c.Purge {
+		tags = append(tags, withContent)
 	}
 	if c.AsOf != "" {
 		tags = append(tags, "as recorded at "+c.AsOf)

@@ -65,9 +65,21 @@ type Checker interface {
 // objects show, such as accounts that soon expire.
 type Remarker interface {
 	// Remarks returns what a plan should say of the desired objects. It
-	// changes nothing.
+	// changes nothing. Plans of one day say the same: now is when that began, and
+	// what is of the same day is not to come.
 	Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error)
 }
+
+// Leaver is what a provider offers whose registry may hold more than objects say,
+// such as what somebody wrote into its files by hand.
+type Leaver interface {
+	// Left lists what stays as it is under a desired state since no object of it
+	// says it, in the order of a registry's parts. It changes nothing.
+	Left(ctx context.Context, desired schema.State) ([]Leftover, error)
+}
+
+// Leftover is a part of a registry that nobody manages.
+type Leftover struct{ What, Why string }
 
 // Acknowledger is what a provider offers whose registry remembers renames, and
 // tells of them in [schema.State] Renamed, until they are written down where
@@ -76,6 +88,18 @@ type Acknowledger interface {
 	// Acknowledge says so of objects, which are called so now, whatever they were
 	// called before. Of one that was not renamed it says nothing.
 	Acknowledge(ctx context.Context, keys []schema.Key) error
+}
+
+// Parted is what a provider offers some of whose changes have a part that must be
+// written before all other changes of a run, or after them: a registry that is
+// read-only takes no other.
+type Parted interface {
+	// Part cuts a change, which stays one to everybody else. Parts that are nil
+	// there are none of; then is all of a change that need not be cut. What is
+	// first is written before the first stage, and nothing else where it fails;
+	// what is last after everything, the inventory included, and only where
+	// nothing failed. It is pure.
+	Part(c plan.Change) (first, then, last *plan.Change)
 }
 
 // RobotsAreUsers is what a provider offers whose registry takes a robot for an

@@ -64,6 +64,9 @@ type Inventory struct {
 	Objects []Object `json:"objects"`
 	// Protected holds the key patterns of policy.protect; sorted.
 	Protected []string `json:"protected,omitempty"`
+	// Purging holds the keys of namespaces that are deleted with their content;
+	// sorted.
+	Purging []string `json:"purging,omitempty"`
 	// Pruned lists the kinds of which objects were pruned before; sorted.
 	Pruned []schema.Kind `json:"pruned,omitempty"`
 	// Approvals lists the approvals that were used, oldest first.
@@ -281,6 +284,7 @@ func (inv *Inventory) normalize() error {
 	}
 	inv.Time = inv.Time.UTC()
 	inv.Protected = sorted(inv.Protected)
+	inv.Purging = sorted(inv.Purging)
 	inv.Pruned = sorted(inv.Pruned)
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
 
 	"github.com/ocisync/ocisync/pkg/regular"
@@ -81,7 +80,7 @@ func (s dirStore) Save(ctx context.Context, data, prev []byte) error {
 	if err := touch(s.dir, s.file+".lock"); err != nil {
 		return fmt.Errorf("inventory %s: locking: %w", s.path(), err)
 	}
-	lock := flock.New(s.path()+".lock", flock.SetPermissions(0o600))
+	lock := regular.Lock(s.path() + ".lock")
 	if ok, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil || !ok {
 		return fmt.Errorf("inventory %s: locking: %w", s.path(), err)
 	}

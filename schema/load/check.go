@@ -116,7 +116,7 @@ func (c *checker) shape(n *Node, d *def, path string, out *strings.Builder, ask 
 		}
 		elem := d.elem
 		if elem == nil {
-			elem = &def{open: true}
+			elem = anything()
 		}
 		out.WriteByte('[')
 		ask.WriteByte('[')
@@ -231,7 +231,7 @@ func (c *checker) table(n *Node, d *def, path string, out *strings.Builder, ask 
 				continue
 			}
 		case d.open:
-			fd = &def{open: true, types: []string{"table", "string"}}
+			fd = anything()
 		default:
 			c.unknown(f, d, p)
 			continue

@@ -39,6 +39,9 @@ type field struct {
 	*def
 }
 
+// anything is what may stand at a key of an open table, or in a list there.
+func anything() *def { return &def{open: true, types: []string{"table", "string"}} }
+
 // field finds a table's field.
 func (d *def) field(name string) *field {
 	for _, f := range d.fields {

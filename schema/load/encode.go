@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -41,6 +42,9 @@ func Encode(cfg *schema.Config, dir string) ([]byte, error) {
 			e.header("registry", cfg.Registry.Type)
 			for _, v := range s.Values {
 				e.line(v.Path + " = " + e.toml([]byte(v.JSON), nil))
+				if e.err != nil {
+					return nil, fmt.Errorf("registry.%s.%s: %w", cfg.Registry.Type, v.Path, e.err)
+				}
 			}
 		}
 	}
@@ -162,6 +166,9 @@ func (e *encoder) toml(raw []byte, d *def) string {
 		}
 		var parts []string
 		for _, k := range names {
+			if e.partial && string(m[k]) == `""` {
+				continue
+			}
 			var inner *def
 			if d != nil && d.field(k) != nil {
 				inner = d.field(k).def
@@ -198,6 +205,10 @@ func (e *encoder) toml(raw []byte, d *def) string {
 			s = e.path(s)
 		}
 		return quote(s)
+	case 'n':
+		if e.err == nil {
+			e.err = errors.New("encode: a value is null, which TOML has no word for; take it out of the registry's configuration")
+		}
 	}
 	return string(raw)
 }
@@ -297,6 +308,20 @@ func (e *encoder) objects(list []schema.Resource) {
 			e.children(name, children[name])
 		}
 	}
+}
+
+// PathOf is the table of an object in a file, as problems name it.
+func PathOf(k schema.Key) string {
+	ns, hangs := k.Namespace()
+	switch {
+	case !hangs && k.Name == "":
+		return Path(string(k.Kind))
+	case !hangs:
+		return Path(string(k.Kind), k.Name)
+	case k.Kind.Single():
+		return Path("namespace", ns.Name, string(k.Kind))
+	}
+	return Path("namespace", ns.Name, string(k.Kind), baseName(k.Name))
 }
 
 func (e *encoder) children(namespace string, list []schema.Resource) {

@@ -21,7 +21,7 @@ type Origin struct {
 // TOML writes it (namespace.team-a.retention) or as plans do
 // (retention/team-a). The mode must be valid; else the error is an [Errors].
 func Explain(root, mode, key string) ([]Origin, error) {
-	c, tree, err := openMode(root, mode)
+	c, tree, err := openMode(root, mode, "", nil)
 	if err != nil {
 		return nil, err
 	}

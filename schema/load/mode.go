@@ -75,8 +75,12 @@ func OwnDirectory(root, name string) error {
 // Mode loads root/<name>/*.toml together with root/common/*.toml. A problem
 // with what the files say is returned as [Errors], all of them at once; an
 // unknown mode as an error that lists the modes there are.
-func Mode(root, name string) (*schema.Config, error) {
-	c, tree, err := openMode(root, name)
+func Mode(root, name string) (*schema.Config, error) { return ModeWith(root, name, "", nil) }
+
+// ModeWith loads a mode as it would be with one more file, in the place of one of
+// that name; "" is no file.
+func ModeWith(root, name, file string, data []byte) (*schema.Config, error) {
+	c, tree, err := openMode(root, name, file, data)
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +96,9 @@ func Mode(root, name string) (*schema.Config, error) {
 }
 
 // openMode reads a mode's files into one tree and a checker for it. Where they
-// exceed a bound, the checker says so and there is no tree.
-func openMode(root, name string) (*checker, *Node, error) {
+// exceed a bound, the checker says so and there is no tree. more is the content of
+// one more file, unless that has no name.
+func openMode(root, name, moreFile string, more []byte) (*checker, *Node, error) {
 	modes, err := Modes(root)
 	if err != nil {
 		return nil, nil, err
@@ -128,11 +133,17 @@ func openMode(root, name string) (*checker, *Node, error) {
 		if err != nil && (dir != common || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, nil, err
 		}
+		added := dir == name && moreFile != ""
+		if added && !slices.Contains(files, moreFile) {
+			files = append(files, moreFile)
+		}
 		for _, f := range files {
 			shown := filepath.ToSlash(filepath.Join(root, dir, f))
-			data, err := readBounded(c.dir, filepath.Join(abs, dir, f), shown)
-			if err != nil {
-				return nil, nil, err
+			data := more
+			if !added || f != moreFile {
+				if data, err = readBounded(c.dir, filepath.Join(abs, dir, f), shown); err != nil {
+					return nil, nil, err
+				}
 			}
 			if total += len(data); total > maxTotal || len(trees) >= maxFiles {
 				c.exceeded = true

@@ -97,6 +97,9 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 			if has("to", "from") != 1 {
 				c.report(n, path, "a replication has exactly one of to and from", "name the remote that is written or read")
 			}
+			if ns := n.Get("namespace"); ns != nil && ns.Kind == String && ns.Text != "" && has("from") == 1 { // else it is the remote's
+				c.reference(ns, "namespace", join(path, "namespace"), false)
+			}
 		case "ignore":
 			c.ignored(n, path)
 		}
@@ -148,13 +151,16 @@ func (c *checker) ignored(n *Node, path string) {
 // they hold even where a block has other problems.
 func (c *checker) crossChecks(root *Node) {
 	c.stateKeyAlone(root)
+	c.robots(root)
 	reg := root.Get("registry")
 	if reg == nil || reg.Kind != Table {
 		return
 	}
 	typ, run := reg.Get("type").text(), reg.Get("run")
 	if typ == schema.TypeZot || typ == schema.TypeDistribution {
-		c.loginUser(root, reg.Get("login"))
+		// who is in an htpasswd file of Distribution's may do everything
+		alike := typ == schema.TypeDistribution && (reg.Get("files").Get("htpasswd") != nil || run == nil && reg.Get("token") == nil)
+		c.loginUser(root, reg.Get("login"), !alike)
 		c.loginRobot(root, reg.Get("login"))
 	}
 	if t := reg.Get("token"); t != nil && (typ != schema.TypeDistribution || run.Get("driver").text() == schema.DriverEmbedded) {
@@ -182,6 +188,7 @@ func (c *checker) crossChecks(root *Node) {
 	switch driver {
 	case schema.DriverDocker:
 		need("image", "the container image")
+		c.network(run.Get("network"))
 	case schema.DriverProcess:
 		need("binary", "the program")
 	}
@@ -196,9 +203,18 @@ func (n *Node) text() string {
 	return n.Text
 }
 
-// loginUser checks that ocisync's own account stays an administrator when the
-// mode manages users.
-func (c *checker) loginUser(root, login *Node) {
+// network refuses those of the engine's in which it publishes nothing: the
+// registry would be on every address of the host, or on none, and not at listen.
+func (c *checker) network(n *Node) {
+	if name := n.text(); name == "host" || name == "none" || strings.HasPrefix(name, "container:") {
+		c.report(n, "registry.run.network", `in "`+clip(name)+`" nothing is published at registry.run.listen alone`,
+			"name a network that docker network create made, or leave it out")
+	}
+}
+
+// loginUser checks that ocisync's own account stays declared when the mode manages
+// users, and an administrator where there are such.
+func (c *checker) loginUser(root, login *Node, admins bool) {
 	users := root.Get("user")
 	if login == nil || users == nil || len(users.Fields) == 0 {
 		return
@@ -213,7 +229,7 @@ func (c *checker) loginUser(root, login *Node) {
 		return
 	}
 	admin := overlay(u, root.Get("defaults").Get("user")).Get("admin")
-	if admin == nil || admin.Text != "true" {
+	if admins && (admin == nil || admin.Text != "true") {
 		c.report(name, "registry.login.user", `user "`+clip(name.Text)+`" is not an administrator`, "write admin = true in ["+Path("user", name.Text)+"], or log in as another")
 	}
 }

@@ -49,21 +49,26 @@ func (c *checker) flatten(into *schema.Values, n *Node, registry, at string) {
 		default:
 			var out strings.Builder
 			var ask bytes.Buffer
-			c.shape(f, &def{open: true, types: []string{"table", "string"}}, full, &out, &ask)
+			c.shape(f, anything(), full, &out, &ask)
 			c.secretsWithin(f, registry, p, full)
 			*into = append(*into, schema.Value{Path: p, JSON: out.String()})
 		}
 	}
 }
 
-// secretsWithin refuses literal secrets in the tables of a list.
+// secretsWithin refuses secrets in the tables of a list, which is one value:
+// references are resolved in values of their own alone.
 func (c *checker) secretsWithin(n *Node, registry, at, path string) {
 	for i, item := range n.Items {
 		c.secretsWithin(item, registry, at, fmt.Sprintf("%s[%d]", path, i))
 	}
 	for _, f := range n.Fields {
 		if p := join(at, f.Key); schema.SecretSetting(registry, p) {
-			c.secret(f, c.defs.get("SecretRef"), join(path, f.Key))
+			bad := c.bad
+			if c.secret(f, c.defs.get("SecretRef"), join(path, f.Key)); c.bad == bad {
+				c.report(f, join(path, f.Key), "a reference to a secret stands in a list, where none is resolved",
+					"leave the list out, and keep it in the registry's own configuration")
+			}
 		} else {
 			c.secretsWithin(f, registry, p, join(path, f.Key))
 		}

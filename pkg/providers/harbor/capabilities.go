@@ -1,5 +1,3 @@
-// Package harbor holds what is known of Harbor, the registry that is all API:
-// so far what it can do, in [Capabilities].
 package harbor
 
 import "github.com/ocisync/ocisync/schema"
@@ -8,7 +6,7 @@ import "github.com/ocisync/ocisync/schema"
 func Capabilities() schema.Table {
 	const (
 		utc       = "Harbor's schedules are in UTC"
-		renewal   = "Harbor only lets an account expire; ocisync makes the next one before, and takes the old one away after the overlap"
+		renewal   = "Harbor only lets an account expire; ocisync makes the next one before, takes the old one away with the first run after the overlap, and notes how far it is at the end of the accounts' descriptions"
 		noContent = "ocisync has no engine for content yet"
 	)
 	return schema.Table{
@@ -19,16 +17,18 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindGroup, Field: "users", Support: schema.Unsupported, Reason: "who is in a group is said by LDAP, OIDC or the authenticating proxy, not by Harbor"},
 
 		{Kind: schema.KindRemote, Support: schema.Native},
+		{Kind: schema.KindRemote, Field: "type", Support: schema.Native, Reason: "oci, zot and distribution are one type; which others there are this Harbor says; of another type it is made anew"},
 		{Kind: schema.KindRemote, Field: "tls.cert", Support: schema.Unsupported, Reason: "Harbor shows other registries no client certificate"},
 		{Kind: schema.KindRemote, Field: "tls.key", Support: schema.Unsupported, Reason: "Harbor shows other registries no client certificate"},
 
 		{Kind: schema.KindScanner, Support: schema.Native},
 		{Kind: schema.KindPreheat, Support: schema.Native},
+		{Kind: schema.KindPreheat, Field: "user", Support: schema.Native, Reason: "Harbor shows nothing of the login, and keeps it whole"},
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
-		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description; ocisync keeps it"},
+		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description: it stands in the file alone, and is never compared"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
-		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
+		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Emulated, Reason: "Harbor deletes no project with repositories; ocisync deletes those before, and the rules of immutable tags that keep them"},
 
 		{Kind: schema.KindAccess, Support: schema.Native},
 		{Kind: schema.KindAccess, Field: "authenticated", Support: schema.Emulated, Reason: "Harbor has no rights for every account that logs in; they go to access.authenticated_group or to each declared user"},
@@ -38,23 +38,29 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindQuota, Support: schema.Native},
 
 		{Kind: schema.KindRetention, Support: schema.Native},
+		{Kind: schema.KindRetention, Field: "keep", Support: schema.Native, Reason: "at most 15 rules, each of one condition and in whole days; ! before a glob is Harbor's all but that"},
 		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: utc},
 
 		{Kind: schema.KindImmutable, Support: schema.Native},
 
 		{Kind: schema.KindScan, Support: schema.Native},
-		{Kind: schema.KindScan, Field: "allow", Support: schema.Emulated, Reason: "Harbor has one end date for the whole list and no reasons; ocisync keeps those of each entry, and takes out what has ended"},
+		{Kind: schema.KindScan, Field: "allow", Support: schema.Emulated, Reason: "Harbor has one end for the whole list, which is then the latest, and no reasons; the first apply after an entry's own day takes it out"},
 		{Kind: schema.KindScan, Field: "zone", Support: schema.Unsupported, Reason: utc},
 		{Kind: schema.KindScan, Field: "update", Support: schema.Unsupported, Reason: "a scanner renews its database by its own settings"},
 
 		{Kind: schema.KindTrust, Support: schema.Native},
-		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; ocisync checks whose when it mirrors, pushes and pulls"},
+		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync will check where it copies content itself, which it does not do yet"},
 
 		{Kind: schema.KindLabel, Support: schema.Native},
 		{Kind: schema.KindRepository, Support: schema.Native},
+		{Kind: schema.KindRepository, Field: "description", Support: schema.Native, Reason: "Harbor makes a repository with the first push to it; until then it waits"},
 		{Kind: schema.KindWebhook, Support: schema.Native},
+		{Kind: schema.KindWebhook, Field: "auth", Support: schema.Native, Reason: "Harbor shows it to who may read webhooks; it is compared, and neither kept nor told"},
+		{Kind: schema.KindWebhook, Field: "sign", Support: schema.Unsupported, Reason: "Harbor sends auth as a header and signs nothing"},
 
 		{Kind: schema.KindRobot, Support: schema.Native},
+		{Kind: schema.KindRobot, Field: "expires", Support: schema.Native, Reason: "in whole days"},
+		{Kind: schema.KindRobot, Field: "access", Support: schema.Native, Reason: "\"*\" reaches ocisync's own project as well: Harbor can leave none out"},
 		{Kind: schema.KindRobot, Field: "renew", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "overlap", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "secret.deliver", Support: schema.Emulated, Reason: "Harbor shows a secret once; ocisync takes it where it is wanted"},
@@ -62,10 +68,13 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindReplication, Support: schema.Native},
 
 		{Kind: schema.KindGC, Support: schema.Native},
+		{Kind: schema.KindGC, Field: "untagged", Support: schema.Native, Reason: "Harbor keeps it with a schedule only"},
+		{Kind: schema.KindGC, Field: "workers", Support: schema.Native, Reason: "10 at the most; Harbor keeps it with a schedule only"},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Unsupported, Reason: utc},
 		{Kind: schema.KindGC, Field: "delay", Support: schema.Unsupported, Reason: "Harbor's API has no such setting"},
 
 		{Kind: schema.KindAudit, Support: schema.Native},
+		{Kind: schema.KindAudit, Field: "keep", Support: schema.Native, Reason: "in whole hours; without a schedule nothing goes"},
 		{Kind: schema.KindAudit, Field: "log", Support: schema.Unsupported, Reason: "Harbor keeps its audit log in its database; it forwards it by the setting audit_log_forward_endpoint"},
 		{Kind: schema.KindAudit, Field: "zone", Support: schema.Unsupported, Reason: utc},
 

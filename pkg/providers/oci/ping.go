@@ -49,7 +49,7 @@ func Ping(ctx context.Context, registryURL string, rt http.RoundTripper) (Info, 
 	client := http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
-		kind, remedy := connection(err, base)
+		kind, remedy := Connection(err, base)
 		return Info{}, fail(kind, remedy)
 	}
 	defer resp.Body.Close()
@@ -129,8 +129,9 @@ func parameter(s, name string) string {
 	return ""
 }
 
-// connection says why no answer came, and what to do.
-func connection(err error, base *url.URL) (kind error, remedy string) { //nolint:revive,staticcheck // kind is what was found, not a failure to find it
+// Connection says of a request that got no answer why, as an error that is one of
+// ErrUnreachable, and what to do.
+func Connection(err error, base *url.URL) (kind error, remedy string) { //nolint:revive,staticcheck // kind is what was found, not a failure to find it
 	var unknown x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
 	var invalid x509.CertificateInvalidError

@@ -259,7 +259,7 @@ func (s *store) fail(doing string, err error) error {
 	}
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
-		return out(connection(err, s.base))
+		return out(Connection(err, s.base))
 	}
 	what := fmt.Sprintf("it answers %d", answer.StatusCode)
 	if len(answer.Errors) > 0 {

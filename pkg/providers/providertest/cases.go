@@ -145,7 +145,7 @@ func subjects() []subject {
 			{"url", Values{`"https://ci.example.com/a"`, `"https://ci.example.com/b"`, "", ""}},
 			{"events", Values{`["push","delete"]`, `["delete"]`, "", `["delete","push"]`}},
 			{"format", Values{`"cloudevents"`, `"default"`, "", ""}},
-			text("description"), secret("auth"), flag("insecure"), flag("enabled"),
+			text("description"), secret("auth"), flag("sign"), flag("insecure"), flag("enabled"),
 		}, nil},
 		{key(schema.KindRobot, "ci"), []field{{"expires", `"90d"`}, {"secret.value", refA}, {"access", `{"team-a":["pull"]}`}}, []aField{
 			text("description"),

@@ -84,6 +84,9 @@ func compare(ctx context.Context, p providers.Provider, want schema.Resource, li
 			}
 			continue
 		}
+		if slices.Contains(have.Unread, l.path) { // what it is there nobody can see
+			continue
+		}
 		old := ""
 		if i := slices.IndexFunc(current, func(o leaf) bool { return o.path == l.path }); i >= 0 {
 			old = current[i].json

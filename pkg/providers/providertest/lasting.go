@@ -183,7 +183,7 @@ func changeBehind(t testing.TB, h Harness, s subject, f aField) {
 	if _, err := h.Cycle(t.Context(), p, want); err != nil {
 		t.Fatalf("creating %s: %v", s.key, err)
 	}
-	if isReference(whole.Spec, f.path) && !canCheck(t, p, whole, f.path) {
+	if isReference(whole.Spec, f.path) && !canCheck(t, p, whole, f.path) || fileAlone(t, p, want, s.key, f.path) || unseen(readAll(t, p), s.key, whole.Spec, f.path) {
 		return
 	}
 	before, _ := readAll(t, p).Get(s.key)

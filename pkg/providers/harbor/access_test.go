@@ -1,0 +1,158 @@
+package harbor_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func person(name string) string {
+	return fmt.Sprintf(`user/%s {"email":"%s@example.com","full_name":"%s","password":{"env":"%s"}}`, name, name, name, providertest.SecretA)
+}
+
+// members are those of project a with their roles, as Harbor has them.
+func (h standIn) members(t testing.TB) map[string]int {
+	t.Helper()
+	var list []struct {
+		Name string `json:"entity_name"`
+		Role int    `json:"role_id"`
+		ID   int64  `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(h.behind(t, "GET", "/projects/a/members?page_size=100", "")), &list); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, m := range list {
+		out[m.Name] = m.Role
+	}
+	return out
+}
+
+func (h standIn) hasMembers(t testing.TB, want string) {
+	t.Helper()
+	if have := strings.TrimPrefix(fmt.Sprint(h.members(t)), "map"); have != want {
+		t.Errorf("the members are %s, want %s", have, want)
+	}
+}
+
+func TestASetOfRightsIsTheSmallestRoleThatHoldsIt(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", person("alice"), person("bob"), person("carol"), person("dave"),
+		`access/a {"users":{"alice":["pull"],"bob":["push"],"carol":["delete"],"dave":["admin"]},"anonymous":["pull"]}`)
+	h.hasMembers(t, "[admin:1 alice:3 bob:2 carol:4 dave:1]")
+	if text := h.behind(t, "GET", "/projects/a", ""); !strings.Contains(text, `"public":"true"`) {
+		t.Errorf("the project is not public: %s", text)
+	}
+}
+
+func TestARoleThatGrantsMoreIsDriftAndOneThatGrantsTheSameIsNot(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	want := apply(t, p, "namespace/a", person("alice"), person("bob"), `access/a {"users":{"alice":["pull"]}}`)
+	id := func(name string) (n int64) {
+		var list []struct {
+			Name string `json:"entity_name"`
+			ID   int64  `json:"id"`
+		}
+		if err := json.Unmarshal([]byte(h.behind(t, "GET", "/projects/a/members", "")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if m.Name == name {
+				return m.ID
+			}
+		}
+		t.Fatalf("%s is no member", name)
+		return 0
+	}
+	role := func(name string, r int) {
+		h.behind(t, "PUT", fmt.Sprintf("/projects/a/members/%d", id(name)), fmt.Sprintf(`{"role_id":%d}`, r))
+	}
+	role("alice", 5) // a limited guest pulls too
+	drifts(t, p, want)
+	role("alice", 4)
+	drifts(t, p, want, "update access/a", `  users.alice: ["pull","push","delete"] -> ["pull"]`)
+	role("alice", 9) // a role that Harbor takes, and the member is lost
+	drifts(t, p, want, "update access/a", `  users.alice:  -> ["pull"]`)
+	h.behind(t, "POST", "/projects/a/members", `{"role_id":1,"member_user":{"username":"bob"}}`)
+	drifts(t, p, want, "update access/a", `  users.bob: ["admin"] -> `)
+	h.hasMembers(t, "[admin:1 alice:3]")
+}
+
+// What everybody who logs in may do goes to each declared user; nobody loses
+// anything by it where the file does not say which users have rights.
+func TestAuthenticatedRemovesNobody(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", person("alice"), person("bob"), person("carol"))
+	for name, role := range map[string]int{"alice": 1, "bob": 3} {
+		h.behind(t, "POST", "/projects/a/members", fmt.Sprintf(`{"role_id":%d,"member_user":{"username":%q}}`, role, name))
+	}
+	h.behind(t, "POST", "/users", `{"username":"stranger","email":"s@example.com","realname":"s","password":"Harbor12345"}`)
+	h.behind(t, "POST", "/projects/a/members", `{"role_id":2,"member_user":{"username":"stranger"}}`)
+	want := objects(t, "namespace/a", person("alice"), person("bob"), person("carol"), `access/a {"authenticated":["pull","push"]}`)
+	changes := compared(t, p, want)
+	for _, c := range changes {
+		if c.Deletes() != 0 {
+			t.Errorf("it takes something away: %s", told(changes))
+		}
+	}
+	drifts(t, p, want, "update access/a", `  users.bob: ["pull"] -> ["pull","push"]`, `  users.carol:  -> ["pull","push"]`)
+	h.hasMembers(t, "[admin:1 alice:1 bob:2 carol:2 stranger:2]")
+
+	// a table that is declared is complete, and has those as well
+	want = objects(t, "namespace/a", person("alice"), person("bob"), person("carol"), `access/a {"authenticated":["pull"],"users":{"alice":["admin"]}}`)
+	drifts(t, p, want, "update access/a", `  users.bob: ["pull","push"] -> ["pull"]`, `  users.carol: ["pull","push"] -> ["pull"]`, `  users.stranger: ["pull","push"] -> `)
+	h.hasMembers(t, "[admin:1 alice:1 bob:3 carol:3]")
+}
+
+func TestAuthenticatedGoesToAGroupThatIsNamed(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", "group/staff", "group/others", person("alice"), `access/a {"groups":{"others":["delete"]},"users":{}}`)
+	apply(t, p, "group/staff", person("alice"), `access/a {"authenticated":["pull"],"authenticated_group":"staff"}`)
+	h.hasMembers(t, "[admin:1 others:4 staff:3]")
+}
+
+func TestNobodyPushesWithoutALogin(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a")
+	if v := verdict(t, p, objects(t, `access/a {"anonymous":["push"]}`)); !strings.Contains(v.Refused, "without a login") {
+		t.Errorf("anonymous push: %+v", v)
+	}
+}
+
+// The rights of an object that was made in the same run cost one request each.
+func TestAccessOfANewProjectIsNotReadFirst(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, person("alice"), person("bob"), person("carol"), "namespace/a")
+	r := objects(t, `access/a {"users":{"alice":["pull"],"bob":["pull"],"carol":["pull"]}}`).Resources[0]
+	h.behind(t, "POST", "/projects/a/members", `{"role_id":3,"member_user":{"username":"bob"}}`) // somebody was first
+	h.Forget()
+	got := write(t, p, plan.Change{Action: plan.Create, Key: r.Key, After: &r})
+	if n := h.count("GET", "/projects/a/members"); got[r.Key] != nil || n != 0 && n != 1 {
+		t.Errorf("%v after %d reads", got, n)
+	}
+	h.hasMembers(t, "[admin:1 alice:3 bob:3 carol:3]")
+}
+
+// What one may not see is unknown.
+func TestMembersThatOneMayNotSeeAreUnknown(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", "namespace/b")
+	h.Inject(harbortest.Fault{Method: "GET", Path: "/api/v2.0/projects/a/members", Status: 403})
+	st := read(t, p, schema.KindAccess)
+	if st.Scope.Covers(schema.Key{Kind: schema.KindAccess, Name: "a"}) || !st.Scope.Covers(schema.Key{Kind: schema.KindAccess, Name: "b"}) {
+		t.Errorf("the scope is %+v", st.Scope)
+	}
+}

@@ -1,0 +1,283 @@
+// Package api speaks Harbor's API v2.0 for package harbor: who asks, what an
+// answer means, and the wire's types, one file per group of endpoints.
+//
+// Start with [Open]: a [Client] has proven who it is before it believes an
+// answer, since Harbor takes a wrong password for nobody at all and answers 200
+// with what everybody may see. It keeps few requests in flight, fewer where the
+// server is slow, and asks again what a busy server refused. Its rules are those
+// of Harbor 2.15.2, as observed; 2.10 and later are alike but where that is said.
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	// maxAnswer bounds what one answer may hold, in bytes.
+	maxAnswer = 64 << 20
+	// timeout ends one request.
+	timeout = 2 * time.Minute
+	root    = "/api/v2.0"
+)
+
+// Options say which Harbor, and as whom.
+type Options struct {
+	Registry schema.Registry
+	Secrets  providers.Secrets
+	// Permit is asked before a login goes to the registry's URL; nil permits.
+	Permit func(registry string) error
+	Logger *slog.Logger // may be nil
+}
+
+// Client speaks to one Harbor. Safe for concurrent use.
+type Client struct {
+	base   string
+	url    *url.URL
+	http   *http.Client
+	gate   *gate
+	logger *slog.Logger
+	main   *account
+	admin  *account // nil where the mode names none
+	// Version is the server's, such as "v2.15.2-080b0220".
+	Version string
+	// AuthMode is where accounts come from, such as db_auth, when the login was
+	// proven.
+	AuthMode string
+	told     sync.Once
+}
+
+// Open makes a client and proves that Harbor takes the login for whom it says. A
+// second login is proven when it is needed first.
+// Errors: ErrUnreachable, ErrNotRegistry, ErrUnauthorized.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	r := o.Registry
+	if r.Login == nil {
+		return nil, &providers.Error{Registry: r.URL, Err: fmt.Errorf("%w: without one Harbor shows only what everybody may see", providers.ErrUnauthorized), Remedy: "set registry.login"}
+	}
+	base, err := url.Parse(r.URL)
+	if err != nil || base.Host == "" {
+		return nil, &providers.Error{Registry: r.URL, Err: fmt.Errorf("%w: that is no address", providers.ErrNotRegistry), Remedy: "write registry.url as https://harbor.example.com"}
+	}
+	tls := schema.TLS{}
+	if r.TLS != nil {
+		tls = *r.TLS
+	}
+	transport, err := oci.Transport(tls)
+	if err != nil {
+		return nil, &providers.Error{Registry: r.URL, Err: err}
+	}
+	confined, err := oci.Confine(transport, r.URL)
+	if err != nil {
+		return nil, &providers.Error{Registry: r.URL, Err: err}
+	}
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{
+		base: strings.TrimRight(r.URL, "/"), url: base, gate: newGate(), logger: logger,
+		// Harbor sets a session on every answer, and refuses a write that sends
+		// it back without its token: so there is no jar.
+		http: &http.Client{Transport: confined, Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	who := func(l *schema.Login, at string) *account {
+		if l == nil {
+			return nil
+		}
+		return &account{login: *l, at: at, resolve: func(ctx context.Context, ref schema.SecretRef) (string, error) {
+			if o.Permit != nil {
+				if err := o.Permit(r.URL); err != nil {
+					return "", err
+				}
+			}
+			return o.Secrets.Resolve(ctx, ref)
+		}}
+	}
+	c.main, c.admin = who(r.Login, "registry.login"), who(r.Admin, "registry.admin")
+	if err := c.prove(ctx, c.main); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close lets go of connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Robot reports whether the login is a robot's, which may not do everything.
+func (c *Client) Robot() bool { return c.main.robot() }
+
+// Admin reports whether there is an account for what a robot may not do: the
+// second login, or the first where that is a user's.
+func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
+
+// Before reports whether the server is older than a version. One that does not say
+// what it is counts as the one that was observed.
+func (c *Client) Before(major, minor int) bool {
+	a, b := c.version()
+	return a < major || a == major && b < minor
+}
+
+func (c *Client) version() (major, minor int) {
+	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d", &major, &minor); err != nil {
+		return 2, 15
+	}
+	return major, minor
+}
+
+// Strange says of a version that it is none of those whose API is known, "" of one
+// that is: too says that it is too old to be written to.
+func (c *Client) Strange() (why string, too bool) {
+	switch {
+	case c.Before(2, 10):
+		return fmt.Sprintf("this Harbor (%s) is older than 2.10, the first that ocisync writes to; upgrade it", c.Version), true
+	case !c.Before(2, 17):
+		return fmt.Sprintf("this Harbor (%s) is newer than 2.16, the last that ocisync knows; what is new there it leaves as it is", c.Version), false
+	}
+	return "", false
+}
+
+// As says with which login a request goes.
+type As int
+
+// The logins: the one that suffices for nearly everything, and the one for what
+// Harbor lets no robot do.
+const (
+	Main As = iota
+	Admin
+)
+
+// ErrNoAdmin says that a robot's login does not suffice and the mode has no other.
+var ErrNoAdmin = errors.New("Harbor lets no robot do this") //nolint:staticcheck // its name
+
+func (c *Client) account(as As) (*account, error) {
+	switch {
+	case as == Main || !c.main.robot():
+		return c.main, nil
+	case c.admin != nil:
+		return c.admin, nil
+	}
+	return nil, &providers.Error{Registry: c.base, Err: fmt.Errorf("%w: %w", providers.ErrForbidden, ErrNoAdmin), Remedy: "name an administrator's account in registry.admin"}
+}
+
+// call is one request. What is nil is not sent, or not read.
+type call struct {
+	as     As
+	method string
+	path   string // below /api/v2.0, escaped
+	query  url.Values
+	in     []byte
+	doing  string // for errors
+	// hint says what to do where Harbor answers 400, 412 or 500 and its own words
+	// do not help; "" for nothing in particular.
+	hint string
+}
+
+// do sends a request and reads a JSON answer into out, unless that is nil. An
+// empty answer leaves out as it is.
+func do[T any](ctx context.Context, c *Client, r call, out *T) (http.Header, error) {
+	body, header, err := c.send(ctx, r)
+	if err != nil || out == nil || len(bytes.TrimSpace(body)) == 0 {
+		return header, err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return header, c.fail(r.doing, fmt.Errorf("%w: its answer to %s %s is not what Harbor says there: %w", providers.ErrNotRegistry, r.method, r.path, err), "see what stands between here and Harbor")
+	}
+	return header, nil
+}
+
+// send sends a request, again where the server was only busy, and returns the
+// body of a success.
+func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) {
+	a, err := c.account(r.as)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.prove(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	status, header, body, err := c.try(ctx, a, r)
+	if err == nil && status == http.StatusUnauthorized && a.expired() { // a session ends
+		if err := c.prove(ctx, a); err != nil {
+			return nil, nil, err
+		}
+		status, header, body, err = c.try(ctx, a, r)
+	}
+	if err != nil {
+		return nil, nil, c.connection(r.doing, err)
+	}
+	if status/100 != 2 {
+		return nil, header, c.answer(r, status, header, body)
+	}
+	return body, header, nil
+}
+
+// once sends a request one time.
+func (c *Client) once(ctx context.Context, a *account, r call) (int, http.Header, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base+root+r.path, bytes.NewReader(r.in))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if r.query != nil {
+		req.URL.RawQuery = r.query.Encode()
+	}
+	if r.in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	// a project called 12345 is one, and no number
+	req.Header.Set("X-Is-Resource-Name", "true")
+	a.sign(req)
+	return c.roundTrip(req, a)
+}
+
+func (c *Client) roundTrip(req *http.Request, a *account) (int, http.Header, []byte, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if len(body) > maxAnswer {
+		return 0, nil, nil, fmt.Errorf("%w: an answer of more than %d MiB", providers.ErrNotRegistry, maxAnswer>>20)
+	}
+	a.saw(resp)
+	return resp.StatusCode, resp.Header, body, nil
+}
+
+// encode writes a request's body.
+func encode[T any](v T) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSpace(b.Bytes()), err
+}
+
+// write sends a body and returns the header of the answer.
+func write[T any](ctx context.Context, c *Client, r call, in T) (http.Header, error) {
+	var err error
+	if r.in, err = encode(in); err != nil {
+		return nil, c.fail(r.doing, err, "")
+	}
+	_, header, err := c.send(ctx, r)
+	return header, err
+}

@@ -1,0 +1,208 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+)
+
+// tries is how often a request is sent at the most, and longest how long a server
+// may make us wait.
+const (
+	tries   = 6
+	longest = time.Minute
+)
+
+// StatusError is an answer of Harbor's that is no success.
+type StatusError struct {
+	Code    int
+	Codes   []string // Harbor's own, such as CONFLICT
+	Message string   // Harbor's own words, "" where it has none
+}
+
+// Error quotes Harbor.
+func (s *StatusError) Error() string {
+	if s.Message == "" {
+		return fmt.Sprintf("Harbor answers %d and says nothing", s.Code)
+	}
+	return fmt.Sprintf("Harbor answers %d: %s", s.Code, s.Message)
+}
+
+// Is reports whether an error is an answer with one of these codes.
+func Is(err error, codes ...int) bool {
+	var s *StatusError
+	if !errors.As(err, &s) {
+		return false
+	}
+	for _, c := range codes {
+		if s.Code == c {
+			return true
+		}
+	}
+	return false
+}
+
+// fail makes an error of the providers' kind, with what was done.
+func (c *Client) fail(doing string, err error, remedy string) error {
+	return &providers.Error{Registry: c.base, Doing: doing, Err: err, Remedy: remedy}
+}
+
+// connection says of an exchange that did not end what came between.
+func (c *Client) connection(doing string, err error) error {
+	var said *providers.Error
+	if errors.As(err, &said) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	kind, remedy := oci.Connection(err, c.url)
+	return c.fail(doing, kind, remedy)
+}
+
+// answer says what an answer means. A 500 is Harbor's word for many mistakes of
+// the asker, so its text is told and it is not taken for a broken server.
+func (c *Client) answer(r call, status int, header http.Header, body []byte) error {
+	s := said(status, body)
+	if len(s.Codes) == 0 && isPage(header, body) {
+		return c.fail(r.doing, fmt.Errorf("%w: it answers %s %s with a web page (%d)", providers.ErrNotRegistry, r.method, r.path, status),
+			"see that Harbor is up, and that nothing else answers in its place")
+	}
+	kind, remedy := error(nil), ""
+	switch status {
+	case http.StatusUnauthorized:
+		kind, remedy = providers.ErrUnauthorized, "see that the account still is what it was: enabled, not expired, with this password"
+	case http.StatusForbidden:
+		kind, remedy = providers.ErrForbidden, "give the account in use that right, or name an administrator's in registry.admin"
+		if strings.Contains(s.Message, "read only mode") {
+			kind, remedy = providers.ErrReadOnly, "declare read_only = false in registry.harbor, or switch it off in Harbor"
+		}
+	case http.StatusNotFound:
+		kind = providers.ErrNotFound
+	case http.StatusConflict:
+		kind, remedy = providers.ErrConflict, "plan again"
+	case http.StatusPreconditionFailed, http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
+		kind = providers.ErrInvalid
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		kind, remedy = providers.ErrUnreachable, "try again later, and look at Harbor's log"
+	case http.StatusInternalServerError:
+		remedy = "look at what it was asked for: Harbor answers so to many a mistake; its core's log says more"
+	}
+	if r.hint != "" && (status == http.StatusBadRequest || status == http.StatusPreconditionFailed || status == http.StatusInternalServerError) {
+		remedy = r.hint
+	}
+	if kind == nil {
+		return c.fail(r.doing, s, remedy)
+	}
+	return c.fail(r.doing, kinded{s, kind}, remedy)
+}
+
+// said is an answer with Harbor's own words of it.
+func said(status int, body []byte) *StatusError {
+	s := &StatusError{Code: status}
+	var in struct {
+		Errors []struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(body, &in); err != nil || len(in.Errors) == 0 {
+		s.Message = clean(string(body))
+		return s
+	}
+	var texts []string
+	for _, e := range in.Errors {
+		s.Codes = append(s.Codes, e.Code)
+		texts = append(texts, clean(e.Message))
+	}
+	s.Message = strings.Join(texts, "; ")
+	return s
+}
+
+// isPage reports whether an answer is for people.
+func isPage(header http.Header, body []byte) bool {
+	return strings.HasPrefix(header.Get("Content-Type"), "text/html") || strings.HasPrefix(strings.TrimSpace(string(body)), "<")
+}
+
+// kinded is an answer that is also one of the errors of package providers.
+type kinded struct {
+	status *StatusError
+	kind   error
+}
+
+func (e kinded) Error() string   { return e.status.Error() }
+func (e kinded) Unwrap() []error { return []error{e.kind, e.status} }
+
+// clean bounds what a server says, and puts it on one line.
+func clean(s string) string {
+	const most = 400
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// try sends a request, again where that cannot do harm: what reads after any
+// failure on the way, and all of it where the server says that it did nothing.
+func (c *Client) try(ctx context.Context, a *account, r call) (status int, header http.Header, body []byte, err error) {
+	reads := r.method == http.MethodGet || r.method == http.MethodHead
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
+	for n := 1; ; n++ {
+		if err := c.gate.enter(ctx); err != nil {
+			return 0, nil, nil, err
+		}
+		began := time.Now()
+		status, header, body, err = c.once(ctx, a, r)
+		busy := err == nil && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable)
+		c.gate.leave(busy, time.Since(began))
+		again := busy || reads && (err != nil && !lasting(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout)
+		if !again || n == tries || ctx.Err() != nil {
+			return status, header, body, err
+		}
+		wait := pause.NextBackOff()
+		if busy {
+			asked, ok := after(header.Get("Retry-After"), time.Now())
+			if ok && asked > longest {
+				return status, header, body, err
+			}
+			wait = max(wait, asked)
+		}
+		c.logger.Debug("asking again", "method", r.method, "path", r.path, "status", status, "try", n, "wait", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, nil, nil, ctx.Err()
+		}
+	}
+}
+
+// lasting reports whether asking again would give the same.
+func lasting(err error) bool {
+	var said *providers.Error
+	var untrusted *tls.CertificateVerificationError
+	return errors.As(err, &said) || errors.As(err, &untrusted) || errors.Is(err, context.Canceled) || errors.Is(err, providers.ErrNotRegistry)
+}
+
+// after reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date.
+func after(text string, now time.Time) (time.Duration, bool) {
+	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil && n >= 0 {
+		return time.Duration(n) * time.Second, true
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now)), true
+	}
+	return 0, false
+}
+
+// Same reports whether an error says that a password is the one it was.
+func Same(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && s.Code == http.StatusBadRequest && strings.Contains(s.Message, "identical")
+}

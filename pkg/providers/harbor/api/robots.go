@@ -1,0 +1,175 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The levels of robots, and the kinds of [Permission].
+const (
+	LevelSystem  = "system"
+	LevelProject = "project"
+)
+
+// The namespaces of permissions that are no project's name.
+const (
+	OfSystem    = "/"
+	AllProjects = "*"
+)
+
+// Access is one thing that may be done.
+type Access struct {
+	Resource string `json:"resource"`
+	Action   string `json:"action"`
+	Effect   string `json:"effect,omitempty"`
+}
+
+// Permission is what a robot may do in one place.
+type Permission struct {
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace"`
+	Access    []Access `json:"access"`
+}
+
+// Robot is an account of a machine. Its name stands there as it logs in: with
+// Harbor's prefix, and a project's with that before it.
+type Robot struct {
+	ID          int64        `json:"id,omitempty"`
+	Name        string       `json:"name"`
+	Description string       `json:"description"`
+	Level       string       `json:"level"`
+	Duration    int64        `json:"duration"` // days from its creation, -1 for ever
+	Disabled    bool         `json:"disable"`
+	Permissions []Permission `json:"permissions"`
+	Expires     int64        `json:"expires_at,omitempty"` // seconds of Unix time, -1 for never
+	Created     time.Time    `json:"creation_time,omitzero"`
+}
+
+// sent leaves out what Harbor reckons itself.
+func (r Robot) sent() Robot {
+	r.Expires, r.Created = 0, time.Time{}
+	return r
+}
+
+// Robots reads those of the system, or, with a project's id, that project's: no
+// list holds both. With a name, as Harbor keeps it, it reads that one.
+func (c *Client) Robots(ctx context.Context, project int64, name string) ([]Robot, error) {
+	var q []string
+	if project != 0 {
+		q = append(q, "Level=project", "ProjectID="+number(project))
+	}
+	if name != "" {
+		q = append(q, "name="+url.QueryEscape(name)) // it is decoded twice
+	}
+	r := call{method: http.MethodGet, path: "/robots", doing: "reading robots"}
+	if len(q) > 0 {
+		r.query = url.Values{"q": {strings.Join(q, ",")}}
+	}
+	return list(ctx, c, r, func(r Robot) int64 { return r.ID })
+}
+
+// CreateRobot makes one and returns it as it logs in, with the secret that Harbor
+// made. The name is the short one; that it is disabled is not taken.
+func (c *Client) CreateRobot(ctx context.Context, r Robot) (made Robot, secret string, err error) {
+	in, err := encode(r.sent())
+	if err != nil {
+		return Robot{}, "", c.fail("creating the robot", err, "")
+	}
+	var out struct {
+		ID     int64  `json:"id"`
+		Name   string `json:"name"`
+		Secret string `json:"secret"`
+	}
+	if _, err := do(ctx, c, call{method: http.MethodPost, path: "/robots", in: in, doing: "creating the robot"}, &out); err != nil {
+		return Robot{}, "", err
+	}
+	r.ID, r.Name = out.ID, out.Name
+	return r, out.Secret, nil
+}
+
+// changing is the login that may change a robot once it is there: Harbor has no
+// right for a robot to change one of the system.
+func (r Robot) changing() As {
+	if r.Level == LevelSystem {
+		return Admin
+	}
+	return Main
+}
+
+// UpdateRobot replaces all of a robot but its name, its level and its secret.
+func (c *Client) UpdateRobot(ctx context.Context, r Robot) error {
+	_, err := write(ctx, c, call{as: r.changing(), method: http.MethodPut, path: "/robots/" + number(r.ID), doing: "changing the robot"}, r.sent())
+	return err
+}
+
+// SetSecret gives a robot a secret; "" has Harbor make one, which is returned.
+func (c *Client) SetSecret(ctx context.Context, r Robot, secret string) (string, error) {
+	in, err := encode(struct {
+		Secret string `json:"secret,omitempty"`
+	}{secret})
+	if err != nil {
+		return "", c.fail("setting the secret", err, "")
+	}
+	var out struct {
+		Secret string `json:"secret"`
+	}
+	if _, err := do(ctx, c, call{as: r.changing(), method: http.MethodPatch, path: "/robots/" + number(r.ID), in: in, doing: "setting the secret"}, &out); err != nil {
+		return "", err
+	}
+	if secret == "" {
+		secret = out.Secret
+	}
+	return secret, nil
+}
+
+// DeleteRobot deletes one.
+func (c *Client) DeleteRobot(ctx context.Context, id int64) error {
+	return c.delete(ctx, call{path: "/robots/" + number(id), doing: "deleting the robot"})
+}
+
+// Catalogue lists what this Harbor lets robots do.
+type Catalogue struct {
+	Project []Access `json:"project"`
+	System  []Access `json:"system"`
+}
+
+// Catalogue reads it. Harbor shows it to no robot.
+func (c *Client) Catalogue(ctx context.Context) (Catalogue, error) {
+	var out Catalogue
+	_, err := do(ctx, c, call{as: Admin, method: http.MethodGet, path: "/permissions", doing: "reading what robots may do"}, &out)
+	return out, err
+}
+
+// Accepts reports whether Harbor takes a name with a secret, by a login at /v2/
+// that changes nothing. It takes no account that is disabled, or has expired.
+func (c *Client) Accepts(ctx context.Context, name, secret string) (bool, error) {
+	const doing = "trying the secret"
+	if err := c.gate.enter(ctx); err != nil {
+		return false, err
+	}
+	began := time.Now()
+	defer func() { c.gate.leave(false, time.Since(began)) }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v2/", nil)
+	if err != nil {
+		return false, c.fail(doing, err, "")
+	}
+	req.SetBasicAuth(name, secret)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return false, c.connection(doing, err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return true, nil
+	case http.StatusUnauthorized:
+		return false, nil
+	}
+	return false, c.fail(doing, fmt.Errorf("/v2/ answers %d", resp.StatusCode), "try again later")
+}

@@ -1,0 +1,127 @@
+package harbor_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// A Harbor that is not as it should be, or is asked for what it does not do, is an
+// error that names the registry and what was at hand, quotes Harbor, and says what
+// to do.
+func TestWhatGoesWrongIsSaid(t *testing.T) {
+	namespaces := func(t *testing.T, h standIn) error {
+		t.Helper()
+		_, err := h.open(t).Read(t.Context(), schema.ScopeOf(schema.KindNamespace, schema.KindAccess))
+		return err
+	}
+	makes := func(lines ...string) func(*testing.T, standIn) error {
+		return func(t *testing.T, h standIn) error {
+			t.Helper()
+			want := objects(t, lines...)
+			var changes []plan.Change
+			for _, r := range want.Resources {
+				changes = append(changes, plan.Change{Action: plan.Create, Key: r.Key, After: &r, Fields: fields(r)})
+			}
+			for _, err := range write(t, h.open(t), changes...) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	answers := func(status int, media, body string) func(*testing.T, *standIn) {
+		return func(t *testing.T, h *standIn) {
+			t.Helper()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", media)
+				w.WriteHeader(status)
+				_, _ = fmt.Fprint(w, body)
+			}))
+			t.Cleanup(s.Close)
+			h.registry.URL = s.URL
+		}
+	}
+	fault := func(f harbortest.Fault) func(*testing.T, *standIn) {
+		return func(_ *testing.T, h *standIn) { f.RetryAfter = "0"; h.Inject(f) }
+	}
+	robot := func(access string) func(*testing.T, *standIn) {
+		return func(t *testing.T, h *standIn) {
+			t.Helper()
+			apply(t, h.open(t), "namespace/a", `robot/weak {"access":{"a":[`+access+`]},"secret":{"value":`+secretA+`}}`)
+			name := "weak"
+			h.registry.Login = &schema.Login{Robot: &name, Password: h.registry.Login.Password}
+		}
+	}
+	const page = "<html><title>Sign in</title></html>"
+	for name, c := range map[string]struct {
+		is   func(*testing.T, *standIn)
+		do   func(*testing.T, standIn) error
+		kind error
+		says []string
+	}{
+		"away": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.registry.URL = "http://" + l.Addr().String()
+			_ = l.Close()
+		}, namespaces, providers.ErrUnreachable, []string{"connection refused"}},
+		"half up":                {fault(harbortest.Fault{Path: "/projects", Status: http.StatusServiceUnavailable}), namespaces, providers.ErrUnreachable, []string{"reading projects", "503: Service Unavailable", "Harbor's log"}},
+		"half up from the start": {fault(harbortest.Fault{Status: http.StatusBadGateway}), namespaces, providers.ErrUnreachable, []string{"asking who it is", "502: Bad Gateway", "Harbor's log"}},
+		"a dead part":            {fault(harbortest.Fault{Path: "/projects/{project_name_or_id}/members", Status: http.StatusInternalServerError}), namespaces, nil, []string{"namespace/library", "reading members", "500: Internal Server Error", "log says more"}},
+		"read-only": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			h.behind(t, http.MethodPut, "/configurations", `{"read_only":true}`)
+		}, makes("namespace/a"), providers.ErrReadOnly, []string{"namespace/a", "403: The system is in read only mode", "read_only = false"}},
+		"another thing":     {answers(http.StatusOK, "application/json", `{"version":"3"}`), namespaces, providers.ErrNotRegistry, []string{"correct registry.url"}},
+		"an old Harbor":     {answers(http.StatusNotFound, "application/json", `{"errors":[{"code":"NOT_FOUND","message":"path /api/v2.0/systeminfo was not found"}]}`), namespaces, providers.ErrNotRegistry, []string{"404: path /api/v2.0/systeminfo was not found", "2.10"}},
+		"a page":            {answers(http.StatusOK, "text/html", page), namespaces, providers.ErrNotRegistry, []string{"web page"}},
+		"a page of a proxy": {answers(http.StatusBadGateway, "text/html; charset=utf-8", page), namespaces, providers.ErrNotRegistry, []string{"web page (502)", "nothing else answers in its place"}},
+		"self-signed": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			s := httptest.NewTLSServer(h.Server)
+			t.Cleanup(s.Close)
+			h.registry.URL = s.URL
+		}, namespaces, providers.ErrUnreachable, []string{"certificate", "registry.tls.ca"}},
+		"another password": {func(_ *testing.T, h *standIn) {
+			h.registry.Login = &schema.Login{User: h.registry.Login.User, Password: &schema.SecretRef{Env: providertest.SecretB}}
+		}, namespaces, providers.ErrUnauthorized, []string{"admin (registry.login)", "401: ", "see that the name and the password"}},
+		"a robot that is disabled": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			admin := *h
+			robot(`"pull"`)(t, h)
+			apply(t, admin.open(t), `robot/weak {"enabled":false}`)
+		}, namespaces, providers.ErrUnauthorized, []string{"robot$weak (registry.login)", "neither disabled nor expired"}},
+		"a robot without rights":   {robot(`"pull"`), makes(person("x")), providers.ErrForbidden, []string{"user/x", "403: robot$weak", "registry.admin"}},
+		"a robot and its members":  {robot(`"pull"`), makes(`access/a {"anonymous":["pull"]}`), providers.ErrForbidden, []string{"access/a", "403: ", "registry.admin"}},
+		"an endpoint that is down": {func(*testing.T, *standIn) {}, makes(`remote/down {"type":"harbor","url":"https://down.example.com"}`), providers.ErrInvalid, []string{"remote/down", "400: the registry is unhealthy", "see that it answers"}},
+		"an endpoint that moves to one that is down": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			apply(t, h.open(t), `remote/dr {"type":"harbor","url":"https://dr.example.com"}`)
+		}, func(t *testing.T, h standIn) error {
+			t.Helper()
+			return failed(t, h.open(t), compared(t, h.open(t), objects(t, `remote/dr {"url":"https://down.example.com"}`))...)
+		}, providers.ErrInvalid, []string{"remote/dr: changing it", "400: the registry is unhealthy", "see that it answers"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := map[string]harbortest.Health{"down.example.com": harbortest.Unhealthy}
+			h := newStandIn(t, harbortest.Options{Remotes: elsewhere(bad)})
+			c.is(t, &h)
+			err := c.do(t, h)
+			says(t, err, c.kind, append(c.says, h.registry.URL)...)
+		})
+	}
+}

@@ -1,0 +1,337 @@
+package harbortest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+)
+
+// client talks to a stand-in as admin.
+type client struct {
+	t    testing.TB
+	url  string
+	http *http.Client
+}
+
+func start(t testing.TB, options harbortest.Options) (*harbortest.Server, client) {
+	t.Helper()
+	harbor := harbortest.New(options)
+	server := httptest.NewServer(harbor)
+	t.Cleanup(server.Close)
+	return harbor, client{t: t, url: server.URL, http: server.Client()}
+}
+
+// try sends a request and returns its answer, or why there was none.
+func (c client) try(method, path, body string) (status int, answer string, header http.Header, err error) {
+	c.t.Helper()
+	r, err := http.NewRequestWithContext(c.t.Context(), method, c.url+"/api/v2.0"+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r.SetBasicAuth("admin", "Harbor12345")
+	w, err := c.http.Do(r)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer w.Body.Close()
+	raw, err := io.ReadAll(w.Body)
+	return w.StatusCode, string(raw), w.Header, err
+}
+
+// want sends a request that must be answered so.
+func (c client) want(status int, method, path, body string) string {
+	c.t.Helper()
+	have, answer, _, err := c.try(method, path, body)
+	if err != nil || have != status {
+		c.t.Errorf("%s %s: %d %s %v, want %d", method, path, have, answer, err, status)
+	}
+	return answer
+}
+
+// team makes a project with three members, retention, a webhook and a robot.
+func (c client) team(name string) {
+	c.t.Helper()
+	c.want(201, "POST", "/projects", fmt.Sprintf(`{"project_name":%q}`, name))
+	var p struct {
+		ID int64 `json:"project_id"`
+	}
+	if err := json.Unmarshal([]byte(c.want(200, "GET", "/projects/"+name, "")), &p); err != nil {
+		c.t.Error(err)
+	}
+	for i := range 3 {
+		c.want(201, "POST", "/projects/"+name+"/members", fmt.Sprintf(`{"role_id":2,"member_user":{"username":"user%d"}}`, i))
+	}
+	c.want(201, "POST", "/retentions", fmt.Sprintf(`{"algorithm":"or","rules":[],"trigger":{"kind":"Schedule","settings":{"cron":"0 0 3 * * *"}},"scope":{"level":"project","ref":%d}}`, p.ID))
+	c.want(201, "POST", "/projects/"+name+"/webhook/policies", `{"name":"hook","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"http://127.0.0.1:1"}]}`)
+	c.want(201, "POST", "/robots", fmt.Sprintf(`{"name":"ci","level":"project","duration":30,"permissions":[{"kind":"project","namespace":%q,"access":[{"resource":"repository","action":"pull"}]}]}`, name))
+}
+
+func (c client) users() {
+	c.t.Helper()
+	for i := range 3 {
+		c.want(201, "POST", "/users", fmt.Sprintf(`{"username":"user%d","email":"u%d@example.com","realname":"U","password":"Harbor12345"}`, i, i))
+	}
+}
+
+func TestManyAtOnceLoseNothing(t *testing.T) {
+	_, c := start(t, harbortest.Options{Fail: func(s string) { t.Error(s) }})
+	c.users()
+	var wait sync.WaitGroup
+	for i := range 16 {
+		wait.Go(func() {
+			for k := range 4 {
+				c.team(fmt.Sprintf("team-%d-%d", i, k))
+				c.want(200, "GET", "/projects?page_size=0", "")
+				c.want(200, "GET", "/quotas?page_size=0", "")
+				c.want(200, "PUT", "/configurations", `{"banner_message":"b"}`)
+			}
+			c.want(200, "DELETE", fmt.Sprintf("/projects/team-%d-0", i), "")
+		})
+	}
+	wait.Wait()
+	_, answer, header, err := c.try("GET", "/projects?page_size=1", "")
+	if err != nil || header.Get("X-Total-Count") != "49" {
+		t.Errorf("%s projects, want 49: %s %v", header.Get("X-Total-Count"), answer, err)
+	}
+	if _, _, header, _ := c.try("GET", "/schedules?page_size=1", ""); header.Get("X-Total-Count") != "50" {
+		t.Errorf("%s schedules, want 50", header.Get("X-Total-Count"))
+	}
+}
+
+func TestOneOfManyMakesTheProject(t *testing.T) {
+	_, c := start(t, harbortest.Options{})
+	var mu sync.Mutex
+	answers := map[int]int{}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			status, _, _, err := c.try("POST", "/projects", `{"project_name":"race"}`)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[status]++
+		})
+	}
+	wait.Wait()
+	if answers[201] != 1 || answers[409] != 7 {
+		t.Errorf("answers %v", answers)
+	}
+}
+
+func TestWhatTheAPIDoesNotKnowIsTold(t *testing.T) {
+	for _, x := range []struct{ method, path, body, told string }{
+		{"GET", "/project", "", "no such path"},
+		{"PATCH", "/projects/1", "{}", "no such method"},
+		{"GET", "/projects?page_sise=0", "", "query page_sise"},
+		{"POST", "/projects", `{"project_name":"a","visibility":"public"}`, "field visibility of ProjectReq"},
+		{"POST", "/projects", `{"project_name":"a","metadata":{"public":"true","bogus":"1"}}`, "field metadata.bogus of ProjectMetadata"},
+		{"PUT", "/system/gc/schedule", `{"schedule":{"type":"None","at":"0 0 0 * * *"}}`, "field schedule.at of ScheduleObj"},
+		{"GET", "/projects", `{"a":1}`, "a body"},
+		{"GET", "/security/summary", "", "does not do that yet"},
+	} {
+		var told []string
+		_, c := start(t, harbortest.Options{Fail: func(s string) { told = append(told, s) }})
+		if _, _, _, err := c.try(x.method, x.path, x.body); err != nil {
+			t.Error(err)
+		}
+		if len(told) != 1 || !strings.Contains(told[0], x.told) || !strings.Contains(told[0], x.method) {
+			t.Errorf("%s %s %s: told %q, want one that has %q", x.method, x.path, x.body, told, x.told)
+		}
+	}
+}
+
+func TestFaultsComeWhenTheyAreDue(t *testing.T) {
+	harbor, c := start(t, harbortest.Options{})
+	harbor.Inject(harbortest.Fault{Method: "GET", Path: "/users/{user_id}", From: 2, To: 3, Status: 429, RetryAfter: "1"})
+	var have []int
+	for range 4 {
+		status, _, header, err := c.try("GET", "/users/1", "")
+		if err != nil || status == 429 && header.Get("Retry-After") != "1" {
+			t.Errorf("%d %v %v", status, header, err)
+		}
+		have = append(have, status)
+		c.want(200, "GET", "/users/current", "")
+	}
+	if !slices.Equal(have, []int{200, 429, 429, 200}) {
+		t.Errorf("answers %v", have)
+	}
+
+	harbor.Inject(harbortest.Fault{Path: "/api/v2.0/labels", From: 1, To: 1, Drop: true})
+	if status, _, _, err := c.try("POST", "/labels", `{"name":"l","scope":"g"}`); err == nil {
+		t.Errorf("a dropped answer came: %d", status)
+	}
+	c.want(409, "POST", "/labels", `{"name":"l","scope":"g"}`)
+
+	harbor.Inject(harbortest.Fault{Method: "POST", Status: 503})
+	c.want(503, "POST", "/labels", `{"name":"m","scope":"g"}`)
+	harbor.Heal()
+	c.want(201, "POST", "/labels", `{"name":"m","scope":"g"}`)
+}
+
+func TestTrafficIsCounted(t *testing.T) {
+	var logins sync.Map
+	var arrived, wait sync.WaitGroup
+	arrived.Add(4)
+	harbor, c := start(t, harbortest.Options{Latency: func(r harbortest.Request) time.Duration {
+		logins.Store(r.Login, true)
+		if r.Route == "/ping" { // all of them are there at one time
+			arrived.Done()
+			arrived.Wait()
+		}
+		return 20 * time.Millisecond
+	}})
+	for range 4 {
+		wait.Go(func() { c.want(200, "GET", "/ping", "") })
+	}
+	wait.Wait()
+	c.want(201, "POST", "/labels", `{"name":"l","scope":"g"}`)
+	c.want(200, "GET", "/labels?scope=g", "")
+	have := harbor.Traffic()
+	if have.Requests != 6 || have.Written != 5 || have.Writes != 1 || have.MostInFlight != 4 || have.InFlight <= 1 || have.InFlight > 4 {
+		t.Errorf("%+v", have)
+	}
+	requests := harbor.Requests()
+	last := requests[len(requests)-2]
+	if want := (harbortest.Request{Method: "POST", Path: "/api/v2.0/labels", Route: "/labels", Login: "password", Who: "admin", Status: 201}); last != want {
+		t.Errorf("%+v, want %+v", last, want)
+	}
+	if _, seen := logins.Load("password"); !seen {
+		t.Error("nobody asked how long a password takes")
+	}
+	harbor.Forget()
+	if have := harbor.Traffic(); have.Requests != 0 || have.MostInFlight != 0 {
+		t.Errorf("%+v after it was forgotten", have)
+	}
+}
+
+func TestASessionWritesOnlyWithItsToken(t *testing.T) {
+	_, c := start(t, harbortest.Options{})
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	token := ""
+	send := func(method, path, kind, body string) int {
+		r, err := http.NewRequestWithContext(t.Context(), method, c.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", kind)
+		if token != "" {
+			r.Header.Set("X-Harbor-CSRF-Token", token)
+		}
+		w, err := browser.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Body.Close()
+		token = w.Header.Get("X-Harbor-CSRF-Token")
+		return w.StatusCode
+	}
+	const form, label = "application/x-www-form-urlencoded", "/api/v2.0/labels"
+	for _, x := range []struct {
+		method, path, kind, body string
+		forget                   bool
+		want                     int
+	}{
+		{"GET", "/c/", "", "", false, 200},
+		{"POST", "/c/login", form, "principal=admin&password=wrong", false, 401},
+		{"POST", "/c/login", form, "principal=admin&password=Harbor12345", false, 200},
+		{"GET", "/api/v2.0/users/current", "", "", false, 200},
+		{"POST", label, "application/json", `{"name":"a","scope":"g"}`, false, 201},
+		{"POST", label, "application/json", `{"name":"b","scope":"g"}`, true, 403},
+		{"GET", "/c/log_out", "", "", false, 200},
+		{"GET", "/api/v2.0/users/current", "", "", false, 401},
+	} {
+		if x.forget {
+			token = ""
+		}
+		if have := send(x.method, x.path, x.kind, x.body); have != x.want {
+			t.Errorf("%s %s: %d, want %d", x.method, x.path, have, x.want)
+		}
+	}
+}
+
+func TestPushKeepsLimitsAndImmutableTags(t *testing.T) {
+	harbor, c := start(t, harbortest.Options{})
+	c.want(201, "POST", "/projects", `{"project_name":"team","storage_limit":100}`)
+	c.want(201, "POST", "/projects/team/immutabletagrules", `{"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"app/**"}]}}`)
+	for _, x := range []struct {
+		image harbortest.Image
+		bad   string
+	}{
+		{harbortest.Image{Repository: "team/app/a", Tags: []string{"v1"}, Size: 60, Env: []string{"1"}}, ""},
+		{harbortest.Image{Repository: "team/b", Tags: []string{"v1"}, Size: 60, Env: []string{"1"}}, ""},
+		{harbortest.Image{Repository: "team/b", Tags: []string{"v1"}, Size: 30, Env: []string{"2"}}, ""},
+		{harbortest.Image{Repository: "team/app/a", Tags: []string{"v1"}, Size: 1, Env: []string{"3"}}, "immutable"},
+		{harbortest.Image{Repository: "team/c", Tags: []string{"v1"}, Size: 60, Env: []string{"4"}}, "upper limit of 100 B"},
+		{harbortest.Image{Repository: "none/c", Tags: []string{"v1"}}, "no project"},
+	} {
+		err := harbor.Push(x.image)
+		if x.bad == "" && err != nil || x.bad != "" && (err == nil || !strings.Contains(err.Error(), x.bad)) {
+			t.Errorf("%+v: %v, want %q", x.image, err, x.bad)
+		}
+	}
+	if answer := c.want(200, "GET", "/projects/team/summary", ""); !strings.Contains(answer, `"used":{"storage":90}`) {
+		t.Error(answer)
+	}
+	c.want(412, "DELETE", "/projects/team/repositories/app%252Fa/artifacts/v1", "")
+	c.want(412, "DELETE", "/projects/team/repositories/app%252Fa", "")
+	c.want(200, "DELETE", "/projects/team/repositories/b", "")
+}
+
+func TestARemoteThatIsDownCannotBeChanged(t *testing.T) {
+	state := harbortest.Healthy
+	_, c := start(t, harbortest.Options{Remotes: func(r harbortest.Remote) harbortest.Health {
+		if r.Kind != "registry" || r.URL != "https://hub.example" || r.Key != "me" || r.Secret != "s" {
+			t.Errorf("it connects to %+v", r)
+		}
+		return state
+	}})
+	c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-registry","url":"https://hub.example/","credential":{"type":"basic","access_key":"me","access_secret":"s"}}`)
+	for _, x := range []struct {
+		state  harbortest.Health
+		status int
+		shown  string
+	}{{harbortest.Unreachable, 500, "healthy"}, {harbortest.Unhealthy, 400, "unhealthy"}, {harbortest.Healthy, 200, "healthy"}} {
+		state = x.state
+		c.want(x.status, "PUT", "/registries/1", `{"description":"d"}`)
+		if answer := c.want(200, "GET", "/registries/1", ""); !strings.Contains(answer, `"status":"`+x.shown+`"`) {
+			t.Errorf("in state %d: %s", x.state, answer)
+		}
+	}
+}
+
+// BenchmarkThousandTeams has 1,000 projects with three members, retention, a
+// webhook and a robot made and read.
+func BenchmarkThousandTeams(b *testing.B) {
+	for b.Loop() {
+		_, c := start(b, harbortest.Options{})
+		c.users()
+		var wait sync.WaitGroup
+		for worker := range 8 {
+			wait.Go(func() {
+				for i := range 125 {
+					c.team(fmt.Sprintf("team-%d-%d", worker, i))
+				}
+			})
+		}
+		wait.Wait()
+		for _, path := range []string{"/projects", "/quotas", "/robots", "/schedules"} {
+			c.want(200, "GET", path+"?page_size=0", "")
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package harbor
+
+import (
+	"context"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// kind is all that is known of one kind. What is nil there is nothing to do for.
+type kind struct {
+	// read adds the live objects to the site, with what names them to Harbor.
+	read func(context.Context, *site) error
+	// normalize brings a desired object into the form of read. It is pure.
+	normalize func(*normal, schema.Resource) (schema.Spec, error)
+	// prepare says why a change cannot be, or what should be known of it.
+	prepare func(context.Context, *site, plan.Change, *providers.Verdict) error
+	// write makes a change of an object that is as it was planned for. A create
+	// may find that the object exists: conflict then, and what exists is compared.
+	write func(context.Context, *site, plan.Change, object) error
+	// check compares a secret.
+	check func(ctx context.Context, s *site, key schema.Key, field, secret string) (bool, error)
+	// admin tells which changes Harbor lets no robot make; nil is none.
+	admin func(plan.Change) bool
+	// tidy drops from what a change makes of an object what excludes what the
+	// change says. It is pure.
+	tidy func(plan.Change) schema.Spec
+	// same compares two specs where not all of an object is its own; nil compares
+	// all but secrets.
+	same func(a, b schema.Spec) bool
+	// blank says that of a project made in this run nothing need be read again.
+	blank bool
+}
+
+// kinds is the table of all of them.
+func kinds() map[schema.Kind]kind {
+	return map[schema.Kind]kind{
+		schema.KindSettings:  {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
+		schema.KindUser:      {read: readUsers, prepare: prepareUser, write: writeUser},
+		schema.KindGroup:     {read: readGroups, prepare: prepareGroup, write: writeGroup},
+		schema.KindNamespace: {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
+		schema.KindAccess:    {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, blank: true},
+		schema.KindQuota:     {read: readQuotas, write: writeQuota},
+		schema.KindRetention: {read: readRetention, normalize: normalRetention, prepare: prepareRetention, write: writeRetention},
+		schema.KindImmutable: {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
+		schema.KindWebhook:   {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook},
+		schema.KindRobot:     {read: readRobots, normalize: normalRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
+
+		schema.KindRemote:      {read: readRemotes, normalize: normalRemote, tidy: tidyRemote, prepare: prepareRemote, write: writeRemote},
+		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner},
+		schema.KindPreheat:     {read: readPreheats, normalize: normalPreheat, prepare: preparePreheat, write: writePreheat},
+		schema.KindScan:        {read: readScans, normalize: normalScan, same: sameScan, prepare: prepareScan, write: writeScan},
+		schema.KindTrust:       {read: readTrust, normalize: normalTrust, write: writeTrust},
+		schema.KindLabel:       {read: readLabels, normalize: normalLabel, write: writeLabel},
+		schema.KindRepository:  {read: readRepositories, prepare: prepareRepository, write: writeRepository},
+		schema.KindReplication: {read: readReplications, normalize: normalReplication, tidy: tidyReplication, prepare: prepareReplication, write: writeReplication},
+		schema.KindGC:          {read: readGC, normalize: normalGC, prepare: prepareGC, write: writeGC},
+		schema.KindAudit:       {read: readAudit, normalize: normalAudit, prepare: prepareAudit, write: writeAudit},
+	}
+}
+
+func always(plan.Change) bool { return true }
+
+// needsAdmin reports whether Harbor lets no robot make the change.
+func (k kind) needsAdmin(c plan.Change) bool { return k.admin != nil && k.admin(c) }

@@ -1,0 +1,182 @@
+package harbor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Left implements [providers.Leaver]: what Harbor has and no object of a mode says,
+// sorted.
+func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.Leftover, error) {
+	c, err := p.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &left{site: newSite(p, c), desired: desired}
+	for _, look := range []func(context.Context) error{l.metadata, l.ofProjects, l.labels, l.replications} {
+		if err := look(ctx); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(l.list, func(a, b providers.Leftover) int {
+		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Why, b.Why))
+	})
+	return l.list, nil
+}
+
+// left gathers them.
+type left struct {
+	*site
+	desired schema.State
+	list    []providers.Leftover
+}
+
+func (l *left) add(what, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, providers.Leftover{What: what, Why: why})
+}
+
+// metadata tells of what projects are told that no kind speaks of.
+func (l *left) metadata(ctx context.Context) error {
+	projects, err := l.allProjects(ctx)
+	if err != nil {
+		return err
+	}
+	known := []string{"public", "retention_id", metaSigned, metaScan, metaSBOM, metaBlock, metaFrom, metaShared}
+	for _, p := range projects {
+		var names []string
+		for name, value := range p.Metadata {
+			if !slices.Contains(known, name) && value != "" && value != "false" {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		if len(names) > 0 {
+			l.add("the metadata of "+p.Name, fmt.Sprintf("no kind speaks of %s; ocisync keeps them as they are", strings.Join(names, ", ")))
+		}
+	}
+	return nil
+}
+
+// ofProjects tells what the lists of each project hold beside objects. What the
+// account may not see is told where it is read.
+func (l *left) ofProjects(ctx context.Context) error {
+	return l.each(ctx, func(ctx context.Context, p api.Project) error {
+		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.immutablesOf, l.retentionOf} {
+			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) && !api.Is(err, 500) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
+	list, err := l.c.Webhooks(ctx, p.Name)
+	for _, w := range list {
+		key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+		_, declared := l.desired.Get(key)
+		switch {
+		case !nameable(w.Name):
+			l.add("a webhook of "+p.Name+" called "+strconv.Quote(w.Name), "an object of a mode has a name without a slash; give it one")
+		case len(w.Targets) > 1 && !declared:
+			l.add(key.String(), fmt.Sprintf("it tells %d addresses, and a webhook of a mode tells one; declare one for each, and delete it", len(w.Targets)))
+		}
+	}
+	return err
+}
+
+// nameable reports whether a name can be that of an object of a project.
+func nameable(name string) bool { return name != "" && !strings.Contains(name, "/") }
+
+func (l *left) immutablesOf(ctx context.Context, p api.Project) error {
+	rules, err := l.c.Immutables(ctx, p.Name)
+	l.switchedOff(below(schema.KindImmutable, p.Name), rules)
+	return err
+}
+
+func (l *left) retentionOf(ctx context.Context, p api.Project) error {
+	id := policyOf(p)
+	if id <= 0 {
+		return nil
+	}
+	policy, err := l.c.Retention(ctx, id)
+	l.switchedOff(below(schema.KindRetention, p.Name), policy.Rules)
+	return err
+}
+
+func (l *left) switchedOff(key schema.Key, rules []api.Rule) {
+	n := 0
+	for _, r := range rules {
+		if r.Disabled {
+			n++
+		}
+	}
+	if n > 0 {
+		l.add(key.String(), fmt.Sprintf("%d of its rules are switched off, and a mode has only those that count", n))
+	}
+}
+
+func (l *left) labels(ctx context.Context) error {
+	tell := func(of string, list []api.Label) {
+		for _, x := range list {
+			if !nameable(x.Name) {
+				l.add("a label of "+of+" called "+strconv.Quote(x.Name), "an object of a mode has a name without a slash; give it one")
+			}
+		}
+	}
+	list, err := l.c.Labels(ctx, 0)
+	if err != nil {
+		return err
+	}
+	tell("the registry", list)
+	return l.each(ctx, func(ctx context.Context, p api.Project) error {
+		list, err := l.c.Labels(ctx, p.ID)
+		if err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
+			return err
+		}
+		tell(p.Name, list)
+		return nil
+	})
+}
+
+// asItWas is how many parts of a name Harbor replaces where nobody says: as it did
+// before one could.
+const asItWas = -1
+
+// replications tells of what rules say beyond a mode's. A change of a rule keeps it.
+func (l *left) replications(ctx context.Context) error {
+	rules, err := l.allReplications(ctx)
+	if errors.Is(err, providers.ErrForbidden) {
+		return nil
+	}
+	for _, r := range rules {
+		var names []string
+		if slices.ContainsFunc(r.Filters, func(f api.Filter) bool { return !slices.Contains([]string{filterName, filterTag, filterLabel}, f.Type) }) {
+			names = append(names, "which sort of resource is copied")
+		}
+		if n := of(r.Replace, asItWas); n != asItWas {
+			names = append(names, fmt.Sprintf("that %d parts of names are replaced", n))
+		}
+		if of(r.Chunks, false) {
+			names = append(names, "that it copies by chunks")
+		}
+		if of(r.Single, false) {
+			names = append(names, "that it runs once at a time")
+		}
+		if len(names) > 0 {
+			l.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}.String(), "no mode says "+strings.Join(names, ", nor "))
+		}
+	}
+	return err
+}

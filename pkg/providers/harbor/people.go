@@ -1,0 +1,225 @@
+package harbor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// readUsers reads accounts. Harbor's first administrator is in no list.
+func readUsers(ctx context.Context, s *site) error {
+	users, err := s.allUsers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		s.add(schema.Key{Kind: schema.KindUser, Name: u.Name}, u.ID, &schema.User{
+			Email: &u.Email, FullName: &u.RealName, Comment: &u.Comment, Admin: &u.Admin,
+		}, "password")
+	}
+	return nil
+}
+
+// prepareUser refuses accounts where Harbor takes them from elsewhere.
+func prepareUser(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
+	mode := s.authMode
+	switch {
+	case c.Action == plan.Delete:
+	case mode != "" && mode != "db_auth":
+		v.Refused = fmt.Sprintf("Harbor takes accounts from elsewhere (auth_mode is %s); declare groups, and take the users out of the file", mode)
+	case c.Key.Name == "admin":
+		v.Refused = "admin is Harbor's own first account, which it shows to nobody; name another"
+	}
+	if v.Refused != "" || c.Action != plan.Create {
+		return nil
+	}
+	spec, err := after[*schema.User](c)
+	if err != nil {
+		return err
+	}
+	if spec.Password == nil {
+		v.Refused = "Harbor makes no account without a password; give one"
+	} else if spec.Email == nil || *spec.Email == "" {
+		v.Refused = "Harbor makes no account without an email; give one"
+	}
+	return nil
+}
+
+func writeUser(ctx context.Context, s *site, c plan.Change, live object) error {
+	if c.Action == plan.Delete {
+		return s.c.DeleteUser(ctx, live.id)
+	}
+	want, err := after[*schema.User](c)
+	if err != nil {
+		return err
+	}
+	password, changes, err := s.secret(ctx, c, "password")
+	if err != nil {
+		return err
+	}
+	u := api.User{Name: c.Key.Name, Email: of(want.Email, ""), RealName: of(want.FullName, c.Key.Name), Comment: of(want.Comment, "")}
+	admin := of(want.Admin, false)
+	if c.Action == plan.Create {
+		id, err := s.c.CreateUser(ctx, u, password)
+		if err != nil || !admin {
+			return err
+		}
+		if id == 0 {
+			if id, err = s.userID(ctx, c.Key.Name); err != nil {
+				return err
+			}
+		}
+		return s.c.SetAdmin(ctx, id, true)
+	}
+	have, ok := live.Spec.(*schema.User)
+	if !ok {
+		return providers.ErrInvalid
+	}
+	if u.Email != of(have.Email, "") || u.RealName != of(have.FullName, "") || u.Comment != of(have.Comment, "") {
+		if err := s.c.UpdateUser(ctx, live.id, u); err != nil {
+			return err
+		}
+	}
+	if admin != of(have.Admin, false) {
+		if err := s.c.SetAdmin(ctx, live.id, admin); err != nil {
+			return err
+		}
+	}
+	if changes {
+		return s.c.SetPassword(ctx, live.id, password)
+	}
+	return nil
+}
+
+// userID finds a user's id anew.
+func (s *site) userID(ctx context.Context, name string) (int64, error) {
+	s.users.forget()
+	users, err := s.allUsers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, u := range users {
+		if u.Name == name {
+			return u.ID, nil
+		}
+	}
+	return 0, providers.ErrNotFound
+}
+
+// groupTypes are Harbor's, by our words.
+func groupTypes() map[string]int {
+	return map[string]int{"ldap": api.GroupLDAP, "http": api.GroupHTTP, "oidc": api.GroupOIDC}
+}
+
+func groupType(number int) string {
+	for word, n := range groupTypes() {
+		if n == number {
+			return word
+		}
+	}
+	return ""
+}
+
+func readGroups(ctx context.Context, s *site) error {
+	groups, err := s.allGroups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		word := groupType(g.Type)
+		s.add(schema.Key{Kind: schema.KindGroup, Name: g.Name}, g.ID, &schema.Group{Type: &word, LDAPDN: &g.DN})
+	}
+	return nil
+}
+
+// ownType is the type of group that a mode of authentication has. A group with a
+// distinguished name is LDAP's.
+func ownType(mode string, g *schema.Group) string {
+	switch {
+	case g.LDAPDN != nil && *g.LDAPDN != "" || mode == "ldap_auth":
+		return "ldap"
+	case mode == "http_auth":
+		return "http"
+	}
+	return "oidc"
+}
+
+// prepareGroup tells that a group is another one with another type: Harbor
+// changes only its name.
+func prepareGroup(_ context.Context, s *site, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Delete {
+		return nil
+	}
+	want, err := after[*schema.Group](c)
+	if err != nil {
+		return err
+	}
+	word := of(want.Type, ownType(s.c.AuthMode, want))
+	if _, ok := groupTypes()[word]; !ok {
+		v.Refused = fmt.Sprintf("Harbor has no groups of type %q; use ldap, http or oidc", word)
+	}
+	if c.Action == plan.Update {
+		v.Notes = append(v.Notes, "is deleted and made anew, with its memberships: Harbor changes only a group's name")
+	}
+	return nil
+}
+
+func writeGroup(ctx context.Context, s *site, c plan.Change, live object) error {
+	if c.Action == plan.Delete {
+		return s.c.DeleteGroup(ctx, live.id)
+	}
+	want, err := after[*schema.Group](c)
+	if err != nil {
+		return err
+	}
+	g := api.Group{Name: c.Key.Name, Type: groupTypes()[of(want.Type, ownType(s.c.AuthMode, want))], DN: of(want.LDAPDN, "")}
+	if c.Action == plan.Create {
+		_, err := s.c.CreateGroup(ctx, g)
+		return err
+	}
+	return s.regroup(ctx, live, g)
+}
+
+// regroup makes a group anew, and gives it the roles that it had.
+func (s *site) regroup(ctx context.Context, live object, g api.Group) error {
+	type role struct {
+		project string
+		role    int
+	}
+	var had []role
+	s.only = nil
+	err := s.each(ctx, func(ctx context.Context, p api.Project) error {
+		members, err := s.c.Members(ctx, p.Name)
+		if err != nil {
+			return s.hidden(err, below(schema.KindAccess, p.Name))
+		}
+		for _, m := range members {
+			if m.Type == "g" && m.Of == live.id {
+				s.mu.Lock()
+				had = append(had, role{p.Name, m.RoleID})
+				s.mu.Unlock()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.c.DeleteGroup(ctx, live.id); err != nil {
+		return err
+	}
+	id, err := s.c.CreateGroup(ctx, g)
+	if err != nil {
+		return err
+	}
+	for _, r := range had {
+		if err := s.c.AddMember(ctx, r.project, r.role, "", id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package harbor
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+func preheatAuths() [][2]string {
+	return [][2]string{{"none", "NONE"}, {"basic", "BASIC"}, {"oauth", "OAUTH"}}
+}
+
+// readPreheats reads the instances. Harbor shows nothing of their logins.
+func readPreheats(ctx context.Context, s *site) error {
+	list, err := s.allPreheats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		s.add(schema.Key{Kind: schema.KindPreheat, Name: x.Name}, x.ID, &schema.Preheat{
+			Vendor: &x.Vendor, URL: &x.Endpoint, Description: &x.Description, Auth: new(ours(preheatAuths(), x.Auth)),
+			Default: &x.Default, Enabled: &x.Enabled, Insecure: &x.Insecure,
+		}, "credential", "user")
+	}
+	return nil
+}
+
+// preparePreheat refuses half a login: Harbor takes and keeps it whole.
+func preparePreheat(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Delete {
+		return nil
+	}
+	want, err := after[*schema.Preheat](c)
+	if err != nil {
+		return err
+	}
+	if c.Action == plan.Update && touches(c, "vendor") {
+		v.Notes = append(v.Notes, "is deleted and made anew: Harbor changes no instance's vendor")
+	}
+	auth := of(want.Auth, "none")
+	switch {
+	case auth == "none" || !touches(c, "auth", "user", "credential", "vendor"):
+	case want.Credential == nil:
+		v.Refused = "Harbor keeps a login whole and shows none of it; declare credential too"
+	case auth == "basic" && want.User == nil:
+		v.Refused = "Harbor keeps a login whole and shows none of it; declare user too"
+	}
+	return nil
+}
+
+// normalPreheat has one default: Harbor takes it from the others.
+func normalPreheat(n *normal, r schema.Resource) (schema.Spec, error) {
+	spec, ok := r.Spec.(*schema.Preheat)
+	if !ok || !of(spec.Default, false) {
+		return r.Spec, nil
+	}
+	for _, other := range n.desired.Resources {
+		if x, ok := other.Spec.(*schema.Preheat); ok && other.Key != r.Key && of(x.Default, false) {
+			return nil, &providers.Error{Err: fmt.Errorf("%w: %s is the default too, and there is one", providers.ErrInvalid, other.Key), Remedy: "say default = true of one"}
+		}
+	}
+	return r.Spec, nil
+}
+
+func writePreheat(ctx context.Context, s *site, c plan.Change, live object) error {
+	if c.Action == plan.Delete {
+		return s.c.DeletePreheat(ctx, c.Key.Name)
+	}
+	want, err := after[*schema.Preheat](c)
+	if err != nil {
+		return err
+	}
+	next := api.Preheat{
+		ID: live.id, Name: c.Key.Name, Vendor: of(want.Vendor, ""), Endpoint: of(want.URL, ""), Description: of(want.Description, ""),
+		Auth: theirs(preheatAuths(), of(want.Auth, "none")), Default: of(want.Default, false),
+		Enabled: of(want.Enabled, true), Insecure: of(want.Insecure, false),
+	}
+	if want.Credential != nil && touches(c, "auth", "user", "credential", "vendor") {
+		secret, err := s.p.secrets.Resolve(ctx, *want.Credential)
+		if err != nil {
+			return fmt.Errorf("credential: %w", err)
+		}
+		switch next.Auth {
+		case "BASIC":
+			next.Login = map[string]string{"username": of(want.User, ""), "password": secret}
+		case "OAUTH":
+			next.Login = map[string]string{"token": secret}
+		}
+	}
+	have, ok := live.Spec.(*schema.Preheat)
+	switch {
+	case c.Action == plan.Create:
+	case ok && of(have.Vendor, "") == next.Vendor:
+		return s.c.UpdatePreheat(ctx, next)
+	default:
+		if err := s.c.DeletePreheat(ctx, c.Key.Name); err != nil {
+			return err
+		}
+	}
+	err = s.c.CreatePreheat(ctx, next)
+	if api.Is(err, http.StatusInternalServerError) { // Harbor's answer to a name or an address that is taken
+		s.preheats.forget()
+		list, e := s.allPreheats(ctx)
+		if e == nil && slices.ContainsFunc(list, func(x api.Preheat) bool { return x.Name == c.Key.Name }) {
+			return amended(err, func(cause error) error {
+				return fmt.Errorf("%w: an instance of that name exists (%w)", providers.ErrConflict, cause)
+			})
+		}
+	}
+	return err
+}
+
+func (s *site) allPreheats(ctx context.Context) ([]api.Preheat, error) {
+	return s.preheats.get(func() ([]api.Preheat, error) { return s.c.Preheats(ctx) })
+}

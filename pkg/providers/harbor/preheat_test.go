@@ -1,0 +1,84 @@
+package harbor_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const peers = `preheat/p2p {"vendor":"dragonfly","url":"https://p2p.example.com","description":"d","auth":"basic","user":"u","credential":` + secretA + `,"default":true,"enabled":true,"insecure":true}`
+
+func TestEachChangeOfPreheatingByHandIsSeen(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{FirstID: 1000})
+	p := h.open(t)
+	want := apply(t, p, peers)
+	whole := map[string]string{
+		"id": "1001", "name": `"p2p"`, "vendor": `"dragonfly"`, "endpoint": `"https://p2p.example.com"`, "description": `"d"`,
+		"auth_mode": `"BASIC"`, "default": "true", "enabled": "true", "insecure": "true",
+	}
+	for _, c := range []struct{ field, value, line string }{
+		{"endpoint", `"https://other.example.com"`, `url: "https://other.example.com" -> "https://p2p.example.com"`},
+		{"description", `"x"`, `description: "x" -> "d"`},
+		{"auth_mode", `"NONE"`, `auth: "none" -> "basic"`},
+		{"default", "false", `default: false -> true`},
+		{"enabled", "false", `enabled: false -> true`},
+		{"insecure", "false", `insecure: false -> true`},
+	} {
+		var fields []string
+		for name, value := range whole {
+			if name == c.field {
+				value = c.value
+			}
+			fields = append(fields, `"`+name+`":`+value)
+		}
+		h.behind(t, http.MethodPut, "/p2p/preheat/instances/p2p", "{"+strings.Join(fields, ",")+"}")
+		drifts(t, p, want, "update preheat/p2p", "  "+c.line)
+	}
+}
+
+func TestALoginOfPreheatingIsWrittenWhole(t *testing.T) {
+	p := newStandIn(t, harbortest.Options{}).open(t)
+	apply(t, p, peers)
+	key := schema.Key{Kind: schema.KindPreheat, Name: "p2p"}
+	live, _ := read(t, p, schema.KindPreheat).Get(key)
+	after := objects(t, `preheat/p2p {"vendor":"dragonfly","url":"https://p2p.example.com","auth":"basic","user":"other"}`).Resources[0]
+	v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Update, Key: key, Before: &live, After: &after, Fields: []plan.Field{{Path: "user", New: `"other"`}}}})
+	if err != nil || !strings.Contains(v[0].Refused, "declare credential too") {
+		t.Errorf("half a login is refused so: %v, %v", v, err)
+	}
+	for line, why := range map[string]string{
+		`preheat/new {"vendor":"kraken","url":"https://n.example.com","auth":"oauth"}`:                              "declare credential too",
+		`preheat/new {"vendor":"kraken","url":"https://n.example.com","auth":"basic","credential":` + secretA + `}`: "declare user too",
+	} {
+		if v := verdict(t, p, objects(t, line)); !strings.Contains(v.Refused, why) {
+			t.Errorf("%s is refused so: %q", line, v.Refused)
+		}
+	}
+}
+
+// Harbor finds an instance by the number in the body, answers 500 to an address
+// that is taken, and changes no vendor.
+func TestAnInstanceOfAnotherVendorIsMadeAnew(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, peers)
+	kraken := strings.Replace(peers, "dragonfly", "kraken", 1)
+	if v := verdict(t, p, objects(t, kraken)); len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "made anew") {
+		t.Errorf("another vendor says %v", v)
+	}
+	apply(t, p, kraken)
+	changes := compared(t, p, objects(t, `preheat/new {"vendor":"kraken","url":"https://n.example.com"}`))
+	h.behind(t, http.MethodPost, "/p2p/preheat/instances", `{"name":"new","vendor":"kraken","endpoint":"https://other.example.com","enabled":true}`)
+	says(t, failed(t, p, changes...), providers.ErrConflict, "preheat/new", "an instance of that name exists")
+	h.behind(t, http.MethodPost, "/projects/library/preheat/policies", `{"name":"ph","provider_id":3,"filters":"[]","trigger":"{}","enabled":true}`)
+	key := schema.Key{Kind: schema.KindPreheat, Name: "new"}
+	live, _ := read(t, p, schema.KindPreheat).Get(key)
+	says(t, failed(t, p, plan.Change{Action: plan.Delete, Key: key, Before: &live}), providers.ErrInvalid, "some preheat policies are using it", "delete the projects' preheat policies")
+	_, _, err := p.Normalize(objects(t, `preheat/a {"default":true}`, `preheat/b {"default":true}`))
+	says(t, err, providers.ErrInvalid, "preheat/b is the default too")
+}

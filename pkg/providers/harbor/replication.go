@@ -1,0 +1,269 @@
+package harbor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// The types of a replication's filters. What kind of resource is copied is nothing
+// that a mode says.
+const (
+	filterName  = "name"
+	filterTag   = "tag"
+	filterLabel = "label"
+)
+
+const (
+	onPush   = "push"
+	onManual = "manual"
+	kib      = 1024
+)
+
+// readReplications reads the rules. Each tells whole registries: their names count.
+func readReplications(ctx context.Context, s *site) error {
+	rules, err := s.allReplications(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		spec := &schema.Replication{
+			Namespace: &r.Namespace, Description: &r.Description, Match: matchOf(r.Filters), Trigger: triggerOf(r.Trigger),
+			Deletes: &r.Deletes, Override: &r.Override, Enabled: &r.Enabled, Rate: new(schema.Unlimited),
+		}
+		if r.Speed > 0 {
+			spec.Rate = new(schema.Size(r.Speed * kib))
+		}
+		if r.From != nil && r.From.ID != 0 {
+			spec.From = &r.From.Name
+		} else if r.To != nil {
+			spec.To = &r.To.Name
+		}
+		s.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}, r.ID, spec)
+	}
+	return nil
+}
+
+// excludes begins what a filter leaves out.
+const excludes = "!"
+
+// matchOf is what filters choose, in our words.
+func matchOf(list []api.Filter) *schema.Match {
+	repositories, tags := "", ""
+	out := &schema.Match{Repositories: &repositories, Tags: &tags, Labels: schema.Set{}}
+	for _, f := range list {
+		not := ""
+		if f.Decoration == "excludes" {
+			not = excludes
+		}
+		switch f.Type {
+		case filterName:
+			repositories = not + f.Value.Text
+		case filterTag:
+			tags = not + f.Value.Text
+		case filterLabel:
+			var labels []string
+			for _, l := range f.Value.List {
+				labels = append(labels, not+l)
+			}
+			out.Labels = schema.NewSet(labels...)
+		}
+	}
+	return out
+}
+
+func triggerOf(t api.ReplicationTrigger) *schema.Trigger {
+	switch t.Type {
+	case api.TriggerEvent:
+		return &schema.Trigger{On: onPush}
+	case api.TriggerScheduled:
+		return &schema.Trigger{Schedule: sixFields(t.Settings.Cron)}
+	}
+	return &schema.Trigger{On: onManual}
+}
+
+func normalReplication(n *normal, r schema.Resource) (schema.Spec, error) {
+	spec, ok := r.Spec.(*schema.Replication)
+	if !ok {
+		return r.Spec, nil
+	}
+	out := *spec
+	if t := spec.Trigger; t != nil && t.On == "" {
+		out.Trigger = &schema.Trigger{Schedule: sixFields(t.Schedule)}
+		if zone := t.Zone; zone != "" && zone != "UTC" {
+			out.Trigger.Zone = zone // prepareReplication refuses it
+		}
+		if out.Trigger.Schedule == noSchedule {
+			out.Trigger = &schema.Trigger{On: onManual}
+		}
+	}
+	if spec.Rate != nil {
+		rate := max(*spec.Rate, 0)
+		if rest := rate % kib; rest != 0 {
+			rate += kib - rest
+			n.say(r.Key, "rate becomes %s: Harbor counts in KiB per second", rate)
+		}
+		if rate == 0 {
+			rate = schema.Unlimited
+		}
+		out.Rate = &rate
+	}
+	return &out, nil
+}
+
+// tidyReplication leaves only the way that a rule which has been turned round has
+// now.
+func tidyReplication(c plan.Change) schema.Spec {
+	spec, ok := c.After.Spec.(*schema.Replication)
+	if !ok || spec.From == nil || spec.To == nil {
+		return c.After.Spec
+	}
+	out := *spec
+	if c.Action == plan.Update && touches(c, "from") {
+		out.To = nil
+	} else {
+		out.From = nil
+	}
+	return &out
+}
+
+func prepareReplication(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Delete {
+		return nil
+	}
+	want, ok := tidyReplication(c).(*schema.Replication)
+	if !ok {
+		return providers.ErrInvalid
+	}
+	if want.Match != nil && strings.HasPrefix(of(want.Match.Repositories, ""), excludes) {
+		v.Refused = "Harbor leaves out tags and labels, and no repositories; name those that it copies"
+		return nil
+	}
+	t := want.Trigger
+	if t == nil {
+		return nil
+	}
+	switch {
+	case t.On == onPush && of(want.From, "") != "":
+		v.Refused = "Harbor hears of pushes to itself alone; with from, the trigger is manual or a schedule"
+	case t.Zone != "":
+		v.Refused = "Harbor's schedules are in UTC, and not in " + t.Zone
+	case t.Schedule != "":
+		v.Refused = unschedulable(t.Schedule)
+		if fields := strings.Fields(t.Schedule); v.Refused == "" && len(fields) == 6 && fields[1] == "*" {
+			v.Refused = fmt.Sprintf("Harbor copies not every minute; name the minutes in %q", t.Schedule)
+		}
+	}
+	return nil
+}
+
+// writeReplication replaces a rule. What no mode speaks of stays as it is.
+func writeReplication(ctx context.Context, s *site, c plan.Change, live object) error {
+	if c.Action == plan.Delete {
+		return s.c.DeleteReplication(ctx, live.id)
+	}
+	want, err := after[*schema.Replication](c)
+	if err != nil {
+		return err
+	}
+	next := api.Replication{Name: c.Key.Name, Enabled: true}
+	if c.Action != plan.Create {
+		rules, err := s.allReplications(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(rules, func(r api.Replication) bool { return r.ID == live.id })
+		if i < 0 {
+			return providers.ErrNotFound
+		}
+		next = rules[i]
+	}
+	if next.From, next.To, err = s.ends(ctx, want); err != nil {
+		return err
+	}
+	next.Namespace, next.Description = of(want.Namespace, ""), of(want.Description, "")
+	next.Deletes, next.Override, next.Enabled = of(want.Deletes, false), of(want.Override, false), of(want.Enabled, true)
+	next.Speed = int64(max(of(want.Rate, schema.Unlimited), 0)) / kib
+	if want.Match != nil {
+		next.Filters = filtersOf(*want.Match, next.Filters)
+	}
+	next.Trigger = triggerFor(want.Trigger)
+	if next.Trigger.Type == api.TriggerEvent && of(next.Single, false) {
+		next.Single = new(false) // Harbor answers 500 to both
+	}
+	if c.Action == plan.Create {
+		return s.c.CreateReplication(ctx, next)
+	}
+	return s.c.UpdateReplication(ctx, next)
+}
+
+// ends finds the registry a rule reads, or the one it writes.
+func (s *site) ends(ctx context.Context, want *schema.Replication) (from, to *api.Remote, err error) {
+	find := func(name string) (*api.Remote, error) {
+		r, err := s.remote(ctx, name)
+		return &r, err
+	}
+	if name := of(want.From, ""); name != "" {
+		from, err = find(name)
+		return from, nil, err
+	}
+	to, err = find(of(want.To, ""))
+	return nil, to, err
+}
+
+func triggerFor(t *schema.Trigger) api.ReplicationTrigger {
+	switch {
+	case t == nil || t.On == onManual:
+		return api.ReplicationTrigger{Type: api.TriggerManual}
+	case t.On == onPush:
+		return api.ReplicationTrigger{Type: api.TriggerEvent}
+	}
+	return api.ReplicationTrigger{Type: api.TriggerScheduled, Settings: api.TriggerSettings{Cron: cron(t.Schedule)}}
+}
+
+// filtersOf are a rule's filters: those that are wanted, and of the others that it
+// has those that no mode speaks of.
+func filtersOf(m schema.Match, have []api.Filter) []api.Filter {
+	out := []api.Filter{}
+	text := func(typ, glob string) {
+		if glob == "" {
+			return
+		}
+		f := api.Filter{Type: typ, Value: api.FilterValue{Text: glob}}
+		if typ != filterName {
+			f.Decoration = "matches"
+		}
+		if rest, ok := strings.CutPrefix(glob, excludes); ok {
+			f.Value.Text, f.Decoration = rest, "excludes"
+		}
+		out = append(out, f)
+	}
+	text(filterName, of(m.Repositories, ""))
+	text(filterTag, of(m.Tags, ""))
+	if len(m.Labels) > 0 {
+		f := api.Filter{Type: filterLabel, Decoration: "matches", Value: api.FilterValue{List: []string{}}}
+		for _, l := range m.Labels {
+			if rest, ok := strings.CutPrefix(l, excludes); ok {
+				f.Decoration, l = "excludes", rest
+			}
+			f.Value.List = append(f.Value.List, l)
+		}
+		out = append(out, f)
+	}
+	for _, f := range have {
+		if f.Type != filterName && f.Type != filterTag && f.Type != filterLabel {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (s *site) allReplications(ctx context.Context) ([]api.Replication, error) {
+	return s.copies.get(func() ([]api.Replication, error) { return s.c.Replications(ctx) })
+}

@@ -1,0 +1,52 @@
+package harbor
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/ocisync/ocisync/schema"
+)
+
+// seen is what the last read found that is asked for again in the same run, until
+// something is written: it spares a request per object.
+type seen struct {
+	accounts map[schema.Key][]account // nil: robots were not read
+	auths    map[schema.Key][]byte    // marks of webhooks' headers; nil: not read
+}
+
+func (p *Provider) remember(s *site, kinds []schema.Kind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slices.Contains(kinds, schema.KindRobot) {
+		p.seen.accounts = maps.Clone(s.accounts)
+	}
+	if slices.Contains(kinds, schema.KindWebhook) {
+		p.seen.auths = s.authsOf()
+	}
+}
+
+func (p *Provider) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = seen{}
+}
+
+func (p *Provider) allSeenAccounts() (map[schema.Key][]account, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.seen.accounts), p.seen.accounts != nil
+}
+
+func (p *Provider) seenAccounts(key schema.Key) (list []account, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list, known = p.seen.accounts[key]
+	return list, known
+}
+
+func (p *Provider) seenAuth(key schema.Key) (mark []byte, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	mark, known = p.seen.auths[key]
+	return mark, known
+}

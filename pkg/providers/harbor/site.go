@@ -1,0 +1,233 @@
+package harbor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// site is what one call has seen of a Harbor: lists that several kinds need are
+// read once, when the first asks. Safe for concurrent use.
+type site struct {
+	p *Provider
+	c *api.Client
+	// only are the projects whose own lists are wanted; nil is all of them.
+	only map[string]bool
+
+	// planned are the changes that are being prepared, and authMode where accounts
+	// come from once they are made; zero otherwise.
+	planned  []plan.Change
+	authMode string
+
+	mu      sync.Mutex
+	objects map[schema.Key]object
+	except  []schema.Key // what could not be read
+
+	// what was read whole, for writes that replace the whole; guarded by mu
+	retentions map[string]api.Retention // by project
+	immutables map[string][]api.Rule    // by project
+	webhooks   map[schema.Key]api.Webhook
+	accounts   map[schema.Key][]account // of robots
+	members    map[string][]api.Member  // by project
+
+	settings memo[map[string]api.Setting]
+	projects memo[[]api.Project]
+	users    memo[[]api.User]
+	groups   memo[[]api.Group]
+	quotas   memo[[]api.Quota]
+	remotes  memo[[]api.Remote]
+	copies   memo[[]api.Replication]
+	scanners memo[[]api.Scanner]
+	preheats memo[[]api.Preheat]
+	gc       memo[api.GC]
+	purge    memo[api.Purge]
+	robots   memo[[]api.Robot] // of the system
+	mays     memo[api.Catalogue]
+}
+
+// object is a live object with what names it to Harbor.
+type object struct {
+	schema.Resource
+	id int64
+}
+
+func newSite(p *Provider, c *api.Client) *site {
+	return &site{
+		p: p, c: c, objects: map[schema.Key]object{},
+		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
+		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
+	}
+}
+
+// memo is a value that is fetched once. A failure is not kept.
+type memo[T any] struct {
+	mu    sync.Mutex
+	known bool
+	value T
+}
+
+func (m *memo[T]) get(fetch func() (T, error)) (T, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known {
+		return m.value, nil
+	}
+	v, err := fetch()
+	if err == nil {
+		m.known, m.value = true, v
+	}
+	return v, err
+}
+
+// forget has the value fetched anew.
+func (m *memo[T]) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known = false
+}
+
+func (s *site) allSettings(ctx context.Context) (map[string]api.Setting, error) {
+	return s.settings.get(func() (map[string]api.Setting, error) { return s.c.Settings(ctx) })
+}
+
+func (s *site) allProjects(ctx context.Context) ([]api.Project, error) {
+	return s.projects.get(func() ([]api.Project, error) {
+		list, err := s.c.Projects(ctx)
+		// ocisync's own is nobody's object
+		return slices.DeleteFunc(list, func(p api.Project) bool { return p.Name == schema.Reserved }), err
+	})
+}
+
+func (s *site) allUsers(ctx context.Context) ([]api.User, error) {
+	return s.users.get(func() ([]api.User, error) { return s.c.Users(ctx) })
+}
+
+func (s *site) allGroups(ctx context.Context) ([]api.Group, error) {
+	return s.groups.get(func() ([]api.Group, error) { return s.c.Groups(ctx) })
+}
+
+func (s *site) allQuotas(ctx context.Context) ([]api.Quota, error) {
+	return s.quotas.get(func() ([]api.Quota, error) { return s.c.Quotas(ctx) })
+}
+
+// project finds one by name. ErrNotFound: there is none.
+func (s *site) project(ctx context.Context, name string) (api.Project, error) {
+	list, err := s.allProjects(ctx)
+	if err != nil {
+		return api.Project{}, err
+	}
+	i := slices.IndexFunc(list, func(p api.Project) bool { return p.Name == name })
+	if i < 0 {
+		return api.Project{}, s.p.fail(schema.Key{Kind: schema.KindNamespace, Name: name}, "", providers.ErrNotFound, "create the namespace first")
+	}
+	return list[i], nil
+}
+
+// add keeps a live object.
+func (s *site) add(key schema.Key, id int64, spec schema.Spec, unread ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[key] = object{Resource: schema.Resource{Key: key, Spec: spec, Unread: unread}, id: id}
+}
+
+// miss says that an object, or all below a name that ends in "/", could not be
+// read: it is unknown then, and not absent.
+func (s *site) miss(key schema.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.except = append(s.except, key)
+}
+
+// each does something for each wanted project, several at once.
+func (s *site) each(ctx context.Context, do func(context.Context, api.Project) error) error {
+	list, err := s.allProjects(ctx)
+	if err != nil {
+		return err
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(32) // the client lets fewer through
+	for _, p := range list {
+		if s.only != nil && !s.only[p.Name] {
+			continue
+		}
+		work.Go(func() error { return s.p.fail(below(schema.KindNamespace, p.Name), "", do(ctx, p), "") })
+	}
+	return work.Wait()
+}
+
+// hidden takes what the account may not see of a project for unknown. Other
+// errors stay.
+func (s *site) hidden(err error, key schema.Key) error {
+	if errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrNotFound) {
+		s.miss(key)
+		return nil
+	}
+	return err
+}
+
+// read reads kinds, several at once.
+func (s *site) read(ctx context.Context, want []schema.Kind) error {
+	work, ctx := errgroup.WithContext(ctx)
+	for _, k := range want {
+		if read := kinds()[k].read; read != nil {
+			work.Go(func() error { return read(ctx, s) })
+		}
+	}
+	return work.Wait()
+}
+
+// below is the key of a kind's one object of a project.
+func below(k schema.Kind, project string) schema.Key { return schema.Key{Kind: k, Name: project} }
+
+// ready learns what holds once the planned settings are set: where accounts come
+// from, and whether Harbor takes no other change.
+func (s *site) ready(ctx context.Context) (closed bool, err error) {
+	s.authMode, closed, err = s.c.Now(ctx)
+	if mode := text(json.RawMessage(s.settingOf("auth_mode"))); mode != "" {
+		s.authMode = mode
+	}
+	return closed && s.settingOf("read_only") != "false", err
+}
+
+// settingOf is what the planned changes make of a setting, as JSON, or "".
+func (s *site) settingOf(name string) string {
+	for _, c := range s.planned {
+		for _, f := range c.Fields {
+			if c.Key.Kind == schema.KindSettings && f.Path == "values."+name {
+				return f.New
+			}
+		}
+	}
+	return ""
+}
+
+// of is a desired field's value, or the live one where the change does not say.
+func of[T any](want *T, otherwise T) T {
+	if want == nil {
+		return otherwise
+	}
+	return *want
+}
+
+// after is the spec that a change makes.
+func after[S schema.Spec](c plan.Change) (S, error) {
+	var none S
+	if c.After == nil {
+		return none, fmt.Errorf("%w: the change does not say what the object shall be", providers.ErrInvalid)
+	}
+	spec, ok := c.After.Spec.(S)
+	if !ok {
+		return none, fmt.Errorf("%w: the change is of another kind", providers.ErrInvalid)
+	}
+	return spec, nil
+}

@@ -1,0 +1,137 @@
+package harbor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Transport implements [providers.Transporter], with the login. What is written
+// below ocisync's own project has that made first, private; while it is not there,
+// nothing below it is.
+func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), error) {
+	c, err := p.client(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	user, password, err := c.Basic(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	base, err := url.Parse(p.registry.URL)
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "", err, "")
+	}
+	t := schema.TLS{}
+	if p.registry.TLS != nil {
+		t = *p.registry.TLS
+	}
+	inner, err := oci.Transport(t)
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "", err, "")
+	}
+	return &transport{inner: inner, c: c, base: base, user: user, password: password}, inner.CloseIdleConnections, nil
+}
+
+// transport logs in with each request: Harbor takes a login anywhere below /v2/,
+// and no token that is fetched for it first.
+type transport struct {
+	inner          http.RoundTripper
+	c              *api.Client
+	base           *url.URL
+	user, password string
+
+	mu     sync.Mutex
+	exists bool // ocisync's own project is there
+}
+
+const ownProject = "/v2/" + schema.Reserved + "/"
+
+// RoundTrip sends a request to the registry, whatever host it names.
+func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(asked.URL.Path, ownProject) {
+		there, err := t.own(asked.Context(), asked.Method != http.MethodGet && asked.Method != http.MethodHead)
+		if err != nil || !there {
+			if asked.Body != nil {
+				_ = asked.Body.Close()
+			}
+			if err != nil {
+				return nil, err
+			}
+			return nothing(asked), nil
+		}
+	}
+	r := asked.Clone(asked.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = t.base.Scheme, t.base.Host, ""
+	r.Header.Del("Authorization")
+	r.SetBasicAuth(t.user, t.password)
+	resp, err := t.inner.RoundTrip(r)
+	if resp != nil {
+		resp.Request = asked
+	}
+	return resp, err
+}
+
+// own reports whether ocisync's project is there, after it was made if it shall be.
+func (t *transport) own(ctx context.Context, create bool) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exists {
+		return true, nil
+	}
+	there, err := t.c.HasProject(ctx, schema.Reserved)
+	if err != nil {
+		return false, err
+	}
+	if !there && create {
+		_, err = t.c.CreateProject(ctx, api.NewProject{Name: schema.Reserved, Metadata: map[string]string{"public": "false"}})
+		if err != nil && !errors.Is(err, providers.ErrConflict) { // it is there by now
+			return false, err
+		}
+		t.exists = true
+		return true, nil
+	}
+	if there {
+		if err := t.private(ctx); err != nil {
+			return false, err
+		}
+	}
+	t.exists = there
+	return there, nil
+}
+
+// private fails while everybody may read what ocisync keeps in its project, as they
+// may where somebody made it public.
+func (t *transport) private(ctx context.Context) error {
+	public, err := t.c.Public(ctx, schema.Reserved)
+	if err != nil || !public {
+		return err
+	}
+	return &providers.Error{
+		Registry: t.base.String(), Key: schema.Key{Kind: schema.KindNamespace, Name: schema.Reserved},
+		Err:    fmt.Errorf("%w: the project is public, so that everybody may read the state that ocisync keeps there", providers.ErrForbidden),
+		Remedy: "make it private in Harbor, in its configuration; or keep the state elsewhere, with state.store = \"dir\"",
+	}
+}
+
+// nothing is what a registry says of a repository that it does not have: Harbor
+// says of one in no project that the login does not suffice.
+func nothing(asked *http.Request) *http.Response {
+	const body = `{"errors":[{"code":"NAME_UNKNOWN","message":"there is no such project"}]}`
+	return &http.Response{
+		Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:  http.Header{"Content-Type": {"application/json"}},
+		Body:    io.NopCloser(strings.NewReader(body)),
+		Request: asked, ContentLength: int64(len(body)),
+	}
+}
