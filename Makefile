@@ -27,7 +27,7 @@ build: ## bin/ocisync; TAGS=objectstorage adds S3, GCS and Azure as places for c
 
 .PHONY: test
 test: ## all tests; needs Go and nothing else
-	$(GO) test ./...
+	$(GO) test ./... ./testdata/harbor
 
 .PHONY: race
 race: ## all tests under the race detector; needs a C compiler
@@ -35,7 +35,7 @@ race: ## all tests under the race detector; needs a C compiler
 
 .PHONY: lint
 lint: ## the linters and formatters of .golangci.yml
-	$(TOOL) golangci-lint run ./... ./testdata/bench/... ./testdata/demo/...
+	$(TOOL) golangci-lint run ./... ./testdata/bench/... ./testdata/demo/... ./testdata/harbor/...
 
 .PHONY: generate
 generate: ## remake what is made from other files
@@ -57,11 +57,16 @@ check: generate tidy lint test ## what must hold of a commit: generated, tidy, l
 demo: ## plan, apply, plan again, drift and a held deletion on an embedded registry
 	$(GO) run ./testdata/demo
 
+.PHONY: demo-prod
+demo-prod: ## examples/modes/prod on a stand-in for Harbor: plan, apply, drift, and what is held
+	$(GO) run ./testdata/demo -prod
+
 # With BENCH or BASE it runs Go benchmarks instead, and keeps what they print.
 .PHONY: bench
-bench: ## docs/benchmarks.md's figures and limits (BENCHFLAGS=-quick -write -cold); Go benchmarks alone: BENCH=regexp BENCHCOUNT=n BASE=older.txt
+bench: ## docs/benchmarks.md's figures and limits, Harbor's too (BENCHFLAGS=-quick -write -cold); Go benchmarks alone: BENCH=regexp BENCHCOUNT=n BASE=older.txt
 ifeq ($(BENCH)$(BASE),)
 	$(GO) run ./testdata/bench $(BENCHFLAGS)
+	$(GO) run ./testdata/bench -harbor $(BENCHFLAGS)
 else
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(BENCHCOUNT) ./... | tee bin/bench.txt
@@ -77,10 +82,14 @@ bench-embedded: servers ## the embedded registry's figures beside Distribution a
 bench-zot: bin/servers/zot ## the figures of applying to a Zot (BENCHFLAGS=-quick -write); OCISYNC_ZOT=program takes another Zot
 	$(GO) run ./testdata/bench -zot $(BENCHFLAGS)
 
+.PHONY: bench-harbor
+bench-harbor: ## the figures of applying to a stand-in for Harbor (BENCHFLAGS=-quick -write)
+	$(GO) run ./testdata/bench -harbor $(BENCHFLAGS)
+
 .PHONY: servers
 servers: bin/servers/distribution bin/servers/zot ## the registries of others that ours is compared with and tested against, in bin/servers
 
-bin/servers/zot: TAGS = -tags events
+bin/servers/zot: TAGS = -tags events,sync
 bin/servers/%: tools/%.mod tools/%.sum
 	CGO_ENABLED=0 $(GO) build -modfile=$< -mod=readonly -trimpath $(TAGS) -ldflags '-s -w' -o $@ $$(sed -n 's/^tool //p' $<)
 	@touch $@
@@ -107,7 +116,7 @@ integration: servers ## tests against real servers: those with the build tag int
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]*' $$files | sed 's/^func //' | sort -u | paste -sd '|'); \
 	dirs=$$(dirname $$files | sort -u | sed 's|^|./|'); \
 	echo "$(GO) test -tags=integration,objectstorage -run '^($$names)\$$'" $$dirs; \
-	$(GO) test -tags=integration,objectstorage -count=1 -v -timeout 20m -run "^($$names)\$$" $$dirs
+	$(GO) test -tags=integration,objectstorage -count=1 -v -timeout 40m -run "^($$names)\$$" $$dirs
 
 .PHONY: mutants
 mutants: ## break each promise and see its test fail (MUTANT=name for one)

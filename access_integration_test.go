@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -41,7 +42,7 @@ func TestIntegrationAccessIsAsked(t *testing.T) {
 	zot, distribution := enginetest.Servers(t, ".")
 	for typ, program := range map[string]string{"zot": zot, "distribution": distribution} {
 		t.Run(typ, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), "")
+			s := newSite(t, "http://"+porttest.Address(t), "")
 			write := func(mode string) {
 				t.Helper()
 				s.mode("")

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -37,7 +38,7 @@ func TestIntegrationApplyFromAnotherHost(t *testing.T) {
 
 func fromAfar(t *testing.T, typ, program string) {
 	t.Helper()
-	url, tokens := strings.Replace(unusedURL(t), "127.0.0.1", "localhost", 1), strings.Replace(unusedURL(t), "127.0.0.1", "localhost", 1)
+	url, tokens := strings.Replace("http://"+porttest.Address(t), "127.0.0.1", "localhost", 1), strings.Replace("http://"+porttest.Address(t), "127.0.0.1", "localhost", 1)
 	here, there := newSite(t, url, ""), newSite(t, url, "")
 	data := filepath.Join(here.dir, "host", "data")
 	hides := fmt.Sprintf("#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs none %s && exec \"$@\"' sh %s \"$@\"\n", filepath.Dir(data), there.bin)

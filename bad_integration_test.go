@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -37,10 +38,10 @@ func TestIntegrationBadInputLeavesTheRegistryRunning(t *testing.T) {
 
 func badInput(t *testing.T, typ, run string, e *enginetest.Engine) {
 	t.Helper()
-	s := newSite(t, unusedURL(t), "")
+	s := newSite(t, "http://"+porttest.Address(t), "")
 	tokens := ""
 	if typ == "distribution" {
-		url := unusedURL(t)
+		url := "http://" + porttest.Address(t)
 		tokens = fmt.Sprintf("token = { url = %q, listen = %q }\n", strings.Replace(url, "127.0.0.1", "localhost", 1), strings.TrimPrefix(url, "http://"))
 	}
 	mode := func(level, more string) {

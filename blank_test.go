@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // Down is never empty: what lost its state is not made anew without a word.
@@ -33,7 +35,7 @@ func TestARegistryThatLostItsStateIsNotMadeAnewUnasked(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), tt.store+names+team)
+			s := newSite(t, "http://"+porttest.Address(t), tt.store+names+team)
 			s.must(0, "plan")
 			s.must(0, "apply")
 			if err := os.RemoveAll(filepath.Join(s.dir, tt.lose)); err != nil {
@@ -71,7 +73,7 @@ func TestADirectoryThatHoldsOtherThingsIsNoNewRegistry(t *testing.T) {
 		"a file": "data/precious", "beside a stock registry's": "data/docker/registry/v1/x", "the modes": "",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), names+team)
+			s := newSite(t, "http://"+porttest.Address(t), names+team)
 			if at == "" {
 				s.write("modes/m/m.toml", strings.Replace(s.text(), "../../data", "..", 1))
 			} else {
@@ -97,7 +99,7 @@ func TestADirectoryThatHoldsOtherThingsIsNoNewRegistry(t *testing.T) {
 		})
 	}
 	t.Run("but a stock registry's content is taken over", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), names+team)
+		s := newSite(t, "http://"+porttest.Address(t), names+team)
 		s.write("data/docker/registry/v2/repositories/.keep", "")
 		s.must(0, "plan")
 		s.must(0, "apply")
@@ -122,7 +124,7 @@ func TestRulesThatOthersMayWriteAreRefused(t *testing.T) {
 		"when tags were pushed":    {"ocisync/times.jsonl", 0o602},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), names+team+"[namespace.team.webhook.w]\nurl = \"https://hooks.example.com\"\nevents = [\"push\"]\nauth = { env = \"OCISYNC_DEV_PASSWORD\" }\n")
+			s := newSite(t, "http://"+porttest.Address(t), names+team+"[namespace.team.webhook.w]\nurl = \"https://hooks.example.com\"\nevents = [\"push\"]\nauth = { env = \"OCISYNC_DEV_PASSWORD\" }\n")
 			s.must(0, "apply")
 			path := filepath.Join(s.data, tt.path)
 			if f, err := os.OpenFile(filepath.Join(s.data, "ocisync", "times.jsonl"), os.O_CREATE|os.O_RDONLY, 0o600); err != nil {
@@ -145,7 +147,7 @@ func TestRulesThatOthersMayWriteAreRefused(t *testing.T) {
 		})
 	}
 	t.Run("while it is served", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), names+team)
+		s := newSite(t, "http://"+porttest.Address(t), names+team)
 		s.must(0, "apply")
 		served(t, registry.Options{Data: s.data})
 		path := filepath.Join(s.data, "ocisync", "state.json")

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/ocisync/ocisync/pkg/embedded/storage/s3test"
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 const bucketMode = people + `
@@ -41,7 +42,7 @@ retention = { keep = [{ newest = 1 }] }
 func TestIntegrationARegistryInABucket(t *testing.T) {
 	server := s3test.Start(t, ".")
 	server.Bucket(t, "images")
-	s := newSite(t, unusedURL(t), "")
+	s := newSite(t, "http://"+porttest.Address(t), "")
 	without := s.bin
 	s.bin = filepath.Join(t.TempDir(), "ocisync")
 	if out, err := exec.Command("go", "build", "-tags", "objectstorage", "-o", s.bin, "./cmd/ocisync").CombinedOutput(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/apply"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/pkg/providers/memory"
@@ -173,7 +173,7 @@ func TestTheEmbeddedProviderPassesTheSuiteWithTheRealCycle(t *testing.T) {
 			open := func(t testing.TB, dir string) providers.Provider {
 				t.Helper()
 				p, err := embedded.New(schema.Registry{
-					Type: schema.TypeDistribution, URL: unusedURL(t),
+					Type: schema.TypeDistribution, URL: "http://" + porttest.Address(t),
 					Run: &schema.Run{Driver: schema.DriverEmbedded, Data: dir},
 				}, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
 				if err != nil {
@@ -224,15 +224,4 @@ func served(t testing.TB, o registry.Options) *registry.Registry {
 		}
 	})
 	return r
-}
-
-// unusedURL is an address of this host where nobody answers.
-func unusedURL(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // Whoever reads the result may die first, as tee does of Ctrl-C: the run goes
 // to its end and says on standard error how it went.
 func TestAReaderThatGoesAwayEndsNoRunInTheMiddle(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), strings.Replace(people, `{ env = "OCISYNC_DEV_PASSWORD" }`, `{ command = "slow" }`, 1)+team)
+	s := newSite(t, "http://"+porttest.Address(t), strings.Replace(people, `{ env = "OCISYNC_DEV_PASSWORD" }`, `{ command = "slow" }`, 1)+team)
 	s.write("config/ocisync/ocisync.toml", fmt.Sprintf("[command.slow]\nrun = [\"/bin/sh\", \"-c\", \"touch %[1]s/asked; while [ ! -e %[1]s/go ]; do sleep 0.02; done; echo secret\"]\n", s.dir))
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -55,7 +57,7 @@ func TestAReaderThatGoesAwayEndsNoRunInTheMiddle(t *testing.T) {
 // Ctrl-C while the registry is read again says what was done by then.
 func TestAnInterruptOfTheFinalReadSaysWhatWasDone(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), people+team)
+	s := newSite(t, "http://"+porttest.Address(t), people+team)
 	s.must(0, "apply")
 	served(t, registry.Options{Data: s.data})
 	rec := recordSocket(t, s)

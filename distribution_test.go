@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -17,8 +18,8 @@ import (
 // Distribution that ocisync runs, with crane: it logs what it ran.
 func TestIntegrationDistributionDay(t *testing.T) {
 	_, binary := enginetest.Servers(t, ".")
-	s := newSite(t, unusedURL(t), "")
-	tokens, err := url.Parse(unusedURL(t))
+	s := newSite(t, "http://"+porttest.Address(t), "")
+	tokens, err := url.Parse("http://" + porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ untagged = true
 // accounts holds at once.
 func TestIntegrationDistributionWithItsOwnAccounts(t *testing.T) {
 	_, binary := enginetest.Servers(t, ".")
-	s := newSite(t, unusedURL(t), "")
+	s := newSite(t, "http://"+porttest.Address(t), "")
 	mode := func(more string) {
 		s.write("modes/m/m.toml", fmt.Sprintf(`version = 1
 [registry]

@@ -6,6 +6,7 @@ import (
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -27,7 +28,7 @@ func TestAPasswordDriftsOnlyInTheRegistry(t *testing.T) {
 	}
 	behind := registry.Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindUser, Name: "dev"}, Spec: &schema.User{}}, PasswordHash: hash}
 	t.Run("in the environment", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), signedState+people+team)
+		s := newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 		s.must(0, "apply")
 		s.env = append(s.env, "OCISYNC_DEV_PASSWORD=dev's next password")
 		if got := reason(s); got != plan.Declared {
@@ -35,7 +36,7 @@ func TestAPasswordDriftsOnlyInTheRegistry(t *testing.T) {
 		}
 	})
 	t.Run("in the registry", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), signedState+people+team)
+		s := newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 		s.must(0, "apply")
 		s.behind(behind)
 		if got := reason(s); got != plan.Drifted {
@@ -43,7 +44,7 @@ func TestAPasswordDriftsOnlyInTheRegistry(t *testing.T) {
 		}
 	})
 	t.Run("where nothing is known", func(t *testing.T) {
-		s := newSite(t, unusedURL(t), people+team)
+		s := newSite(t, "http://"+porttest.Address(t), people+team)
 		s.must(0, "apply")
 		s.behind(behind)
 		if got := reason(s); got != plan.Declared {
@@ -55,13 +56,13 @@ func TestAPasswordDriftsOnlyInTheRegistry(t *testing.T) {
 // Without a key nothing is pruned, and the first plan and apply say so too.
 func TestTheFirstPlanSaysThatWithoutAKeyNothingIsPruned(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), people+team)
+	s := newSite(t, "http://"+porttest.Address(t), people+team)
 	for _, verb := range []string{"plan", "apply", "plan"} {
 		if out := s.must(0, verb); !strings.Contains(out, "not signed, so nothing is ever pruned by it; make a key with `ocisync key` and set state.key and state.verify") {
 			t.Errorf("%s says\n%s", verb, out)
 		}
 	}
-	s = newSite(t, unusedURL(t), signedState+people+team)
+	s = newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 	if out := s.must(0, "plan"); strings.Contains(out, "signed") {
 		t.Errorf("with a key:\n%s", out)
 	}

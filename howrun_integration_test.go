@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -46,13 +47,13 @@ func TestIntegrationHowARegistryRunsIsPlanned(t *testing.T) {
 
 func howRun(t *testing.T, typ, driver, what, one, two, wrong string) {
 	t.Helper()
-	s := newSite(t, unusedURL(t), "")
+	s := newSite(t, "http://"+porttest.Address(t), "")
 	if docker := os.Getenv("DOCKER_HOST"); docker != "" {
 		s.env = append(s.env, "DOCKER_HOST="+docker)
 	}
 	tokens := ""
 	if typ == "distribution" {
-		url := unusedURL(t)
+		url := "http://" + porttest.Address(t)
 		tokens = fmt.Sprintf("token = { url = %q, listen = %q }\n", strings.Replace(url, "127.0.0.1", "localhost", 1), strings.TrimPrefix(url, "http://"))
 	}
 	mode := func(name, listen string) {
@@ -108,7 +109,7 @@ listen = %q
 	if second == first {
 		t.Error("it runs as before")
 	}
-	s.url = unusedURL(t)
+	s.url = "http://" + porttest.Address(t)
 	mode(two, strings.TrimPrefix(s.url, "http://"))
 	// the inventory is that of the registry by its URL, and there is none by this one
 	if out := s.must(2, "plan", "--detailed-exitcode"); !strings.Contains(out, "run.listen") {
@@ -120,4 +121,44 @@ listen = %q
 		t.Errorf("exit code %d: %s%s", code, out, bad)
 	}
 	s.must(0, "plan", "--detailed-exitcode")
+}
+
+// TestIntegrationAnotherPortIsPlannedWithTheInventoryInTheRegistry: what is to be read
+// there is read where it runs, until the apply has moved it.
+func TestIntegrationAnotherPortIsPlannedWithTheInventoryInTheRegistry(t *testing.T) {
+	zot, distribution := enginetest.Servers(t, ".")
+	for typ, program := range map[string]string{"zot": zot, "distribution": distribution} {
+		t.Run(typ, func(t *testing.T) {
+			s := newSite(t, "http://"+porttest.Address(t), "")
+			mode := func(url string) {
+				t.Helper()
+				tokens := ""
+				if typ == "distribution" {
+					address := porttest.Address(t)
+					tokens = fmt.Sprintf("token = { url = %q, listen = %q }\n", "http://"+strings.Replace(address, "127.0.0.1", "localhost", 1), address)
+				}
+				s.write("modes/m/m.toml", fmt.Sprintf("version = 1\n[registry]\ntype = %q\nurl = %q\n%s[registry.run]\ndriver = \"process\"\nbinary = %q\ndata = %q\n[group.g]\nusers = []\n",
+					typ, url, tokens, program, s.data))
+			}
+			mode(s.url)
+			s.must(0, "up", "--detach")
+			t.Cleanup(func() {
+				if out, err := s.command(context.Background(), "down").CombinedOutput(); err != nil {
+					t.Errorf("down: %v: %s", err, out)
+				}
+			})
+			s.must(0, "apply")
+			s.must(0, "plan", "--detailed-exitcode")
+			mode("http://" + porttest.Address(t))
+			if out := s.must(2, "plan", "--detailed-exitcode", "--output", "json"); !strings.Contains(out, `"values.run.listen"`) {
+				t.Errorf("the port is not planned: %s", out)
+			}
+			s.must(0, "apply")
+			s.must(0, "plan", "--detailed-exitcode")
+			s.must(0, "apply", "--new-inventory")
+			if out := s.must(0, "plan", "--detailed-exitcode"); strings.Contains(out, "inventory is of") {
+				t.Error(out)
+			}
+		})
+	}
 }

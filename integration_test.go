@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 const registryMode = signedState + people + `
@@ -27,7 +29,7 @@ access = { users = { dev = ["pull"] } }
 // shipped and with crane, a client that shares no code path with ocisync. It
 // logs what it ran.
 func TestIntegrationServedRegistry(t *testing.T) {
-	s := newSite(t, unusedURL(t), registryMode)
+	s := newSite(t, "http://"+porttest.Address(t), registryMode)
 	d := newDay(t, s)
 	client, ocisync, host, layer := d.client, d.ocisync, d.host, d.layer
 	up, log := s.start()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/state"
 )
 
@@ -32,7 +33,7 @@ func TestAJournalThatWasTamperedWithIsNoticed(t *testing.T) {
 		"taken away":          {nil, "it is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), signedState+names+team)
+			s := newSite(t, "http://"+porttest.Address(t), signedState+names+team)
 			s.must(0, "apply")
 			if _, bad, _ := s.run("apply"); bad != "" {
 				t.Fatalf("a sound journal: %s", bad)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -33,7 +34,7 @@ func (s *site) moves() string {
 func TestARenameCanBeKilledAndItsFileGoBack(t *testing.T) {
 	t.Parallel()
 	const repositories = 150
-	s := newSite(t, unusedURL(t), signedState+oldName)
+	s := newSite(t, "http://"+porttest.Address(t), signedState+oldName)
 	s.must(0, "apply")
 	below := filepath.Join(s.data, "docker", "registry", "v2", "repositories")
 	for i := range repositories {

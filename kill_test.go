@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -37,7 +38,7 @@ const (
 // has been applied once and has changed since.
 func newKilled(t *testing.T) *site {
 	t.Helper()
-	s := newSite(t, unusedURL(t), manyNamespaces(namespaces/2, "first"))
+	s := newSite(t, "http://"+porttest.Address(t), manyNamespaces(namespaces/2, "first"))
 	s.must(0, "apply")
 	s.behind(object("user/stranger", &schema.User{Comment: new("not declared")}),
 		object("namespace/other", &schema.Namespace{Description: new("not declared")}),

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // product builds the program as it is shipped.
 var product = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(scratch, "ocisync")
-	out, err := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/ocisync").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path, "./cmd/ocisync").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -102,13 +103,13 @@ func TestPlanSendsAndLeavesNothing(t *testing.T) {
 	for name, store := range map[string]string{"inventory in a directory": signedState, "inventory in the registry": "[state]\nkey = { env = \"OCISYNC_STATE_KEY\" }\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("nobody serves the directory", func(t *testing.T) {
-				s := newSite(t, unusedURL(t), store+people+team)
+				s := newSite(t, "http://"+porttest.Address(t), store+people+team)
 				s.must(0, "apply")
 				s.mode(store + changed)
 				lookAt(s)
 			})
 			t.Run("a registry that is not there yet", func(t *testing.T) {
-				s := newSite(t, unusedURL(t), store+people+team)
+				s := newSite(t, "http://"+porttest.Address(t), store+people+team)
 				before := files(t, s.dir)
 				s.must(2, "plan", "--detailed-exitcode")
 				if d := cmp.Diff(before, files(t, s.dir)); d != "" {
@@ -116,7 +117,7 @@ func TestPlanSendsAndLeavesNothing(t *testing.T) {
 				}
 			})
 			t.Run("served, by the admin socket", func(t *testing.T) {
-				s := newSite(t, unusedURL(t), store+people+team)
+				s := newSite(t, "http://"+porttest.Address(t), store+people+team)
 				s.must(0, "apply")
 				served(t, registry.Options{Data: s.data})
 				r := recordSocket(t, s)
@@ -202,7 +203,7 @@ func TestTheSameFileAppliesToNothingAgain(t *testing.T) {
 	t.Parallel()
 	for name, store := range map[string]string{"signed, in a directory": signedState, "unsigned, in the registry": ""} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, unusedURL(t), store+people+team)
+			s := newSite(t, "http://"+porttest.Address(t), store+people+team)
 			s.must(0, "apply")
 			content := func() map[string]string {
 				all := files(t, s.dir)
@@ -228,7 +229,7 @@ func TestAnApprovalAppliesThatPlanOnceAndNoOther(t *testing.T) {
 	t.Parallel()
 	setUp := func(t *testing.T) (s *site, digest string) {
 		t.Helper()
-		s = newSite(t, unusedURL(t), signedState+people+team)
+		s = newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 		s.must(0, "apply")
 		s.mode(signedState + people + "[namespace.team]\ndescription = \"second\"\naccess.anonymous = [\"pull\"]\naccess.users = {}\n")
 		p, digest := s.plan()
@@ -296,7 +297,7 @@ func TestEveryOutputIsTheSameTwice(t *testing.T) {
 	for i := range 12 {
 		fmt.Fprintf(&many, "[namespace.n%d]\naccess.users.root = [\"admin\"]\naccess.users.dev = [\"pull\"]\n", i)
 	}
-	s := newSite(t, unusedURL(t), many.String())
+	s := newSite(t, "http://"+porttest.Address(t), many.String())
 	for i := range 6 {
 		fmt.Fprintf(&many, "[user.u%d]\ncomment = \"\"\n", i)
 	}
@@ -330,7 +331,7 @@ func TestRootServesNoRulesThatItNeverApplied(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
 	}
-	s := newSite(t, unusedURL(t), "[state]\nstore = \"dir\"\ndir = \"../../inventory\"\n"+people+team)
+	s := newSite(t, "http://"+porttest.Address(t), "[state]\nstore = \"dir\"\ndir = \"../../inventory\"\n"+people+team)
 	s.must(0, "apply")
 	if err := filepath.WalkDir(s.data, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Chown(path, 65534, 65534))

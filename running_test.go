@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // start runs the site's registry in a process of its own and waits until it
@@ -114,7 +116,7 @@ func (s *site) try(rt http.RoundTripper, user, repository string) trial {
 // from the moment that apply has ended, and no earlier.
 func TestTheRunningRegistryDoesWhatWasApplied(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), signedState+people)
+	s := newSite(t, "http://"+porttest.Address(t), signedState+people)
 	s.must(0, "apply")
 	s.up()
 	rt := &http.Transport{}
@@ -177,7 +179,7 @@ access = { authenticated = ["pull"] }
 // says what, why and what to do; when the cause is gone, apply does the rest.
 func TestAFailedApplyLeavesARegistryThatWorks(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), signedState+people+team)
+	s := newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 	s.must(0, "apply")
 	s.up()
 	before := s.live()
@@ -219,7 +221,7 @@ func TestAPullRequestMakesAPlanRunOpenAndSendNothing(t *testing.T) {
 		sent = append(sent, q.Method+" "+q.URL.String()+" "+q.Header.Get("Authorization"))
 	}))
 	defer elsewhere.Close()
-	s := newSite(t, unusedURL(t), signedState+people+team)
+	s := newSite(t, "http://"+porttest.Address(t), signedState+people+team)
 	marker := filepath.Join(s.dir, "ran")
 	touch, err := exec.LookPath("touch")
 	if err != nil {

@@ -28,6 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // client pushes to and pulls from one registry.
@@ -140,8 +142,8 @@ type stock struct {
 
 func newStock(t *testing.T, data string) *stock {
 	t.Helper()
-	s := &stock{bin: filepath.Join(scratch, "distribution"), config: filepath.Join(t.TempDir(), "config.yml"), url: unusedURL(t)}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-modfile=tools/distribution.mod", "-trimpath", "-o", s.bin, "github.com/distribution/distribution/v3/cmd/registry").CombinedOutput(); err != nil {
+	s := &stock{bin: filepath.Join(scratch, "distribution"), config: filepath.Join(t.TempDir(), "config.yml"), url: "http://" + porttest.Address(t)}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-modfile=tools/distribution.mod", "-o", s.bin, "github.com/distribution/distribution/v3/cmd/registry").CombinedOutput(); err != nil {
 		t.Fatalf("go build distribution: %v: %s", err, out)
 	}
 	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp: {addr: %q, draintimeout: 5s}\n", data, strings.TrimPrefix(s.url, "http://"))
@@ -233,7 +235,7 @@ func TestADirectoryOfAStockDistributionJustWorksAndGoesBack(t *testing.T) {
 	catalog := anonymous.catalog()
 	stop()
 
-	s := newSite(t, unusedURL(t), stockMode)
+	s := newSite(t, "http://"+porttest.Address(t), stockMode)
 	if err := os.CopyFS(s.data, os.DirFS(original)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // stranger is a server that is not the mode's registry. It answers who sends
@@ -118,7 +120,7 @@ func TestTheStateKeyIsNoLogin(t *testing.T) {
 // wants the login.
 func TestANewRegistryNeedsNoLogin(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, unusedURL(t), team)
+	s := newSite(t, "http://"+porttest.Address(t), team)
 	s.write("modes/m/m.toml", strings.Replace(s.text(), "OCISYNC_PASSWORD", "OCISYNC_UNSET", 1))
 	s.must(0, "plan")
 	s.must(0, "apply")

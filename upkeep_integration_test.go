@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -52,7 +53,7 @@ type operated struct {
 
 func operate(t *testing.T, typ, run string) {
 	t.Helper()
-	s := newSite(t, unusedURL(t), "")
+	s := newSite(t, "http://"+porttest.Address(t), "")
 	if docker := os.Getenv("DOCKER_HOST"); docker != "" {
 		s.env = append(s.env, "DOCKER_HOST="+docker)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 	"github.com/ocisync/ocisync/pkg/webhook"
 )
@@ -114,12 +115,12 @@ func TestIntegrationWebhooks(t *testing.T) {
 	for typ, program := range map[string]string{"zot": zot, "distribution": distribution} {
 		t.Run(typ, func(t *testing.T) {
 			const secret = "the webhook's own secret"
-			s := newSite(t, unusedURL(t), "")
+			s := newSite(t, "http://"+porttest.Address(t), "")
 			s.env = append(s.env, "OCISYNC_HOOK="+secret)
 			to := newTarget(t, secret)
 			token := ""
 			if typ == "distribution" {
-				url := unusedURL(t)
+				url := "http://" + porttest.Address(t)
 				token = fmt.Sprintf("[registry.token]\nurl = %q\nlisten = %q\n", strings.Replace(url, "127.0.0.1", "localhost", 1), strings.TrimPrefix(url, "http://"))
 			}
 			write := func(more string) {
@@ -127,7 +128,7 @@ func TestIntegrationWebhooks(t *testing.T) {
 				s.write("modes/m/m.toml", fmt.Sprintf("version = 1\n[registry]\ntype = %q\nurl = %q\n[registry.run]\ndriver = \"process\"\nbinary = %q\ndata = %q\n%s%s", typ, s.url, program, s.data, token, signedState+toldMode+more))
 			}
 			hook := func(events string) string {
-				return fmt.Sprintf("[namespace.team.webhook.ci]\nurl = %q\nevents = %s\nformat = \"cloudevents\"\nauth = { env = \"OCISYNC_HOOK\" }\n", to.URL, events)
+				return fmt.Sprintf("[namespace.team.webhook.ci]\nurl = %q\nevents = %s\nformat = \"cloudevents\"\nauth = { env = \"OCISYNC_HOOK\" }\nsign = true\n", to.URL, events)
 			}
 			login := remote.WithAuth(&authn.Basic{Username: "dev", Password: "dev's long password"})
 			ref := func(repository string) name.Reference {

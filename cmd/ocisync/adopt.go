@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,8 +28,11 @@ func newAdopt(o *options) *cobra.Command {
 		Long: `Adopt reads the registry and writes every object that the mode does not declare
 as TOML into a new file of the mode, adopted.toml, so that the next plan is
 empty. Passwords cannot be read: they stay unmanaged until you add a reference.
-Native settings are not adopted. The registry is not changed; the next apply
-records the objects as ocisync's own.
+Certificates by which other registries are trusted become files in certs, beside it.
+Native settings are not adopted. What else is left out, such as patterns of a
+hand-written configuration that are of no namespace, or a webhook that tells
+several, is listed with why. The registry is not changed; the next apply records
+the objects as ocisync's own.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.adopt(c.Context(), out) },
@@ -62,31 +69,192 @@ func (o *options) adopt(ctx context.Context, out string) (err error) {
 	}
 	found := slices.DeleteFunc(slices.Clone(live.Resources), func(r schema.Resource) bool {
 		_, known := declared.Get(r.Key)
-		return known || r.Key.Kind == schema.KindSettings
+		return known || r.Key.Kind == schema.KindSettings || saysNothing(r)
 	})
-	if len(found) == 0 {
-		o.say("nothing to adopt: the mode declares every object the registry has")
-		return nil
+	if out == "" {
+		out = filepath.Join(o.modes, s.cfg.Mode, adoptedFile)
 	}
-	text, err := load.EncodeObjects(found)
+	a := adoption{modes: o.modes, mode: s.cfg.Mode, found: found, certificates: map[string]string{}}
+	if out == "-" {
+		a.remotes(a.omit)
+	} else {
+		a.remotes(a.file)
+	}
+	a.housed(declared)
+	if err := a.fit(); err != nil {
+		return err
+	}
+	switch {
+	case len(a.found) == 0 && len(a.left) == 0:
+		o.say("nothing to adopt: the mode declares every object the registry has")
+	case len(a.found) == 0:
+		o.say("nothing to adopt: the mode declares every object that one can hold")
+	case out == "-":
+		_, err = o.out.Write(a.text)
+	default:
+		if err = a.write(out); err == nil {
+			_, err = fmt.Fprintf(o.out, "%s: %s\n", out, count(len(a.found), "object"))
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if out == "-" {
-		_, err = o.out.Write(text)
-		return err
+	return o.leftAfter(ctx, s, live, declared, a)
+}
+
+// saysNothing reports whether a block of an object would be there for nothing: who
+// pushes makes repositories, and what is said of them alone is managed.
+func saysNothing(r schema.Resource) bool {
+	spec, ok := r.Spec.(*schema.Repository)
+	return ok && (spec.Description == nil || *spec.Description == "")
+}
+
+// leftAfter prints what an adoption leaves as it is.
+func (o *options) leftAfter(ctx context.Context, s *session, live, declared schema.State, a adoption) error {
+	after := schema.State{Scope: live.Scope, Resources: append(declared.Resources, a.found...)}
+	return errors.Join(after.Sort(), leftAsIs(ctx, o.err, s.provider, after, a.left...))
+}
+
+const (
+	adoptedFile = "adopted.toml"
+	// foundFile is what was found called before it is written anywhere; no file is
+	// called so.
+	foundFile = "found by adopt.toml"
+)
+
+// adoption is what becomes a file of a mode.
+type adoption struct {
+	modes, mode  string
+	found        []schema.Resource
+	left         []providers.Leftover
+	text         []byte
+	certificates map[string]string // what files hold, by their paths from this one
+}
+
+// file has a certificate in a file of its own: a mode names one.
+func (a *adoption) file(key schema.Key, tls *schema.TLS) {
+	path := "certs/" + url.PathEscape(key.Name) + ".pem"
+	a.certificates[path] = *tls.CA + "\n"
+	tls.CA = &path
+}
+
+// omit leaves a certificate out.
+func (a *adoption) omit(key schema.Key, tls *schema.TLS) {
+	tls.CA = nil
+	a.left = append(a.left, providers.Leftover{What: key.String() + " tls.ca", Why: "it is a file of its own, and --out - writes none"})
+}
+
+// housed leaves out what hangs on a namespace that there is none of: a block of it
+// would make one.
+func (a *adoption) housed(declared schema.State) {
+	there := map[schema.Key]bool{}
+	for _, r := range slices.Concat(declared.Resources, a.found) {
+		there[r.Key] = true
 	}
-	if out == "" {
-		out = filepath.Join(o.modes, s.cfg.Mode, "adopted.toml")
+	a.found = slices.DeleteFunc(a.found, func(r schema.Resource) bool {
+		ns, hangs := r.Key.Namespace()
+		if !hangs || there[ns] {
+			return false
+		}
+		a.left = append(a.left, providers.Leftover{What: r.Key.String(), Why: fmt.Sprintf("there is no namespace %s, and below another its name has no slash", ns.Name)})
+		return true
+	})
+}
+
+// remotes does something with the settings of those that hold a certificate; what
+// is changed is a copy.
+func (a *adoption) remotes(do func(schema.Key, *schema.TLS)) {
+	a.found = slices.Clone(a.found)
+	for i, r := range a.found {
+		spec, ok := r.Spec.(*schema.Remote)
+		if !ok || spec.TLS == nil || spec.TLS.CA == nil || !strings.HasPrefix(*spec.TLS.CA, "-----BEGIN ") {
+			continue
+		}
+		out, tls := *spec, *spec.TLS
+		do(r.Key, &tls)
+		out.TLS = &tls
+		a.found[i].Spec = &out
 	}
-	if err := writeNew(out, text); errors.Is(err, os.ErrExist) {
+}
+
+// fit writes what was found as a mode has it. An object that no mode can hold is
+// left out, and then what needs it; what is wrong beside that is an error.
+func (a *adoption) fit() error {
+	for len(a.found) > 0 {
+		var err error
+		if a.text, err = load.EncodeObjects(a.found); err != nil {
+			return err
+		}
+		var problems load.Errors
+		if _, err = load.ModeWith(a.modes, a.mode, foundFile, a.text); err == nil {
+			return nil
+		} else if !errors.As(err, &problems) || !a.drop(problems) {
+			return fmt.Errorf("what was found does not fit the mode: %w", err)
+		}
+	}
+	return nil
+}
+
+// drop leaves out the objects that problems are of, and reports whether there are any.
+func (a *adoption) drop(problems load.Errors) bool {
+	why := map[schema.Key]string{}
+	for _, p := range problems {
+		if filepath.Base(p.File) != foundFile {
+			continue
+		}
+		var of schema.Key
+		at := "" // the longest: what hangs on a namespace is below it
+		for _, r := range a.found {
+			path := load.PathOf(r.Key)
+			if len(path) > len(at) && (p.Key == path || strings.HasPrefix(p.Key, path+".")) {
+				of, at = r.Key, path
+			}
+		}
+		if at != "" && why[of] == "" {
+			p.Position, p.Key = schema.Position{}, strings.TrimPrefix(p.Key[len(at):], ".")
+			why[of] = p.String()
+		}
+	}
+	a.found = slices.DeleteFunc(a.found, func(r schema.Resource) bool {
+		if why[r.Key] != "" {
+			a.left = append(a.left, providers.Leftover{What: r.Key.String(), Why: why[r.Key]})
+		}
+		return why[r.Key] != ""
+	})
+	return len(why) > 0
+}
+
+// write writes the file, after those of the certificates.
+func (a *adoption) write(out string) error {
+	if _, err := os.Lstat(out); err == nil {
 		return fmt.Errorf("%s is there already; move what you keep to another file of the mode, or say --out", out)
-	} else if err != nil {
+	}
+	for _, path := range slices.Sorted(maps.Keys(a.certificates)) {
+		if !a.names(path) {
+			continue
+		}
+		text := []byte(a.certificates[path])
+		path = filepath.Join(filepath.Dir(out), filepath.FromSlash(path))
+		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a checkout, for others to read
+			return err
+		}
+		if err := writeNew(path, text); err != nil {
+			return fmt.Errorf("%w; it is to hold a certificate: move it away", err)
+		}
+	}
+	if err := writeNew(out, a.text); err != nil {
 		return fmt.Errorf("%w; name a file in a directory that is there, with --out", err)
 	}
-	if _, err := load.Mode(o.modes, s.cfg.Mode); err != nil {
-		return errors.Join(fmt.Errorf("what was found does not fit the mode, so %s was taken away again (--out - prints it): %w", out, err), os.Remove(out))
-	}
-	_, err = fmt.Fprintf(o.out, "%s: %s\n", out, count(len(found), "object"))
-	return err
+	return nil
+}
+
+// names reports whether something that was not left out names a certificate.
+func (a *adoption) names(path string) bool {
+	return slices.ContainsFunc(a.found, func(r schema.Resource) bool {
+		spec, ok := r.Spec.(*schema.Remote)
+		return ok && spec.TLS != nil && spec.TLS.CA != nil && *spec.TLS.CA == path
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
 )
 
 type applyOptions struct {
@@ -268,18 +269,32 @@ func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Fou
 		end.message = "nothing was written"
 	case end.report.Saved:
 		end.message = "nothing to write; the inventory was brought in step"
-	case found.Where == providers.Away && len(found.AsOf) == 0:
-		end.message = "nothing to do that is seen from here"
 	case found.Where == providers.Away:
 		end.message = "nothing to do: the registry is as declared, as far as it is seen from here and recorded"
 	default:
 		end.message = "nothing to do: the registry is as declared"
+	}
+	if untold := found.Untold(); len(untold) > 0 {
+		end.proved = false
+		return a.finish(end, codedError{exitPartly, fmt.Errorf("nothing tells from here of %s of the mode (%s): the files of another host say whether it is as declared, and nothing that this run may trust is recorded of them; run there:\n  %s",
+			count(len(untold), "object"), kindsOf(untold), a.command("apply"))})
 	}
 	if held > 0 {
 		return a.finish(end, codedError{exitRefused, fmt.Errorf("%s; %s held; to apply what is held:\n  %s --approve %s",
 			end.message, count(held, "change"), a.command("apply"), found.Digest)})
 	}
 	return a.finish(end, nil)
+}
+
+// kindsOf lists the kinds of objects.
+func kindsOf(keys []schema.Key) string {
+	var kinds []string
+	for _, k := range keys {
+		if !slices.Contains(kinds, string(k.Kind)) {
+			kinds = append(kinds, string(k.Kind))
+		}
+	}
+	return strings.Join(kinds, ", ")
 }
 
 // finish prints the result and returns err.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -17,11 +16,7 @@ const firstAttend = 2 * time.Second
 // by time that no schedule of its mode says, such as measuring quotas and
 // renewing robots.
 func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(context.Context) error) error {
-	host, err := o.host()
-	if err != nil {
-		return err
-	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	p, err := o.openRegistry(cfg)
 	if err != nil {
 		return err
 	}

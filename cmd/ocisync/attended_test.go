@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,13 +157,32 @@ func TestOneProcessStandsBesideAContainer(t *testing.T) {
 	if !standsBeside(cfg) || standsBeside(&schema.Config{Registry: cfg.Registry}) {
 		t.Error("it is not known whether anybody is needed")
 	}
+	for _, spec := range []schema.Spec{&schema.Quota{}, &schema.Webhook{}} {
+		if !standsBeside(&schema.Config{Registry: cfg.Registry, Desired: schema.State{Resources: []schema.Resource{{Spec: spec}}}}) {
+			t.Errorf("nobody is needed for a %T", spec)
+		}
+	}
 	b := &beside{o, cfg}
+	said := func(runs bool) string {
+		list, err := o.troubles(t.Context(), cfg, runs)
+		if err != nil {
+			t.Error(err)
+		}
+		i := slices.IndexFunc(list, func(tr providers.Trouble) bool { return tr.What == "beside" && !tr.Passing })
+		if i < 0 {
+			return ""
+		}
+		return list[i].Text
+	}
 	if pid, err := b.standing(); pid != 0 || err != nil {
 		t.Errorf("before: %d, %v", pid, err)
 	}
+	if said(true) == "" || said(false) != "" {
+		t.Errorf("nobody stands there: %q; and it does not run: %q", said(true), said(false))
+	}
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- b.stand(ctx) }()
+	go func() { done <- b.stand(ctx, commandUp) }()
 	pid := 0
 	for range 500 {
 		if pid, err = b.standing(); err == nil && pid == os.Getpid() {
@@ -173,7 +193,10 @@ func TestOneProcessStandsBesideAContainer(t *testing.T) {
 	if pid != os.Getpid() || err != nil {
 		t.Errorf("while it stands: %d, %v", pid, err)
 	}
-	if err := (&beside{o, cfg}).stand(t.Context()); err != nil { // another does
+	if text := said(true); text != "" {
+		t.Errorf("while it stands: %s", text)
+	}
+	if err := (&beside{o, cfg}).stand(t.Context(), commandUp); err != nil { // another does
 		t.Error(err)
 	}
 	end()

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded"
-	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -56,12 +53,13 @@ as registry.token.rotate says. No request fails: tokens of the former key are go
 minutes that they live.
 
 A registry reads jwks.json when it starts, and never again. So it knows two keys
-at a time: a rotation is refused until it was restarted since the one before. Once
-the tokens of the former key have expired, ocisync up and ocisync auth serve restart
-a registry that ocisync runs, at a moment when nobody asks for tokens, and ten
-minutes after the rotation it takes none of that key. One that somebody else runs
-must be restarted, six minutes after the rotation; until then it takes tokens of
-whoever has the former key.
+at a time: a rotation is refused until it was restarted since the one before. A
+restart refuses whoever comes meanwhile. So ocisync up and ocisync auth serve restart
+a registry that ocisync runs once the tokens of the former key have expired and
+nobody has asked for one for six minutes, so that nobody has any. Until it is
+restarted, by them or for another reason, it would take tokens that somebody signs
+now who has the former key: where that is feared, restart it. One that somebody else
+runs must be restarted, six minutes after the rotation or later.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.authRotate(c.Context()) },
@@ -78,14 +76,11 @@ whoever has the former key.
 type tokenServer interface {
 	TokenService(context.Context, embedded.Options) (*embedded.Registry, error)
 	Rotate(context.Context) error
+	Giving() embedded.Giving
 }
 
 func (o *options) tokenServer(cfg *schema.Config) (tokenServer, error) {
-	host, err := o.host()
-	if err != nil {
-		return nil, err
-	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	p, err := o.openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -96,44 +91,31 @@ func (o *options) tokenServer(cfg *schema.Config) (tokenServer, error) {
 	return s, nil
 }
 
-// tokenService opens the token service of a mode's registry, which renews the
-// mode's robots while it is served. The caller closes it. The command is what
-// this process is called.
-func (o *options) tokenService(ctx context.Context, cfg *schema.Config, command string) (*embedded.Registry, error) {
-	s, err := o.tokenServer(cfg)
-	if err != nil {
-		return nil, err
-	}
-	robots, err := o.robots(cfg, command+" (renewing robots)")
-	if err != nil {
-		return nil, err
-	}
-	level := slog.LevelInfo // a line for each grant
-	if o.verbose {
-		level = slog.LevelDebug
-	}
-	logger := slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: level}))
-	return s.TokenService(ctx, embedded.Options{
-		Version: version, Command: command, Outside: access.Outside(cfg.Policy.Outside), Logger: logger,
-		Renew: robots.attend(logger),
-	})
-}
-
-// withTokens gives tokens to the clients of a Distribution for as long as work takes, unless another process does.
+// withTokens gives tokens to the clients of a Distribution for as long as work
+// takes, but not while another process does.
 func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {
 	if !takesTokens(cfg) {
 		return work(ctx)
 	}
-	r, err := o.tokenService(ctx, cfg, command)
+	g, err := o.giver(ctx, cfg, command)
 	if errors.Is(err, embedded.ErrHeld) {
-		o.say("%v", err)
-		return work(ctx)
-	}
-	if err != nil {
+		o.sayGiven(ctx, cfg, err)
+	} else if err != nil {
 		return err
+	} else {
+		o.say("giving tokens for %s at %s", cfg.Registry.URL, g.addr())
 	}
-	o.say("giving tokens for %s at %s", cfg.Registry.URL, r.Addr())
-	return serveBeside(ctx, r, work)
+	return g.beside(ctx, cfg, work)
+}
+
+// sayGiven says that another process, which holds the data directory, gives tokens.
+func (o *options) sayGiven(ctx context.Context, cfg *schema.Config, held error) {
+	who, err := (&served{o, cfg}).giving(ctx)
+	if err != nil {
+		o.say("%v", held)
+		return
+	}
+	o.say("tokens for %s are given already: %s", cfg.Registry.URL, who)
 }
 
 func (o *options) authServe(ctx context.Context) error {
@@ -141,40 +123,18 @@ func (o *options) authServe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := o.tokenService(ctx, cfg, "ocisync auth serve")
+	g, err := o.giver(ctx, cfg, "ocisync auth serve")
 	if err != nil {
 		return err
 	}
-	err = serveBeside(ctx, r, func(ctx context.Context) error {
-		o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, r.Addr())
+	err = g.beside(ctx, cfg, func(ctx context.Context) error {
+		o.say("giving tokens for %s at %s; Ctrl-C stops it", cfg.Registry.URL, g.addr())
 		return o.attended(ctx, cfg, untilDone)
 	})
 	if err == nil {
 		o.say("stopped")
 	}
 	return err
-}
-
-// serveBeside serves a token service for as long as work takes, and closes it.
-// The work is told to end if the service does, and, when the context is done,
-// once no job of the service's is at the registry any more.
-func serveBeside(ctx context.Context, r *embedded.Registry, work func(context.Context) error) error {
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	working, end := context.WithCancel(serving)
-	defer end()
-	defer context.AfterFunc(ctx, func() {
-		r.Rest()
-		end()
-	})()
-	served := make(chan error, 1)
-	go func() {
-		served <- r.Serve(serving)
-		end()
-	}()
-	err := work(working)
-	stop()
-	return errors.Join(err, <-served, r.Close())
 }
 
 func (o *options) authRotate(ctx context.Context) error {
@@ -190,9 +150,9 @@ func (o *options) authRotate(ctx context.Context) error {
 		return err
 	}
 	if cfg.Registry.Run != nil {
-		o.tell("another key signs now; in six to ten minutes, when the last tokens of the former one have expired, the registry is restarted and forgets it\n")
+		o.tell("another key signs now; in six minutes the last tokens of the former one have expired, and the registry is restarted and forgets it once nobody has a token\n")
 	} else {
-		o.tell("another key signs now; restart the registry in six minutes, when the last tokens of the former one have expired: it takes tokens of that one until then, and knows no next key to rotate to\n")
+		o.tell("another key signs now; restart the registry in six minutes, when the last tokens of the former one have expired: it would take others of that one until then, and knows no next key to rotate to\n")
 	}
 	return nil
 }

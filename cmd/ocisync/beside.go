@@ -15,13 +15,15 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/schema"
 )
 
 // beside is the process that stands beside a container that needs something done
-// by time: it ends and renews robots, and measures quotas. Whoever holds the lock
-// is the one; the file beside it has its process number.
+// while it runs: it ends and renews robots, measures quotas, and tells webhooks.
+// Whoever holds the lock is the one; the file beside it has its process number.
 type beside struct {
 	o   *options
 	cfg *schema.Config
@@ -33,7 +35,7 @@ func standsBeside(cfg *schema.Config) bool {
 		switch spec := r.Spec.(type) {
 		case *schema.Robot:
 			return spec.Expires != nil && *spec.Expires > 0 || spec.Secret != nil && spec.Secret.Deliver != nil
-		case *schema.Quota:
+		case *schema.Quota, *schema.Webhook:
 			return true
 		}
 		return false
@@ -49,7 +51,7 @@ func (b *beside) file(name string) string {
 }
 
 func (b *beside) lock() *flock.Flock {
-	return flock.New(b.file("beside.lock"), flock.SetPermissions(0o600))
+	return regular.Lock(b.file("beside.lock"))
 }
 
 // standing is the process that stands there, 0 for none.
@@ -71,8 +73,21 @@ func (b *beside) standing() (pid int, err error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// stand does what is due until the context is done, unless another does.
-func (b *beside) stand(ctx context.Context) (err error) {
+// troubles says that nobody stands there, beside a container that runs and needs it.
+func (b *beside) troubles() ([]providers.Trouble, error) {
+	if !standsBeside(b.cfg) {
+		return nil, nil
+	}
+	pid, err := b.standing()
+	if pid != 0 || err != nil {
+		return nil, err
+	}
+	return []providers.Trouble{{What: "beside", Text: "nobody looks after its robots, quotas and webhooks; ocisync up does"}}, nil
+}
+
+// stand does what is due until the context is done, unless another does. The
+// command is what this process is called.
+func (b *beside) stand(ctx context.Context, command string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(b.file("beside.lock")), 0o700); err != nil {
 		return err
 	}
@@ -84,15 +99,15 @@ func (b *beside) stand(ctx context.Context) (err error) {
 		return err
 	}
 	if !free {
-		b.o.say("another process ends its robots and measures its quotas in time")
+		b.o.say("another process looks after its robots, quotas and webhooks")
 		return nil
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	if err := os.WriteFile(b.file("beside.pid"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		return err
 	}
-	b.o.say("ending robots and measuring quotas of %s in time; Ctrl-C stops that, and the container runs on", b.cfg.Registry.URL)
-	return b.o.attended(ctx, b.cfg, untilDone)
+	b.o.say("looking after robots, quotas and webhooks of %s; Ctrl-C stops that, and the container runs on", b.cfg.Registry.URL)
+	return b.o.beside(ctx, b.cfg, command, func(ctx context.Context) error { return b.o.attended(ctx, b.cfg, untilDone) })
 }
 
 // behind has another process stand there in the background.

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // TestOCIConformance runs the suite of the OCI distribution specification,
@@ -26,7 +28,7 @@ func TestOCIConformance(t *testing.T) {
 	command(t, "../..", nil, "go", "build", "-o", ocisync, "./cmd/ocisync")
 	command(t, "../..", nil, "go", "build", "-modfile=tools/conformance.mod", "-o", suite, "github.com/opencontainers/distribution-spec/conformance")
 
-	address := freeAddress(t)
+	address := porttest.Address(t)
 	write(t, filepath.Join(dir, "modes", "test", "test.toml"), fmt.Sprintf(`version = 1
 [registry]
 type  = "distribution"

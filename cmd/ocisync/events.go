@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 
-	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -26,11 +26,7 @@ func (o *options) beside(ctx context.Context, cfg *schema.Config, command string
 	if cfg.Registry.Type == schema.TypeDistribution {
 		return o.withTokens(ctx, cfg, command, work)
 	}
-	host, err := o.host()
-	if err != nil {
-		return err
-	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	p, err := o.openRegistry(cfg)
 	if err != nil {
 		return err
 	}
@@ -53,7 +49,8 @@ func (o *options) beside(ctx context.Context, cfg *schema.Config, command string
 // hears says in a few words who hears a registry's events, and what waits for its
 // webhooks; "" where it has none. It is an error if nobody does.
 func hears(ctx context.Context, cfg *schema.Config) (string, error) {
-	if cfg.Registry.Driver() != schema.DriverProcess {
+	driver := cfg.Registry.Driver()
+	if driver != schema.DriverProcess && driver != schema.DriverDocker {
 		return "", nil
 	}
 	data, err := filepath.Abs(cfg.Registry.Run.Data)
@@ -72,5 +69,12 @@ func hears(ctx context.Context, cfg *schema.Config) (string, error) {
 	for _, more := range said.Waiting {
 		n += more
 	}
-	return fmt.Sprintf("events are received at %s, %d deliveries wait", box.Listen, n), nil
+	last := "none came since " + moment(said.Since)
+	switch {
+	case !said.Last.IsZero():
+		last = "the last at " + moment(said.Last)
+	case driver == schema.DriverDocker:
+		last += " (if anything was pushed, let this host's firewall take TCP from the registry's network to port " + box.Listen[strings.LastIndex(box.Listen, ":")+1:] + ")"
+	}
+	return fmt.Sprintf("events are received at %s, %s; %d deliveries wait", box.Listen, last, n), nil
 }

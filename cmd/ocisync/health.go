@@ -17,8 +17,9 @@ func newHealth(o *options) *cobra.Command {
 		Short:   "Tell whether the mode's registry runs and answers",
 		Long: `Health asks the registry of a mode whether it answers as one, without a login, and,
 where ocisync runs it on this host, whether its process or container runs and, of a
-Distribution, whether somebody gives tokens to its clients, and whether it takes
-pushes; and whether its events are received where it has webhooks. It exits with 0 if
+Distribution, whether somebody gives tokens to its clients, where it sends them, and
+whether it takes pushes; whether its events are received where it has webhooks; and
+whether somebody stands beside a Zot in a container that needs it. It exits with 0 if
 all is well, else with 1.
 ` + exitHelp,
 		Args: noArgs,
@@ -39,9 +40,11 @@ type healthReport struct {
 }
 
 type healthCheck struct {
-	Name   string `json:"name"` // runs, answers, tokens, webhooks; in trouble pushes, certificate, keys, files
+	Name   string `json:"name"` // runs, answers, tokens, webhooks; in trouble beside, realm, accounts, pushes, certificate, keys, files
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
+	// Note is of what is not right, and that nobody notices who uses the registry.
+	Note bool `json:"note,omitempty"`
 }
 
 func (o *options) health(ctx context.Context) error {
@@ -51,7 +54,7 @@ func (o *options) health(ctx context.Context) error {
 	}
 	report := healthReport{Mode: cfg.Mode, Registry: cfg.Registry.URL, Healthy: true}
 	add := func(name string, err error, well string) {
-		c := healthCheck{name, err == nil, well}
+		c := healthCheck{Name: name, OK: err == nil, Detail: well}
 		if err != nil {
 			c.Detail = err.Error()
 			report.Healthy = false
@@ -67,6 +70,9 @@ func (o *options) health(ctx context.Context) error {
 		if err == nil && !s.Running {
 			err = fmt.Errorf("%s; start it with ocisync up", running(driver, s))
 		}
+		if err == nil && s.Paused {
+			err = fmt.Errorf("%s: somebody paused it; let it go on with docker unpause, or start it again with ocisync restart", running(driver, s))
+		}
 		add("runs", err, running(driver, s))
 		add("answers", ready(cfg.Registry)(ctx, cfg.Registry.Address()), "GET /v2/")
 		if takesTokens(cfg) {
@@ -76,13 +82,13 @@ func (o *options) health(ctx context.Context) error {
 		if what, err := hears(ctx, cfg); what != "" || err != nil {
 			add("webhooks", err, what)
 		}
-		troubles, err := o.troubles(ctx, cfg)
+		troubles, err := o.troubles(ctx, cfg, s.Running)
 		if err != nil {
 			return err
 		}
 		for _, t := range troubles {
 			if t.Passing {
-				add(t.What, nil, t.Text)
+				report.Checks = append(report.Checks, healthCheck{Name: t.What, OK: true, Detail: t.Text, Note: true})
 			} else {
 				add(t.What, errors.New(t.Text), "")
 			}
@@ -98,8 +104,11 @@ func (o *options) health(ctx context.Context) error {
 	} else {
 		for _, c := range report.Checks {
 			word := "ok"
-			if !c.OK {
+			switch {
+			case !c.OK:
 				word = "failed"
+			case c.Note:
+				word = "note"
 			}
 			o.tell("%-8s%-12s%s\n", word, c.Name, load.Safe(c.Detail))
 		}

@@ -61,7 +61,12 @@ func (o *options) modeNames() ([]string, error) {
 	case err != nil:
 		return nil, err
 	case len(modes) == 0:
-		return nil, fmt.Errorf("%s holds no modes; ocisync init makes some", o.modes)
+		remedy := "ocisync init makes some"
+		if files, err := filepath.Glob(filepath.Join(o.modes, "*.toml")); err == nil && len(files) > 0 {
+			name := filepath.Base(files[0])
+			remedy = fmt.Sprintf("a mode is a directory of such files: move %s to %s", files[0], filepath.Join(o.modes, strings.TrimSuffix(name, ".toml"), name))
+		}
+		return nil, fmt.Errorf("%s holds no modes; %s", o.modes, remedy)
 	}
 	return modes, nil
 }

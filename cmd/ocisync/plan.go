@@ -25,6 +25,7 @@ type planOptions struct {
 	detailed bool
 	against  string
 	fresh    bool
+	left     bytes.Buffer // what the registry holds beside
 }
 
 func newPlan(o *options) *cobra.Command {
@@ -45,7 +46,7 @@ is asked; schema/state.schema.json describes the file.
 	}
 	o.modeFlags(cmd)
 	o.outputFlag(cmd)
-	o.verboseFlag(cmd, "show adopted and forgotten objects and every note too")
+	o.verboseFlag(cmd, "show adopted and forgotten objects, every note, and what of the registry nobody manages")
 	f := cmd.Flags()
 	formats := []string{"text", "json", "markdown"}
 	f.Var(&choice{value: &p.format, of: formats}, "format", "`form` of the plan: text, json or markdown (default: what --output says)")
@@ -73,10 +74,13 @@ func (p *planOptions) run(ctx context.Context) error {
 	if err := p.show(found.Plan); err != nil {
 		return err
 	}
+	if _, err := p.left.WriteTo(p.out); err != nil {
+		return err
+	}
 	switch {
 	case len(found.Plan.Refusals) > 0:
 		return codedError{exitRefused, nil}
-	case p.detailed && found.Plan.Pending():
+	case p.detailed && (found.Plan.Pending() || len(found.Untold()) > 0):
 		return codedError{exitPending, nil}
 	}
 	return nil
@@ -90,7 +94,11 @@ func (p *planOptions) planLive(ctx context.Context) (_ apply.Found, err error) {
 	defer s.close(&err)
 	cycle := s.cycle("")
 	cycle.New = p.fresh
-	return p.planned(ctx, &cycle)
+	found, err := p.planned(ctx, &cycle)
+	if err == nil && p.verbose && p.format == "text" {
+		err = leftAsIs(ctx, &p.left, s.provider, s.cfg.Desired)
+	}
+	return found, err
 }
 
 func (p *planOptions) planAgainst(ctx context.Context) (apply.Found, error) {

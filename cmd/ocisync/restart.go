@@ -28,6 +28,9 @@ func (o *options) restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := o.inPlace(ctx, cfg); err != nil {
+		return err
+	}
 	r, err := o.runner(cfg)
 	if err != nil {
 		return err

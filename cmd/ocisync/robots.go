@@ -84,7 +84,7 @@ func renewalErrors(list []providers.Renewal) (failed []error) {
 
 // attend returns what [embedded.Options] calls Renew.
 func (r *robots) attend(logger *slog.Logger) func(context.Context) (time.Duration, error) {
-	seen := r.files()
+	seen, noted := r.files(), false
 	return func(ctx context.Context) (time.Duration, error) {
 		if now := r.files(); !maps.Equal(seen, now) {
 			seen = now
@@ -97,12 +97,14 @@ func (r *robots) attend(logger *slog.Logger) func(context.Context) (time.Duratio
 			return lookAgain, err
 		}
 		again := untilNext(list, lookAgain)
-		if !slices.ContainsFunc(list, func(x providers.Renewal) bool { return x.Login != "" }) {
+		// once even if nothing is due: it keeps places of which an older version kept none
+		if noted && !slices.ContainsFunc(list, func(x providers.Renewal) bool { return x.Login != "" }) {
 			return again, nil
 		}
 		if list, err = r.renew(ctx, lookAgain); err != nil {
 			return again, err
 		}
+		noted = true
 		for _, x := range list {
 			if x.Err == nil && x.Login != "" {
 				r.o.say("renewed %s: account %s was made and its secret delivered", x.Key, x.Login)

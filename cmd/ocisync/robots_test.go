@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // transcript is what a command that runs beside the test writes.
@@ -45,7 +47,7 @@ func newRobotWorld(t *testing.T) *robotWorld {
 	dir := t.TempDir()
 	host := filepath.Join(dir, "host.toml")
 	w := &robotWorld{
-		address: freeAddress(t), data: filepath.Join(dir, "data"), out: filepath.Join(dir, "out"),
+		address: porttest.Address(t), data: filepath.Join(dir, "data"), out: filepath.Join(dir, "out"),
 		file: filepath.Join(dir, "modes", "test", "test.toml"),
 		env: map[string]string{
 			"OCISYNC_ROOT": "root password", "OCISYNC_MODE": "test", "OCISYNC_MODES": filepath.Join(dir, "modes"),

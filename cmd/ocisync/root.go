@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -276,7 +277,7 @@ func (o *options) exit(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		o.fail("interrupted: " + err.Error())
 		return exitInterrupted
-	case errors.Is(err, providers.ErrUnsupported):
+	case errors.Is(err, providers.ErrUnsupported), errors.Is(err, providers.ErrDisplaced), errors.Is(err, runtime.ErrDisplaced):
 		o.fail(err.Error())
 		return exitRefused
 	}
@@ -321,8 +322,8 @@ never looked for in the working directory or beside a mode.
 	)
 	root.AddCommand(
 		newInit(o), newValidate(o), newFmt(o), newExplain(o), newSchema(o),
-		newPlan(o), newApply(o), newAdopt(o), newRun(o),
-		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o),
+		newPlan(o), newApply(o), newAdopt(o), newOutput(o), newRun(o),
+		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o), newGC(o),
 		newKey(o), newCapabilities(o), newVersion(o),
 	)
 	return root

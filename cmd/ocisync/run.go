@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -50,11 +50,38 @@ Zot, and a Distribution that is a program of its own, count no bytes:
 		},
 		RunE: func(c *cobra.Command, args []string) error { return o.runJob(c.Context(), args[0], dry) },
 	}
+	o.jobFlags(cmd, &dry)
+	return cmd
+}
+
+// newGC is the job gc under the name that people look for.
+func newGC(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "gc",
+		GroupID: "run",
+		Short:   "Collect garbage",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	var dry bool
+	run := &cobra.Command{
+		Use:     "run",
+		Short:   "Remove content that no manifest needs; the same as: ocisync run gc",
+		Long:    "Run removes content that no manifest needs. It is ocisync run gc, whose help says where.\n" + exitHelp,
+		Example: "  ocisync gc run --mode local --dry-run",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return o.runJob(c.Context(), embedded.JobGC, dry) },
+	}
+	o.jobFlags(run, &dry)
+	cmd.AddCommand(run)
+	return cmd
+}
+
+func (o *options) jobFlags(cmd *cobra.Command, dry *bool) {
 	o.modeFlags(cmd)
 	o.outputFlag(cmd)
 	o.verboseFlag(cmd, "log what is done")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
-	return cmd
+	cmd.Flags().BoolVar(dry, "dry-run", false, "say what would be done, and do nothing")
 }
 
 func (o *options) runJob(ctx context.Context, job string, dry bool) error {
@@ -68,11 +95,7 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 		}
 		return o.renewRobots(ctx, cfg)
 	}
-	host, err := o.host()
-	if err != nil {
-		return err
-	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	p, err := o.openRegistry(cfg)
 	if err != nil {
 		return err
 	}
@@ -81,6 +104,9 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 		return codedError{exitRefused, fmt.Errorf("%s: this version runs no jobs of a registry of type %s", cfg.Registry.URL, cfg.Registry.Type)}
 	}
 	report, err := runner.Run(ctx, job, dry)
+	if errors.Is(err, providers.ErrUnsupported) && slices.Contains(runner.Jobs(), job) { // it has the job, and says why not here
+		return codedError{exitRefused, err}
+	}
 	if errors.Is(err, providers.ErrUnsupported) {
 		return codedError{exitRefused, fmt.Errorf("%s: there is no job %s; there is %s", cfg.Registry.URL, job, strings.Join(append(runner.Jobs(), robotsJob), ", "))}
 	}

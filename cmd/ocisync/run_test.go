@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 func write(t *testing.T, path, text string) {
@@ -26,21 +27,11 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // TestRunCollectsServedAndStopped runs the job on a registry that nobody
 // serves and on one that is served.
 func TestRunCollectsServedAndStopped(t *testing.T) {
 	dir := t.TempDir()
-	data, address := filepath.Join(dir, "data"), freeAddress(t)
+	data, address := filepath.Join(dir, "data"), porttest.Address(t)
 	write(t, filepath.Join(dir, "modes", "test", "test.toml"), fmt.Sprintf(`version = 1
 [registry]
 type  = "distribution"
@@ -89,6 +80,7 @@ password = { env = "OCISYNC_ROOT" }
 	expect(exitDone, "gc: nothing to remove", "run", "gc")
 	garbage("garbage")
 	expect(exitDone, "gc: would remove 1 blob (7 B), 0 manifests", "run", "gc", "--dry-run")
+	expect(exitDone, "gc: would remove 1 blob (7 B), 0 manifests", "gc", "run", "--dry-run")
 	expect(exitDone, "gc: removed 1 blob (7 B), 0 manifests", "run", "gc")
 	expect(exitRefused, "there is no job polish; there is gc, retention", "run", "polish")
 	expect(exitFailed, "name one job", "run")

@@ -35,6 +35,7 @@ type runner interface {
 type launched interface {
 	runner
 	Made(context.Context) (*runtime.Made, error)
+	Keep(context.Context) (again func(context.Context) error, err error)
 	Start(context.Context) error
 	Stop(context.Context) error
 	Log(context.Context) (io.ReadCloser, error)
@@ -46,11 +47,23 @@ type process struct{ launched }
 var (
 	_ providers.Process = process{}
 	_ providers.Maker   = process{}
+	_ providers.Keeper  = process{}
+
+	_ providers.Neighbour = process{}
 )
+
+// displaced is that error as providers know it.
+type displaced struct{ error }
+
+func (d displaced) Is(kind error) bool { return kind == providers.ErrDisplaced }
+func (d displaced) Unwrap() error      { return d.error }
 
 // Status implements [providers.Process].
 func (p process) Status(ctx context.Context) (providers.ProcessStatus, error) {
 	s, err := p.launched.Status(ctx)
+	if errors.Is(err, runtime.ErrDisplaced) {
+		err = displaced{err}
+	}
 	return providers.ProcessStatus{Running: s.Running, ID: s.ID, Started: s.Started, Detail: s.Detail}, err
 }
 
@@ -61,6 +74,14 @@ func (p process) Command(ctx context.Context, args []string, stdout, stderr io.W
 		return fmt.Errorf("running another program beside a process: %w", providers.ErrUnsupported)
 	}
 	return c.Command(ctx, args, stdout, stderr)
+}
+
+// Host implements [providers.Neighbour].
+func (p process) Host(ctx context.Context) (address, why string, err error) {
+	if c, ok := p.launched.(*runtime.Container); ok {
+		return c.Host(ctx)
+	}
+	return providers.Loopback, "", nil
 }
 
 // Start implements [providers.Process].
@@ -152,7 +173,7 @@ func (o *options) launched(cfg *schema.Config, open func() (providers.Provider, 
 			}
 			return l.BeforeStart(ctx, face)
 		},
-		Ready:      ready(cfg.Registry),
+		Ready:      started(cfg.Registry),
 		Log:        filepath.Join(cfg.Registry.Run.Data, cfg.Registry.Type+".log"),
 		Background: background, Say: func(line string) { o.say("%s", line) }, Pulling: o.pulling(), Logger: o.logger(),
 	}
@@ -181,7 +202,11 @@ func (o *options) runner(cfg *schema.Config) (runner, error) {
 }
 
 func notOurs(cfg *schema.Config) error {
-	return codedError{exitRefused, fmt.Errorf("mode %s: somebody else runs this registry: the mode has no registry.run; to have ocisync run one, write driver = %q there", cfg.Mode, schema.DriverEmbedded)}
+	how := fmt.Sprintf("to have ocisync run one, write driver = %q there", schema.DriverEmbedded)
+	if cfg.Registry.Type == schema.TypeZot {
+		how = fmt.Sprintf("ask who runs it, or ocisync health, which tells whether it answers; to have ocisync run one, write registry.run with driver = %q or %q in the place of registry.files", schema.DriverProcess, schema.DriverDocker)
+	}
+	return codedError{exitRefused, fmt.Errorf("mode %s: somebody else runs this registry: the mode has no registry.run; %s", cfg.Mode, how)}
 }
 
 // again is the command that runs a verb of this program on the same mode.
@@ -223,6 +248,26 @@ func ready(r schema.Registry) func(ctx context.Context, address string) error {
 			if ping(ctx, r, "http://"+rest, address) == nil {
 				return nil
 			}
+		}
+		return err
+	}
+}
+
+// started is ready of a registry that was just started, which may be as a mode has
+// it that this process has not read: by http or https, with whatever certificate.
+// Nothing but that is asked of it.
+func started(r schema.Registry) func(ctx context.Context, address string) error {
+	answers := ready(r)
+	return func(ctx context.Context, address string) error {
+		err := answers(ctx, address)
+		_, rest, ok := strings.Cut(r.URL, "://")
+		if err == nil || !ok {
+			return err
+		}
+		yes := true
+		loose := schema.Registry{TLS: &schema.TLS{Insecure: &yes}}
+		if ping(ctx, loose, "https://"+rest, address) == nil || ping(ctx, loose, "http://"+rest, address) == nil {
+			return nil
 		}
 		return err
 	}

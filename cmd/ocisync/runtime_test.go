@@ -123,3 +123,50 @@ func TestAPullIsToldNowAndThen(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// ranAs is a runner of a registry that was started so.
+type ranAs struct {
+	launched
+	made *runtime.Made
+	err  error
+}
+
+func (r ranAs) Made(context.Context) (*runtime.Made, error) { return r.made, r.err }
+
+// TestARegistryIsAskedWhereItRuns and not where the mode has it by now, as after an
+// apply that was taken back.
+func TestARegistryIsAskedWhereItRuns(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer s.Close()
+	at := strings.TrimPrefix(s.URL, "http://")
+	mode := schema.Registry{Type: "zot", URL: "https://127.0.0.1:1", Run: &schema.Run{Driver: "process"}}
+	failed := errors.New("no engine")
+	for name, c := range map[string]struct {
+		by    runner
+		ready bool
+	}{
+		"elsewhere":           {ranAs{made: &runtime.Made{Listen: at}}, true},
+		"as the mode says":    {ranAs{made: &runtime.Made{Listen: "127.0.0.1:1"}}, false},
+		"nothing is known":    {ranAs{}, false},
+		"that cannot be told": {ranAs{err: failed}, false},
+		"in this program":     {&served{}, false},
+	} {
+		if err := answers(t.Context(), mode, c.by); (err == nil) != c.ready || name == "that cannot be told" && !errors.Is(err, failed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestWhatCannotBeLookedAtIsNotWell: health names it, and does not say ok before it.
+func TestWhatCannotBeLookedAtIsNotWell(t *testing.T) {
+	w := newRobotWorld(t)
+	t.Setenv("DOCKER_HOST", "unix:///no/such/engine")
+	write(t, w.file, "version = 1\n[registry]\ntype = \"distribution\"\nurl = \"http://"+w.address+"\"\nrun = { driver = \"docker\", image = \"distribution:3\", data = \"../../data\" }\n[state]\nstore = \"dir\"\ndir = \"../../state\"\n")
+	var out bytes.Buffer
+	code := w.ocisync(t.Context(), &out, "health")
+	if code != exitFailed || !strings.Contains(out.String(), "note    files ") || strings.Contains(out.String(), "ok      files") {
+		t.Errorf("exit code %d:\n%s", code, &out)
+	}
+}

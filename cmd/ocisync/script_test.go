@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"flag"
@@ -29,6 +30,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
@@ -154,10 +157,10 @@ func cmdFreePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeport variable")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := porttest.Free(context.Background())
 	ts.Check(err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	ts.Check(errors.Join(err, l.Close()))
+	_, port, err := net.SplitHostPort(address)
+	ts.Check(err)
 	ts.Setenv(args[0], port)
 }
 

@@ -22,8 +22,12 @@ const (
 	commandBehind = "ocisync up --detach"
 )
 
-// stopping is how long a registry may take to end the requests in flight.
-const stopping = time.Minute
+const (
+	// stopping is how long a registry may take to end the requests in flight.
+	stopping = time.Minute
+	// takingOver is how long a supervisor may take to give tokens once nobody does.
+	takingOver = 5 * takeOverEvery
+)
 
 // served runs the embedded registry, which is a process of this program.
 type served struct {
@@ -154,6 +158,27 @@ func (s *served) giving(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("process %d (%s) since %s", info.PID, info.Command, moment(info.Started)), nil
+}
+
+// given waits until somebody gives tokens beside a process that runs, which its
+// supervisor does as soon as nobody else does.
+func (s *served) given(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, takingOver)
+	defer cancel()
+	for {
+		_, err := s.giving(waiting)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%s runs, but nobody can log in: its supervisor gives no tokens, and says why in %s or at its terminal; ocisync down, then ocisync up, start both anew", s.cfg.Registry.URL, s.log())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // WriteLog writes what it said in the background.

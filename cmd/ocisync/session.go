@@ -132,6 +132,16 @@ func self() string {
 	return fmt.Sprint(os.Geteuid())
 }
 
+// openRegistry opens the registry of a mode for what is no session: jobs, and
+// looking on. All its secrets can be resolved.
+func (o *options) openRegistry(cfg *schema.Config) (providers.Provider, error) {
+	host, err := o.host()
+	if err != nil {
+		return nil, err
+	}
+	return o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+}
+
 // provider opens the registry of a mode. Secrets go to what the host file
 // permits alone.
 func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendable) (providers.Provider, error) {
@@ -141,7 +151,7 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 		}
 		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct registry.url, or add %q to registries in %s", registry, registry, host.File)}
 	}
-	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Logger: o.logger()}
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Files: below(cfg.Dir), Logger: o.logger()}
 	var p providers.Provider
 	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
 	if err != nil {
@@ -152,6 +162,20 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 	}
 	p, err = all.Open(cfg.Registry, deps)
 	return p, err
+}
+
+// below is a directory whose files are read, and nothing outside of it, whatever a
+// link says.
+type below string
+
+// Open implements [fs.FS].
+func (dir below) Open(name string) (fs.File, error) {
+	root, err := os.OpenRoot(string(dir))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.Open(name)
 }
 
 // runsOtherwise says in what the registry that ocisync runs is run otherwise

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
-	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -59,16 +58,21 @@ type statusReport struct {
 	Troubles []string `json:"troubles,omitempty"`
 }
 
-// troubles are those of a registry that ocisync runs.
-func (o *options) troubles(ctx context.Context, cfg *schema.Config) ([]providers.Trouble, error) {
+// troubles are those of a registry that ocisync runs, as it runs now or not.
+func (o *options) troubles(ctx context.Context, cfg *schema.Config, runs bool) (out []providers.Trouble, err error) {
+	if runs {
+		out, err = (&beside{o, cfg}).troubles()
+	}
+	of, failed := o.ownTroubles(ctx, cfg)
+	return append(out, of...), errors.Join(err, failed)
+}
+
+// ownTroubles are those that its provider knows of.
+func (o *options) ownTroubles(ctx context.Context, cfg *schema.Config) ([]providers.Trouble, error) {
 	if d := cfg.Registry.Driver(); d != schema.DriverProcess && d != schema.DriverDocker {
 		return nil, nil
 	}
-	host, err := o.host()
-	if err != nil {
-		return nil, err
-	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	p, err := o.openRegistry(cfg)
 	if errors.Is(err, providers.ErrUnsupported) {
 		return nil, nil
 	}
@@ -99,8 +103,11 @@ func (o *options) status(ctx context.Context) error {
 	if report.Status, err = r.Status(ctx); err != nil {
 		return err
 	}
+	if !report.Running && report.Detail != "" && ready(cfg.Registry)(ctx, cfg.Registry.Address()) == nil {
+		report.Detail += "; but it answers at " + cfg.Registry.URL + ": somebody else runs it, or it runs on another host"
+	}
 	if report.Running {
-		if err := ready(cfg.Registry)(ctx, cfg.Registry.Address()); err != nil {
+		if err := answers(ctx, cfg.Registry, r); err != nil {
 			report.NotReady = err.Error()
 		}
 		report.Ready = report.NotReady == ""
@@ -108,7 +115,7 @@ func (o *options) status(ctx context.Context) error {
 			return err
 		}
 	}
-	troubles, err := o.troubles(ctx, cfg)
+	troubles, err := o.troubles(ctx, cfg, report.Running)
 	if err != nil {
 		return err
 	}
@@ -133,12 +140,23 @@ func (o *options) status(ctx context.Context) error {
 	return nil
 }
 
-func (o *options) withheld(ctx context.Context, cfg *schema.Config) ([]string, error) {
-	host, err := o.host()
-	if err != nil {
-		return nil, err
+// answers asks a registry that runs whether it answers, where and how it was started,
+// which may not be as the mode has it now.
+func answers(ctx context.Context, r schema.Registry, by runner) error {
+	if l, ok := by.(launched); ok {
+		made, err := l.Made(ctx)
+		if err != nil {
+			return err
+		}
+		if made != nil && !made.Stopped && made.Listen != "" && made.Listen != r.Address() {
+			return started(r)(ctx, made.Listen)
+		}
 	}
-	p, err := o.provider(cfg, *host, sendable{Resolver: secret.New(*host, o.getenv, cfg.Dir)})
+	return ready(r)(ctx, r.Address())
+}
+
+func (o *options) withheld(ctx context.Context, cfg *schema.Config) ([]string, error) {
+	p, err := o.openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -117,6 +117,11 @@ func (o *options) testAccess(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if found.Where == providers.Here {
+		if err := o.ours(ctx, s.cfg); err != nil {
+			return err
+		}
+	}
 	report := accessReport{Mode: s.cfg.Mode, Registry: s.cfg.Registry.URL, Wrong: []accessAnswer{}, NotAsked: []accessSilent{}}
 	questions, err := s.questions(ctx, intended(found), &report)
 	if err != nil {
@@ -132,6 +137,29 @@ func (o *options) testAccess(ctx context.Context) (err error) {
 		return codedError{code: exitFailed}
 	}
 	return nil
+}
+
+// ours refuses to send a login to what answers while the registry that ocisync runs
+// on this host does not run.
+func (o *options) ours(ctx context.Context, cfg *schema.Config) error {
+	if cfg.Registry.Run == nil {
+		return nil
+	}
+	r, err := o.runner(cfg)
+	if err != nil {
+		return err
+	}
+	st, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Running {
+		if takesTokens(cfg) { // else whoever answers at their address
+			_, err = (&served{o, cfg}).giving(ctx)
+		}
+		return err
+	}
+	return fmt.Errorf("%s: the registry of this mode does not run, and nobody else is sent its logins; start it with ocisync up", cfg.Registry.URL)
 }
 
 // intended is the registry as it is after the plan: what the mode leaves out is
@@ -151,6 +179,11 @@ func intended(found apply.Found) schema.State {
 				delete(all, c.Before.Key)
 			}
 			all[c.Key] = *c.After
+		}
+	}
+	for _, r := range found.Desired.Resources { // of what nothing is known the mode alone tells
+		if _, known := all[r.Key]; !known && !found.Live.Scope.Covers(r.Key) {
+			all[r.Key] = r
 		}
 	}
 	st := schema.State{}
@@ -200,7 +233,9 @@ func (s *session) questions(ctx context.Context, st schema.State, report *access
 	rights := []schema.Rights{schema.Pull, schema.Push, schema.Delete}
 	askers := []*asker{{who: "anonymous"}}
 	silent := func(who, why string, n int) {
-		report.NotAsked = append(report.NotAsked, accessSilent{who, n, why})
+		if n > 0 {
+			report.NotAsked = append(report.NotAsked, accessSilent{who, n, why})
+		}
 	}
 	for _, r := range s.cfg.Desired.Resources {
 		a, ref := &asker{who: r.Key.String()}, (*schema.SecretRef)(nil)

@@ -49,10 +49,11 @@ the image if it is missing, and returns: the engine starts again what dies. The
 container has a read-only root, no capabilities, a network of its own, and runs as
 the owner of registry.run.data, unless that is root. Beside a Distribution it stays,
 and gives tokens to its clients until Ctrl-C; with --detach, in the background until
-ocisync down. So it does beside a Zot whose mode has quotas, or robots that expire or
-are renewed, and sees to those in time.
+ocisync down. So it does beside a Zot whose mode has quotas, webhooks, or robots that
+expire or are renewed, and sees to those in time. The events for webhooks it receives
+at this host's address in the container's network.
 
-A new registry has no accounts: apply the mode, before or after up.
+A new registry has no accounts: apply the mode, after up, or before it with --new.
 ` + exitHelp,
 		Example: "  ocisync up --mode local\n  ocisync up --mode dev --detach",
 		Args:    noArgs,
@@ -78,6 +79,9 @@ A new registry has no accounts: apply the mode, before or after up.
 func (o *options) up(ctx context.Context, detach bool, command string) error {
 	cfg, err := o.config()
 	if err != nil {
+		return err
+	}
+	if err := o.inPlace(ctx, cfg); err != nil {
 		return err
 	}
 	if command == commandBehind {
@@ -111,13 +115,19 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 	if tokensBeside(cfg) && !detach {
 		return o.upGiving(ctx, cfg, r, command)
 	}
-	if err := o.upOnce(ctx, cfg, r); err != nil || !tokensBeside(cfg) && !standsBeside(cfg) {
+	if err := o.upOnce(ctx, cfg, r); err != nil {
 		return err
+	}
+	if takesTokens(cfg) && !tokensBeside(cfg) {
+		return (&served{o, cfg}).given(ctx)
+	}
+	if !tokensBeside(cfg) && !standsBeside(cfg) {
+		return nil
 	}
 	if b := (&beside{o, cfg}); standsBeside(cfg) && detach {
 		return b.behind(ctx)
 	} else if standsBeside(cfg) {
-		return b.stand(ctx)
+		return b.stand(ctx, command)
 	}
 	_, err = (&served{o, cfg}).Up(ctx)
 	return err
@@ -153,19 +163,19 @@ func tokensBeside(cfg *schema.Config) bool {
 // upGiving has a container running and gives its clients tokens until the
 // context is done, unless another process does.
 func (o *options) upGiving(ctx context.Context, cfg *schema.Config, r runner, command string) error {
-	tokens, err := o.tokenService(ctx, cfg, command)
+	tokens, err := o.giver(ctx, cfg, command)
 	if errors.Is(err, embedded.ErrHeld) {
-		o.say("%v", err)
+		o.sayGiven(ctx, cfg, err)
 		return o.upOnce(ctx, cfg, r)
 	}
 	if err != nil {
 		return err
 	}
-	err = serveBeside(ctx, tokens, func(ctx context.Context) error {
+	err = tokens.beside(ctx, cfg, func(ctx context.Context) error {
 		if err := o.upOnce(ctx, cfg, r); err != nil {
 			return err
 		}
-		o.say("giving tokens for %s at %s; Ctrl-C stops that, and the container runs on", cfg.Registry.URL, tokens.Addr())
+		o.say("giving tokens for %s at %s; Ctrl-C stops that, and the container runs on", cfg.Registry.URL, tokens.addr())
 		return o.attended(ctx, cfg, untilDone)
 	})
 	if err == nil {

@@ -18,7 +18,8 @@ func newValidate(o *options) *cobra.Command {
 		Short:   "Check modes without asking any registry",
 		Long: `Validate loads the modes named (as arguments, else --mode, else all there are) and
 prints every problem of all of them. It resolves no secret and asks no registry.
-A mirror whose tags the retention of its destination would delete is a warning.
+A mirror whose tags the retention of its destination would delete, or keep in part,
+is a warning.
 ` + exitHelp,
 		ValidArgsFunction: o.completeModes,
 		RunE:              func(_ *cobra.Command, args []string) error { return o.validate(args) },

@@ -18,7 +18,9 @@ const (
 	usualWait = 10 * time.Minute
 	// between two looks at the inventory
 	firstLook   = 500 * time.Millisecond
-	slowestLook = 15 * time.Second
+	slowestLook = 5 * time.Second
+	// lastLook is how long the look may take that comes when the time is over.
+	lastLook = 30 * time.Second
 )
 
 // leave ends an apply of which changes wait for the registry's own host, at once
@@ -43,9 +45,9 @@ func (a *applyOptions) leave(ctx context.Context, s *session, found apply.Found,
 	left := changes(found.Plan)
 	stands := fmt.Sprintf("the inventory is of revision %s, and %s pending", or(s.inv.Revision, "none"), count(left, "change"))
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		err = codedError{exitInterrupted, fmt.Errorf("interrupted while waiting: %s; nothing is taken back, and the host makes them when it applies", stands)}
-	case waiting.Err() != nil:
+	case err != nil && waiting.Err() != nil:
 		err = codedError{exitPartly, fmt.Errorf("waited %s: %s; %s", a.wait, stands, there)}
 	case err == nil:
 		end.proved = true
@@ -55,45 +57,52 @@ func (a *applyOptions) leave(ctx context.Context, s *session, found apply.Found,
 }
 
 // await looks at the inventory until it records the revision, or all that was
-// pending: its host may be further by then. What is found last is returned with
-// an error too.
+// pending: its host may be further by then. It looks once more when the time is
+// over. What is found last is returned with an error too.
 func (a *applyOptions) await(ctx context.Context, s *session, found apply.Found, revision string) (apply.Found, error) {
 	seen := s.stored
 	for every := firstLook; ; every = min(2*every, slowestLook) {
+		look, over := ctx, false
 		select {
 		case <-ctx.Done():
-			return found, ctx.Err()
+			if over = errors.Is(ctx.Err(), context.DeadlineExceeded); !over {
+				return found, ctx.Err()
+			}
+			var cancel context.CancelFunc
+			look, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+			defer cancel()
 		case <-time.After(every):
 		}
-		data, err := s.store.Load(ctx)
+		data, err := s.store.Load(look)
 		switch {
-		case ctx.Err() != nil:
-			return found, ctx.Err()
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			a.say("the inventory cannot be read now, and is looked at again: %v", err)
-			continue
-		case bytes.Equal(data, seen):
-			continue
-		}
-		seen, every = data, firstLook
-		if err := s.loadInventory(ctx); err != nil {
-			return found, err
-		}
-		next, err := s.cycle("").Plan(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				a.say("the registry cannot be looked at now, and is again: %v", err)
-				seen = nil
+			if look.Err() == nil {
+				a.say("the inventory cannot be read now: %v", err)
 			}
-			continue
-		}
-		found = next
-		// files that are no commit's have no revision of their own
-		same := revision != "" && s.inv.Revision == revision && !strings.HasSuffix(revision, watch.Dirty)
-		if left := changes(found.Plan); left > 0 && !same {
+		case !bytes.Equal(data, seen):
+			seen, every = data, firstLook
+			if err := s.loadInventory(look); err != nil {
+				return found, err
+			}
+			next, err := s.cycle("").Plan(look)
+			if err != nil {
+				if look.Err() == nil {
+					a.say("the registry cannot be looked at now: %v", err)
+					seen = nil
+				}
+				break
+			}
+			found = next
+			// files that are no commit's have no revision of their own
+			same := revision != "" && s.inv.Revision == revision && !strings.HasSuffix(revision, watch.Dirty)
+			left := changes(found.Plan)
+			if left == 0 || same {
+				return found, nil
+			}
 			a.say("the inventory is of revision %s by now, and %s pending", or(s.inv.Revision, "none"), count(left, "change"))
-			continue
 		}
-		return found, nil
+		if over {
+			return found, ctx.Err()
+		}
 	}
 }

@@ -24,11 +24,12 @@ import (
 //	POST acknowledge   {"keys":[…]} -> {}: the renames of objects that are called so now are written down
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
 //	POST rotate        {} -> {}: sign tokens with the next key
+//	POST anew          {"giving":Giving,"try"} -> {}: begin to give tokens anew
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
 //	POST run/retention RetentionOptions -> as run; with dry_run a preview
 //
-// A token service has info, state, changes, check, rename, acknowledge and
-// rotate, and what serves content has all but rotate.
+// A token service has info, state, changes, check, rename, acknowledge, rotate and
+// anew, and what serves content has all but the last two.
 const (
 	adminPath = "/ocisync/v1/"
 
@@ -46,6 +47,8 @@ type Info struct {
 	// Command and Started are those of the process.
 	Command string    `json:"command,omitempty"`
 	Started time.Time `json:"started,omitzero"`
+	// Giving is where tokens are given; nil where none are.
+	Giving *Giving `json:"giving,omitempty"`
 }
 
 type changesRequest struct {
@@ -155,6 +158,8 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 		r.serveCheck(w, q)
 	case "POST rotate":
 		r.serveRotate(w, q)
+	case "POST anew":
+		r.serveAnew(w, q)
 	case "GET rename":
 		r.serveRename(w, q)
 	case "POST acknowledge":

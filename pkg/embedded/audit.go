@@ -85,7 +85,8 @@ func newAudit(logger *slog.Logger, failed func(lines int)) *audit {
 	return &audit{logger: logger, failed: failed, now: time.Now, maxBytes: auditBytes, maxFiles: auditFiles, store: (*os.File).Write}
 }
 
-// write appends the lines, if any, to the configuration's log. nil is none.
+// write appends the lines, if any, to the configuration's log. nil is none. Those that
+// cannot be written wait for room, or are lost.
 func (a *audit) write(conf *schema.Audit, lines ...AuditLine) {
 	if len(lines) == 0 {
 		return
@@ -130,11 +131,38 @@ func (a *audit) sumUp() {
 	a.folds.wake(a.sumUp)
 }
 
+// writeOrKeep is write for who keeps what cannot be written, and writes it later: no
+// line of it is late or lost then.
+func (a *audit) writeOrKeep(conf *schema.Audit, lines []AuditLine) bool {
+	if len(lines) == 0 {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.aim(conf) {
+		return true
+	}
+	if len(a.late) > 0 && !a.flush(nil) {
+		return false
+	}
+	if err := a.append(lines, a.keep); err != nil {
+		a.shut()
+		a.air(err)
+		return false
+	}
+	return true
+}
+
 // put appends the lines; the caller holds the lock.
 func (a *audit) put(conf *schema.Audit, lines []AuditLine) {
-	if len(lines) == 0 {
-		return
+	if len(lines) > 0 && a.aim(conf) {
+		a.flush(lines)
 	}
+}
+
+// aim turns to the configuration's log; false where there is none. The caller holds
+// the lock.
+func (a *audit) aim(conf *schema.Audit) bool {
 	path := ""
 	if conf != nil && conf.Log != nil {
 		path = *conf.Log
@@ -145,28 +173,34 @@ func (a *audit) put(conf *schema.Audit, lines []AuditLine) {
 		a.path, a.late = path, nil
 	}
 	if path == "" {
-		return
+		return false
 	}
 	a.keep = untold
 	if conf.Keep != nil {
 		a.keep = conf.Keep.Std()
 	}
-	a.flush(lines)
+	return true
 }
 
-// flush appends what is late and the lines; the caller holds the lock.
-func (a *audit) flush(lines []AuditLine) {
-	lines = append(a.late, lines...)
-	a.late = nil
-	err := a.append(lines, a.keep)
-	if err == nil {
-		return
-	}
-	a.shut()
+// air logs, once a minute, that the log cannot be written.
+func (a *audit) air(err error) {
 	if now := a.now(); a.aired.IsZero() || now.Sub(a.aired) >= time.Minute {
 		a.aired = now
 		a.logger.Error("the audit log cannot be written", "log", a.path, "error", err)
 	}
+}
+
+// flush appends what is late and the lines, and reports whether it could; the caller
+// holds the lock.
+func (a *audit) flush(lines []AuditLine) bool {
+	lines = append(a.late, lines...)
+	a.late = nil
+	err := a.append(lines, a.keep)
+	if err == nil {
+		return true
+	}
+	a.shut()
+	a.air(err)
 	if noRoom(err) {
 		a.late = lines[:min(len(lines), auditLate)]
 		lines = lines[len(a.late):]
@@ -177,6 +211,7 @@ func (a *audit) flush(lines []AuditLine) {
 		}
 	}
 	a.lose(lines)
+	return false
 }
 
 // again writes what is late.

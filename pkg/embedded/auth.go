@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +76,8 @@ type visit struct {
 	// before the request could change anything.
 	moved  bool
 	pushed *pushed
+	// freed says that deletions left much to collect, short that there was no room.
+	freed, short bool
 }
 
 type visitKey struct{}
@@ -97,7 +100,7 @@ var (
 // guessing is what wrong passwords are counted by.
 type guessing struct {
 	address netip.Addr
-	account string // "" for names that are none
+	name    [sha256.Size]byte // a keyed hash of it: a name that is none may be of any length
 }
 
 // identify checks the credentials of a request. errWrongLogin: they are wrong.
@@ -122,14 +125,13 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 // authenticate checks an account's password, within the limits of the request's
 // address and of the account. errWrongLogin: it is wrong.
 func (r *Registry) authenticate(q *http.Request, name, password string) (identity, error) {
-	a, subject := r.store.now().login(name, r.store.clock())
+	now := r.store.now()
+	a, subject := now.login(name, r.store.clock())
 	from := clientOf(q)
-	guesses := guessing{address: from}
-	if a != nil { // all names that are none are guessed together
-		guesses.account = name
-	}
+	// a name that is none is counted as one that is: else counting tells which are
+	guesses := guessing{from, r.passwords.mac([]byte("name"), []byte(name))}
 	right, err := r.passwords.check(q.Context(), attempt{
-		account: a, name: name, password: password,
+		account: a, name: name, password: password, hashes: now.hashes(name),
 		gate: func() (time.Duration, error) {
 			if err := r.failures.peek(guesses); err != nil {
 				return 0, err

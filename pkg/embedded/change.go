@@ -111,8 +111,12 @@ func (d document) apply(changes []Change) (document, []Result) {
 		if err == nil && c.From != nil {
 			renamed, err = c.rename(&next, objects)
 		}
+		old := objects[c.Object.Key].Spec
 		if err == nil {
 			did, err = c.apply(objects, next.Passwords, version)
+		}
+		if err == nil && did && !c.Delete {
+			c.revive(&next, old)
 		}
 		if err == nil && !c.Delete && (c.keepSecret(&next, version) || c.keepAccount(&next, c.at)) {
 			o := objects[c.Object.Key]

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -58,13 +59,28 @@ func dial(ctx context.Context, data string, hello time.Duration) (*Client, error
 	c := &Client{base: &url.URL{Scheme: "http", Host: "ocisync"}, transport: t}
 	first, cancel := context.WithTimeout(ctx, hello)
 	defer cancel()
-	if _, err := c.Info(first); first.Err() != nil && ctx.Err() == nil {
+	info, err := c.Info(first)
+	switch {
+	case first.Err() != nil && ctx.Err() == nil:
 		holder, _ := readHolder(data)
 		return nil, errors.Join(fmt.Errorf("data directory %s: %w: %s; look at what it does, or end it", data, ErrSilent, holder), c.Close())
-	} else if err != nil {
+	case err != nil:
 		return nil, errors.Join(err, c.Close())
+	case another(info.Data, data):
+		return nil, errors.Join(fmt.Errorf("data directory %s: %w", data, ErrNotServed), c.Close())
 	}
 	return c, nil
+}
+
+// another reports whether who was found serves another directory than this one: this
+// is a copy of that, whose file of the lock names that one's socket.
+func another(served, data string) bool {
+	one, err := os.Stat(served)
+	if err != nil {
+		return false // it was moved, or is seen from elsewhere
+	}
+	two, err := os.Stat(data)
+	return err == nil && !os.SameFile(one, two)
 }
 
 // DialURL reaches a registry by its address as an admin user, with user "" as

@@ -54,6 +54,7 @@ type collection struct {
 	stored  time.Time // and by that of the storage
 
 	marked   map[digest.Digest]struct{}
+	freed    map[digest.Digest]struct{} // waits for no delay
 	findings map[string]*finding
 	// what is left to do, in this order: no manifest outlives what it needs
 	referring []string // repositories with tags and manifests to go
@@ -61,7 +62,8 @@ type collection struct {
 	blobs     []oldBlob
 	emptied   []string
 	result    Collected
-	gone      []removal // that nobody was told of yet
+	announced map[removal]bool // may go in this slice
+	gone      []removal        // went in this slice
 }
 
 type oldBlob struct {
@@ -71,12 +73,14 @@ type oldBlob struct {
 
 // collecting says what goes.
 type collecting struct {
-	delay    time.Duration   // the grace period: what is younger stays
-	untagged bool            // manifests without a tag go too
-	dry      bool            // nothing goes, it is only counted
-	uploads  *unfinished     // those that somebody may be working on; may be nil
-	after    func()          // called after the last slice, before writers go on; may be nil
-	tell     func([]removal) // called with what went, once writers go on; may be nil
+	delay    time.Duration          // the grace period: what is younger stays
+	untagged bool                   // manifests without a tag go too
+	dry      bool                   // nothing goes, it is only counted
+	limited  func(repo string) bool // a quota holds, so that what a deletion by digest freed waits for no delay; may be nil
+	uploads  *unfinished            // those that somebody may be working on; may be nil
+	after    func()                 // called after the last slice, before writers go on; may be nil
+	announce func([]removal)        // called with tags and manifests before any goes; may be nil
+	tell     func([]removal)        // called with what went of them, before writers go on; may be nil
 }
 
 func collectingBy(spec *schema.GC, dry bool) collecting {
@@ -92,7 +96,7 @@ func collectingBy(spec *schema.GC, dry bool) collecting {
 func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, now time.Time) (_ Collected, err error) {
 	c := &collection{
 		collecting: what, storage: s, gate: g, now: now,
-		marked: map[digest.Digest]struct{}{}, findings: map[string]*finding{},
+		marked: map[digest.Digest]struct{}{}, freed: map[digest.Digest]struct{}{}, findings: map[string]*finding{},
 		result: Collected{DryRun: what.dry, Repositories: []string{}},
 	}
 	if c.stored, err = c.clock(ctx); err != nil {
@@ -129,6 +133,11 @@ func (c *collection) young(t time.Time) bool { return c.stored.Sub(t) < c.delay 
 // lately reports whether content was said to be there a short while ago.
 func (c *collection) lately(repo string, d digest.Digest) bool {
 	return c.now.Sub(c.gate.lastSeen(repo, d)) < c.delay
+}
+
+// told is when content was last said to be there, by the storage's clock.
+func (c *collection) told(repo string, d digest.Digest) time.Time {
+	return c.gate.lastSeen(repo, d).Add(c.stored.Sub(c.now))
 }
 
 func (c *collection) mark(ctx context.Context) error {
@@ -182,7 +191,7 @@ func (c *collection) old(ctx context.Context) ([]oldBlob, error) {
 			return nil
 		}
 		b, ok, err := c.storage.Blob(ctx, d)
-		if err == nil && ok && !c.young(b.Made) {
+		if _, freed := c.freed[d]; err == nil && ok && (freed || !c.young(b.Made)) {
 			out = append(out, oldBlob{d, b.Size})
 		}
 		return err
@@ -217,12 +226,7 @@ func (c *collection) sweep(ctx context.Context) error {
 		if err := c.renew(ctx); err != nil {
 			return err
 		}
-		more, err := c.sweepSlice(ctx)
-		if c.tell != nil && len(c.gone) > 0 {
-			c.tell(c.gone)
-		}
-		c.gone = nil
-		if err != nil || !more {
+		if more, err := c.sweepSlice(ctx); err != nil || !more {
 			return err
 		}
 	}
@@ -240,10 +244,15 @@ func (c *collection) sweepSlice(ctx context.Context) (more bool, err error) {
 	if err := c.renew(ctx); err != nil {
 		return false, err
 	}
+	c.foretell()
+	defer c.report()
 	renewed := time.Since(start) // as long again is for removing, so that a sweep ends
 	for end := time.Now().Add(max(slice, renewed)); time.Now().Before(end); {
 		if err := ctx.Err(); err != nil {
 			return false, err
+		}
+		if c.unannounced() {
+			break
 		}
 		more, err := c.removeNext(ctx)
 		if err != nil || !more {
@@ -251,6 +260,67 @@ func (c *collection) sweepSlice(ctx context.Context) (more bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// upcoming lists tags and manifests that go next, in order, at most so many.
+func (c *collection) upcoming(most int) (list []removal) {
+	listed := map[string]bool{} // one that was found anew stands there twice
+	for _, repo := range c.referring {
+		f := c.findings[repo]
+		if listed[repo] {
+			continue
+		}
+		listed[repo] = true
+		for _, tag := range f.tags[:min(len(f.tags), most-len(list))] {
+			list = append(list, removal{Repository: repo, Reference: tag.name})
+		}
+		for _, m := range f.manifests[:min(len(f.manifests), most-len(list))] {
+			list = append(list, removal{Repository: repo, Reference: m.digest.String()})
+		}
+		if len(list) == most {
+			break
+		}
+	}
+	return list
+}
+
+// unannounced reports whether what goes next is a tag or manifest that was not
+// announced for this slice.
+func (c *collection) unannounced() bool {
+	if len(c.referring) == 0 {
+		return false
+	}
+	repo := c.referring[0]
+	next := removal{Repository: repo}
+	switch f := c.findings[repo]; {
+	case len(f.tags) > 0:
+		next.Reference = f.tags[0].name
+	case len(f.manifests) > 0:
+		next.Reference = f.manifests[0].digest.String()
+	default:
+		return false
+	}
+	return !c.announced[next]
+}
+
+// foretell announces what may go in a slice.
+func (c *collection) foretell() {
+	list := c.upcoming(batchSize)
+	c.announced = map[removal]bool{}
+	for _, x := range list {
+		c.announced[x] = true
+	}
+	if c.announce != nil && len(list) > 0 {
+		c.announce(list)
+	}
+}
+
+// report tells of what went of that.
+func (c *collection) report() {
+	if c.tell != nil && len(c.announced) > 0 {
+		c.tell(c.gone)
+	}
+	c.gone = nil
 }
 
 // removeNext removes one thing; false when nothing is left.
@@ -281,7 +351,8 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		switch {
 		case len(f.layers) > 0:
 			d := f.layers[0]
-			if c.lately(repo, d) {
+			stored, idle := f.idle[d]
+			if idle && !c.told(repo, d).Before(stored) || !idle && c.lately(repo, d) {
 				return true, c.find(ctx, repo)
 			}
 			f.layers = f.layers[1:]

@@ -142,6 +142,9 @@ func (d *Directory) Change(ctx context.Context, changes []Change) (results []Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if err := d.resume(ctx); err != nil {
+		return nil, err
+	}
 	s, err := openStore(d.data, "")
 	if err != nil {
 		return nil, err
@@ -176,10 +179,15 @@ func (d *Directory) note(rec *record, before, after *snapshot) error {
 
 // lock makes the caller the one writer, of this process and of all.
 func (d *Directory) lock(ctx context.Context) (release func() error, err error) {
+	return d.lockAs(ctx, d.command)
+}
+
+// lockAs is lock for a command that goes by another name.
+func (d *Directory) lockAs(ctx context.Context, command string) (release func() error, err error) {
 	d.writing.Lock()
 	deadline := time.Now().Add(2 * time.Second)
 	for {
-		l, err := takeLock(d.data, d.command, d.accounts)
+		l, err := takeLock(d.data, command, d.accounts, true)
 		if err == nil {
 			return func() error {
 				defer d.writing.Unlock()

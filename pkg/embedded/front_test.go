@@ -247,19 +247,19 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serveWith(t, embedded.Options{Data: filepath.Join(t.TempDir(), "data"), Limits: &tt.limits})
 			s.change(t, putUser(t, "dev", false), putAudit(log))
-			user := func(i int) string {
-				if tt.user == "stranger" { // another one each time
-					return fmt.Sprint(tt.user, i)
+			ask := func(i int) *http.Response {
+				if tt.user != "stranger" {
+					return s.do(t, "GET", tt.user, "/v2/")
 				}
-				return tt.user
+				return s.try(t, tt.user, fmt.Sprint("guess ", i)) // another one each time
 			}
 			for i := range 3 {
-				if got := s.status(t, "GET", user(i), "/v2/"); got == 429 {
+				if got := ask(i).StatusCode; got == 429 {
 					t.Fatalf("request %d is refused", i)
 				}
 			}
 			for i := range 4 {
-				resp := s.do(t, "GET", user(3+i), "/v2/")
+				resp := ask(3 + i)
 				if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || ociCode(t, resp) != "TOOMANYREQUESTS" {
 					t.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 				}
@@ -303,8 +303,13 @@ func TestWhoAsksTooMuchIsToldToWait(t *testing.T) {
 	}
 }
 
-// login asks for /v2/ with a name and a password.
 func (s *served) login(t *testing.T, user, password string) int {
+	t.Helper()
+	return s.try(t, user, password).StatusCode
+}
+
+// try asks for /v2/ with a name and a password.
+func (s *served) try(t *testing.T, user, password string) *http.Response {
 	t.Helper()
 	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/v2/", http.NoBody)
 	if err != nil {
@@ -315,8 +320,8 @@ func (s *served) login(t *testing.T, user, password string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
-	return resp.StatusCode
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
 }
 
 // Everybody behind a proxy has one address.
@@ -345,14 +350,17 @@ func TestWrongPasswordsSlowDownTheirOwnAccountAlone(t *testing.T) {
 			t.Errorf("%d of 20 guesses of the password of %s are refused, want 15", n, account)
 		}
 	}
-	// all names that are none are one
-	if n := guess(func(i int) string { return fmt.Sprint("stranger", i) }); n != 15 {
-		t.Errorf("%d of 20 guesses of names are refused, want 15", n)
+	// what is no account is counted in the same way, and for itself
+	if n := guess(func(int) string { return "stranger" }); n != 15 {
+		t.Errorf("%d of 20 guesses of a name that is none are refused, want 15", n)
+	}
+	if n := guess(func(i int) string { return fmt.Sprint("stranger", i) }); n != 0 {
+		t.Errorf("%d of 20 guesses of names are refused, want none", n)
 	}
 	for _, tt := range []struct {
 		user string
 		want int
-	}{{"late", 200}, {"seen", 200}, {"dev", 429}, {"another", 429}} {
+	}{{"late", 200}, {"seen", 200}, {"dev", 429}, {"stranger", 429}, {"another", 401}} {
 		if got := s.login(t, tt.user, "pw-"+tt.user); got != tt.want {
 			t.Errorf("%s, after all the guesses: %d, want %d", tt.user, got, tt.want)
 		}
@@ -475,5 +483,25 @@ func TestAnUploadInFlightIsFinishedBeforeTheRegistryStops(t *testing.T) {
 	}
 	if err := errors.Join(<-done, r.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// One wrong login for each name, after many of names that are none: the answers
+// do not tell which are accounts.
+func TestAnswersDoNotTellAccountsFromNames(t *testing.T) {
+	limits := embedded.DefaultLimits()
+	limits.Failures = embedded.Limit{PerSecond: 0.001, Burst: 4}
+	limits.Logins = embedded.Limit{PerSecond: 1e6, Burst: 1e6}
+	s, _ := serveTokens(t, embedded.Options{Limits: &limits})
+	s.change(t, putUser(t, "ops", false), putUser(t, "dev", false))
+	for i := range 8 {
+		s.granted(t, fmt.Sprint("nobody", i), fmt.Sprint("x", i), "")
+	}
+	for i, want := range []int{401, 401, 401, 401, 429, 429} {
+		for _, name := range []string{"ops", "alice", "dev", "root"} {
+			if got, _ := s.granted(t, name, fmt.Sprint("guess ", i), ""); got != want {
+				t.Errorf("guess %d of %s: %d, want %d", i+1, name, got, want)
+			}
+		}
 	}
 }

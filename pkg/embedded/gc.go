@@ -11,6 +11,15 @@ import (
 // JobGC is the name of the job that collects garbage.
 const JobGC = "gc"
 
+const (
+	// roomPatience is how long a deletion waits for the collection that it causes, and
+	// roomRest how long for one to begin.
+	roomPatience = 30 * time.Second
+	roomRest     = 2 * time.Second
+	// roomPause is the least time between two collections that refused pushes cause.
+	roomPause = time.Minute
+)
+
 func checkGC(key schema.Key, spec *schema.GC) error {
 	invalid := func(field, why string) error { return fmt.Errorf("%s: %s: %w: %s", key, field, ErrInvalid, why) }
 	switch {
@@ -52,14 +61,47 @@ func (d document) gc() *schema.GC {
 	return nil
 }
 
+// makeRoom collects, outside of the gate, what deletions in a namespace with a quota
+// left when it has become much, and has who deletes wait for that a while, if it begins
+// soon: he may push next. Of a push that found no room it only begins.
+func (r *Registry) makeRoom(ctx context.Context, v *visit) {
+	if r.jobs == nil || !v.freed && !v.short {
+		return
+	}
+	done, rest := r.jobs.hurry(JobGC, v.freed)
+	if !v.freed || rest > roomRest {
+		return
+	}
+	patience := time.NewTimer(roomPatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
 // collect runs beside pushes.
 func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
-	what.after, what.uploads = r.guard.ledgers.forget, r.guard.ledgers.uploads
-	what.tell = func(gone []removal) { r.herald().removed(JobGC, gone) }
+	what.limited = func(repo string) bool { _, p := r.store.now().policyOf(repo); return p.limited }
+	what.after, what.uploads = func() { r.guard.ledgers.collected(what.delay) }, r.guard.ledgers.uploads
+	if !dry {
+		h := r.herald()
+		if err := h.resume(ctx, false); err != nil {
+			return Report{}, err
+		}
+		what.heralded(ctx, h)
+	}
 	c, err := collect(ctx, r.storage, r.gate, what, time.Now())
 	r.upkeep.collected(c, err)
 	return Report{Job: JobGC, GC: &c}, err
+}
+
+// heralded has a herald tell of what a collection removes.
+func (c *collecting) heralded(ctx context.Context, h herald) {
+	c.announce = func(list []removal) { h.announce(JobGC, list) }
+	c.tell = func(list []removal) { h.removed(ctx, list) }
 }
 
 // collect has the directory for itself, or only looks.
@@ -73,16 +115,18 @@ func (d *Directory) collect(ctx context.Context, dry bool) (Report, error) {
 		return Report{}, err
 	}
 	what := collectingBy(doc.gc(), dry)
+	at := compile(doc, "", nil)
+	what.limited = func(repo string) bool { _, p := at.policyOf(repo); return p.limited }
 	var c Collected
 	run := func(h herald) (err error) {
-		what.tell = func(gone []removal) { h.removed(JobGC, gone) }
+		what.heralded(ctx, h)
 		c, err = collect(ctx, s, newGate(), what, time.Now())
 		return err
 	}
 	if dry {
-		err = run(herald{}) // removes nothing, and tells nobody
+		err = run(herald{}) // removes nothing
 	} else {
-		err = d.heralding(doc, run)
+		err = d.heralding(ctx, doc, s, run)
 	}
 	return Report{Job: JobGC, GC: &c}, err
 }

@@ -30,13 +30,14 @@ type guard struct {
 	store   *store
 	locks   *tagLocks
 	now     func() time.Time
+	logger  *slog.Logger
 }
 
 // openGuard starts to keep times. The caller holds the directory's lock.
 func openGuard(ctx context.Context, data string, s *storage.Storage, st *store, logger *slog.Logger) (*guard, error) {
 	g := &guard{
 		storage: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
-		ledgers: newLedgers(s),
+		ledgers: newLedgers(s), logger: logger,
 	}
 	return g, openTimes(context.WithoutCancel(ctx), g.times, s)
 }
@@ -52,7 +53,7 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 		next.ServeHTTP(w, q)
 		return
 	}
-	p := &passage{guard: g, visit: v, next: next, w: &answer{ResponseWriter: w}, q: q, at: g.store.now()}
+	p := &passage{guard: g, visit: v, next: next, w: &answer{ResponseWriter: w, logger: g.logger}, q: q, at: g.store.now()}
 	p.namespace, p.policy = p.at.policyOf(t.repository)
 	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
 	switch {
@@ -71,6 +72,7 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 	default:
 		p.pass()
 	}
+	v.short = p.w.short
 }
 
 // passage is one request on its way past the guard.
@@ -105,6 +107,8 @@ type answer struct {
 	status  int
 	refusal func() error // may be nil, and return nil
 	refused bool
+	short   bool // for want of room
+	logger  *slog.Logger
 }
 
 // Unwrap lets [http.ResponseController] reach the connection.
@@ -151,12 +155,14 @@ func (a *answer) refuse(err error) {
 	e := entry{Code: "DENIED", Message: err.Error()}
 	switch {
 	case errors.As(err, &quota):
+		a.short = true
 		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
 	case errors.As(err, &incomplete):
 		a.status, e.Code = http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN"
 	default:
+		a.logger.Error("the storage cannot be looked at", "error", err)
 		a.status = http.StatusInternalServerError
 		e = entry{Code: "UNKNOWN", Message: "the registry could not look at its storage"}
 	}
@@ -223,6 +229,10 @@ func (p *passage) putManifest() {
 		}
 		defer func() { l.endManifest(p.repository, items, p.w.status == http.StatusCreated) }()
 	}
+	if err := p.storage.Mend(ctx, d, p.pushed.body); err != nil {
+		p.w.refuse(err)
+		return
+	}
 	name := d
 	if named, err := digest.Parse(p.reference); err == nil {
 		name = named
@@ -233,7 +243,11 @@ func (p *passage) putManifest() {
 	}
 	p.pass()
 	if tag != "" && p.w.status == http.StatusCreated {
-		p.times.pushed(p.repository, tag, d, p.who.String(), p.now())
+		linked, _, err := p.storage.TagMade(ctx, p.repository, tag)
+		if err != nil {
+			linked = time.Time{} // it is compared with the push time then
+		}
+		p.times.pushed(p.repository, tag, d, p.who.String(), p.now(), linked)
 	}
 }
 
@@ -262,7 +276,7 @@ func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest)
 	}
 	contents := p.pushed.manifest.Contents()
 	for _, r := range contents {
-		if l.blobs[r] != nil {
+		if b := l.blobs[r]; b != nil && b.here {
 			continue
 		}
 		if _, ok, err := p.storage.Layer(ctx, p.repository, r); err != nil {
@@ -309,6 +323,12 @@ func (p *passage) deleteManifest() {
 	}
 	l, over := p.ledger()
 	defer over()
+	if l != nil { // to know what goes
+		if err := l.known(ctx, p.storage, p.at); err != nil {
+			p.w.refuse(err)
+			return
+		}
+	}
 	if err := p.removeNoted(ctx, d); err != nil {
 		p.fail(err)
 		return
@@ -318,7 +338,7 @@ func (p *passage) deleteManifest() {
 	}
 	p.times.removedDigest(p.repository, d)
 	if l != nil {
-		l.dropManifest(p.repository, d)
+		p.freed = l.dropManifest(p.policy.limit, p.repository, d)
 	}
 }
 
@@ -357,8 +377,7 @@ func (p *passage) tag(ctx context.Context, tag string) (digest.Digest, error) {
 	return is, err
 }
 
-// deleteBlob unlinks a blob. Manifests may still name it, so the namespace is
-// counted anew.
+// deleteBlob unlinks a blob, whose content stays until a collection.
 func (p *passage) deleteBlob() {
 	defer p.locks.remove(p.repository)()
 	d, err := digest.Parse(p.reference)
@@ -368,9 +387,11 @@ func (p *passage) deleteBlob() {
 			return
 		}
 	}
+	l, over := p.ledger()
+	defer over()
 	p.pass()
-	if l := p.ledgers.of(p.namespace, false); l != nil {
-		l.forget()
+	if l != nil && p.w.status == http.StatusAccepted {
+		l.unlink(d)
 	}
 }
 

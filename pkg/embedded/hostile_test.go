@@ -492,7 +492,14 @@ func TestAFailureOfTheServerIsForItsLogAlone(t *testing.T) {
 	}
 	resp, b := s.request(t, "PUT", "root", "/v2/a/manifests/1", imagespec.MediaTypeImageIndex, manifest)
 	(&hostile{served: s}).refused(t, "a push", resp, b, http.StatusInternalServerError, "UNKNOWN")
-	if !strings.Contains(log.String(), "docker/registry/v2/blobs") {
-		t.Errorf("the log does not say why: %s", &log)
+	if err := os.WriteFile(filepath.Join(data, "docker/registry/v2/repositories"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp, b = s.request(t, "POST", "root", "/v2/a/blobs/uploads/", "", nil) // Distribution answers itself
+	(&hostile{served: s}).refused(t, "an upload", resp, b, http.StatusInternalServerError, "UNKNOWN")
+	for _, want := range []string{"docker/registry/v2/blobs", "docker/registry/v2/repositories"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say why: %s", &log)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +17,13 @@ func (p *passage) mayMove(ctx context.Context, tag string, to digest.Digest) err
 		return nil
 	}
 	is, err := p.storage.Tag(ctx, p.repository, tag)
+	if errors.Is(err, storage.ErrDamaged) { // to push what it was mends it
+		var was []digest.Digest
+		was, err = p.storage.TagHistory(ctx, p.repository, tag)
+		if is = "damaged"; len(was) == 0 && to != "" || slices.Contains(was, to) {
+			is = to
+		}
+	}
 	switch {
 	case err != nil:
 		return err
@@ -44,15 +52,21 @@ func (p *passage) mayRemove(ctx context.Context, d digest.Digest) error {
 			continue
 		}
 		is, err := p.storage.Tag(ctx, p.repository, tag)
+		names := []digest.Digest{is}
+		if errors.Is(err, storage.ErrDamaged) { // one of these
+			names, err = p.storage.TagHistory(ctx, p.repository, tag)
+		}
 		if err != nil {
 			return err
 		}
-		part, err := consistsOf(ctx, p.storage, is, d, seen)
-		if err != nil {
-			return err
-		}
-		if part {
-			return fixedError{tag, rule, "deleted, nor what it consists of"}
+		for _, is := range names {
+			part, err := consistsOf(ctx, p.storage, is, d, seen)
+			if err != nil {
+				return err
+			}
+			if part {
+				return fixedError{tag, rule, "deleted, nor what it consists of"}
+			}
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/adhocore/gronx"
@@ -90,17 +91,25 @@ func (r *Registry) jobList() []job {
 type scheduler struct {
 	data    string
 	logger  *slog.Logger
-	jobs    func() []job // by the state in force
+	jobs    func() []job                        // by the state in force
+	rest    func(context.Context) time.Duration // does what jobs left, and says when to look again
 	now     func() time.Time
 	turn    chan struct{} // holds one token: who has it runs a job, or writes the file
 	changed chan struct{}
 	records map[string]jobRecord // of whoever has the turn
+
+	mu      sync.Mutex // of what is below
+	serving bool
+	hurried map[string]chan struct{} // jobs to run at once, closed when they have
+	last    map[string]time.Time     // when such a job was asked for
+	rested  map[string]time.Time     // when one may run again
 }
 
-func newScheduler(data string, logger *slog.Logger, jobs func() []job) *scheduler {
+func newScheduler(data string, logger *slog.Logger, jobs func() []job, rest func(context.Context) time.Duration) *scheduler {
 	s := &scheduler{
-		data: data, logger: logger, jobs: jobs, now: time.Now,
+		data: data, logger: logger, jobs: jobs, rest: rest, now: time.Now,
 		turn: make(chan struct{}, 1), changed: make(chan struct{}, 1), records: map[string]jobRecord{},
+		hurried: map[string]chan struct{}{}, last: map[string]time.Time{}, rested: map[string]time.Time{},
 	}
 	records, err := readJobs(data)
 	if err != nil { // nothing is lost but when jobs ran
@@ -123,6 +132,10 @@ func (s *scheduler) replan() {
 // serve runs jobs by schedule until the context is done. A job that was due
 // while nobody served the registry runs at once.
 func (s *scheduler) serve(ctx context.Context) {
+	s.mu.Lock()
+	s.serving = true
+	s.mu.Unlock()
+	defer s.stop()
 	for ctx.Err() == nil {
 		wait := s.due(ctx)
 		timer := time.NewTimer(wait)
@@ -134,6 +147,60 @@ func (s *scheduler) serve(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
+	}
+}
+
+// hurry has a job run soon, and closes what it returns when it has, or when
+// nobody serves, and says how long it rests first. Unless somebody waits for it, it
+// leaves a pause since the last time.
+func (s *scheduler) hurry(name string, waits bool) (ran <-chan struct{}, rest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := s.hurried[name]
+	if done == nil {
+		done = make(chan struct{})
+		if !s.serving || !waits && time.Since(s.last[name]) < roomPause {
+			close(done)
+			return done, 0
+		}
+		s.hurried[name] = done
+	}
+	s.last[name] = time.Now()
+	s.replan()
+	return done, time.Until(s.rested[name])
+}
+
+// takeHurried returns what to call once a job has run, nil where nobody is in a
+// hurry for it, or where it is to rest for a while: so long that what takes long does
+// not run for more than a tenth of the time. Who asks from now on gets another run.
+func (s *scheduler) takeHurried(name string) (done func(), rest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.hurried[name]
+	if c == nil {
+		return nil, 0
+	}
+	if rest := time.Until(s.rested[name]); rest > 0 {
+		return nil, rest
+	}
+	delete(s.hurried, name)
+	began := time.Now()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.rested[name] = time.Now().Add(9 * time.Since(began))
+		close(c)
+	}, 0
+}
+
+// stop lets nobody wait for a job that will not run.
+func (s *scheduler) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = false
+	for name, c := range s.hurried {
+		close(c)
+		delete(s.hurried, name)
 	}
 }
 
@@ -151,9 +218,16 @@ func (s *scheduler) due(ctx context.Context) time.Duration {
 	})
 	for _, j := range jobs {
 		r := s.planned(j)
-		if !r.Next.IsZero() && !r.Next.After(s.now()) {
+		done, rest := s.takeHurried(j.name)
+		if rest > 0 {
+			wait = min(wait, rest)
+		}
+		if done != nil || !r.Next.IsZero() && !r.Next.After(s.now()) {
 			s.run(ctx, j, false) //nolint:errcheck // it is logged and kept
 			r = s.records[j.name]
+		}
+		if done != nil {
+			done()
 		}
 		if !r.Next.IsZero() {
 			wait = min(wait, r.Next.Sub(s.now()))
@@ -162,7 +236,7 @@ func (s *scheduler) due(ctx context.Context) time.Duration {
 	if !maps.Equal(before, s.records) {
 		s.save()
 	}
-	return max(wait, 0)
+	return max(min(wait, s.rest(ctx)), 0)
 }
 
 // planned brings a job's record in step with its schedule. One that is due

@@ -58,7 +58,7 @@ func newClockwork(t *testing.T, data string, clock time.Time, when timing) *cloc
 			c.runs = append(c.runs, c.clock)
 			return Report{}, c.fail
 		}}}
-	})
+	}, func(context.Context) time.Duration { return lookAgain })
 	c.now = func() time.Time { return c.clock }
 	return c
 }

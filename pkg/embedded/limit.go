@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,9 +26,9 @@ type Limits struct {
 	// Account is for all requests of one account, Address for all of one
 	// address (of an IPv6 /64), whoever sends them.
 	Account, Address Limit
-	// Failures is for wrong passwords of one account from one address; names
-	// that are none share one. Who has used them up gets no password checked
-	// but those that were right, or wrong, in the last minutes.
+	// Failures is for wrong passwords of one name, be it an account's or none,
+	// from one address. Who has used them up gets no password checked but those
+	// that were right, or wrong, in the last minutes.
 	Failures Limit
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
@@ -79,7 +80,8 @@ func (o Options) limits() Limits {
 const maxBuckets = 16 << 10
 
 // limiter holds one bucket for each key. A key that was forgotten starts with
-// a full one.
+// a full one: those that have the most left are forgotten first, so that many
+// keys of somebody's own making do not make it forget one that is used up.
 type limiter[K comparable] struct {
 	limit Limit
 	now   func() time.Time
@@ -151,18 +153,26 @@ func (l *limiter[K]) bucket(key K, now time.Time) *bucket {
 }
 
 // forget drops the keys whose buckets are full again, and, if these are too
-// few, some others.
+// few, those that have the most left.
 func (l *limiter[K]) forget(now time.Time) {
+	type left struct {
+		key    K
+		tokens float64
+	}
+	var some []left
 	for k, b := range l.buckets {
-		if b.tokens.TokensAt(now) >= float64(l.limit.Burst) {
+		if n := b.tokens.TokensAt(now); n >= float64(l.limit.Burst) {
 			delete(l.buckets, k)
+		} else {
+			some = append(some, left{k, n})
 		}
 	}
-	for k := range l.buckets {
-		if len(l.buckets) <= maxBuckets*3/4 {
-			return
-		}
-		delete(l.buckets, k)
+	if len(some) <= maxBuckets*3/4 {
+		return
+	}
+	slices.SortFunc(some, func(a, b left) int { return cmp.Compare(b.tokens, a.tokens) })
+	for _, x := range some[:len(some)-maxBuckets*3/4] {
+		delete(l.buckets, x.key)
 	}
 }
 
@@ -170,12 +180,15 @@ func (l *limiter[K]) forget(now time.Time) {
 type limitedError struct{ wait time.Duration }
 
 func (e *limitedError) Error() string {
-	return fmt.Sprintf("too many requests; wait %s", e.wait.Round(time.Millisecond))
+	return fmt.Sprintf("too many requests; wait %d s", e.seconds())
 }
 
-// answer is 429 with the seconds to wait, whole ones as RFC 9110 has them.
+// seconds to wait, whole ones as RFC 9110 has them.
+func (e *limitedError) seconds() int { return max(1, int(math.Ceil(e.wait.Seconds()))) }
+
+// answer is 429 with the seconds to wait.
 func (e *limitedError) answer(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.wait.Seconds())))))
+	w.Header().Set("Retry-After", strconv.Itoa(e.seconds()))
 	ociError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", e.Error())
 }
 

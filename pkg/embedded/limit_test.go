@@ -55,6 +55,26 @@ func TestALimiterRemembersABoundedNumberOfKeys(t *testing.T) {
 	}
 }
 
+// Who makes names up in any number does not get another's bucket forgotten, and
+// with it the guesses that were made.
+func TestALimiterForgetsNoKeyThatIsUsedUp(t *testing.T) {
+	l := newLimiter[int](Limit{PerSecond: 0.001, Burst: 30})
+	clock := time.Unix(1e9, 0)
+	l.now = func() time.Time { return clock }
+	const used = -1
+	for range 30 {
+		l.take(used) //nolint:errcheck // not limited yet
+	}
+	for i := range 4 * maxBuckets {
+		for range 1 + i%5 {
+			l.take(i) //nolint:errcheck // never limited
+		}
+		if l.peek(used) == nil {
+			t.Fatalf("it is forgotten after %d others", i+1)
+		}
+	}
+}
+
 func TestAnAddressIsAnIPv4AddressOrAnIPv6Network(t *testing.T) {
 	for from, want := range map[string]string{
 		"192.0.2.7:1234":          "192.0.2.7",

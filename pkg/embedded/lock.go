@@ -1,10 +1,12 @@
 package embedded
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +27,8 @@ type Holder struct {
 	Host    string    `json:"host"`
 	Command string    `json:"command"`
 	Started time.Time `json:"started"`
+	// Brief is set by who serves nothing and is soon done: it can be waited for.
+	Brief bool `json:"brief,omitempty"`
 	// Socket is where its admin API is found; "" while it serves none.
 	Socket string `json:"socket,omitempty"`
 }
@@ -46,7 +50,7 @@ type lock struct {
 
 // takeLock makes the directory where it is missing and takes its lock. Content
 // that lies there is another program's if the directory is one of accounts.
-func takeLock(data, command string, accounts bool) (*lock, error) {
+func takeLock(data, command string, accounts, brief bool) (*lock, error) {
 	if err := usable(data, accounts); errors.Is(err, ErrOccupied) || errors.Is(err, ErrUnsafe) {
 		return nil, err
 	} else if err != nil {
@@ -63,7 +67,7 @@ func takeLock(data, command string, accounts bool) (*lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the embedded registry's data directory: %w; %s", err, remedy(err, data))
 	}
-	f := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
+	f := regular.Lock(filepath.Join(dir, lockFile))
 	ok, err := f.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking the embedded registry's data directory: %w; %s", err, remedy(err, data))
@@ -75,11 +79,38 @@ func takeLock(data, command string, accounts bool) (*lock, error) {
 	if err != nil {
 		host = "this host"
 	}
-	l := &lock{flock: f, holder: Holder{PID: os.Getpid(), Host: host, Command: command, Started: time.Now().UTC().Truncate(time.Second)}}
+	l := &lock{flock: f, holder: Holder{PID: os.Getpid(), Host: host, Command: command, Brief: brief, Started: time.Now().UTC().Truncate(time.Second)}}
 	if err := l.tell(); err != nil {
 		return nil, errors.Join(fmt.Errorf("locking the embedded registry's data directory: %w; %s", err, remedy(err, data)), f.Close())
 	}
 	return l, nil
+}
+
+// briefPatience is how long who is to serve waits for who is soon done.
+const briefPatience = 10 * time.Minute
+
+// waitLock takes the lock to serve, and waits for a job or a change that has it.
+func waitLock(ctx context.Context, data, command string, accounts bool, logger *slog.Logger) (*lock, error) {
+	begun := time.Now()
+	for told := false; ; {
+		l, err := takeLock(data, command, accounts, false)
+		if !errors.Is(err, ErrHeld) || time.Since(begun) > briefPatience {
+			return l, err
+		}
+		h, unknown := readHolder(data) // nobody, for a moment, between two
+		if unknown == nil && !h.Brief || unknown != nil && time.Since(begun) > time.Second {
+			return nil, err
+		}
+		if !told && unknown == nil {
+			told = true
+			logger.Info("waiting for who has the data directory", "holder", h.String())
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func heldError(data string) error {

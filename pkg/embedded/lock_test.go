@@ -13,7 +13,7 @@ func TestTheLockKeepsItsPlaceOnTheDisk(t *testing.T) {
 	file := filepath.Join(data, ownDir, lockFile)
 	var before os.FileInfo
 	for range 2 {
-		l, err := takeLock(data, "ocisync test", false)
+		l, err := takeLock(data, "ocisync test", false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

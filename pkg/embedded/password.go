@@ -90,6 +90,9 @@ func newPasswords() *passwords {
 type attempt struct {
 	account        *account
 	name, password string
+	// hashes is how many are compared with a wrong password, where the account has
+	// not more: as many for each name that could be one.
+	hashes int
 	// gate, which may be nil, is asked before the password is hashed, by few at
 	// a time: it refuses with an error, or says how long to wait and ask again.
 	gate func() (wait time.Duration, err error)
@@ -99,7 +102,7 @@ type attempt struct {
 }
 
 // check reports whether a password is its account's. A nil account takes as
-// long as one that exists. The error is errBusy, the context's or the gate's;
+// long as one that exists, of the same number of hashes. The error is errBusy, the context's or the gate's;
 // *limitedError where the gate asks for too long a wait.
 func (p *passwords) check(ctx context.Context, t attempt) (bool, error) {
 	mac := p.mac([]byte(t.password))
@@ -147,7 +150,7 @@ func (p *passwords) try(t attempt, mac, miss [sha256.Size]byte) (wait time.Durat
 			return wait, false, false, err
 		}
 	}
-	if right = t.account.matches(t.password); right {
+	if right = t.account.matches(t.password, t.hashes); right {
 		t.account.seen.Store(&sighting{mac, p.now().Add(remembered)})
 		return 0, true, true, nil
 	}
@@ -201,20 +204,37 @@ func (p *passwords) note(miss [sha256.Size]byte) {
 	p.wrong[miss] = now.Add(remembered)
 }
 
-// matches hashes the password, as often for a nil account as for one without
-// former passwords.
-func (a *account) matches(password string) bool {
-	hash := []byte(unknownsHash)
-	if a != nil && len(a.hash) > 0 {
-		hash = a.hash
-	}
-	right := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
-	if !right && a != nil {
-		right = slices.ContainsFunc(a.former, func(hash string) bool {
-			return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
-		})
-	}
+// matches compares the password with the account's secrets, and hashes a wrong one
+// so many times at least.
+func (a *account) matches(password string, least int) bool {
+	right := slices.ContainsFunc(a.secrets(least), func(secret string) bool { return isSecret(secret, password) })
 	return right && a != nil && len(a.hash) > 0 && len(password) <= maxPassword
+}
+
+// secrets are the hashes and digests that a password is compared with, and so many
+// hashes at least.
+func (a *account) secrets(least int) []string {
+	list := []string{unknownsHash}
+	if a != nil {
+		if len(a.hash) > 0 {
+			list[0] = string(a.hash)
+		}
+		list = append(list, a.former...)
+	}
+	for n := slow(list); n < least; n++ {
+		list = append(list, unknownsHash)
+	}
+	return list
+}
+
+// slow is how many of them take the time of a hash.
+func slow(secrets []string) (n int) {
+	for _, s := range secrets {
+		if !isDigest(s) {
+			n++
+		}
+	}
+	return n
 }
 
 func (a *account) remembers(mac [sha256.Size]byte, now time.Time) bool {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 func TestRightPasswordIsRememberedForFiveMinutes(t *testing.T) {
@@ -79,6 +81,33 @@ func TestNobodyLogsInWithoutAPassword(t *testing.T) {
 			if ok, err := p.check(t.Context(), attempt{account: a, password: password}); ok || err != nil {
 				t.Errorf("account %v with %q: %v, %v", a, password, ok, err)
 			}
+		}
+	}
+}
+
+// A wrong password takes as long whether its name is an account's or none.
+func TestAWrongPasswordIsHashedAsOftenForEachName(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &snapshot{doc: document{Robots: map[string][]RobotAccount{
+		"robot/old": {{Login: "robot-old", Hash: string(hash), Former: []FormerSecret{{Secret: string(hash)}, {Secret: SecretDigest("x")}, {Secret: string(hash)}, {Secret: string(hash)}}}},
+		"robot/new": {{Login: "robot-new", Hash: string(hash)}},
+	}}, robots: map[string]*robotLogin{}}
+	for _, name := range []string{"old", "new"} {
+		s.logins(schema.Resource{Key: schema.Key{Kind: schema.KindRobot, Name: name}}, &schema.Robot{}, nil)
+	}
+	for name, want := range map[string]int{"old": 4, "new": 4, "none": 4} {
+		name = robotPrefix + name
+		a, _ := s.login(name, time.Now())
+		if got := slow(a.secrets(s.hashes(name))); got != want {
+			t.Errorf("%s: %d hashes, want %d", name, got, want)
+		}
+	}
+	for _, name := range []string{"dev", "nobody"} {
+		if got := slow((*account)(nil).secrets(s.hashes(name))); got != 1 {
+			t.Errorf("%s: %d hashes, want 1", name, got)
 		}
 	}
 }

@@ -3,7 +3,9 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,7 +19,8 @@ import (
 // of two pushes that together do not fit one always does. Blobs come before
 // their manifest: those that no manifest names yet are counted apart, as
 // waiting, and so are uploads that are not finished. With what is used all these
-// may take twice the limit, enough for two pushes at once and not more.
+// may take twice the limit, enough for two pushes at once and not more. A blob that
+// a manifest already names, a foreign layer for one, must fit when it comes.
 
 // quotaError says that something does not fit.
 type quotaError struct {
@@ -32,12 +35,12 @@ func (e *quotaError) Error() string {
 	size := func(n int64) string { return fmt.Sprintf("%d bytes (%s)", n, schema.Size(n).Human()) }
 	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.namespace, size(e.limit), e.needs, e.used)
 	if e.waiting > 0 {
-		text += fmt.Sprintf(", and %d wait for a manifest or for the next collection", e.waiting)
+		text += fmt.Sprintf(", and %d wait for their manifest or for a collection", e.waiting)
 	}
 	if e.uploading > 0 {
 		text += fmt.Sprintf(", and uploads that are not finished hold %d, until they are or, left alone for %.0f minutes, give way", e.uploading, leftAlone.Minutes())
 	}
-	return text + "; delete tags that are not needed, whose space the next collection (ocisync run gc) gives back once they are older than gc.delay, or raise the quota"
+	return text + "; a refusal has garbage collected, at most once a minute, as does ocisync run gc: that frees what was deleted by digest at once, and what deleted tags and unfinished pushes left once it is older than gc.delay; push again then, delete what is not needed, or raise the quota"
 }
 
 // ledgers holds a ledger for each namespace with a quota that was asked for.
@@ -67,11 +70,25 @@ func (s *ledgers) of(namespace string, create bool) *ledger {
 
 // forget makes every ledger count anew when it is needed next. Call it after
 // content changed by another way than past the guard.
-func (s *ledgers) forget() {
+func (s *ledgers) forget() { s.each((*ledger).forget) }
+
+// collected is forget after a collection, which took what deletions had left for
+// longer than the delay, unless others need it.
+func (s *ledgers) collected(delay time.Duration) {
+	s.each(func(l *ledger) {
+		l.forget()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.freed = 0
+		maps.DeleteFunc(l.unlinked, func(_ digest.Digest, at time.Time) bool { return time.Since(at) > delay })
+	})
+}
+
+func (s *ledgers) each(do func(*ledger)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.all {
-		l.forget()
+		do(l)
 	}
 }
 
@@ -87,15 +104,21 @@ type ledger struct {
 	repos     map[string]*holding
 	used      int64
 	waiting   int64
+	begun     bool  // it was counted once
+	freed     int64 // of waiting, by deletions since the last collection
+	// unlinked are blobs that a client deleted, and when. Their content stays until
+	// a collection, and so waits as long as that may take.
+	unlinked map[digest.Digest]time.Time
 }
 
 // blobCount is what a namespace does with one digest.
 type blobCount struct {
-	size    int64
-	named   int // manifests stored that name it, or are it
-	linked  int // repositories that link to it
-	naming  int // pushes of such manifests under way
-	linking int // uploads of it under way
+	size    int64 // 0 while it is named and neither here nor coming
+	here    bool  // the namespace has it
+	named   int   // manifests stored that name it, or are it
+	linked  int   // repositories that link to it
+	naming  int   // pushes of such manifests under way
+	linking int   // uploads of it under way
 }
 
 // holding is what one repository of the namespace has.
@@ -105,13 +128,23 @@ type holding struct {
 }
 
 func newLedger(namespace string, uploads *unfinished) *ledger {
-	return &ledger{namespace: namespace, uploads: uploads, blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}}
+	return &ledger{
+		namespace: namespace, uploads: uploads,
+		blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}, unlinked: map[digest.Digest]time.Time{},
+	}
 }
 
 func (l *ledger) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counted = ""
+}
+
+// known counts the namespace if it is not.
+func (l *ledger) known(ctx context.Context, s *storage.Storage, now *snapshot) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready(ctx, s, now)
 }
 
 // ready counts the namespace unless that was done for the same namespaces.
@@ -125,6 +158,9 @@ func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) e
 	if err := fresh.count(ctx, s, now); err != nil {
 		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
 	}
+	if err := l.countUnlinked(ctx, s, fresh); err != nil {
+		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
+	}
 	for d, b := range l.blobs { // pushes under way stay
 		if b.naming+b.linking > 0 {
 			fresh.update(d, b.size, func(n *blobCount) { n.naming, n.linking = b.naming, b.linking })
@@ -132,7 +168,36 @@ func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) e
 	}
 	l.blobs, l.repos, l.used, l.waiting = fresh.blobs, fresh.repos, fresh.used, fresh.waiting
 	l.counted = now.names
+	if !l.begun { // deletions before a restart may have left it
+		l.begun, l.freed = true, l.waiting
+	}
 	return nil
+}
+
+// countUnlinked counts the blobs that clients deleted, as waiting in no repository,
+// and forgets those of which the content went.
+func (l *ledger) countUnlinked(ctx context.Context, s *storage.Storage, fresh *ledger) error {
+	for d := range l.unlinked {
+		size, there, err := fresh.sizeOf(ctx, s, d)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			delete(l.unlinked, d)
+		default:
+			fresh.link("", d, size)
+		}
+	}
+	return nil
+}
+
+// unlink enters that a client deleted a blob. Manifests may still name it, so the
+// namespace is counted anew.
+func (l *ledger) unlink(d digest.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unlinked[d] = time.Now()
+	l.counted = ""
 }
 
 func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) error {
@@ -166,6 +231,9 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 			return err
 		}
 		manifests[name] = storage.Targets(links)
+		if err := l.leftOver(ctx, s, name); err != nil {
+			return err
+		}
 	}
 	for name, list := range manifests {
 		for _, d := range list {
@@ -186,8 +254,33 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 	return nil
 }
 
+// leftOver counts the content of manifests that were deleted, which waits as their
+// blobs do.
+func (l *ledger) leftOver(ctx context.Context, s *storage.Storage, repository string) error {
+	notes, err := s.Notes(ctx, repository)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		if n.Kept {
+			continue
+		}
+		if _, there, err := s.Manifest(ctx, repository, n.Digest); err != nil {
+			return err
+		} else if there {
+			continue
+		}
+		if size, ok, err := l.sizeOf(ctx, s, n.Digest); err != nil {
+			return err
+		} else if ok {
+			l.link(repository, n.Digest, size)
+		}
+	}
+	return nil
+}
+
 func (l *ledger) sizeOf(ctx context.Context, s *storage.Storage, d digest.Digest) (int64, bool, error) {
-	if b := l.blobs[d]; b != nil {
+	if b := l.blobs[d]; b != nil && b.here {
 		return b.size, true, nil
 	}
 	b, ok, err := s.Blob(ctx, d)
@@ -200,14 +293,19 @@ type item struct {
 	size   int64
 }
 
-// items is what a manifest counts: itself and the contents it names as far as the
-// namespace has them.
+// items is what a manifest counts: itself and the contents it names, of which those
+// that the namespace has not have no size.
 func (l *ledger) items(d digest.Digest, size int64, contents []digest.Digest) []item {
 	out := []item{{d, size}}
 	for _, r := range contents {
-		if b := l.blobs[r]; b != nil && r != d {
-			out = append(out, item{r, b.size})
+		if r == d {
+			continue
 		}
+		i := item{digest: r}
+		if b := l.blobs[r]; b != nil {
+			i.size = b.size
+		}
+		out = append(out, i)
 	}
 	return out
 }
@@ -220,9 +318,12 @@ func (l *ledger) update(d digest.Digest, size int64, change func(*blobCount)) {
 		l.blobs[d] = b
 	}
 	l.add(b, -1)
+	if b.size == 0 { // it was only named
+		b.size = size
+	}
 	change(b)
 	l.add(b, 1)
-	if *b == (blobCount{size: b.size}) {
+	if b.named+b.linked+b.naming+b.linking == 0 {
 		delete(l.blobs, d)
 	}
 }
@@ -248,7 +349,7 @@ func (l *ledger) repo(name string) *holding {
 func (l *ledger) link(repository string, d digest.Digest, size int64) {
 	if h := l.repo(repository); !h.links[d] {
 		h.links[d] = true
-		l.update(d, size, func(b *blobCount) { b.linked++ })
+		l.update(d, size, func(b *blobCount) { b.linked, b.here = b.linked+1, true })
 	}
 }
 
@@ -259,28 +360,42 @@ func (l *ledger) manifest(repository string, d digest.Digest, items []item) {
 	}
 	list := make([]digest.Digest, 0, len(items))
 	for _, i := range items {
-		l.update(i.digest, i.size, func(b *blobCount) { b.named++ })
+		l.update(i.digest, i.size, func(b *blobCount) { b.named, b.here = b.named+1, b.here || i.digest == d })
 		list = append(list, i.digest)
 	}
 	h.manifests[d] = list
 }
 
-// dropManifest enters that a repository has a manifest no more.
-func (l *ledger) dropManifest(repository string, d digest.Digest) {
+// dropManifest enters that a repository has a manifest no more. It reports whether
+// deletions have freed so much that it is time to collect it: less than that takes
+// no room from a push that the limit allows.
+func (l *ledger) dropManifest(limit int64, repository string, d digest.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.repo(repository)
+	before := l.waiting
+	if b := l.blobs[d]; b != nil && h.manifests[d] != nil { // its own content stays until a collection
+		l.link(repository, d, b.size)
+	}
 	for _, i := range h.manifests[d] {
 		l.update(i, 0, func(b *blobCount) { b.named-- })
 	}
 	delete(h.manifests, d)
+	l.freed += max(0, l.waiting-before)
+	return l.freed > limit/4
 }
 
 // mayHold returns *quotaError where there is no room for a blob. The caller
 // holds the lock, as that of beginBlob does.
 func (l *ledger) mayHold(limit int64, d digest.Digest, size int64) error {
+	if b := l.blobs[d]; b != nil { // what comes under its name may be less, or another: only more needs room
+		if b.here {
+			return nil
+		}
+		size -= b.size
+	}
 	switch {
-	case l.blobs[d] != nil:
+	case size <= 0:
 	case size > limit-l.used:
 		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: size}
 	case l.used+l.waiting+size-limit > limit:
@@ -295,7 +410,12 @@ func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 	if err := l.mayHold(limit, d, size); err != nil {
 		return err
 	}
-	l.update(d, size, func(b *blobCount) { b.linking++ })
+	l.update(d, size, func(b *blobCount) {
+		b.linking++
+		if !b.here {
+			b.size = max(b.size, size)
+		}
+	})
 	return nil
 }
 
@@ -332,8 +452,11 @@ func (l *ledger) endBlob(repository string, begun, stored digest.Digest, size in
 	}
 	l.update(begun, 0, func(b *blobCount) {
 		b.linking--
-		if stored == begun { // how much came is known only now
+		switch {
+		case stored == begun: // how much came is known only now
 			b.size = size
+		case !b.here && b.linking == 0: // it did not come
+			b.size = 0
 		}
 	})
 }

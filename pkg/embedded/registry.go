@@ -13,7 +13,8 @@
 // directory holds below ocisync/ what is ocisync's own:
 // state.json (accounts and rules; it, and no mode's file, is what the registry
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
-// that wait), times.jsonl (when tags were pushed and pulled), jobs.json (when
+// that wait), removing.json (what a job is removing, so that it is told at least
+// once), times.jsonl (when tags were pushed and pulled), jobs.json (when
 // jobs ran and run next), uploads.key (what signs the state of uploads), owner
 // (what a bucket knows it by), latest (after which no manifest was noted as
 // deleted), lock and admin.sock. Beside the manifests of a
@@ -64,6 +65,9 @@ type Options struct {
 	// Tokens makes this the token service of a registry that another program
 	// serves: accounts, rules and the admin API, and no content.
 	Tokens *Tokens
+	// Anew tells why a token service cannot begin again as is wanted; without try
+	// it is then to do so, and what Serve serves is to be closed. May be nil.
+	Anew func(wanted Giving, try bool) error
 	// Limits bound what one client may ask; nil is DefaultLimits.
 	Limits *Limits
 	// Outside is the policy while the state does not say; "" is deny.
@@ -88,6 +92,7 @@ type Registry struct {
 	passwords *passwords
 	metrics   *metrics
 	audit     *audit
+	removals  *removals
 	hooks     *webhook.Engine
 	accounts  *limiter[string]
 	addresses *limiter[netip.Addr]
@@ -165,7 +170,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		}
 		undo = append(undo, closer(r.listener))
 	}
-	if r.lock, err = takeLock(data, o.Command, o.Tokens != nil); err != nil {
+	if r.lock, err = waitLock(ctx, data, o.Command, o.Tokens != nil, r.logger); err != nil {
 		return nil, err
 	}
 	undo = append(undo, r.lock.release)
@@ -190,6 +195,7 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 	r.metrics = newMetrics(r.storage)
 	r.robots = newRobotMetrics(r.store.now, r.metrics)
 	undo = append(undo, r.metrics.close)
+	r.removals = newRemovals(data)
 	r.audit = newAudit(r.logger, func(lines int) { r.metrics.auditErrors.Add(float64(lines)) })
 	undo = append(undo, r.audit.close)
 	deliveries, err := openQueue(data, r.logger)
@@ -202,6 +208,11 @@ func Open(ctx context.Context, o Options) (_ *Registry, err error) {
 		undo = append(undo, r.issue(deliveries))
 	} else if err = r.openContent(ctx, deliveries, &undo); err != nil {
 		return nil, err
+	}
+	if r.storage != nil {
+		if err := r.herald().resume(ctx, true); err != nil {
+			r.logger.Error("webhooks and the audit log wait for news", "error", err)
+		}
 	}
 	if _, err = r.store.change(ctx, nil); err != nil { // finish a rename that was cut short
 		return nil, err
@@ -229,7 +240,7 @@ func (r *Registry) openContent(ctx context.Context, deliveries *webhook.Queue, u
 		return err
 	}
 	*undo = append(*undo, r.app.Shutdown)
-	r.jobs = newScheduler(data, r.logger, r.jobList)
+	r.jobs = newScheduler(data, r.logger, r.jobList, func(ctx context.Context) time.Duration { return r.herald().tellRest(ctx) })
 	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
 		return err
 	}
@@ -262,12 +273,16 @@ func listen(ctx context.Context, o Options, logger *slog.Logger) (net.Listener, 
 		}
 		conf = cert.config()
 	}
+	key := "registry.run.listen"
+	if o.Tokens != nil {
+		key = "registry.token.listen"
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("address %s: %w; stop the program that uses it, or name another in run.listen", o.Listen, err)
+		return nil, fmt.Errorf("address %s: %w; stop the program that uses it, or name another in %s", o.Listen, err, key)
 	case err != nil:
-		return nil, fmt.Errorf("address %s: %w; name another in run.listen", o.Listen, err)
+		return nil, fmt.Errorf("address %s: %w; name another in %s", o.Listen, err, key)
 	case conf != nil:
 		l = tls.NewListener(l, conf)
 	}
@@ -307,7 +322,7 @@ func (r *Registry) home() string {
 func (r *Registry) info() Info {
 	return Info{
 		Name: "ocisync", Version: r.options.Version, PID: os.Getpid(), Data: r.options.Data, URL: r.url(),
-		Command: r.lock.holder.Command, Started: r.lock.holder.Started,
+		Command: r.lock.holder.Command, Started: r.lock.holder.Started, Giving: r.giving(),
 	}
 }
 
@@ -381,6 +396,7 @@ func (r *Registry) begin(ctx context.Context) func() {
 		r.work.Go(func() { r.jobs.serve(jobs) })
 	}
 	r.work.Go(func() { r.renew(jobs) })
+	r.work.Go(func() { r.sweep(jobs) })
 	if r.tokens != nil {
 		r.work.Go(func() { r.tokens.Upkeep(jobs) })
 	}

@@ -29,7 +29,7 @@ func TestWhatJobsRemoveIsAuditedAndToldAsWhatUsersDelete(t *testing.T) {
 		return Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindRetention, Name: "team"}, Spec: &schema.Retention{Keep: []schema.KeepRule{{Newest: n, Tags: "t*"}, {Always: true, Tags: "keep"}}}}}
 	}
 	orphan := "sha256-" + strings.Repeat("a", 64)
-	r, stop := hooked(t, data, webhookChange(to.URL, schema.Webhook{Events: schema.NewSet("delete")}, "the secret"), newest(3),
+	r, stop := hooked(t, data, webhookChange(to.URL, schema.Webhook{Events: schema.NewSet("delete"), Sign: new(true)}, "the secret"), newest(3),
 		Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindAudit}, Spec: &schema.Audit{Log: &log}}},
 		Change{Object: schema.Resource{Key: schema.Key{Kind: schema.KindGC}, Spec: &schema.GC{Delay: new(schema.Duration(60))}}})
 	for _, tag := range []string{"keep", "t1", "t2", "t3", "t4", "t5", orphan} {

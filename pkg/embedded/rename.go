@@ -374,6 +374,9 @@ func (t *times) moved(below string, to func(repository string) (string, bool)) {
 		if !ok || !access.In(below, from) {
 			continue
 		}
+		if last := t.newest[from]; last.After(t.newest[name]) {
+			t.newest[name] = last
+		}
 		for reference, s := range maps.Clone(t.repos[from]) {
 			t.drop(from, reference)
 			*t.stamp(name, reference) = *s

@@ -117,6 +117,11 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 		}
 	}
 	j := &retentionJob{storage: r.storage, times: r.guard.times, state: r.store.now, logger: r.logger, lock: lock, seen: r.gate.lastSeen, herald: r.herald()}
+	if !o.DryRun {
+		if err := j.herald.resume(ctx, false); err != nil {
+			return RetentionReport{}, err
+		}
+	}
 	report, err := j.run(ctx, o)
 	if !o.DryRun && len(report.Untagged) > 0 {
 		r.guard.ledgers.forget()
@@ -129,7 +134,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 // run takes no lock and touches nothing.
 func (d *Directory) Retention(ctx context.Context, o RetentionOptions) (_ RetentionReport, err error) {
 	if !o.DryRun {
-		release, err := d.lock(ctx)
+		release, err := d.lockAs(ctx, "ocisync run "+JobRetention)
 		if err != nil {
 			return RetentionReport{}, err
 		}
@@ -172,7 +177,7 @@ func (d *Directory) retain(ctx context.Context, o RetentionOptions) (RetentionRe
 		return j.run(ctx, o)
 	}
 	var report RetentionReport
-	err = d.heralding(doc, func(h herald) (err error) {
+	err = d.heralding(ctx, doc, s, func(h herald) (err error) {
 		j.herald = h
 		report, err = j.run(ctx, o)
 		return err
@@ -206,24 +211,28 @@ func (j *retentionJob) run(ctx context.Context, o RetentionOptions) (RetentionRe
 			return j.report, fmt.Errorf("namespace %s: %w: it has no retention rules", n, ErrMissing)
 		}
 	}
+	var failed []error // of single repositories, which hold up no other
 	for _, n := range sortedNames(at.policies) {
 		if !at.policies[n].retained || len(o.Namespaces) > 0 && !slices.Contains(o.Namespaces, n) {
 			continue
 		}
 		names, err := j.storage.Repositories(ctx, n)
 		if err != nil {
-			return j.report, fmt.Errorf("listing the repositories of namespace %s: %w", n, err)
+			failed = append(failed, fmt.Errorf("listing the repositories of namespace %s: %w", n, err))
 		}
 		for _, name := range names {
 			if !belongs(at.rules, n, name) {
 				continue
 			}
 			if err := j.repository(ctx, n, name); err != nil {
-				return j.report, fmt.Errorf("repository %s: %w", name, err)
+				failed = append(failed, fmt.Errorf("repository %s: %w", name, err))
+			}
+			if err := ctx.Err(); err != nil {
+				return j.report, errors.Join(append(failed, err)...)
 			}
 		}
 	}
-	return j.report, nil
+	return j.report, errors.Join(failed...)
 }
 
 // repository judges one repository and removes what goes.
@@ -240,22 +249,19 @@ func (j *retentionJob) repository(ctx context.Context, namespace, name string) e
 		if p, found, more, err = j.batch(ctx, namespace, name, failed); err != nil {
 			return err
 		}
-		var gone []removal
 		for _, t := range found {
 			if !more || !t.Kept {
 				rows = append(rows, t)
 			}
-			if !t.Kept {
-				gone = append(gone, removal{t.Repository, t.Tag, textError(t.Error)})
-			}
 		}
-		j.tell(gone)
 	}
 	slices.SortStableFunc(rows, func(a, b TagReport) int { return strings.Compare(a.Tag, b.Tag) })
 	stay := map[string]digest.Digest{}
+	damaged := false
 	for _, t := range rows {
 		if t.Kept {
 			j.report.Kept++
+			damaged = damaged || t.Digest == ""
 			stay[t.Tag] = t.Digest
 			if j.report.Kept > maxKept {
 				continue
@@ -265,24 +271,10 @@ func (j *retentionJob) repository(ctx context.Context, namespace, name string) e
 		}
 		j.report.Tags = append(j.report.Tags, t)
 	}
-	if !p.untagged {
+	if !p.untagged || damaged { // what a damaged tag names cannot be told
 		return nil
 	}
 	return j.untagged(ctx, name, stay)
-}
-
-// tell tells of what went, once pushes no longer wait.
-func (j *retentionJob) tell(gone []removal) {
-	if !j.dry && len(gone) > 0 {
-		j.herald.removed(JobRetention, gone)
-	}
-}
-
-func textError(text string) error {
-	if text == "" {
-		return nil
-	}
-	return errors.New(text)
 }
 
 // batch judges a repository by the rules of this moment and removes a number
@@ -301,34 +293,57 @@ func (j *retentionJob) batch(ctx context.Context, namespace, name string, failed
 	if err != nil || j.dry {
 		return p, all, false, err
 	}
-	removed := 0
+	var going []*TagReport
 	for _, t := range all {
 		switch {
 		case t.Kept:
-		case failed[t.Tag]:
-			continue // it stands in the report already
-		case removed == batchSize:
+			found = append(found, t)
+		case failed[t.Tag]: // it stands in the report already
+		case len(going) == batchSize:
 			more = true
-			continue
 		default:
-			removed++
-			j.remove(ctx, &t)
-			failed[t.Tag] = t.Error != ""
+			going = append(going, &t)
 		}
-		found = append(found, t)
+	}
+	j.remove(ctx, going)
+	for _, t := range going {
+		failed[t.Tag] = t.Error != ""
+		found = append(found, *t)
 	}
 	return p, found, more, nil
 }
 
-func (j *retentionJob) remove(ctx context.Context, t *TagReport) {
-	if err := j.storage.RemoveTag(ctx, t.Repository, t.Tag); err != nil {
-		t.Error = err.Error()
-		j.report.Failed++
-		j.logger.Error("retention could not remove a tag", "repository", t.Repository, "tag", t.Tag, "error", err)
+// remove removes tags, and tells of it before anybody can put them anew.
+func (j *retentionJob) remove(ctx context.Context, tags []*TagReport) {
+	list := make([]removal, len(tags))
+	for i, t := range tags {
+		list[i] = removal{Repository: t.Repository, Reference: t.Tag}
+	}
+	j.together(ctx, list, func(i int) error {
+		t := tags[i]
+		if err := j.storage.RemoveTag(ctx, t.Repository, t.Tag); err != nil {
+			t.Error = err.Error()
+			j.logger.Error("retention could not remove a tag", "repository", t.Repository, "tag", t.Tag, "error", err)
+			return err
+		}
+		j.times.removed(t.Repository, t.Tag)
+		j.logger.Info("retention removed a tag", "repository", t.Repository, "tag", t.Tag, "digest", t.Digest, "why", t.Why)
+		return nil
+	})
+}
+
+// together announces what goes, has it removed one by one, and tells of it.
+func (j *retentionJob) together(ctx context.Context, list []removal, remove func(i int) error) {
+	if len(list) == 0 {
 		return
 	}
-	j.times.removed(t.Repository, t.Tag)
-	j.logger.Info("retention removed a tag", "repository", t.Repository, "tag", t.Tag, "digest", t.Digest, "why", t.Why)
+	j.herald.announce(JobRetention, list)
+	for i := range list {
+		if list[i].err = remove(i); list[i].err != nil {
+			j.report.Failed++
+		}
+	}
+	j.herald.removed(ctx, list)
 }
 
 func (j *retentionJob) judge(ctx context.Context, namespace, name string, p policy) ([]TagReport, error) {
@@ -336,10 +351,17 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 	if err != nil {
 		return nil, err
 	}
-	var found []TagReport
-	var tags []retention.Tag
+	var found, damaged []TagReport
+	var stamps []*stamp
+	rewritten := map[int]bool{}
 	for _, tag := range list {
+		row := TagReport{Namespace: namespace, Repository: name, Tag: tag}
 		d, err := j.storage.Tag(ctx, name, tag)
+		if errors.Is(err, storage.ErrDamaged) {
+			row.Kept, row.Why = true, "it is damaged and names nothing; push it again"
+			damaged = append(damaged, row)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -350,77 +372,31 @@ func (j *retentionJob) judge(ctx context.Context, namespace, name string, p poli
 		if d == "" || !there {
 			continue // deleted meanwhile
 		}
-		s := j.times.of(name, tag, d, linked)
-		found = append(found, TagReport{
-			Namespace: namespace, Repository: name, Tag: tag, Digest: d,
-			Pushed: s.pushed.UTC(), PushedBy: s.by, Pulled: s.pulled.UTC(),
-		})
-		tags = append(tags, retention.Tag{Name: tag, Pushed: s.pushed, Pulled: s.pulled, Fixed: p.immutable(below(namespace, name), tag)})
+		row.Digest = d
+		s, again := j.times.of(name, tag, d, linked)
+		rewritten[len(found)] = again
+		found, stamps = append(found, row), append(stamps, &s)
 	}
+	settle(stamps, j.now)
+	tags := make([]retention.Tag, len(found))
+	for i, s := range stamps {
+		tags[i] = retention.Tag{Name: found[i].Tag, Pushed: s.pushed, Pulled: s.pulled, Fixed: p.immutable(below(namespace, name), found[i].Tag)}
+	}
+	noted := slices.Clone(tags)
+	for i, s := range stamps {
+		by := s.by
+		if rewritten[i] {
+			tags[i].Pushed, by = s.linked, ""
+		}
+		found[i].Pushed, found[i].PushedBy, found[i].Pulled = tags[i].Pushed.UTC(), by, s.pulled.UTC()
+	}
+	byNotes := retention.Judge(p.keep, below(namespace, name), noted, j.now)
 	for i, v := range retention.Judge(p.keep, below(namespace, name), tags, j.now) {
+		// links of a copy are in no order, and those of lost pushes push nothing out
+		if !v.Kept && byNotes[i].Kept {
+			v = byNotes[i]
+		}
 		found[i].Kept, found[i].Why = v.Kept, v.Why
 	}
-	return found, nil
-}
-
-// untagged removes the manifests of a repository that no tag reaches. In a dry
-// run the tags that would go count as gone.
-func (j *retentionJob) untagged(ctx context.Context, name string, stay map[string]digest.Digest) error {
-	loose, err := j.storage.Loose(ctx, name, stay, j.young(name, 0))
-	if err != nil || len(loose) == 0 {
-		return err
-	}
-	var gone []removal
-	defer func() { j.tell(gone) }()
-	young := j.young(name, 0)
-	if !j.dry {
-		skew, err := j.storage.Skew(ctx)
-		if err != nil {
-			return err
-		}
-		defer j.lock(name)()
-		if stay, err = j.tagged(ctx, name); err != nil {
-			return err
-		}
-		young = j.young(name, skew)
-		if loose, err = j.storage.Loose(ctx, name, stay, young); err != nil {
-			return err
-		}
-	}
-	for _, d := range loose {
-		if young(storage.Link{Name: d}) { // somebody was told just now
-			continue
-		}
-		m := ManifestReport{Repository: name, Digest: d}
-		if !j.dry {
-			if err := j.storage.RemoveManifest(ctx, name, d, time.Time{}); err != nil {
-				m.Error = err.Error()
-				j.report.Failed++
-			}
-			j.times.removed(name, d.String())
-			gone = append(gone, removal{name, d.String(), textError(m.Error)})
-		}
-		j.report.Untagged = append(j.report.Untagged, m)
-	}
-	return nil
-}
-
-func (j *retentionJob) tagged(ctx context.Context, name string) (map[string]digest.Digest, error) {
-	tags, err := j.storage.Tags(ctx, name)
-	out := map[string]digest.Digest{}
-	for _, tag := range tags {
-		if out[tag], err = j.storage.Tag(ctx, name, tag); err != nil {
-			return nil, err
-		}
-	}
-	return out, err
-}
-
-// young reports whether a manifest is too young to go, as collection has it, by
-// the storage's time: it was put there, or said to be there, a short while ago.
-func (j *retentionJob) young(name string, skew time.Duration) func(storage.Link) bool {
-	delay := collectingBy(j.state().doc.gc(), j.dry).delay
-	return func(l storage.Link) bool {
-		return j.now.Add(skew).Sub(l.Made) < delay || j.now.Sub(j.seen(name, l.Name)) < delay
-	}
+	return append(found, damaged...), nil
 }

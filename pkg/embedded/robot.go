@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -31,18 +32,28 @@ type RobotAccount struct {
 	Made  time.Time `json:"made"`
 	// Delivered says that the secret is known to be where it belongs.
 	Delivered bool `json:"delivered"`
-	// Ends is when the account stops working because another took its place;
-	// zero while it is the robot's newest.
-	Ends time.Time `json:"ends,omitzero"`
-	Hash string    `json:"hash,omitempty"` // of the secret, by HashPassword; never told
-	// Former are the hashes of secrets that were made for the account before,
-	// newest first: one of them may have been delivered, and its user not be
-	// told of another yet. They work until the newest is delivered; never told.
-	Former []string `json:"former,omitempty"`
+	// Place is where it was delivered to, as schema.Robot.Place says; "" where
+	// that was not kept.
+	Place string `json:"place,omitempty"`
+	// Replaced is when another account took its place, and Ends when it stops
+	// working for that; zero while it is the robot's newest.
+	Replaced time.Time `json:"replaced,omitzero"`
+	Ends     time.Time `json:"ends,omitzero"`
+	// Ended says that the account has expired, whatever the clock says later.
+	Ended bool   `json:"ended,omitempty"`
+	Hash  string `json:"hash,omitempty"` // of the secret, by HashPassword; never told
+	// Digest is that of a secret nobody can guess, as AccountChange has it; never told.
+	Digest string `json:"digest,omitempty"`
+	// Former are secrets that were made for the account before, newest first: one
+	// of them may have been delivered, and its user not be told of another yet.
+	// They work until the newest is delivered, and then until FormerEnds, and each
+	// no longer than until it expires itself; never told.
+	Former     []FormerSecret `json:"former,omitempty"`
+	FormerEnds time.Time      `json:"former_ends,omitzero"`
 }
 
-// maxFormer bounds the former secrets of an account.
-const maxFormer = 4
+// maxPlace is as long as a place can be, in bytes.
+const maxPlace = 64
 
 // Expires is when the account of a robot with this specification expires; zero
 // for never.
@@ -53,10 +64,19 @@ func (a RobotAccount) Expires(spec *schema.Robot) time.Time {
 	return time.Time{}
 }
 
+// Ahead reports whether the account was made at a time that is to come, so that
+// a clock was or is wrong. A few minutes are nothing.
+func (a RobotAccount) Ahead(now time.Time) bool { return a.Made.After(now.Add(clockSlack)) }
+
+// ended reports whether the account has stopped working.
+func (a RobotAccount) ended(spec *schema.Robot, now time.Time) bool {
+	after := func(end time.Time) bool { return !end.IsZero() && !now.Before(end) }
+	return a.Ended || after(a.Ends) || after(a.Expires(spec))
+}
+
 // works reports whether one can log in with the account.
 func (a RobotAccount) works(spec *schema.Robot, now time.Time) bool {
-	before := func(end time.Time) bool { return end.IsZero() || now.Before(end) }
-	return (spec.Enabled == nil || *spec.Enabled) && before(a.Ends) && before(a.Expires(spec))
+	return (spec.Enabled == nil || *spec.Enabled) && !a.ended(spec, now)
 }
 
 // AccountChange makes or acknowledges an account of a robot.
@@ -64,8 +84,14 @@ type AccountChange struct {
 	Login string `json:"login"` // one of RobotLogins
 	// Hash is the new secret's, by HashPassword; "" keeps what there is.
 	Hash string `json:"hash,omitempty"`
+	// Digest is the secret's too, by SecretDigest, of one that nobody can guess.
+	Digest string `json:"digest,omitempty"`
+	// Place is where the secret belongs, as schema.Robot.Place says. Alone it is
+	// kept of an account of which no place is known.
+	Place string `json:"place,omitempty"`
 	// Delivered says that the secret is where it belongs: the robot's other
-	// account works for Overlap more seconds and no longer.
+	// account, and former secrets of this one, work for Overlap more seconds and
+	// no longer.
 	Delivered bool            `json:"delivered,omitempty"`
 	Overlap   schema.Duration `json:"overlap,omitempty"`
 }
@@ -90,6 +116,10 @@ func (c Change) checkAccount(d document) error {
 		return fmt.Errorf("%s: %w: its accounts are %s and %s", key, ErrInvalid, logins[0], logins[1])
 	case a.Overlap < 0:
 		return fmt.Errorf("%s: %w: an overlap ends", key, ErrInvalid)
+	case len(a.Place) > maxPlace:
+		return fmt.Errorf("%s: %w: no place is longer than %d bytes", key, ErrInvalid, maxPlace)
+	case a.Digest != "" && !isDigest(a.Digest):
+		return fmt.Errorf("%s: %w: a digest is what SecretDigest returns", key, ErrInvalid)
 	case a.Hash == "":
 		return nil
 	}
@@ -115,25 +145,32 @@ func (c Change) keepAccount(next *document, now time.Time) (did bool) {
 	switch {
 	case c.Account.Hash != "" && i < 0:
 		i = len(accounts)
-		accounts = append(accounts, RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash})
+		accounts = append(accounts, RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash, Digest: c.Account.Digest})
 	case c.Account.Hash != "":
-		made := RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash}
-		if old := accounts[i]; !old.Delivered {
-			made.Former = append([]string{old.Hash}, old.Former...)
-			made.Former = made.Former[:min(len(made.Former), maxFormer)]
-		}
+		made := RobotAccount{Login: c.Account.Login, Made: now, Hash: c.Account.Hash, Digest: c.Account.Digest}
+		spec, _ := c.Object.Spec.(*schema.Robot)
+		made.Former = accounts[i].formerly(spec, now)
 		accounts[i] = made
 	case i < 0:
 		return false
 	}
-	if c.Account.Delivered {
-		accounts[i].Delivered, accounts[i].Former = true, nil
-		end := now.Add(time.Duration(c.Account.Overlap) * time.Second)
+	switch {
+	case c.Account.Delivered:
+		a, end := &accounts[i], now.Add(time.Duration(c.Account.Overlap)*time.Second)
+		a.Delivered, a.Place = true, c.Account.Place
+		if a.FormerEnds = end; len(a.Former) == 0 || c.Account.Overlap == 0 {
+			a.Former, a.FormerEnds = nil, time.Time{}
+		}
 		for j := range accounts {
 			if j != i && (accounts[j].Ends.IsZero() || end.Before(accounts[j].Ends)) {
-				accounts[j].Ends = end
+				accounts[j].Ends, accounts[j].Replaced = end, now
 			}
 		}
+	case c.Account.Hash == "":
+		if accounts[i].Place != "" || c.Account.Place == "" {
+			return false
+		}
+		accounts[i].Place = c.Account.Place
 	}
 	slices.SortFunc(accounts, func(a, b RobotAccount) int { return strings.Compare(a.Login, b.Login) })
 	next.Robots[name] = accounts
@@ -158,7 +195,7 @@ func (d document) robots() []RobotStatus {
 		}
 		s := RobotStatus{Key: o.Key, Accounts: slices.Clone(d.Robots[o.Key.String()])}
 		for i := range s.Accounts {
-			s.Accounts[i].Hash, s.Accounts[i].Former = "", nil
+			s.Accounts[i].Hash, s.Accounts[i].Digest, s.Accounts[i].Former = "", "", nil
 		}
 		out = append(out, s)
 	}
@@ -171,20 +208,34 @@ type robotLogin struct {
 	robot string
 	spec  *schema.Robot
 	about RobotAccount
+	over  atomic.Bool // it was seen to have ended, which a clock set back does not undo
 }
 
 // logins prepares a robot's accounts. Those that did not change keep what they
 // remember.
 func (s *snapshot) logins(o schema.Resource, spec *schema.Robot, before *snapshot) {
 	for _, a := range s.doc.Robots[o.Key.String()] {
-		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash), former: a.Former}, robot: o.Key.Name, spec: spec, about: a}
+		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash), former: secretsOf(a.Former)}, robot: o.Key.Name, spec: spec, about: a}
 		if before != nil {
 			if b := before.robots[a.Login]; b != nil && b.version == l.version && bytes.Equal(b.hash, l.hash) && slices.Equal(b.former, l.former) {
 				l.seen.Store(b.seen.Load())
 			}
+			if b := before.robots[a.Login]; b != nil && b.about.same(a) && value(b.spec.Expires) == value(spec.Expires) {
+				l.over.Store(b.over.Load())
+			}
 		}
 		s.robots[a.Login] = l
+		s.former = max(s.former, slow(l.former))
 	}
+}
+
+// hashes is how many are compared with a wrong password of a name: of a robot's
+// as many as of that with the most, so that it takes no less where there is none.
+func (s *snapshot) hashes(name string) int {
+	if strings.HasPrefix(name, robotPrefix) {
+		return 1 + s.former
+	}
+	return 1
 }
 
 // login finds an account that can be logged in with, and whose it is.
@@ -193,10 +244,16 @@ func (s *snapshot) login(name string, now time.Time) (*account, access.Subject) 
 		return s.accounts[name], access.User(name)
 	}
 	l := s.robots[name]
-	if l == nil || !l.about.works(l.spec, now) {
+	if l == nil {
 		return nil, access.Subject{}
 	}
-	return &l.account, access.Robot(l.robot)
+	if l.about.ended(l.spec, now) {
+		l.over.Store(true)
+	}
+	if l.over.Load() || !l.about.works(l.spec, now) {
+		return nil, access.Subject{}
+	}
+	return l.without(now), access.Robot(l.robot)
 }
 
 // newest is, for a comparison of secrets, a robot's account with the secret

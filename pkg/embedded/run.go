@@ -80,7 +80,7 @@ func (d *Directory) Run(ctx context.Context, name string, dry bool) (_ Report, e
 	if dry {
 		return job(ctx, true)
 	}
-	release, err := d.lock(ctx)
+	release, err := d.lockAs(ctx, "ocisync run "+name)
 	if err != nil {
 		return Report{}, err
 	}

@@ -18,8 +18,9 @@ import (
 type finding struct {
 	tags      []oldTag // fallback tags without their subject
 	manifests []doomed
-	layers    []digest.Digest // links of blobs
-	stale     []note          // of referrers that are gone
+	layers    []digest.Digest             // links of blobs
+	idle      map[digest.Digest]time.Time // such that wait for no delay, unless somebody was told of them since
+	stale     []note                      // of referrers that are gone
 	uploads   []storage.Upload
 	notes     []digest.Digest // that say nothing any more
 	empty     bool            // no manifest and no tag is left then
@@ -77,13 +78,15 @@ type scanner struct {
 	reached   map[digest.Digest]bool            // such that would go, were it not for that
 	taken     map[digest.Digest]time.Time       // goes by what was deleted then, unless it is needed
 	listed    map[digest.Digest][]digest.Digest // by what was deleted and is gone
+	spent     map[digest.Digest]time.Time       // content of such, and when the last of these was stored first
 	fallbacks map[string]fallback
 	lists     map[digest.Digest][]digest.Digest // subject to what its fallback tags are and were
 	about     map[digest.Digest][]digest.Digest // subject to manifests
 	tags      int
 	unknown   bool // a manifest is of no known format: what it needs cannot be told
 	living    map[digest.Digest]bool
-	uses      map[digest.Digest]bool
+	uses      map[digest.Digest]bool // content that stays
+	needs     map[digest.Digest]bool // blobs that stay where the repository links to them
 }
 
 // scan finds what is to go from a repository, and marks what stays. What it
@@ -93,9 +96,9 @@ func (c *collection) scan(ctx context.Context, repo string) (*finding, error) {
 		c: c, repo: repo,
 		nodes: map[digest.Digest]*node{}, history: map[digest.Digest][]string{}, tagged: map[digest.Digest]bool{},
 		deleted: map[digest.Digest]time.Time{}, kept: map[digest.Digest]time.Time{},
-		reached: map[digest.Digest]bool{}, taken: map[digest.Digest]time.Time{}, listed: map[digest.Digest][]digest.Digest{},
+		reached: map[digest.Digest]bool{}, taken: map[digest.Digest]time.Time{}, listed: map[digest.Digest][]digest.Digest{}, spent: map[digest.Digest]time.Time{},
 		fallbacks: map[string]fallback{}, lists: map[digest.Digest][]digest.Digest{}, about: map[digest.Digest][]digest.Digest{},
-		living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{},
+		living: map[digest.Digest]bool{}, uses: map[digest.Digest]bool{}, needs: map[digest.Digest]bool{},
 	}
 	if err := s.readManifests(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
@@ -188,8 +191,38 @@ func (s *scanner) readDeleted(ctx context.Context) error {
 		}
 		s.listed[d] = m.Children()
 		s.mark(d, at)
+		if err := s.spend(ctx, d, m); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// spend notes what a manifest that was deleted by its digest no longer needs, where
+// a quota holds.
+func (s *scanner) spend(ctx context.Context, d digest.Digest, m storage.Manifest) error {
+	if s.c.limited == nil || !s.c.limited(s.repo) {
+		return nil
+	}
+	b, ok, err := s.c.storage.Blob(ctx, d)
+	if err != nil || !ok {
+		return err
+	}
+	s.c.freed[d] = struct{}{}
+	for _, content := range m.Contents() {
+		if s.spent[content].Before(b.Made) {
+			s.spent[content] = b.Made
+		}
+	}
+	return nil
+}
+
+// idle reports whether no push can be under way that relies on a blob: it came for
+// a manifest that was deleted, and nobody sent it or was told that it is there since
+// that was stored.
+func (s *scanner) idle(d digest.Digest, made time.Time) bool {
+	stored, ok := s.spent[d]
+	return ok && !made.After(stored) && s.c.told(s.repo, d).Before(stored)
 }
 
 // take marks a manifest as going by a deletion, and with it what it lists and
@@ -249,9 +282,9 @@ func (s *scanner) readTags(ctx context.Context) error {
 	}
 	s.tags = len(names)
 	for _, name := range names {
-		current, err := t.Tag(ctx, s.repo, name)
-		if err != nil && !errors.Is(err, storage.ErrDamaged) { // a tag of nothing stays
-			return err
+		current, damaged := t.Tag(ctx, s.repo, name)
+		if damaged != nil && !errors.Is(damaged, storage.ErrDamaged) { // a tag of nothing stays
+			return damaged
 		}
 		former, err := t.TagHistory(ctx, s.repo, name)
 		if err != nil {
@@ -259,6 +292,9 @@ func (s *scanner) readTags(ctx context.Context) error {
 		}
 		for _, d := range former {
 			s.history[d] = append(s.history[d], name)
+			if damaged != nil { // it may be what it names
+				s.tagged[d] = true
+			}
 		}
 		subject, ending := storage.FallbackSubject(name)
 		n := s.nodes[current]
@@ -403,7 +439,7 @@ func (s *scanner) spread(staying map[digest.Digest]bool, todo ...digest.Digest) 
 // judge says which manifests, tags and marks go, and gathers what the others
 // need.
 func (s *scanner) judge(held map[digest.Digest]bool) *finding {
-	f := &finding{}
+	f := &finding{idle: map[digest.Digest]time.Time{}}
 	named := s.named()
 	for name, b := range s.fallbacks {
 		living := s.living[b.current]
@@ -430,10 +466,11 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 			continue
 		}
 		s.uses[d], s.uses[n.target] = true, true
-		for _, list := range [][]digest.Digest{n.children, n.blobs} {
-			for _, b := range list {
-				s.uses[b] = true
-			}
+		for _, child := range n.children {
+			s.uses[child] = true
+		}
+		for _, b := range n.blobs {
+			s.needs[b] = true
 		}
 	}
 	f.empty = len(s.living) == 0 && s.tags == len(f.tags)
@@ -470,9 +507,15 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 		return err
 	}
 	for _, l := range links {
-		if s.unknown || s.uses[l.Name] || s.uses[l.Target] || s.young(l.Name, l.Made) || s.young(l.Target, l.Made) {
+		idle := s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)
+		needed := s.uses[l.Name] || s.uses[l.Target] || s.needs[l.Name] || s.needs[l.Target]
+		if s.unknown || needed || !idle && (s.young(l.Name, l.Made) || s.young(l.Target, l.Made)) {
 			s.uses[l.Target] = true
 			continue
+		}
+		if idle {
+			s.c.freed[l.Target] = struct{}{}
+			f.idle[l.Name] = s.spent[l.Name]
 		}
 		f.layers = append(f.layers, l.Name)
 	}

@@ -135,8 +135,8 @@ func parseDocument(b []byte) (document, error) {
 	}
 	for _, robot := range slices.Sorted(maps.Keys(doc.Robots)) {
 		for _, a := range doc.Robots[robot] {
-			for _, hash := range append([]string{a.Hash}, a.Former...) {
-				if err := checkHash(hash); err != nil {
+			for _, hash := range append([]string{a.Hash}, secretsOf(a.Former)...) {
+				if err := checkHash(hash); err != nil && !isDigest(hash) {
 					problems = append(problems, fmt.Errorf("%s: %w", robot, err))
 				}
 			}
@@ -220,6 +220,7 @@ type snapshot struct {
 	audit    *schema.Audit             // nil where none is declared
 	hooks    map[string][]webhook.Hook // by namespace
 	robots   map[string]*robotLogin    // by login name
+	former   int                       // the most hashes of former secrets that an account of a robot has
 }
 
 // compile prepares a document. Accounts that did not change keep what they

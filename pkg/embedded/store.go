@@ -42,8 +42,11 @@ func (s *store) now() *snapshot { return s.current.Load() }
 func (s *store) change(ctx context.Context, changes []Change) ([]Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.now()
 	now := s.clock().UTC()
+	if err := s.sweep(now); err != nil {
+		return nil, err
+	}
+	before := s.now()
 	renames := len(before.doc.pending()) > 0
 	for i := range changes {
 		changes[i].at = now

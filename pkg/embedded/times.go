@@ -2,11 +2,14 @@ package embedded
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocisync/ocisync/pkg/retention"
 )
 
 // times keeps when tags were pushed and pulled. Everything is in memory and
@@ -30,27 +33,32 @@ type stampKey struct{ repository, reference string }
 
 // stamp is what is known of one tag or, for pulls alone, of one digest.
 type stamp struct {
-	digest         digest.Digest // what was pushed as the tag
-	pushed, pulled time.Time
-	by             string
+	digest digest.Digest // what was pushed as the tag
+	pushed time.Time     // later than that of any push to the repository before it
+	clock  time.Time     // of the push, as the clock had it; zero where only the link tells
+	linked time.Time     // of the tag's link then; zero where that is not known
+	pulled time.Time
+	by     string
 }
 
 func newTimes(data string, logger *slog.Logger) *times {
 	return &times{data: data, logger: logger, repos: map[string]map[string]*stamp{}, newest: map[string]time.Time{}, dirty: map[stampKey]bool{}}
 }
 
-// pushed notes that a tag was made to name a digest. Of the pushes to one
-// repository a later one has a later time, also by a clock that was set back:
-// when it is right again, what was pushed meanwhile is not taken for old.
-func (t *times) pushed(repository, tag string, d digest.Digest, by string, at time.Time) {
+// pushed notes that a tag was made to name a digest, with a link of a time. Of the
+// pushes to one repository a later one has a later time, also by a clock that was
+// set back: when it is right again, what was pushed meanwhile is not taken for old.
+// What the clock said is kept beside it, for when it was the other way round; see
+// [settle].
+func (t *times) pushed(repository, tag string, d digest.Digest, by string, at, linked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if last := t.newest[repository]; at.Before(last) {
-		at = last.Add(1)
-	}
 	s := t.stamp(repository, tag)
-	s.digest, s.pushed, s.by = d, at, by
-	t.newest[repository] = at
+	s.digest, s.pushed, s.clock, s.linked, s.by = d, at, at, linked, by
+	if last := t.newest[repository]; at.Before(last) {
+		s.pushed = last.Add(1)
+	}
+	t.newest[repository] = s.pushed
 	t.dirty[stampKey{repository, tag}] = true
 }
 
@@ -84,21 +92,49 @@ func (t *times) removedDigest(repository string, d digest.Digest) {
 
 // of returns what is known of a tag that names a digest now and whose link was
 // written at a time. Where that is not what was pushed here, the link's time is
-// the push time and nobody knows who pushed.
-func (t *times) of(repository, tag string, d digest.Digest, linked time.Time) stamp {
+// the push time and nobody knows who pushed. The link was rewritten if it is newer
+// than that of the push that is known: by a push that a crash took from here, or
+// by another program, or it is a copy.
+func (t *times) of(repository, tag string, d digest.Digest, linked time.Time) (out stamp, rewritten bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := stamp{digest: d, pushed: linked}
+	out = stamp{digest: d, pushed: linked, linked: linked}
 	if s := t.repos[repository][tag]; s != nil {
 		out.pulled = s.pulled
 		if s.digest == d && !s.pushed.IsZero() {
-			out.pushed, out.by = s.pushed, s.by
+			out.pushed, out.clock, out.by = s.pushed, s.clock, s.by
+			then := s.linked
+			if then.IsZero() {
+				then = s.pushed
+			}
+			rewritten = linked.After(then)
 		}
 	}
 	if s := t.repos[repository][d.String()]; s != nil && s.pulled.After(out.pulled) {
 		out.pulled = s.pulled
 	}
-	return out
+	return out, rewritten
+}
+
+// settle replaces push times of one repository that lie too far in the future to be
+// true: a clock was ahead for a while, and the pushes after it followed. The time is
+// then what the clock said, but not before that of an earlier push. What the clock
+// itself had in the future stays there, and counts as now.
+func settle(list []*stamp, now time.Time) {
+	known := slices.DeleteFunc(slices.Clone(list), func(s *stamp) bool { return s.clock.IsZero() })
+	slices.SortFunc(known, func(a, b *stamp) int { return a.pushed.Compare(b.pushed) })
+	var last time.Time
+	for _, s := range known {
+		if s.pushed.After(now.Add(retention.Ahead)) && !s.clock.After(now) {
+			s.pushed = s.clock
+			if !s.pushed.After(last) {
+				s.pushed = last.Add(1)
+			}
+		}
+		if !s.pushed.After(now) {
+			last = s.pushed
+		}
+	}
 }
 
 func (t *times) stamp(repository, reference string) *stamp {

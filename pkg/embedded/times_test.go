@@ -70,18 +70,18 @@ func TestWhatACrashTearsOffTakesNothingElseWithIt(t *testing.T) {
 	file := filepath.Join(data, ownDir, timesFile)
 	writeAll(t, file, fmt.Sprintf(`{"r":"a","t":"1","d":%q,"p":%d,"by":"user dev"}`+"\n"+`{"r":"a","t":"2","d":"sha`, d, at.UnixNano()))
 	tt, s := timesOf(t, data)
-	tt.pushed("a", "3", d, "user dev", at)
+	tt.pushed("a", "3", d, "user dev", at, at)
 	if err := tt.flush(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := timesOf(t, data)
 	link := time.Unix(7, 0)
 	for tag, want := range map[string]time.Time{"1": at, "2": link, "3": at} {
-		if got := again.of("a", tag, d, link); !got.pushed.Equal(want) {
+		if got, _ := again.of("a", tag, d, link); !got.pushed.Equal(want) {
 			t.Errorf("tag %s was pushed at %v, want %v", tag, got.pushed, want)
 		}
 	}
-	if got := again.of("a", "1", digest.FromString("moved behind our back"), link); !got.pushed.Equal(link) || got.by != "" {
+	if got, _ := again.of("a", "1", digest.FromString("moved behind our back"), link); !got.pushed.Equal(link) || got.by != "" {
 		t.Errorf("a tag that names something else has the old push: %+v", got)
 	}
 }
@@ -100,7 +100,7 @@ func TestTimesThatCannotBeWrittenAreKeptForLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, _ := timesOf(t, data)
-	if got := again.of("a", "1", "", time.Time{}); !got.pulled.Equal(time.Unix(9, 0)) {
+	if got, _ := again.of("a", "1", "", time.Time{}); !got.pulled.Equal(time.Unix(9, 0)) {
 		t.Errorf("pulled at %v", got.pulled)
 	}
 }
@@ -112,7 +112,7 @@ func TestTimesThatCannotBeKeptAreSaidSo(t *testing.T) {
 	if err := openTimes(t.Context(), tt, s); err != nil {
 		t.Fatal(err)
 	}
-	tt.pushed("team/app", "v1", "sha256:"+digest.Digest(strings.Repeat("a", 64)), "dev", time.Now())
+	tt.pushed("team/app", "v1", "sha256:"+digest.Digest(strings.Repeat("a", 64)), "dev", time.Now(), time.Time{})
 	if err := os.MkdirAll(filepath.Join(data, ownDir, timesFile), 0o700); err != nil { // cannot be written to
 		t.Fatal(err)
 	}

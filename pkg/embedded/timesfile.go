@@ -41,6 +41,8 @@ type timesLine struct {
 	Reference  string        `json:"t"`
 	Digest     digest.Digest `json:"d,omitempty"`
 	Pushed     int64         `json:"p,omitempty"` // nanoseconds since 1970
+	Clock      int64         `json:"c,omitempty"` // what the clock said, if not Pushed
+	Linked     int64         `json:"k,omitempty"` // of the tag's link
 	Pulled     int64         `json:"l,omitempty"`
 	By         string        `json:"by,omitempty"`
 	Gone       bool          `json:"x,omitempty"`
@@ -100,13 +102,26 @@ func (t *times) take(b []byte) {
 		return
 	}
 	s := t.stamp(l.Repository, l.Reference)
-	*s = stamp{digest: l.Digest, by: l.By}
-	if l.Pushed != 0 {
-		s.pushed = time.Unix(0, l.Pushed)
+	*s = stamp{digest: l.Digest, by: l.By, pushed: moment(l.Pushed), clock: moment(l.Clock), linked: moment(l.Linked), pulled: moment(l.Pulled)}
+	if s.clock.IsZero() {
+		s.clock = s.pushed
 	}
-	if l.Pulled != 0 {
-		s.pulled = time.Unix(0, l.Pulled)
+}
+
+// moment is a time of the file; zero where it says none.
+func moment(nanoseconds int64) time.Time {
+	if nanoseconds == 0 {
+		return time.Time{}
 	}
+	return time.Unix(0, nanoseconds)
+}
+
+// nanoseconds is what the file says of a time.
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }
 
 func (t *times) line(k stampKey) timesLine {
@@ -117,11 +132,9 @@ func (t *times) line(k stampKey) timesLine {
 		return l
 	}
 	l.Digest, l.By = s.digest, s.by
-	if !s.pushed.IsZero() {
-		l.Pushed = s.pushed.UnixNano()
-	}
-	if !s.pulled.IsZero() {
-		l.Pulled = s.pulled.UnixNano()
+	l.Pushed, l.Linked, l.Pulled = nanoseconds(s.pushed), nanoseconds(s.linked), nanoseconds(s.pulled)
+	if !s.clock.Equal(s.pushed) {
+		l.Clock = nanoseconds(s.clock)
 	}
 	return l
 }

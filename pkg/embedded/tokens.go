@@ -78,7 +78,7 @@ func (r *Registry) issue(deliveries *webhook.Queue) (end func() error) {
 		Service: o.Service, Keys: o.Keys, Known: o.Known, Every: o.Every, Logger: r.logger, Accounts: issuer{r}, Granted: granted.note,
 	})
 	if o.Job != nil {
-		r.jobs = newScheduler(r.options.Data, r.logger, r.jobList)
+		r.jobs = newScheduler(r.options.Data, r.logger, r.jobList, func(context.Context) time.Duration { return lookAgain })
 	}
 	r.store.contents = func(context.Context) (*contents, error) {
 		return &contents{

@@ -20,6 +20,7 @@ type upkeep struct {
 	removed     *prometheus.CounterVec // job, what
 	freed       prometheus.Counter
 	used, limit *prometheus.Desc
+	waiting     *prometheus.Desc
 }
 
 func newUpkeep(r *Registry) *upkeep {
@@ -42,6 +43,8 @@ func newUpkeep(r *Registry) *upkeep {
 		}),
 		used:  desc("used_bytes", "Bytes of the namespace's manifests and of the blobs they name, each once."),
 		limit: desc("limit_bytes", "Bytes that the namespace may use."),
+
+		waiting: desc("waiting_bytes", "Bytes that no manifest of the namespace names, yet or any more, and of unfinished uploads."),
 	}
 	r.metrics.registered.MustRegister(u, u.runs, u.last, u.removed, u.freed)
 	return u
@@ -51,6 +54,7 @@ func newUpkeep(r *Registry) *upkeep {
 func (u *upkeep) Describe(to chan<- *prometheus.Desc) {
 	to <- u.used
 	to <- u.limit
+	to <- u.waiting
 }
 
 // Collect implements [prometheus.Collector]. A namespace that could not be
@@ -70,6 +74,7 @@ func (u *upkeep) Collect(to chan<- prometheus.Metric) {
 		usage, err := u.registry.guard.ledgers.usage(ctx, now, name)
 		if err == nil {
 			to <- prometheus.MustNewConstMetric(u.used, prometheus.GaugeValue, float64(usage.Used), name)
+			to <- prometheus.MustNewConstMetric(u.waiting, prometheus.GaugeValue, float64(usage.Waiting+usage.Uploading), name)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func TestFilesOfAnotherUserDecideNothing(t *testing.T) {
 			}
 			_, err = d.IsNew()
 			_, readErr := d.State(t.Context(), nil)
-			l, lockErr := takeLock(data, "test", false)
+			l, lockErr := takeLock(data, "test", false, false)
 			if lockErr == nil {
 				lockErr = l.release()
 			}
@@ -148,7 +148,7 @@ func TestContentLiesInTheDataDirectory(t *testing.T) {
 		if err := tt.make(filepath.Join(data, "docker")); err != nil {
 			t.Fatal(err)
 		}
-		l, err := takeLock(data, "test", false)
+		l, err := takeLock(data, "test", false, false)
 		if err == nil {
 			err = l.release()
 		}

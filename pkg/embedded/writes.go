@@ -72,6 +72,7 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 	next.ServeHTTP(w, q)
 	if later != nil {
 		p.leave()
+		r.makeRoom(q.Context(), v)
 		later.send()
 	}
 }

@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -29,17 +30,32 @@ type Hosted interface {
 	Filed() []schema.Kind
 }
 
-// Locate says where a registry is whose files are these, and that answers a
-// ping or not. The process may be nil.
-func Locate(ctx context.Context, process Process, files []string, ping func(context.Context) error) (Place, error) {
+// ErrDisplaced says that the registry runs on this host, with its data elsewhere than
+// the mode says.
+var ErrDisplaced = errors.New("it runs on this host with its data elsewhere")
+
+// Locate says where a registry is whose files are these, the first of them what its
+// program is started with, and that answers a ping or not. The process may be nil.
+// [ErrDisplaced] says that registry.run.data was changed.
+func Locate(ctx context.Context, process Process, r schema.Registry, files []string, ping func(context.Context) error) (Place, error) {
+	if process != nil {
+		st, err := process.Status(ctx)
+		switch {
+		case errors.Is(err, ErrDisplaced):
+			return Nowhere, err
+		case err == nil && st.Running:
+			return Here, nil
+		}
+		if pid, config := servesElsewhere(files[0], r.Address()); pid != "" {
+			return Nowhere, fmt.Errorf("%s: %w: process %s serves %s, and by the mode it is %s; ocisync moves no data: take registry.run.data back, or, to move it, run ocisync down with that, move the directory, and run ocisync up with the new one", r.URL, ErrDisplaced, pid, config, files[0])
+		}
+		if err == nil && st.ID != "" {
+			return Here, nil
+		} // where that cannot be asked it knows nothing
+	}
 	for _, name := range files {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			return Here, nil // what cannot be looked at is told of when it is read
-		}
-	}
-	if process != nil { // where that cannot be asked it knows nothing
-		if st, err := process.Status(ctx); err == nil && (st.Running || st.ID != "") {
-			return Here, nil
 		}
 	}
 	switch err := ping(ctx); {

@@ -22,6 +22,13 @@ type Maker interface {
 	Renew(context.Context) error
 }
 
+// Keeper is what a [Maker] offers that can go back to how its registry ran.
+type Keeper interface {
+	// Keep returns what has it running again as it runs now, started anew if it
+	// runs otherwise or not at all by then; nil where it does not run.
+	Keep(context.Context) (again func(context.Context) error, err error)
+}
+
 // Made is how a registry's program was started, in the words of the mode that
 // it was started by. An image is compared by its name alone: what a tag stands
 // for by now is not asked.
@@ -39,6 +46,10 @@ const runs = "run."
 
 // statePath is the value that says whether it runs.
 const statePath = runs + "state"
+
+// RunTokens is the value that says where its clients get tokens of ocisync's, which
+// is nothing of the registry's own process.
+const RunTokens = runs + "tokens"
 
 // Wanted is how a registry shall be started that is launched so.
 func Wanted(r schema.Registry, l Launch) Made {
@@ -101,7 +112,7 @@ func Renews(c plan.Change) bool {
 	return c.Key.Kind == schema.KindSettings && c.Action == plan.Update && !Starts(c) &&
 		slices.ContainsFunc(c.Fields, func(f plan.Field) bool {
 			path, ok := strings.CutPrefix(f.Path, "values.")
-			return ok && OfRun(path)
+			return ok && OfRun(path) && path != RunTokens
 		})
 }
 

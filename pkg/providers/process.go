@@ -7,6 +7,8 @@ import (
 	"io"
 	"path/filepath"
 	"time"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 // Launcher is what a provider offers whose registry is a program with files: it
@@ -75,7 +77,7 @@ type Mount struct {
 
 // Trouble is what a registry that runs does not do as it should.
 type Trouble struct {
-	What string // a word: pushes, certificate, keys, files
+	What string // a word: realm, accounts, pushes, certificate, keys, files
 	Text string // what it is, and what ends it
 	// Passing is what ends by itself, and soon, or what nobody notices who uses it.
 	Passing bool
@@ -111,6 +113,29 @@ type Commander interface {
 	// which comes with that of the process. The error says how it failed, and
 	// what it wrote says why.
 	Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
+// Neighbour is what a [Process] offers that knows by what address its registry
+// reaches this host.
+type Neighbour interface {
+	// Host is that address. why says that there is none for certain, and what to
+	// do; both are "" where none is known before the registry is started.
+	Host(context.Context) (address, why string, err error)
+}
+
+// Loopback is the address of a host that its own processes reach alone.
+const Loopback = "127.0.0.1"
+
+// HostOf is the address by which a registry that ocisync runs reaches this host, as
+// [Neighbour] has it.
+func HostOf(ctx context.Context, process Process, driver string) (address, why string, err error) {
+	if driver != schema.DriverDocker {
+		return Loopback, "", nil
+	}
+	if n, ok := process.(Neighbour); ok {
+		return n.Host(ctx)
+	}
+	return "", "", nil
 }
 
 // ProcessStatus is what is known of a registry's process or container.

@@ -1,92 +1,106 @@
 package providers
 
 import (
-	"bytes"
+	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 )
 
-// ticks is how many a second the kernel counts the start of a process in; see
-// USER_HZ in proc_pid_stat(5).
-const ticks = 100
+// Server is what serves with a configuration file: one process, or several of which
+// nothing tells which of them it is.
+type Server struct {
+	ID    string    // another with each start, and with each that may be it
+	Began time.Time // by the clock as it goes now; zero where it is a stranger's word alone
 
-// ServedSince is when the process began that serves with a configuration file,
-// on a system that tells of other users' processes as Linux does: the earliest,
-// of several. It is known by its command line, of which one word is serve and
-// another names the file, in the container that it may run in too where this
-// user may look there. False: none is seen, which does not mean that none runs.
-func ServedSince(config string) (time.Time, bool) {
+	may  []process // not empty, the earliest first
+	port string
+}
+
+// ServedBy finds what serves with a configuration file at a registry's address, on a
+// system that tells of other users' processes as Linux does. A process is known by
+// its command line, of which one word is serve and another names the file, in the
+// container that it may run in too where this user may look there. Of several it is
+// the one that listens at the address's port; see [holders]. Where that is not seen,
+// as behind a proxy, in a container, or by a user who may not look, each may be it
+// that started no other of them, as timeout, sudo and docker --init do. False: none
+// is seen, which does not mean that none runs.
+//
+// Anybody can run a process with such a command line. It may make a registry look as
+// if it had missed what was written, never the other way round.
+func ServedBy(config string, at *url.URL) (Server, bool) {
 	file, err := os.Stat(config)
 	if err != nil {
-		return time.Time{}, false
+		return Server{}, false
 	}
-	processes, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return time.Time{}, false
+	s := Server{port: at.Port()}
+	if s.port == "" {
+		s.port = map[string]string{"http": "80", "https": "443"}[at.Scheme]
 	}
-	var first time.Time
-	for _, dir := range processes {
-		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		words := strings.Split(string(bytes.TrimSuffix(line, []byte{0})), "\x00")
-		if err != nil || !serves(dir, words, config, file) {
-			continue
-		}
-		if began, ok := processBegan(dir); ok && (first.IsZero() || began.Before(first)) {
-			first = began
-		}
+	named := naming(config, file)
+	held, alone := holders(s.port, named)
+	if s.may = held; !alone || slices.ContainsFunc(held, func(p process) bool { return p.stranger }) {
+		s.may = slices.DeleteFunc(slices.Clone(named), func(p process) bool { return startedOneOf(p, named) })
 	}
-	return first, !first.IsZero()
+	if len(s.may) == 0 {
+		return Server{}, false
+	}
+	ids := make([]string, len(s.may))
+	for i, p := range s.may {
+		ids[i] = p.pid + "@" + p.start
+	}
+	s.ID = strings.Join(ids, ",")
+	// by a stranger alone, a server that is not seen would seem to have started anew
+	if alone || slices.ContainsFunc(s.may, func(p process) bool { return !p.stranger }) {
+		s.Began = s.may[0].began
+	}
+	return s, true
 }
 
-func serves(dir string, words []string, config string, file os.FileInfo) bool {
-	serve, named := false, false
-	for _, w := range words[1:] {
-		if w == "serve" {
-			serve = true
-			continue
-		}
-		if !filepath.IsAbs(w) {
-			cwd, err := os.Readlink(filepath.Join(dir, "cwd"))
-			if err != nil {
-				continue
-			}
-			w = filepath.Join(cwd, w)
-		}
-		inside, err := os.Stat(filepath.Join(dir, "root", w))
-		// who may not look goes by the name, which another one's container could have too
-		named = named || err == nil && os.SameFile(inside, file) || os.IsPermission(err) && filepath.Clean(w) == filepath.Clean(config)
+// Doubt says which processes may be it, where they are several; else "".
+func (s Server) Doubt() string {
+	if len(s.may) < 2 {
+		return ""
 	}
-	return serve && named
+	pids := make([]string, len(s.may))
+	for i, p := range s.may {
+		pids[i] = p.pid
+	}
+	return fmt.Sprintf("the processes %s have the command line of the one that serves, and none of them is seen to be the one that listens at port %s, so that each counts: end those that do not serve", strings.Join(pids, ", "), s.port)
 }
 
-// processBegan goes by the time that the system is up: the clock may have been
-// set since.
-func processBegan(dir string) (time.Time, bool) {
-	text, err := os.ReadFile(filepath.Join(dir, "stat"))
-	i := bytes.LastIndex(text, []byte(") ")) // a name may hold anything
-	if err != nil || i < 0 {
-		return time.Time{}, false
-	}
-	fields := strings.Fields(string(text[i+2:])) // proc_pid_stat(5): state is field 3, starttime 22
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return time.Time{}, false
-	}
-	start, err := strconv.ParseFloat(fields[19], 64)
+// Misses reports whether the server is not told of what is written to a file that
+// it is told of by an inotify watch, because the file was replaced by another one
+// since it began. Of several that may be it one is enough.
+func (s Server) Misses(name string) bool {
+	return slices.ContainsFunc(s.may, func(p process) bool { return p.misses(name) })
+}
+
+// servesElsewhere finds a process that listens at an address's port and whose command
+// line names a file as a configuration is named, in another directory.
+func servesElsewhere(config, address string) (pid, other string) {
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return time.Time{}, false
+		return "", ""
 	}
-	up, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return time.Time{}, false
+	var named []process
+	files := map[string]string{}
+	for dir, words := range commandLines() {
+		if !slices.Contains(words[1:], "serve") {
+			continue
+		}
+		i := slices.IndexFunc(words, func(w string) bool { return filepath.IsAbs(w) && filepath.Base(w) == filepath.Base(config) })
+		if i > 0 && words[i] != config {
+			p := process{pid: filepath.Base(dir)}
+			named, files[p.pid] = append(named, p), words[i]
+		}
 	}
-	now := time.Now()
-	first, _, _ := strings.Cut(string(up), " ")
-	uptime, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return time.Time{}, false
+	if held, _ := holders(port, named); len(held) > 0 {
+		return held[0].pid, files[held[0].pid]
 	}
-	return now.Add(-time.Duration((uptime - start/ticks) * float64(time.Second))), true
+	return "", ""
 }

@@ -28,6 +28,8 @@ type memoryEngine struct {
 	registry   map[string]string // what can be pulled
 	containers map[string]*found // by name
 	networks   map[string]bool
+	nth        map[string]int // how often a network was made
+	wired      map[string]int // by container: which of its network it has
 	made       int
 	calls      []string
 	fails      map[string]error // by call
@@ -36,7 +38,7 @@ type memoryEngine struct {
 func newMemoryEngine() *memoryEngine {
 	return &memoryEngine{
 		images: map[string]string{"zot:1": "sha256:1111"}, registry: map[string]string{"zot:2": "sha256:2222"},
-		containers: map[string]*found{}, networks: map[string]bool{}, fails: map[string]error{},
+		containers: map[string]*found{}, networks: map[string]bool{}, nth: map[string]int{}, wired: map[string]int{}, fails: map[string]error{},
 	}
 }
 
@@ -75,6 +77,7 @@ func (m *memoryEngine) create(_ context.Context, name string, b box, labels map[
 	}
 	m.made++
 	id := fmt.Sprintf("container-%d", m.made)
+	m.wired[id] = m.nth[b.Network]
 	m.containers[id] = &found{box: b, ID: id, Name: name, Labels: labels}
 	return id, nil
 }
@@ -85,6 +88,9 @@ func (m *memoryEngine) start(_ context.Context, id string) error {
 	c := m.get(id)
 	if err := m.call("start", c.Name); err != nil {
 		return err
+	}
+	if m.wired[c.ID] != m.nth[c.Network] || m.wired[c.ID] > 0 && !m.networks[c.Network] {
+		return fmt.Errorf("%w: network 26f8 not found", ErrNoNetwork)
 	}
 	for _, other := range m.containers {
 		if other.Running && other.Listen == c.Listen {
@@ -175,8 +181,23 @@ func (m *memoryEngine) pull(_ context.Context, ref string, progress func(done, t
 func (m *memoryEngine) network(_ context.Context, name string, _ map[string]string) error {
 	m.Lock()
 	defer m.Unlock()
+	if !m.networks[name] {
+		m.nth[name]++
+	}
 	m.networks[name] = true
 	return nil
+}
+
+func (m *memoryEngine) host(_ context.Context, name string) (address, why string, err error) {
+	m.Lock()
+	defer m.Unlock()
+	switch {
+	case name == "host":
+		return "", "it is this host's own", nil
+	case !m.networks[name]:
+		return "", "", m.fails["host"]
+	}
+	return "the host in " + name, "", m.fails["host"]
 }
 
 func (m *memoryEngine) dropNetwork(_ context.Context, name string) error {
@@ -462,13 +483,17 @@ func TestAContainerOfAnotherIsLeftAlone(t *testing.T) {
 		"it is of mode dev, instance other": labels(labelMode, "dev", labelInstance, "other"),
 		"it keeps its data in /somewhere":   labels(labelMode, "dev", labelData, "/somewhere"),
 	} {
+		kind, remedy := ErrForeign, "remove or rename it"
+		if l[labelData] != "" {
+			kind, remedy = ErrDisplaced, "take registry.run.data back"
+		}
 		t.Run(why, func(t *testing.T) {
 			h := newHarbour(t)
 			h.memory.containers["x"] = &found{ID: "x", Name: "ocisync-dev", Running: true, Labels: l}
 			_, err := h.Up(t.Context())
-			wantError(t, err, ErrForeign, "container ocisync-dev", why, "remove or rename it")
+			wantError(t, err, kind, "container ocisync-dev", why, remedy)
 			for doing, err := range map[string]error{"stop": h.Stop(t.Context()), "down": h.Down(t.Context()), "start": h.Start(t.Context())} {
-				if !errors.Is(err, ErrForeign) {
+				if !errors.Is(err, kind) {
 					t.Errorf("%s: %v", doing, err)
 				}
 			}
@@ -632,6 +657,47 @@ func TestBeforeAContainerStartsWhatMustBeThereIsMade(t *testing.T) {
 }
 
 // TestACommandEndsWithItsContainer: what was said until then is no whole answer.
+// TestTheHostOfAContainerIsThatOfItsNetwork, or of the network of the one that is
+// started in its place.
+func TestTheHostOfAContainerIsThatOfItsNetwork(t *testing.T) {
+	h := newHarbour(t)
+	c, engine := h.Container, h.memory
+	host := func(c *Container, want, wantWhy string) {
+		t.Helper()
+		if got, why, err := c.Host(t.Context()); err != nil || got != want || why != wantWhy {
+			t.Errorf("%q, %q, %v; want %q, %q", got, why, err, want, wantWhy)
+		}
+	}
+	host(c, "", "")
+	if _, err := c.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	host(c, "the host in "+c.name(), "")
+	engine.networks["other"] = true
+	other := *c
+	run := *c.o.Registry.Run
+	other.o.Registry.Run = &run
+	run.Network = "other"
+	host(&other, "the host in "+c.name(), "")
+	asked := ""
+	other.o.BeforeStart = func(ctx context.Context, _ string) (err error) {
+		asked, _, err = other.Host(ctx)
+		return err
+	}
+	if _, err := other.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if asked != "the host in other" {
+		t.Errorf("before the one in the other network starts the host is %q", asked)
+	}
+	run.Network = "host"
+	host(&other, "", "it is this host's own")
+	engine.fails["host"] = errors.New("the engine is away")
+	if _, _, err := c.Host(t.Context()); err == nil {
+		t.Error("an engine that is away is not said")
+	}
+}
+
 func TestACommandEndsWithItsContainer(t *testing.T) {
 	h := newHarbour(t)
 	if err := h.Command(t.Context(), []string{"x"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "ocisync up") {
@@ -672,5 +738,79 @@ func TestAContainerThatWouldNotStartAgainIsNotStopped(t *testing.T) {
 	}
 	if now := h.one(); now.ID != before.ID || !now.Running || !now.Started.Equal(before.Started) {
 		t.Errorf("it does not run on: %+v", now)
+	}
+}
+
+// TestAContainerWhoseNetworkWasRemovedIsMadeAnew as it was, as after a docker network
+// prune while it was stopped; by whom it is started does not matter.
+func TestAContainerWhoseNetworkWasRemovedIsMadeAnew(t *testing.T) {
+	for name, start := range map[string]func(*harbour, context.Context) error{
+		"up":      func(h *harbour, ctx context.Context) error { _, err := h.Up(ctx); return err },
+		"restart": func(h *harbour, ctx context.Context) error { _, err := h.Restart(ctx); return err },
+		"start":   func(h *harbour, ctx context.Context) error { return h.Start(ctx) },
+		"as it ran": func(h *harbour, ctx context.Context) error {
+			again, err := h.Keep(ctx)
+			if err != nil {
+				return err
+			}
+			return errors.Join(h.Stop(ctx), again(ctx))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarbour(t)
+			h.up()
+			before := *h.one()
+			if name != "as it ran" {
+				if err := h.Stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			delete(h.memory.networks, "ocisync-dev")
+			if err := start(h, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			after := h.one()
+			if !after.Running || after.ID == before.ID || !h.memory.networks["ocisync-dev"] {
+				t.Errorf("%+v", after)
+			}
+			if d := cmp.Diff(before.Labels, after.Labels); d != "" {
+				t.Errorf("labels (-before +after):\n%s", d)
+			}
+			if out := h.up(); !out.Already {
+				t.Errorf("it is another than it was: %+v", out)
+			}
+		})
+	}
+}
+
+// TestAPausedContainerIsSaidAtOnce, and is not waited for; a restart starts it.
+func TestAPausedContainerIsSaidAtOnce(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	h.one().Paused = true
+	s, err := h.Status(t.Context())
+	if err != nil || !s.Running || !s.Paused || !strings.Contains(s.Detail, "paused") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	h.o.Patience.Ready = time.Hour
+	_, err = h.Up(t.Context())
+	wantError(t, err, ErrPaused, "docker unpause ocisync-dev", "ocisync restart")
+	wantError(t, h.Start(t.Context()), ErrPaused)
+	h.one().Paused = false // the engine lets it go on to be stopped
+	if _, err := h.Restart(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatTheEngineSaysOfAMissingNetworkIsUnderstood(t *testing.T) {
+	d := engineOf(t, nil)
+	for text, want := range map[string]bool{
+		"Error response from daemon: network 26f8a0 not found":                                             true,
+		"Error response from daemon: failed to set up container networking: network ocisync-dev not found": true,
+		"Error response from daemon: No such image: network":                                               false,
+	} {
+		if err := d.explained(errors.New(text)); errors.Is(err, ErrNoNetwork) != want {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

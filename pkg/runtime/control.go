@@ -257,6 +257,9 @@ func (o Options) dial(ctx context.Context) *control {
 	if regular.Private(o.data(), ownDir) != nil {
 		return nil // and who does anything about it says so
 	}
+	if o.unlocked() {
+		return nil // what its file says is of a directory that this one was copied from
+	}
 	path := or(o.holder().Socket, o.own(socketFile))
 	connect := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
 	first, cancel := context.WithTimeout(ctx, hello)
@@ -270,6 +273,16 @@ func (o Options) dial(ctx context.Context) *control {
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx) },
 	}}}
+}
+
+// unlocked reports whether nobody has the lock of whoever supervises.
+func (o Options) unlocked() bool {
+	f, err := o.openOwn(lockFile, os.O_RDONLY)
+	if err != nil {
+		return false // who asks it finds out
+	}
+	defer f.Close()
+	return !kept(f)
 }
 
 func (c *control) view(ctx context.Context) (v view, err error) {

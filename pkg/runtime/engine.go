@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,10 @@ func dockerEngine() (engine, error) {
 	return docker{c}, nil
 }
 
+// noNetwork is what the engine says of a network that was removed. A container has
+// the one that it was made with, and another of that name does not do.
+var noNetwork = regexp.MustCompile(`network \S+ not found`)
+
 // explained says of an error what it means and what to do.
 func (d docker) explained(err error) error {
 	host := d.client.DaemonHost()
@@ -50,6 +55,8 @@ func (d docker) explained(err error) error {
 	}
 	text := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 	switch {
+	case noNetwork.MatchString(text):
+		return fmt.Errorf("%w: %s; make it (docker network create), or correct registry.run.network", ErrNoNetwork, text)
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		return fmt.Errorf("%w: %s", ErrTaken, text)
 	case strings.Contains(text, "bind source path does not exist"):
@@ -81,7 +88,7 @@ func (d docker) inspect(ctx context.Context, name string) (*found, error) {
 	}
 	f := &found{
 		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Labels: c.Config.Labels,
-		Running: c.State.Running && !c.State.Restarting, Started: instant(c.State.StartedAt), Ended: instant(c.State.FinishedAt),
+		Running: c.State.Running && !c.State.Restarting, Paused: c.State.Paused, Started: instant(c.State.StartedAt), Ended: instant(c.State.FinishedAt),
 		Code: c.State.ExitCode, Failure: c.State.Error, Restarts: c.RestartCount,
 		box: box{
 			Image: c.Config.Image, Entrypoint: c.Config.Entrypoint, Args: c.Config.Cmd, Env: c.Config.Env, User: c.Config.User,
@@ -292,6 +299,53 @@ func (d docker) network(ctx context.Context, name string, labels map[string]stri
 		_, err = d.client.NetworkCreate(ctx, name, network.CreateOptions{Driver: "bridge", Labels: labels})
 	}
 	return d.explained(err)
+}
+
+// host goes by what this host has: an engine tells no gateway of a network whose
+// subnet somebody chose, and one that runs in a machine of its own, or without
+// root, has networks that are not here.
+func (d docker) host(ctx context.Context, name string) (address, why string, err error) {
+	at := d.client.DaemonHost()
+	if !strings.HasPrefix(at, "unix://") {
+		return "", fmt.Sprintf("the engine at %s is not this host's for certain; run ocisync beside the engine, with DOCKER_HOST unset or unix://...", at), nil
+	}
+	info, err := d.client.Info(ctx)
+	if err != nil {
+		return "", "", d.explained(err)
+	}
+	if slices.ContainsFunc(info.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=rootless") }) {
+		return "", fmt.Sprintf("the engine at %s is rootless, and its networks have no address of this host; use the system's engine", at), nil
+	}
+	n, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
+	switch {
+	case errdefs.IsNotFound(err):
+		return "", "", nil
+	case err != nil:
+		return "", "", d.explained(err)
+	case n.Driver != "bridge":
+		return "", fmt.Sprintf("network %s is of driver %s, and a bridge alone has an address of this host; leave registry.run.network out, or name a bridge", name, n.Driver), nil
+	}
+	here, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", "", err
+	}
+	for _, c := range n.IPAM.Config {
+		for _, a := range here {
+			if at, ok := a.(*net.IPNet); ok && (at.IP.String() == c.Gateway || c.Gateway == "" && at.String() == within(at.IP, c.Subnet)) {
+				return at.IP.String(), "", nil
+			}
+		}
+	}
+	return "", fmt.Sprintf("no address of network %s is this host's, as where the engine runs in a machine of its own; run ocisync on the engine's host, or leave registry.run.network out", name), nil
+}
+
+// within is an address as one of a subnet, which it may not lie in.
+func within(ip net.IP, subnet string) string {
+	_, size, _ := strings.Cut(subnet, "/")
+	if _, n, err := net.ParseCIDR(subnet); err != nil || !n.Contains(ip) {
+		return ""
+	}
+	return ip.String() + "/" + size
 }
 
 func (d docker) dropNetwork(ctx context.Context, name string) error {

@@ -27,6 +27,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -38,20 +39,10 @@ type site struct {
 	address string
 }
 
-func unusedAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // newReal is a registry of a type; listen is what its configuration says.
 func newReal(t *testing.T, typ, program, imageRef string) *site {
 	t.Helper()
-	r := &site{T: t, address: unusedAddress(t)}
+	r := &site{T: t, address: porttest.Address(t)}
 	data := t.TempDir()
 	driver, listen := schema.DriverProcess, r.address
 	if imageRef != "" {
@@ -262,7 +253,7 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 		t.Errorf("status: %+v, %v", first, err)
 	}
 	// another port is another container, and the same content
-	r.options.Registry.Run.Listen = unusedAddress(t)
+	r.options.Registry.Run.Listen = porttest.Address(t)
 	c = r.container()
 	d, err := c.Differences(t.Context())
 	if err != nil || len(d) != 1 || d[0].What != "address" {
@@ -300,6 +291,18 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	}
 	r.must("stop", c.Stop(t.Context()))
 	r.must("start", c.Start(t.Context()))
+	r.has(digest)
+	// so is one whose network was removed meanwhile
+	r.must("stop", c.Stop(t.Context()))
+	r.must("removing its network", e.Client.NetworkRemove(t.Context(), c.name()))
+	_, err = c.Up(t.Context())
+	r.must("up", err)
+	r.has(digest)
+	r.must("pausing it", e.Client.ContainerPause(t.Context(), c.name()))
+	_, err = c.Up(t.Context())
+	wantError(t, err, ErrPaused, c.name())
+	_, err = c.Restart(t.Context())
+	r.must("restart of a paused one", err)
 	r.has(digest)
 	log, err := c.Log(t.Context())
 	r.must("log", err)

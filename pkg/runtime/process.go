@@ -128,6 +128,23 @@ func (p *Process) Made(context.Context) (*Made, error) {
 	return &Made{Binary: or(then.Binary, then.Program), Args: then.Args, Listen: r.Program.Listen}, nil
 }
 
+// Keep returns what has it running again as it runs now, whatever the mode says
+// by then; nil if none runs.
+func (p *Process) Keep(context.Context) (again func(context.Context) error, err error) {
+	r, err := p.o.readRecord()
+	if err != nil || !r.alive() {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		c := p.o.dial(ctx)
+		if c == nil {
+			return fmt.Errorf("%s: nobody supervises it any more; start it with ocisync up", p.o.Registry.URL)
+		}
+		_, err := c.order(ctx, order{Verb: verbUp, Program: r.Program})
+		return err
+	}, nil
+}
+
 // Start starts it, unless it runs, and returns when it is ready. ErrDown: it, or
 // its supervisor, was ended since; [Process.Up] starts it all the same.
 func (p *Process) Start(ctx context.Context) error {
@@ -274,13 +291,22 @@ func (p *Process) Log(context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name := output(r.PID); r.alive() && name != "" && !sameFile(name, p.o.Log) { // somebody moved or removed it
+	if name := p.displaced(r); name != "" {
 		if r.Log.Rotations > 0 {
 			r.Log.Offset = 0
 		}
 		return since(name, mark{Offset: r.Log.Offset})
 	}
 	return since(p.o.Log, r.Log)
+}
+
+// displaced names the file that it writes to, where that is not its log any more,
+// since somebody moved or removed that.
+func (p *Process) displaced(r record) string {
+	if name := output(r.PID); r.alive() && name != "" && !sameFile(name, p.o.Log) {
+		return name
+	}
+	return ""
 }
 
 func sameFile(a, b string) bool {
@@ -295,7 +321,13 @@ func sameFile(a, b string) bool {
 // WriteLog writes the last lines of its log to w, 0 for all that is kept, those
 // of earlier starts too; with more it goes on until the context is done.
 func (p *Process) WriteLog(ctx context.Context, w io.Writer, tail int, more bool) error {
-	if err := WriteLog(ctx, p.o.Log, w, tail, more); err != nil {
+	path := p.o.Log
+	r, err := p.o.readRecord()
+	if err == nil {
+		path = or(p.displaced(r), path)
+		err = WriteLog(ctx, path, w, tail, more)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.o.Registry.URL, err)
 	}
 	return nil

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 func TestASupervisedRegistryRunsUntilItsSupervisorEnds(t *testing.T) {
@@ -521,6 +523,35 @@ func TestStartWithoutASupervisorStartsOne(t *testing.T) {
 	}
 }
 
+// TestACopyOfADirectoryThatRunsIsNotStarted: what it says of a supervisor and of a
+// program is of the one that it was copied from.
+func TestACopyOfADirectoryThatRunsIsNotStarted(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	before := w.status()
+	data := filepath.Join(t.TempDir(), "copy")
+	w.must("copying", os.Mkdir(data, 0o700))
+	w.must("copying", os.Mkdir(filepath.Join(data, ownDir), 0o700))
+	files, err := os.ReadDir(filepath.Join(w.data, ownDir))
+	w.must("copying", err)
+	for _, f := range files {
+		if b, err := os.ReadFile(filepath.Join(w.data, ownDir, f.Name())); err == nil {
+			w.must("copying", os.WriteFile(filepath.Join(data, ownDir, f.Name()), b, 0o600))
+		}
+	}
+	other := *w
+	other.data, other.address = data, porttest.Address(t)
+	other.options = fakeOptions(data, other.address, "well")
+	if st := other.status(); st.Running || st.ID != "" {
+		t.Errorf("the copy: %+v", st)
+	}
+	w.must("ending what does not run", other.process().Down(t.Context()))
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("what runs: %+v, before %+v", st, before)
+	}
+	w.must("ending", s.end())
+}
+
 func TestAStartInTheBackgroundThatFailsSaysWhy(t *testing.T) {
 	w := newWorld(t, "dies")
 	err := w.process().Start(t.Context())
@@ -578,6 +609,10 @@ func TestALogThatSomebodyMovesIsStillRead(t *testing.T) {
 		w.ask("/say?after")
 		if got, want := w.log(), before+"after\n"; got != want && (how != "emptied" || got != "after\n") {
 			t.Errorf("%s: the log is %q, want %q", how, got, want)
+		}
+		var last strings.Builder
+		if w.must(how, w.process().WriteLog(t.Context(), &last, 1, false)); last.String() != "after\n" {
+			t.Errorf("%s: the log's last line is %q", how, last.String())
 		}
 		w.must("ending", s.end())
 	}
@@ -762,14 +797,14 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 		faces = append(faces, face)
 		return nil
 	}
+	const long = 20 * time.Second // for who waits at the address it had
+	w.options.Patience.Ready = long
 	s := w.supervise()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	w.must("another address", err)
-	other := l.Addr().String()
-	w.must("another address", l.Close())
+	other := porttest.Address(t)
 	moved := *w
 	moved.address = other
 	moved.options = fakeOptions(w.data, other, "well")
+	moved.options.Patience.Ready = long
 	launch := moved.options.Launch
 	moved.options.Launch = func(ctx context.Context) (Launch, error) {
 		l, err := launch(ctx)
@@ -782,7 +817,7 @@ func TestUpMovesARegistryToAnotherAddress(t *testing.T) {
 	if want := []Difference{{What: "arguments", Running: w.address, Wanted: other}, {What: "address", Running: w.address, Wanted: other}}; !cmp.Equal(out.Changed, want) {
 		t.Errorf("changed: %v", out.Changed)
 	}
-	if !moved.answers() || w.answers() || time.Since(began) > time.Second {
+	if !moved.answers() || w.answers() || time.Since(began) > long/2 {
 		t.Errorf("it was not moved at once (%s)", time.Since(began))
 	}
 	if want := []string{"", other}; !cmp.Equal(faces, want) {

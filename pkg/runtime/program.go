@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,7 +139,24 @@ func (o Options) readRecord() (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("%s: what runs on %s: %w; see that no registry runs there, then remove %s", o.Registry.URL, o.data(), err, o.own(recordFile))
 	}
+	if o.copied(r) {
+		return record{}, nil
+	}
 	return r, nil
+}
+
+// copied reports whether a program that runs was started on another directory, which
+// this one was copied from: it keeps no lock here, and is told of nothing here.
+func (o Options) copied(r record) bool {
+	if !r.alive() || slices.ContainsFunc(r.Program.Args, func(a string) bool { return strings.HasPrefix(a, o.data()+string(filepath.Separator)) }) {
+		return false
+	}
+	f, err := o.openOwn(aliveFile, os.O_RDONLY)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return !kept(f)
 }
 
 // last is what runs, or ran last. A program whose supervisor was killed before

@@ -36,9 +36,12 @@ var (
 	ErrDied       = errors.New("the registry ended")
 	ErrNotReady   = errors.New("the registry does not get ready")
 	ErrForeign    = errors.New("it is not ours")
+	ErrDisplaced  = errors.New("it runs with its data elsewhere")
 	ErrDown       = errors.New("it was taken down")
 	ErrNoImage    = errors.New("no such image")
 	ErrNoEngine   = errors.New("the Docker engine does not answer")
+	ErrNoNetwork  = errors.New("its network is not there")
+	ErrPaused     = errors.New("it is paused")
 )
 
 // Launch is how a registry's program is started. Paths are absolute and the
@@ -146,6 +149,8 @@ type Status struct {
 	PID      int       `json:"pid,omitempty"` // of a process
 	Started  time.Time `json:"started,omitzero"`
 	Restarts int       `json:"restarts,omitempty"` // after it died, by who supervises it
+	// Paused is a container that runs, and that somebody paused: it answers nobody.
+	Paused bool `json:"paused,omitempty"`
 	// Detail is for people: "ended 3 s ago: exit status 2".
 	Detail string `json:"detail,omitempty"`
 	// Supervisor is who starts it again when it dies, "" for nobody.

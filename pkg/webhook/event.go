@@ -136,6 +136,9 @@ func Complete(spec *schema.Webhook) *schema.Webhook {
 	if c.Description == nil {
 		c.Description = new("")
 	}
+	if c.Sign == nil {
+		c.Sign = new(false)
+	}
 	if c.Insecure == nil {
 		c.Insecure = new(false)
 	}

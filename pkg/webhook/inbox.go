@@ -32,7 +32,8 @@ const (
 // writes it, and the [Receiver] does as it says from then on.
 type Inbox struct {
 	Format int `json:"format"`
-	// Listen is the receiver's address, of this host alone.
+	// Listen is the receiver's address: of this host alone, or in the network of the
+	// registry's container.
 	Listen string `json:"listen"`
 	// Secret is what the registry says when it posts.
 	Secret string `json:"secret"`
@@ -57,10 +58,34 @@ func NewInbox(listen string) Inbox {
 	return Inbox{Format: inboxFormat, Listen: listen, Secret: rand.Text() + rand.Text()}
 }
 
-// FreeAddress is one of this host alone, of a port or the next ones above it,
-// that nobody has now.
-func FreeAddress(port int) string {
-	const host, tries = "127.0.0.1", 20
+// Host is that of its address, "" without one.
+func (b Inbox) Host() string {
+	host, _, err := net.SplitHostPort(b.Listen)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// Move gives it an address of another host, of the same port where that is free,
+// and reports whether it had another.
+func (b *Inbox) Move(host string) bool {
+	was, port, err := net.SplitHostPort(b.Listen)
+	if err != nil || was == host {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		n = 0
+	}
+	b.Listen = FreeAddress(host, n)
+	return true
+}
+
+// FreeAddress is one of a host, of a port or the next ones above it, that nobody
+// has now.
+func FreeAddress(host string, port int) string {
+	const tries = 20
 	for i := range tries + 1 {
 		if i == tries {
 			port, i = 0, 0

@@ -1,11 +1,8 @@
 package webhook
 
 import (
-	"encoding/json"
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +15,8 @@ import (
 
 const (
 	queueLength = 1000    // of one webhook
-	maxDelivery = 1 << 20 // bytes of one file
+	maxDelivery = 1 << 20 // bytes of one
+	maxFile     = 64 << 20
 )
 
 // delivery is what one webhook is to be told, as it lies on disk. It holds no
@@ -31,8 +29,9 @@ type delivery struct {
 	Body string `json:"body"`
 }
 
-// Queue holds deliveries on disk, one file each, in order for each webhook.
-// What was added is durable. Safe for concurrent use.
+// Queue holds deliveries on disk, in order for each webhook: those that were added
+// together in a file, a line each, so that many cost no more than one. What was
+// added is durable. Safe for concurrent use.
 type Queue struct {
 	dir    string
 	limit  int
@@ -40,13 +39,28 @@ type Queue struct {
 
 	mu    sync.Mutex
 	last  uint64
-	files map[string][]string // by webhook, oldest first
+	hooks map[string][]entry // by webhook, oldest first
+	left  map[string]int     // by file, the deliveries in it that wait
 }
+
+// entry is a delivery that waits: a line of a file.
+type entry struct {
+	file     string
+	at, size int64
+	id       string
+}
+
+func (e entry) compare(other entry) int {
+	return cmp.Or(strings.Compare(e.file, other.file), cmp.Compare(e.at, other.at))
+}
+
+// done begins the line of a delivery that waits no more.
+const done = '-'
 
 // OpenQueue reads what lies in a directory, which is made where there is none.
 // What cannot be read is dropped and logged.
 func OpenQueue(dir string, logger *slog.Logger) (*Queue, error) {
-	q := &Queue{dir: dir, limit: queueLength, logger: logger, files: map[string][]string{}}
+	q := &Queue{dir: dir, limit: queueLength, logger: logger, hooks: map[string][]entry{}, left: map[string]int{}}
 	if err := q.make(); err != nil {
 		return nil, fmt.Errorf("making the directory of webhook deliveries: %w", err)
 	}
@@ -55,20 +69,21 @@ func OpenQueue(dir string, logger *slog.Logger) (*Queue, error) {
 		return nil, fmt.Errorf("reading the webhook deliveries: %w", err)
 	}
 	for _, e := range entries {
-		d, err := q.read(e.Name())
 		var n uint64
+		_, err := fmt.Sscanf(e.Name(), "%020d.json", &n)
+		var found []waiting
 		if err == nil {
-			_, err = fmt.Sscanf(e.Name(), "%020d.json", &n)
+			found, err = q.load(e.Name())
 		}
-		if err != nil {
-			if !strings.HasSuffix(e.Name(), ".new") { // one that was being written when the process died
-				logger.Error("a webhook delivery is lost", "file", e.Name(), "error", err)
-			}
+		if err != nil && !strings.HasSuffix(e.Name(), ".new") { // one that was being written when the process died
+			logger.Error("a webhook delivery is lost", "file", e.Name(), "error", err)
+		}
+		if len(found) == 0 {
 			q.remove(e.Name())
 			continue
 		}
 		q.last = max(q.last, n)
-		q.files[d.Hook] = append(q.files[d.Hook], e.Name())
+		q.enter(found)
 	}
 	return q, nil
 }
@@ -86,58 +101,73 @@ func (q *Queue) make() error {
 	return regular.Mkdir(root, filepath.Base(q.dir))
 }
 
-// add appends a delivery; dropped is how many old ones had to go for it.
-func (q *Queue) add(d delivery) (dropped int, err error) {
+// add appends deliveries, all or none; dropped is, by webhook, how many old ones
+// had to go for them.
+func (q *Queue) add(list ...delivery) (dropped map[string]int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
-	name := fmt.Sprintf("%020d.json", q.last)
-	if err := q.write(name, d); err != nil {
-		return 0, err
+	added, err := q.write(fmt.Sprintf("%020d.json", q.last), list)
+	if err != nil {
+		return nil, err
 	}
-	files := append(q.files[d.Hook], name)
-	for ; len(files) > q.limit; files = files[1:] {
-		q.remove(files[0])
-		dropped++
+	q.enter(added)
+	dropped = map[string]int{}
+	for _, d := range list {
+		for len(q.hooks[d.Hook]) > q.limit {
+			q.drop(d.Hook, q.hooks[d.Hook][0].id)
+			dropped[d.Hook]++
+		}
 	}
-	q.files[d.Hook] = files
 	return dropped, nil
 }
 
-// first is the webhook's oldest delivery; ok is false where there is none.
-func (q *Queue) first(hook string) (d delivery, name string, ok bool) {
+// room is how many deliveries a webhook may have more without losing one.
+func (q *Queue) room(hook string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for files := q.files[hook]; len(files) > 0; files = q.files[hook] {
-		d, err := q.read(files[0])
+	return q.limit - len(q.hooks[hook])
+}
+
+// first is the webhook's oldest delivery; ok is false where there is none.
+func (q *Queue) first(hook string) (d delivery, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for list := q.hooks[hook]; len(list) > 0; list = q.hooks[hook] {
+		d, err := q.read(list[0])
 		if err == nil {
-			return d, files[0], true
+			return d, true
 		}
 		q.logger.Error("a webhook delivery is lost", "webhook", hook, "error", err)
-		q.drop(hook, files[0])
+		q.drop(hook, list[0].id)
 	}
-	return delivery{}, "", false
+	return delivery{}, false
 }
 
 // done takes a delivery away.
-func (q *Queue) done(hook, name string) {
+func (q *Queue) done(hook, id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.drop(hook, name)
+	q.drop(hook, id)
 }
 
-func (q *Queue) drop(hook, name string) {
-	q.remove(name)
-	if !slices.Contains(q.files[hook], name) { // the webhook was renamed meanwhile
-		for other, files := range q.files {
-			if slices.Contains(files, name) {
+func (q *Queue) drop(hook, id string) {
+	is := func(e entry) bool { return e.id == id }
+	if !slices.ContainsFunc(q.hooks[hook], is) { // the webhook was renamed meanwhile
+		for other, list := range q.hooks {
+			if slices.ContainsFunc(list, is) {
 				hook = other
 			}
 		}
 	}
-	files := slices.DeleteFunc(q.files[hook], func(f string) bool { return f == name })
-	if q.files[hook] = files; len(files) == 0 {
-		delete(q.files, hook)
+	list := q.hooks[hook]
+	i := slices.IndexFunc(list, is)
+	if i < 0 {
+		return
+	}
+	q.strike(list[i])
+	if q.hooks[hook] = slices.Delete(list, i, i+1); len(list) == 1 {
+		delete(q.hooks, hook)
 	}
 }
 
@@ -145,10 +175,10 @@ func (q *Queue) drop(hook, name string) {
 func (q *Queue) clear(hook string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, name := range q.files[hook] {
-		q.remove(name)
+	for _, e := range q.hooks[hook] {
+		q.strike(e)
 	}
-	delete(q.files, hook)
+	delete(q.hooks, hook)
 }
 
 // Waiting lists the webhooks with deliveries, and their number.
@@ -156,43 +186,10 @@ func (q *Queue) Waiting() map[string]int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := map[string]int{}
-	for hook, files := range q.files {
-		n[hook] = len(files)
+	for hook, list := range q.hooks {
+		n[hook] = len(list)
 	}
 	return n
-}
-
-func (q *Queue) write(name string, d delivery) error {
-	b, err := json.Marshal(d)
-	if err != nil {
-		return err
-	}
-	return regular.Replace(q.dir, name, b)
-}
-
-func (q *Queue) read(name string) (d delivery, err error) {
-	f, err := regular.Open(filepath.Join(q.dir, name))
-	if err != nil {
-		return d, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxDelivery+1))
-	if err == nil && len(b) > maxDelivery {
-		err = errors.New("the file is too large")
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &d)
-	}
-	if err == nil && (d.Hook == "" || d.ID == "") {
-		err = errors.New("the file is no delivery")
-	}
-	return d, err
-}
-
-func (q *Queue) remove(name string) {
-	if err := os.Remove(filepath.Join(q.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		q.logger.Error("a webhook delivery cannot be removed", "file", name, "error", err)
-	}
 }
 
 // Rename gives a webhook's deliveries its new name, in memory and on disk,
@@ -200,19 +197,31 @@ func (q *Queue) remove(name string) {
 func (q *Queue) Rename(from, to string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, name := range slices.Clone(q.files[from]) {
-		d, err := q.read(name)
-		if err == nil {
-			d.Hook = to
-			err = q.write(name, d)
-		}
+	for len(q.hooks[from]) > 0 {
+		file := q.hooks[from][0].file
+		found, err := q.load(file)
 		if err != nil {
 			return err
 		}
-		q.files[to] = append(q.files[to], name)
-		q.files[from] = slices.DeleteFunc(q.files[from], func(n string) bool { return n == name })
+		list := make([]delivery, len(found))
+		for i, w := range found {
+			if list[i] = w.delivery; w.Hook == from {
+				list[i].Hook = to
+			}
+		}
+		added, err := q.write(file, list)
+		if err != nil {
+			return err
+		}
+		for hook, list := range q.hooks {
+			if list = slices.DeleteFunc(list, func(e entry) bool { return e.file == file }); len(list) == 0 {
+				delete(q.hooks, hook)
+			} else {
+				q.hooks[hook] = list
+			}
+		}
+		delete(q.left, file)
+		q.enter(added)
 	}
-	delete(q.files, from)
-	slices.Sort(q.files[to])
 	return nil
 }

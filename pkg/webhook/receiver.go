@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -58,6 +60,8 @@ type Receiver struct {
 	box     *mailbox
 	engine  *Engine
 	owns    bool // the engine
+	since   time.Time
+	last    atomic.Int64 // when the registry posted, in seconds since 1970; 0 for never
 	posts   *rate.Limiter
 	refused *rate.Limiter // lines of the log
 	slots   chan struct{}
@@ -66,7 +70,7 @@ type Receiver struct {
 // NewReceiver makes a receiver that listens nowhere before Run.
 func NewReceiver(o ReceiverOptions) *Receiver {
 	r := &Receiver{
-		options: o, box: &mailbox{name: o.Inbox, logger: o.Logger}, engine: o.Engine,
+		since: time.Now(), options: o, box: &mailbox{name: o.Inbox, logger: o.Logger}, engine: o.Engine,
 		posts: rate.NewLimiter(2000, 10000), refused: rate.NewLimiter(rate.Every(time.Minute), 1),
 		slots: make(chan struct{}, reading),
 	}
@@ -100,8 +104,12 @@ func (r *Receiver) Run(ctx context.Context) {
 			if want != "" {
 				end, err := r.serve(ctx, want)
 				if err != nil {
+					remedy := "stop the program that has the address"
+					if errors.Is(err, syscall.EADDRNOTAVAIL) { // its network is gone; with the next one comes another
+						remedy = "ocisync restart gives it one of this host"
+					}
 					failed = time.Now()
-					r.options.Logger.Error("the registry's events cannot be received; stop the program that has the address", "address", want, "error", err)
+					r.options.Logger.Error("the registry's events cannot be received", "address", want, "error", err, "remedy", remedy)
 				} else {
 					at, stop = want, end
 				}
@@ -151,6 +159,10 @@ func (r *Receiver) serve(ctx context.Context, address string) (end func(), err e
 type Received struct {
 	// Waiting counts deliveries by webhook.
 	Waiting map[string]int `json:"waiting"`
+	// Since is when it began; Last is when the registry posted last, zero where it
+	// did not since.
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last,omitzero"`
 }
 
 // ServeHTTP takes a post, and answers who asks with GET what waits.
@@ -164,11 +176,12 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "this is for the registry alone", http.StatusUnauthorized)
 	case q.Method == http.MethodGet:
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(Received{r.engine.Waiting()}) //nolint:errcheck,errchkjson // whoever asked is gone
+		json.NewEncoder(w).Encode(r.received()) //nolint:errcheck,errchkjson // whoever asked is gone
 	case q.Method != http.MethodPost:
 		w.Header().Set("Allow", "GET, POST")
 		http.Error(w, "post events", http.StatusMethodNotAllowed)
 	default:
+		r.last.Store(time.Now().Unix())
 		status, why := r.take(w, q)
 		if status != http.StatusAccepted {
 			r.options.Logger.Warn("an event of the registry is not taken", "status", status, "error", why)
@@ -180,6 +193,14 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		}
 		w.WriteHeader(status)
 	}
+}
+
+func (r *Receiver) received() Received {
+	said := Received{Waiting: r.engine.Waiting(), Since: r.since.UTC()}
+	if last := r.last.Load(); last != 0 {
+		said.Last = time.Unix(last, 0).UTC()
+	}
+	return said
 }
 
 // knows reports whether a request has the secret: as a bearer's token, or as the

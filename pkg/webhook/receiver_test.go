@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -38,7 +39,7 @@ func inboxAt(t *testing.T, names ...string) (file string, box Inbox) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	box = NewInbox(FreeAddress(0))
+	box = NewInbox(FreeAddress("127.0.0.1", 0))
 	to := "http://127.0.0.1:9" // where nobody is
 	for _, name := range names {
 		key := schema.Key{Kind: schema.KindWebhook, Name: name}
@@ -250,6 +251,45 @@ func TestAReceiverDoesAsItsInboxSaysAndForgetsNothingInBetween(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it listens without an inbox")
 		}
+	}
+}
+
+func TestAReceiverTellsWhetherTheRegistryPosted(t *testing.T) {
+	file, box := inboxAt(t, "team/ci")
+	r := receiverOf(t, file)
+	post(r, "Bearer guessed", strings.NewReader("push team/app"))
+	if said := r.received(); said.Since.IsZero() || !said.Last.IsZero() {
+		t.Errorf("before the first post: %+v", said)
+	}
+	post(r, "Bearer "+box.Secret, strings.NewReader("push other/app")) // of which nobody is told
+	if said := r.received(); said.Last.Before(said.Since.Truncate(time.Second)) {
+		t.Errorf("after it: %+v", said)
+	}
+}
+
+func TestAnInboxMovesToAnotherHost(t *testing.T) {
+	box := NewInbox(FreeAddress("127.0.0.1", 0))
+	_, port, err := net.SplitHostPort(box.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := box
+	if box.Move("127.0.0.1") || box.Listen != was.Listen {
+		t.Errorf("it moved from %s to %s", was.Listen, box.Listen)
+	}
+	if !box.Move("::1") || box.Listen != "[::1]:"+port || box.Host() != "::1" || box.Secret != was.Secret {
+		t.Errorf("it moved from %s to %s", was.Listen, box.Listen)
+	}
+	taken, err := net.Listen("tcp", was.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if !box.Move("127.0.0.1") || box.Listen == was.Listen || box.Host() != "127.0.0.1" {
+		t.Errorf("it moved to %s, which another has", box.Listen)
+	}
+	if none := (Inbox{}); none.Move("127.0.0.1") || none.Host() != "" {
+		t.Errorf("one without an address: %+v", none)
 	}
 }
 

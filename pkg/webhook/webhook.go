@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,8 +34,11 @@ import (
 
 // The headers of a delivery. A receiver that got one already knows it by its
 // identifier. The signature is "sha256=" and the HMAC-SHA256, in hexadecimal,
-// of the body with the webhook's auth as the key. The value of auth is the
-// Authorization header too, but only by TLS or to this host.
+// of the body with the webhook's auth as the key. It is there, and the
+// Authorization header is not, of a webhook that signs, and wherever the value of
+// auth would be sent in the clear to another host. Else that is the
+// Authorization header and signs nothing: who knows a header that was sent could
+// sign what was not.
 const (
 	DeliveryHeader  = "X-Ocisync-Delivery"
 	SignatureHeader = "X-Ocisync-Signature-256"
@@ -158,35 +162,102 @@ func (h *Engine) Start(ctx context.Context) (stop func()) {
 	}
 }
 
-// Tell queues the event for the webhooks that want it. An error says that one of
-// them is not told; it was logged.
-func (h *Engine) Tell(e Event) error {
-	var failed error
-	for _, w := range h.hooks(e.Namespace) {
-		if !wants(w.Spec, e) {
-			continue
-		}
-		contentType, body, err := e.encode(w.Spec, h.base())
-		if err != nil {
-			h.logger.Error("an event cannot be written for a webhook", "webhook", w.Name, "error", err)
-			continue
-		}
-		dropped, err := h.queue.add(delivery{Hook: w.Name, ID: rand.Text(), Type: contentType, Body: body})
-		if err != nil {
-			h.dropped.Inc()
-			h.logger.Error("a webhook delivery is lost: it cannot be queued", "webhook", w.Name, "error", err)
-			failed = err
-			continue
-		}
-		if dropped > 0 {
-			h.dropped.Add(float64(dropped))
-			if n := h.drops.add(w.Name, dropped, time.Now()); n > 0 {
-				h.logger.Warn("a webhook has too many deliveries waiting; the oldest are dropped", "webhook", w.Name, "limit", h.queue.limit, "dropped", n)
+// Tell queues events, in order, for the webhooks that want them: all at the cost of
+// one. An error says that a webhook is not told; it was logged.
+func (h *Engine) Tell(events ...Event) error {
+	list := h.deliveries(events)
+	err := h.enqueue(list)
+	if err != nil {
+		h.dropped.Add(float64(len(list)))
+		h.logger.Error("webhook deliveries are lost: they cannot be queued", "webhooks", hooksOf(list), "deliveries", len(list), "error", err)
+	}
+	return err
+}
+
+// Untold is an event of somebody who keeps it until all its webhooks are told.
+type Untold struct {
+	Event Event
+	Told  []string // webhooks, by name
+	Left  bool     // some are still to be told
+}
+
+// TellOrKeep queues, in order, what there is room for without dropping anything, at
+// the cost of one. An error says that none of it could be queued; nothing is lost then.
+func (h *Engine) TellOrKeep(events []*Untold) error {
+	var list []delivery
+	var of []*Untold
+	room := map[string]int{}
+	for _, u := range events {
+		u.Left = false
+		for _, d := range h.deliveries([]Event{u.Event}) {
+			if slices.Contains(u.Told, d.Hook) {
+				continue
+			}
+			if _, known := room[d.Hook]; !known {
+				room[d.Hook] = h.queue.room(d.Hook)
+			}
+			if u.Left = u.Left || room[d.Hook] <= 0; room[d.Hook] > 0 {
+				room[d.Hook]--
+				list, of = append(list, d), append(of, u)
 			}
 		}
-		h.wake(w.Name, false)
 	}
-	return failed
+	if err := h.enqueue(list); err != nil {
+		for _, u := range of {
+			u.Left = true
+		}
+		return err
+	}
+	for i, u := range of {
+		u.Told = append(u.Told, list[i].Hook)
+	}
+	return nil
+}
+
+// deliveries are of events what each webhook that wants them is to be sent.
+func (h *Engine) deliveries(events []Event) (list []delivery) {
+	for _, e := range events {
+		for _, w := range h.hooks(e.Namespace) {
+			if !wants(w.Spec, e) {
+				continue
+			}
+			contentType, body, err := e.encode(w.Spec, h.base())
+			if err != nil {
+				h.logger.Error("an event cannot be written for a webhook", "webhook", w.Name, "error", err)
+				continue
+			}
+			list = append(list, delivery{Hook: w.Name, ID: rand.Text(), Type: contentType, Body: body})
+		}
+	}
+	return list
+}
+
+func hooksOf(list []delivery) (names []string) {
+	for _, d := range list {
+		names = append(names, d.Hook)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (h *Engine) enqueue(list []delivery) error {
+	if len(list) == 0 {
+		return nil
+	}
+	dropped, err := h.queue.add(list...)
+	if err != nil {
+		return err
+	}
+	for name, n := range dropped {
+		h.dropped.Add(float64(n))
+		if n := h.drops.add(name, n, time.Now()); n > 0 {
+			h.logger.Warn("a webhook has too many deliveries waiting; the oldest are dropped", "webhook", name, "limit", h.queue.limit, "dropped", n)
+		}
+	}
+	for _, name := range hooksOf(list) {
+		h.wake(name, false)
+	}
+	return nil
 }
 
 // drops counts the deliveries that were dropped and that nobody was told of yet.
@@ -266,7 +337,7 @@ func (h *Engine) work(ctx context.Context, name string, signal <-chan struct{}) 
 			h.queue.clear(name)
 		}
 		enabled := ok && (w.Spec.Enabled == nil || *w.Spec.Enabled)
-		d, file, more := h.queue.first(name)
+		d, more := h.queue.first(name)
 		if !more || !enabled || ctx.Err() != nil {
 			if h.leave(ctx, name, !enabled) {
 				return
@@ -275,7 +346,7 @@ func (h *Engine) work(ctx context.Context, name string, signal <-chan struct{}) 
 		}
 		err := h.send(ctx, w, d)
 		if err == nil {
-			h.queue.done(name, file)
+			h.queue.done(name, d.ID)
 			h.delivered.Inc()
 			failures = 0
 			continue
@@ -332,10 +403,12 @@ func (h *Engine) send(ctx context.Context, w Hook, d delivery) error {
 	req.Header.Set("User-Agent", "ocisync")
 	req.Header.Set(DeliveryHeader, d.ID)
 	if w.Secret != "" {
-		m := hmac.New(sha256.New, []byte(w.Secret))
-		io.WriteString(m, d.Body) //nolint:errcheck // a hash takes everything
-		req.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(m.Sum(nil)))
-		if req.URL.Scheme == "https" || local(req.URL.Hostname()) {
+		shown := req.URL.Scheme == "https" || local(req.URL.Hostname())
+		if value(w.Spec.Sign) || !shown {
+			m := hmac.New(sha256.New, []byte(w.Secret))
+			io.WriteString(m, d.Body) //nolint:errcheck // a hash takes everything
+			req.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(m.Sum(nil)))
+		} else {
 			req.Header.Set("Authorization", w.Secret)
 		}
 	}

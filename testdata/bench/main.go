@@ -11,6 +11,8 @@
 //	                                   nothing else; see make bench-embedded
 //	go run ./testdata/bench -zot       first apply and empty plan on a real Zot,
 //	                                   and nothing else; see make bench-zot
+//	go run ./testdata/bench -harbor    the same on the stand-in for Harbor; see
+//	                                   make bench-harbor
 //
 // It builds the command as it is released and runs it in processes of its own,
 // in one temporary directory ($TMPDIR, which should lie on a disk: the journal
@@ -45,6 +47,7 @@ func main() {
 	flag.BoolVar(&b.cold, "cold", false, "measure go test with an empty build cache too (minutes)")
 	flag.BoolVar(&b.others, "beside", false, "compare the embedded registry with those in bin/servers, instead of all else")
 	flag.BoolVar(&b.zot, "zot", false, "apply to the Zot in bin/servers, or the one that OCISYNC_ZOT names, instead of all else")
+	flag.BoolVar(&b.harbor, "harbor", false, "apply to a stand-in for Harbor, instead of all else")
 	write := flag.Bool("write", false, "keep the tables in "+document)
 	flag.Parse()
 	// What this program holds is counted into what it measures: see taken.
@@ -60,7 +63,7 @@ func main() {
 
 // bench is one run of this program.
 type bench struct {
-	quick, cold, others, zot bool
+	quick, cold, others, zot, harbor bool
 
 	dir      string // temporary
 	bin      string // the command measured
@@ -89,10 +92,13 @@ func (b *bench) run(ctx context.Context, write bool) (err error) {
 	}
 	if write {
 		name := "bench"
-		if b.others {
+		switch {
+		case b.others:
 			name = "bench-embedded"
-		} else if b.zot {
+		case b.zot:
 			name = "bench-zot"
+		case b.harbor:
+			name = "bench-harbor"
 		}
 		if err := rewrite(name, about, b.sections); err != nil {
 			return err
@@ -115,6 +121,8 @@ func (b *bench) all(ctx context.Context) error {
 		parts = []func(context.Context) error{b.beside, b.decision}
 	case b.zot:
 		parts = []func(context.Context) error{b.zots}
+	case b.harbor:
+		parts = []func(context.Context) error{b.harbors}
 	case !b.quick:
 		parts = append(parts, b.tests)
 	}
@@ -159,6 +167,9 @@ func (b *bench) about(ctx context.Context) (string, error) {
 	if b.zot {
 		command += " -zot"
 	}
+	if b.harbor {
+		command += " -harbor"
+	}
 	about := fmt.Sprintf("Made by `%s` on %s, at commit %s, with %s %s/%s on %d cores",
 		command, time.Now().UTC().Format(time.DateOnly), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -188,6 +199,8 @@ func (b *bench) build(ctx context.Context) error {
 	b.env = slices.Concat(os.Environ(), []string{
 		secret,
 		"OCISYNC_PASSWORD=a password of some length",
+		"OCISYNC_ROBOT=" + harborSecret,
+		"OCISYNC_USER=Password of some length 1",
 		"OCISYNC_HOST_FILE=",
 		"OCISYNC_MODE=",
 		"OCISYNC_MODES=",

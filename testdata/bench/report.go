@@ -19,6 +19,7 @@ const (
 	nanoseconds      // of a value in nanoseconds
 	factor
 	count
+	mean // of a count
 )
 
 func (u unit) format(v float64) string {
@@ -31,6 +32,8 @@ func (u unit) format(v float64) string {
 		return fmt.Sprintf("%.0f ns", v)
 	case factor:
 		return fmt.Sprintf("%.2f x", v)
+	case mean:
+		return fmt.Sprintf("%.1f", v)
 	case count:
 	}
 	return fmt.Sprintf("%.0f", v)

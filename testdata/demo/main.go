@@ -3,11 +3,13 @@
 // not, a rule changed behind ocisync's back, and a mass deletion that is held.
 //
 //	go run ./testdata/demo
+//	go run ./testdata/demo -prod    examples/modes/prod, on a stand-in for Harbor
 //
 // It needs Go and nothing else. With -check it fails unless it says what
-// output.txt beside this file says, ports, digests, paths and times apart, which
-// is what the README shows; -update writes that file. The pushing is done by crane, the command of
-// go-containerregistry, and not by ocisync. Nothing is left running.
+// output.txt (output-prod.txt) beside this file says, ports, digests, paths and
+// times apart; the first is what the README shows. -update writes that file. The
+// pushing is done by crane, the command of go-containerregistry, and not by ocisync.
+// Nothing is left running.
 package main
 
 import (
@@ -27,6 +29,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,14 +38,18 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	check := flag.Bool("check", false, "fail if the output is not that of "+recorded)
-	update := flag.Bool("update", false, "write "+recorded)
+	check := flag.Bool("check", false, "fail if the output is not the recorded one")
+	update := flag.Bool("update", false, "record the output")
+	prod := flag.Bool("prod", false, "show examples/modes/prod, on a stand-in for Harbor")
 	flag.Parse()
-	d := demo{ctx: ctx, http: http.Client{Timeout: 10 * time.Second}}
+	d := demo{ctx: ctx, mode: "local", recorded: "testdata/demo/output.txt", http: http.Client{Timeout: 10 * time.Second}}
+	if *prod {
+		d.mode, d.recorded = "prod", "testdata/demo/output-prod.txt"
+	}
 	d.out = io.MultiWriter(os.Stdout, &d.said)
 	err := d.run()
 	if err == nil && (*check || *update) {
-		err = compare(d.said.String(), *update)
+		err = d.compare(*update)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
@@ -52,6 +59,8 @@ func main() {
 
 type demo struct {
 	ctx       context.Context //nolint:containedctx // one run, one context
+	mode      string          // of examples/modes
+	recorded  string          // the file of what it says, apart from what differs between two runs
 	http      http.Client
 	out       io.Writer
 	said      bytes.Buffer
@@ -71,10 +80,11 @@ func (d *demo) run() (err error) {
 		return err
 	}
 	began := time.Now()
-	if err := d.prepare(); err != nil {
-		return err
+	parts := []func() error{d.prepareLocal, d.first, d.served, d.mass}
+	if d.mode == "prod" {
+		parts = []func() error{d.prepareProd, d.production}
 	}
-	for _, part := range []func() error{d.first, d.served, d.mass} {
+	for _, part := range parts {
 		if err := part(); err != nil {
 			return err
 		}
@@ -85,11 +95,17 @@ func (d *demo) run() (err error) {
 
 func (d *demo) build() error {
 	d.bin = filepath.Join(d.dir, "bin")
-	d.tell("building ocisync and crane ...\n")
-	for _, args := range [][]string{
-		{"build", "-trimpath", "-o", filepath.Join(d.bin, "ocisync"), "./cmd/ocisync"},
-		{"build", "-modfile=tools/crane.mod", "-trimpath", "-o", filepath.Join(d.bin, "crane"), "github.com/google/go-containerregistry/cmd/crane"},
-	} {
+	programs := [][]string{
+		{"build", "-o", filepath.Join(d.bin, "ocisync"), "./cmd/ocisync"},
+		{"build", "-modfile=tools/crane.mod", "-o", filepath.Join(d.bin, "crane"), "github.com/google/go-containerregistry/cmd/crane"},
+	}
+	if d.mode == "prod" {
+		d.tell("building ocisync, crane and a stand-in for Harbor ...\n")
+		programs = append(programs, []string{"build", "-o", filepath.Join(d.bin, "harbor"), "./testdata/harbor"})
+	} else {
+		d.tell("building ocisync and crane ...\n")
+	}
+	for _, args := range programs {
 		cmd := exec.CommandContext(d.ctx, "go", args...)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
@@ -99,8 +115,9 @@ func (d *demo) build() error {
 	return nil
 }
 
-// prepare copies examples/modes/local, with a free port and fresh passwords.
-func (d *demo) prepare() error {
+// prepare copies the mode to where it may be changed, with what is made anew for a
+// run put in by change, and sets the environment of all commands.
+func (d *demo) prepare(change func(text string) string) error {
 	l, err := (&net.ListenConfig{}).Listen(d.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -109,23 +126,12 @@ func (d *demo) prepare() error {
 	if err := l.Close(); err != nil {
 		return err
 	}
-	modes := filepath.Join(d.dir, "modes", "local")
-	if err := os.MkdirAll(modes, 0o750); err != nil {
+	from := filepath.Join("examples", "modes", d.mode)
+	if _, err := os.Stat(from); err != nil {
+		return fmt.Errorf("%w; run this from the root of the repository", err)
+	}
+	if err := os.CopyFS(filepath.Join(d.dir, "modes", d.mode), os.DirFS(from)); err != nil {
 		return err
-	}
-	files, err := filepath.Glob("examples/modes/local/*.toml")
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no example found; run this from the root of the repository (%w)", err)
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return err
-		}
-		b = regexp.MustCompile(`127\.0\.0\.1:\d+|localhost:\d+`).ReplaceAll(b, []byte(d.addr))
-		if err := os.WriteFile(filepath.Join(modes, filepath.Base(f)), b, 0o600); err != nil {
-			return err
-		}
 	}
 	d.env = append(os.Environ(),
 		"PATH="+d.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
@@ -136,23 +142,77 @@ func (d *demo) prepare() error {
 		"HOME="+d.dir,
 	)
 	d.passwords = map[string]string{}
-	for user, name := range map[string]string{
-		"provisioning": "OCISYNC_PASSWORD", "developer": "OCISYNC_DEVELOPER_PASSWORD", "tester": "OCISYNC_TESTER_PASSWORD",
-	} {
-		b := make([]byte, 12)
-		if _, err := rand.Read(b); err != nil {
+	return d.edit(change)
+}
+
+// edit changes the files of the mode.
+func (d *demo) edit(change func(text string) string) error {
+	files, err := filepath.Glob(filepath.Join(d.dir, "modes", d.mode, "*.toml"))
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("the mode %s has no files (%w)", d.mode, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
 			return err
 		}
-		d.passwords[user] = hex.EncodeToString(b)
-		d.env = append(d.env, name+"="+d.passwords[user])
+		if err := os.WriteFile(f, []byte(change(string(b))), 0o600); err != nil {
+			return err
+		}
 	}
-	key, err := d.output("ocisync", "key")
+	return nil
+}
+
+// password makes one that any registry takes.
+func (d *demo) password(user string) (string, error) {
+	b := make([]byte, 12)
+	if _, err := rand.Read(b); err != nil {
+		return "", err
+	}
+	d.passwords[user] = "Aa1" + hex.EncodeToString(b)
+	return d.passwords[user], nil
+}
+
+// passwordVariables makes the passwords of users, in the variables of those names.
+func (d *demo) passwordVariables(names map[string]string) error {
+	for user, name := range names {
+		word, err := d.password(user)
+		if err != nil {
+			return err
+		}
+		d.env = append(d.env, name+"="+word)
+	}
+	return nil
+}
+
+// stateKey makes the key of the inventory, for this environment, and returns its
+// public half.
+func (d *demo) stateKey() (public string, err error) {
+	said, err := d.output("ocisync", "key")
 	if err != nil {
+		return "", err
+	}
+	secret, rest, _ := strings.Cut(said, "\n")
+	d.env = append(d.env, secret)
+	return regexp.MustCompile(`ed25519:[^"]+`).FindString(rest), nil
+}
+
+// prepareLocal takes a free port and fresh passwords.
+func (d *demo) prepareLocal() error {
+	if err := d.prepare(func(text string) string {
+		return regexp.MustCompile(`127\.0\.0\.1:\d+|localhost:\d+`).ReplaceAllLiteralString(text, d.addr)
+	}); err != nil {
 		return err
 	}
-	secret, _, _ := strings.Cut(key, "\n")
-	d.env = append(d.env, secret)
-	return os.WriteFile(filepath.Join(modes, "state.toml"), []byte("[state]\nkey = { env = \"OCISYNC_STATE_KEY\" }\n"), 0o600)
+	if err := d.passwordVariables(map[string]string{
+		"provisioning": "OCISYNC_PASSWORD", "developer": "OCISYNC_DEVELOPER_PASSWORD", "tester": "OCISYNC_TESTER_PASSWORD",
+	}); err != nil {
+		return err
+	}
+	if _, err := d.stateKey(); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.dir, "modes", d.mode, "state.toml"), []byte("[state]\nkey = { env = \"OCISYNC_STATE_KEY\" }\n"), 0o600)
 }
 
 // first applies the mode to a registry that does not exist yet.
@@ -218,26 +278,33 @@ func (d *demo) ready() error {
 	return errors.New("the registry did not get ready")
 }
 
-func (d *demo) push() error {
+// layer makes what is pushed.
+func (d *demo) layer() (file string, err error) {
 	layer := filepath.Join(d.dir, "layer.tar")
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	text := []byte("hello\n")
 	if err := w.WriteHeader(&tar.Header{Name: "hello.txt", Mode: 0o644, Size: int64(len(text))}); err != nil {
-		return err
+		return "", err
 	}
 	if _, err := w.Write(text); err != nil {
+		return "", err
+	}
+	return layer, errors.Join(w.Close(), os.WriteFile(layer, b.Bytes(), 0o600))
+}
+
+func (d *demo) login(user string) error {
+	_, err := d.output("crane", "auth", "login", d.addr, "-u", user, "-p", d.passwords[user])
+	d.tell("$ crane auth login %s -u %s -p ...\n", d.addr, user)
+	return err
+}
+
+func (d *demo) push() error {
+	layer, err := d.layer()
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(w.Close(), os.WriteFile(layer, b.Bytes(), 0o600)); err != nil {
-		return err
-	}
-	login := func(user string) error {
-		_, err := d.output("crane", "auth", "login", d.addr, "-u", user, "-p", d.passwords[user])
-		d.tell("$ crane auth login %s -u %s -p ...\n", d.addr, user)
-		return err
-	}
-	if err := login("developer"); err != nil {
+	if err := d.login("developer"); err != nil {
 		return err
 	}
 	if err := d.show(0, "sha256:", "crane", "append", "--insecure", "-f", layer, "-t", d.addr+"/provisioning-extensions/hello:1.0"); err != nil {
@@ -278,19 +345,8 @@ func (d *demo) drift() error {
 // mass deletes every namespace from the file.
 func (d *demo) mass() error {
 	d.title("6. A commit loses every namespace, and lets ocisync delete namespaces.")
-	modes := filepath.Join(d.dir, "modes", "local")
-	files, err := filepath.Glob(filepath.Join(modes, "*.toml"))
-	if err != nil {
+	if err := d.edit(withoutNamespaces); err != nil {
 		return err
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(f, withoutNamespaces(b), 0o600); err != nil {
-			return err
-		}
 	}
 	if err := d.show(4, "Held", "ocisync", "apply", "--mode", "local"); err != nil {
 		return err
@@ -301,21 +357,23 @@ func (d *demo) mass() error {
 
 // withoutNamespaces drops every [namespace...] table, and names the kind in
 // policy.prune.
-func withoutNamespaces(b []byte) []byte {
-	var out []string
+func withoutNamespaces(text string) string {
+	return regexp.MustCompile(`(?m)^prune.*`).ReplaceAllLiteralString(without(text, "[namespace."), `prune = ["namespace"]`)
+}
+
+// without drops the tables whose heads begin so.
+func without(text string, heads ...string) string {
+	var out strings.Builder
 	keep := true
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "[") {
-			keep = !strings.HasPrefix(line, "[namespace.")
-		}
-		if strings.HasPrefix(line, "prune") {
-			line = "prune = [\"namespace\"]\n"
+			keep = !slices.ContainsFunc(heads, func(head string) bool { return strings.HasPrefix(line, head) })
 		}
 		if keep {
-			out = append(out, line)
+			out.WriteString(line)
 		}
 	}
-	return []byte(strings.Join(out, ""))
+	return out.String()
 }
 
 func (d *demo) title(s string) { d.tell("\n== %s\n", s) }

@@ -3,6 +3,7 @@
 # each patch names goes red. See README.md beside this file.
 #
 #	testdata/mutants/run.sh [NAME...]     NAME is a patch without .patch
+#	MUTANT_SHARE=N testdata/mutants/run.sh     one in N of all, by the commit
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -12,6 +13,13 @@ if [ $# -eq 0 ]; then
 	shopt -s nullglob
 	patches=("$here"/*.patch)
 	[ ${#patches[@]} -gt 0 ] || { echo "no patches in $here" >&2; exit 1; }
+	# Which share it is, the commit's hash says: another one at every landing.
+	if [ "${MUTANT_SHARE:-1}" -gt 1 ]; then
+		all=("${patches[@]}") patches=()
+		turn=$((16#$(git -C "$root" rev-parse HEAD | cut -c 1-8)))
+		for ((i = turn % MUTANT_SHARE; i < ${#all[@]}; i += MUTANT_SHARE)); do patches+=("${all[i]}"); done
+		echo "${#patches[@]} of ${#all[@]} mutants, those of turn $((turn % MUTANT_SHARE)) of $MUTANT_SHARE"
+	fi
 else
 	for name in "$@"; do
 		patches+=("$here/${name%.patch}.patch")

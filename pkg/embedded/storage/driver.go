@@ -114,6 +114,15 @@ func (f *diskFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Commit implements [storagedriver.FileWriter]. A little content is written only now.
+func (f *diskFile) Commit(ctx context.Context) error {
+	err := f.FileWriter.Commit(ctx)
+	if err != nil {
+		f.Cancel(ctx) //nolint:errcheck // the failure to write is what matters
+	}
+	return err
+}
+
 // factory makes a driver of Distribution.
 type factory func(context.Context, map[string]any) (storagedriver.StorageDriver, error)
 

@@ -143,7 +143,7 @@ func (s *Storage) Tags(ctx context.Context, repo string) ([]string, error) {
 func (s *Storage) Tag(ctx context.Context, repo, tag string) (digest.Digest, error) {
 	d, err := s.follow(ctx, tagLink(repo, tag))
 	if errors.Is(err, ErrDamaged) {
-		err = fmt.Errorf("tag %s of %s: %w; delete the tag and push it again", tag, repo, err)
+		err = fmt.Errorf("tag %s of %s: %w; push it again, or delete it", tag, repo, err)
 	}
 	return d, err
 }
@@ -280,6 +280,16 @@ func (s *Storage) ReadManifest(ctx context.Context, d digest.Digest) (Manifest, 
 	}
 	text, ok, err := s.get(ctx, blobData(d))
 	return ParseManifest(text), ok, err
+}
+
+// Mend writes a manifest anew whose stored copy was cut: Distribution takes what is
+// there for whole.
+func (s *Storage) Mend(ctx context.Context, d digest.Digest, manifest []byte) error {
+	b, ok, err := s.Blob(ctx, d)
+	if err != nil || !ok || b.Size == int64(len(manifest)) {
+		return err
+	}
+	return s.put(ctx, blobData(d), manifest)
 }
 
 // Uploaded returns how many bytes of an unfinished upload have arrived.

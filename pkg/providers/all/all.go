@@ -6,6 +6,7 @@ package all
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 
@@ -29,12 +30,13 @@ type Deps struct {
 	Permit func(registry string) error
 	// Process is the registry's, where ocisync runs one of its own; nil else.
 	Process providers.Process
-	Logger  *slog.Logger // may be nil
+	// Files is the directory from which paths in objects count.
+	Files  fs.FS
+	Logger *slog.Logger // may be nil
 }
 
-// Open returns the provider for a registry. ErrUnsupported: this version has
-// none for its type and driver; such a mode can still be validated, and
-// planned against a recorded state with [Table].
+// Open returns the provider for a registry. ErrUnsupported: there is none for its
+// type and driver.
 func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	switch r.Type {
 	case schema.TypeMemory:
@@ -48,11 +50,7 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 		}
 		return distribution.New(r, deps.Process, deps.Secrets, deps.Logger, distribution.Outside(outside), distribution.Permit(deps.Permit))
 	case schema.TypeHarbor:
-		return nil, &providers.Error{
-			Registry: r.URL,
-			Err:      fmt.Errorf("%s: %w", named(r.Type, r.Driver()), providers.ErrUnsupported),
-			Remedy:   "this version reads and writes no such registry; plan against a recorded state with --against",
-		}
+		return harbor.New(r, deps.Secrets, deps.Logger, harbor.Permit(deps.Permit), harbor.Files(deps.Files))
 	}
 	return nil, unknown(r.Type)
 }
@@ -126,13 +124,6 @@ func Tables() []Named {
 		{"Harbor", harbor.Capabilities()},
 		{"Zot", zot.Capabilities(schema.DriverProcess)},
 	}
-}
-
-func named(typ, driver string) string {
-	if driver == "" {
-		return fmt.Sprintf("registry type %q", typ)
-	}
-	return fmt.Sprintf("registry type %q with driver %q", typ, driver)
 }
 
 func unknown(typ string) error {

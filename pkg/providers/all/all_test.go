@@ -56,7 +56,7 @@ func TestOpenAndTableKnowTheSameRegistries(t *testing.T) {
 		{schema.TypeMemory, "", true, true},
 		{schema.TypeZot, "", true, true},
 		{schema.TypeZot, schema.DriverDocker, true, true},
-		{schema.TypeHarbor, "", true, false},
+		{schema.TypeHarbor, "", true, true},
 		{schema.TypeDistribution, schema.DriverProcess, true, true},
 		{schema.TypeDistribution, schema.DriverEmbedded, true, true},
 		{"quay", "", false, false},

@@ -100,8 +100,8 @@ func events(driver string, htpasswd bool) schema.Capability {
 	switch {
 	case htpasswd:
 		return schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: forgets + ", and nothing of ocisync's runs beside this registry; leave out registry.files.htpasswd"}
-	case driver != schema.DriverProcess:
-		return schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: forgets + ", and what ocisync listens to for that is reached by a registry that it runs as a process; set registry.run.driver to that"}
+	case driver == "":
+		return schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: forgets + ", and what ocisync listens to for that is reached for certain by a registry that it runs; set registry.run.driver to \"process\" or \"docker\""}
 	}
 	return schema.Capability{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: forgets + "; it notifies `ocisync up`, which filters, signs and tries again while it runs"}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +58,14 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 	if p.contained() && !ran {
 		return report, p.jobError(jobGC, errors.New("its container does not run, and its program runs nowhere else"), "start it with `ocisync up`")
 	}
+	switch empty, err := p.look(p.filesystem()); {
+	case err != nil:
+		return report, err
+	case empty && !dry && readsOnly(now.doc): // one before was killed
+		return report, p.takePushes(context.WithoutCancel(ctx), true)
+	case empty:
+		return report, nil
+	}
 	if !dry {
 		if n := now.doc.get(readOnly); n != nil && n.Value == "true" && p.contained() {
 			// one before was killed, and what it left may be at work in there
@@ -99,11 +106,6 @@ func (p *Provider) takePushes(ctx context.Context, yes bool) error {
 // garbage runs the program once and adds up what it says; the sizes are those
 // of the blobs below root, before they go.
 func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string, report *providers.Collected) error {
-	if root != "" {
-		if _, err := os.Stat(filepath.Join(root, "docker/registry/v2/repositories")); errors.Is(err, fs.ErrNotExist) {
-			return nil // nothing was ever pushed, which the program takes for a failure
-		}
-	}
 	args := []string{"garbage-collect", p.place.Config}
 	if untagged {
 		args = append(args, "--delete-untagged")
@@ -127,6 +129,9 @@ func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string,
 	}
 	if err := lines.Err(); err != nil {
 		out.CloseWithError(err)
+		if said.emptyStore() {
+			return nil
+		}
 		if text := said.String(); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
@@ -183,7 +188,7 @@ func blobSize(root, digest string) int64 {
 	if root == "" || !ok || len(hex) < 2 || strings.ContainsAny(algorithm+hex, "/.") {
 		return 0
 	}
-	info, err := os.Stat(filepath.Join(root, "docker/registry/v2/blobs", algorithm, hex[:2], hex, "data"))
+	info, err := os.Lstat(filepath.Join(root, contentDir, "blobs", algorithm, hex[:2], hex, "data"))
 	if err != nil {
 		return 0
 	}
@@ -200,6 +205,13 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.b = append([]byte{}, t.b[len(t.b)-most:]...)
 	}
 	return len(b), nil
+}
+
+// emptyStore reports whether a program failed because nothing, or no blob, was ever
+// pushed to the store, as Distribution 3.1.2 does.
+func (t *tail) emptyStore() bool {
+	text := t.String()
+	return slices.ContainsFunc(everPushed(), func(dir string) bool { return strings.HasSuffix(text, "Path not found: /"+dir) })
 }
 
 func (t *tail) String() string { return strings.TrimSpace(strings.ToValidUTF8(string(t.b), "")) }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +101,9 @@ func collecting(t *testing.T, driver string) *collected {
 // tag puts a tag into the store that is as old as that.
 func (c *collected) tag(t *testing.T, name string, age time.Duration) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Join(c.data, "storage/docker/registry/v2/blobs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	repository, tag, _ := strings.Cut(name, ":")
 	link := filepath.Join(c.data, "storage/docker/registry/v2/repositories", repository, "_manifests/tags", tag, "current/link")
 	if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
@@ -395,6 +399,10 @@ func TestARegistryThatAKilledCollectionLeftReadOnlyIsMended(t *testing.T) {
 	if text := told(); !strings.Contains(text, "while it is collected true") {
 		t.Errorf("in the middle of a collection: %s", text)
 	}
+	if changes, _ := settings(t, c.Provider); len(changes) != 0 {
+		t.Errorf("in the middle of a collection the plan has %+v", changes)
+	}
+	planned, _ := settings(t, c.Provider, level("debug"))
 	release()
 	if text := told(); !strings.Contains(text, "{pushes it is read-only: a collection was killed") {
 		t.Errorf("it says %s", text)
@@ -408,5 +416,140 @@ func TestARegistryThatAKilledCollectionLeftReadOnlyIsMended(t *testing.T) {
 	c.process.did = nil
 	if err := c.Tend(t.Context(), time.Hour); err != nil || len(c.process.did) > 0 {
 		t.Errorf("one that is well: %v, %q", err, c.process.did)
+	}
+	if err := write(t, c.Provider, planned); err != nil || !strings.Contains(c.process.took, "debug") {
+		t.Errorf("what was planned in the middle of a collection: %v", err)
+	}
+}
+
+// TestAContainerThatAKilledCollectionLeftStoppedIsStarted by who looks after it, and
+// by the next job; one that somebody took down is not.
+func TestAContainerThatAKilledCollectionLeftStoppedIsStarted(t *testing.T) {
+	for name, mend := range map[string]func(*collected) error{
+		"looked after": func(c *collected) error { return c.Tend(t.Context(), 0) },
+		"a job":        func(c *collected) error { _, err := c.Run(t.Context(), "gc", false); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := collecting(t, schema.DriverDocker)
+			c.tag(t, "team/app:1", time.Hour)
+			c.inContainer(func(string) error { return nil })
+			killed := func() {
+				t.Helper()
+				c.process.die = true
+				defer func() {
+					if c.process.die, c.process.running = false, false; recover() == nil {
+						t.Error("nobody was killed")
+					}
+				}()
+				c.Run(t.Context(), "gc", false) //nolint:errcheck // it does not return
+			}
+			killed()
+			c.process.down = true
+			if err := c.Tend(t.Context(), 0); err != nil || c.process.running {
+				t.Errorf("one that was taken down: %v", err)
+			}
+			c.process.down = false
+			former := filepath.Join(c.data, "ocisync", "config.former.yml")
+			if err := errors.Join(os.Rename(former, former+".away"), os.Symlink(former, former)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Tend(t.Context(), 0); err == nil || c.process.running {
+				t.Errorf("what it ran with cannot be read: %v", err)
+			}
+			if err := os.Rename(former+".away", former); err != nil {
+				t.Fatal(err)
+			}
+			if err := mend(c); err != nil || !c.process.running || !strings.Contains(c.process.took, "readonly:\n      enabled: false") {
+				t.Errorf("%v; running %t with\n%s", err, c.process.running, c.process.took)
+			}
+			if c.process.running = false; c.Tend(t.Context(), 0) != nil || c.process.running {
+				t.Error("one that somebody stopped was started")
+			}
+		})
+	}
+}
+
+// TestARegistryToWhichNothingWasPushedIsNotRestartedForACollection, which its
+// program would fail at.
+func TestARegistryToWhichNothingWasPushedIsNotRestartedForACollection(t *testing.T) {
+	for _, driver := range []string{schema.DriverProcess, schema.DriverDocker} {
+		c := collecting(t, driver)
+		c.process.did = nil
+		for _, dry := range []bool{true, false} {
+			report, err := c.Run(t.Context(), "gc", dry)
+			if err != nil || report.Collected == nil || report.Collected.Blobs != 0 || len(c.process.did) > 0 {
+				t.Errorf("%s, dry %v: %+v, %v, it did %q", driver, dry, report.Collected, err, c.process.did)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(c.data, "asked")); err == nil {
+			t.Errorf("%s: its program was asked", driver)
+		}
+		shut := strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+		if err := errors.Join(os.WriteFile(c.process.config, []byte(shut), 0o600), c.process.Stop(t.Context()), c.process.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Run(t.Context(), "gc", false); err != nil || !strings.Contains(c.process.took, "readonly:\n      enabled: false") {
+			t.Errorf("%s: one that takes no pushes: %v, it runs with\n%s", driver, err, c.process.took)
+		}
+	}
+}
+
+// TestABucketToWhichNothingWasPushedIsNoFailure: the program alone can tell, and says
+// it as a failure.
+func TestABucketToWhichNothingWasPushedIsNoFailure(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	moved := strings.Replace(c.process.took, "filesystem:", "inmemory:", 1)
+	if err := os.WriteFile(c.process.config, []byte(moved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says := func(text string) error {
+		t.Helper()
+		if err := os.WriteFile(c.binary, []byte("#!/bin/sh\necho '"+text+"' >&2\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Run(t.Context(), "gc", false)
+		return err
+	}
+	for text, fails := range map[string]bool{
+		"failed to garbage collect: failed to mark: s3aws: Path not found: /docker/registry/v2/repositories":                false,
+		"failed to garbage collect: error enumerating blobs: s3aws: Path not found: /docker/registry/v2/blobs":              false,
+		"failed to garbage collect: failed to mark: s3aws: Path not found: /docker/registry/v2/repositories/app/_manifests": true,
+	} {
+		if err := says(text); (err != nil) != fails {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestACollectionWaitsForNoPipe that lies among the content: its program would, for
+// ever, while the registry takes no pushes.
+func TestACollectionWaitsForNoPipe(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	c.tag(t, "team/app:1", time.Hour)
+	pipe := filepath.Join(c.data, "storage/docker/registry/v2/repositories/team/app/_manifests/tags/1/current/more")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.process.did = nil
+	for what, remove := range map[string]string{"a pipe": "", "a link to one": pipe + ".link"} {
+		if remove != "" {
+			away := filepath.Join(t.TempDir(), "pipe")
+			if err := errors.Join(os.Rename(pipe, away), os.Symlink(away, remove)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, dry := range []bool{true, false} {
+			if _, err := c.Run(t.Context(), "gc", dry); err == nil || !strings.Contains(err.Error(), "current/more") || !strings.Contains(err.Error(), "remove it") {
+				t.Errorf("%s, dry %v: %v", what, dry, err)
+			}
+		}
+		if remove != "" {
+			if err := errors.Join(os.Remove(remove), syscall.Mkfifo(pipe, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(c.process.did) > 0 {
+		t.Errorf("it did %q", c.process.did)
 	}
 }

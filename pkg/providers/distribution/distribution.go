@@ -183,12 +183,12 @@ func (p *Provider) Normalize(st schema.State) (_ schema.State, notes []plan.Note
 		return schema.State{}, nil, fmt.Errorf("%s: registry.distribution.%w", p.registry.URL, err)
 	}
 	notes = append(notes, p.overridden(declared)...)
-	all := p.notifying(st, p.owned(declared))
+	all := p.notifying(st, p.owned(slices.DeleteFunc(slices.Clone(declared), func(v schema.Value) bool { return providers.OfRun(v.Path) })))
 	run, err := providers.WantedRun(p.process, p.registry, p)
 	if err != nil {
 		return schema.State{}, nil, err
 	}
-	all = append(all, run...)
+	all = append(append(all, run...), p.wantedTokens()...)
 	slices.SortFunc(all, byPath)
 	if i < 0 && len(all) > 0 {
 		i = len(st.Resources)
@@ -217,7 +217,7 @@ func (p *Provider) Where(ctx context.Context) (providers.Place, error) {
 	case p.registry.Run != nil:
 		names = append(names, p.place.Keys())
 	}
-	return providers.Locate(ctx, p.process, names, func(ctx context.Context) error {
+	return providers.Locate(ctx, p.process, p.registry, names, func(ctx context.Context) error {
 		rt, err := p.connection()
 		if err != nil {
 			return err
@@ -300,7 +300,7 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return err
 	}
-	values, secrets, err := p.leaves(live.doc)
+	values, secrets, err := p.leaves(ctx, live.doc)
 	if err != nil {
 		return p.configError("reading settings", err)
 	}
@@ -308,8 +308,18 @@ func (p *Provider) readSettings(ctx context.Context, st *schema.State) error {
 	if err != nil {
 		return &providers.Error{Registry: p.registry.URL, Doing: "asking how it runs", Err: err}
 	}
-	values = append(values, run...)
-	out := schema.Resource{Key: settingsKey(), Version: version(live.bytes)}
+	tokens, err := p.liveTokens(ctx)
+	if err != nil {
+		return err
+	}
+	values = append(append(values, run...), tokens...)
+	if collecting, err := p.collecting(live.doc); err != nil {
+		return err
+	} else if collecting { // it takes pushes again when that has ended
+		i := slices.IndexFunc(values, func(v schema.Value) bool { return v.Path == readOnly })
+		values[i].JSON = "false"
+	}
+	out := schema.Resource{Key: settingsKey(), Version: live.version()}
 	for _, path := range secrets {
 		out.Unread = append(out.Unread, "values."+path)
 	}
@@ -378,7 +388,7 @@ func (p *Provider) Blank(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	if p.byFile() {
-		users, err := p.people.users()
+		users, err := p.people.users(func(error) {})
 		if err != nil || len(users) > 0 {
 			return "", err
 		}
@@ -392,6 +402,14 @@ func (p *Provider) Acknowledge(ctx context.Context, keys []schema.Key) error {
 		return nil
 	}
 	return p.accounts.Acknowledge(ctx, keys)
+}
+
+// Accounts implements [providers.Issuer].
+func (p *Provider) Accounts(ctx context.Context, desired schema.State) ([]providers.Account, error) {
+	if p.accounts == nil {
+		return nil, nil
+	}
+	return p.accounts.Accounts(ctx, desired)
 }
 
 // Due implements [providers.Renewer].
@@ -413,7 +431,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, at time.Time
 
 // configError is a failure of config.yml.
 func (p *Provider) configError(doing string, err error) error {
-	remedy := "correct the file, or move it away and apply the mode"
+	remedy := "correct the file"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		remedy = "run ocisync as the user who owns the file"

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
@@ -44,7 +45,7 @@ const network = "ocisync-suite"
 // inContainer is a running Distribution in a container of its own.
 func inContainer(t testing.TB, image string, number int32, otherwise ...func(*site)) (site, container) {
 	t.Helper()
-	address, tokens := freeAddress(t), freeAddress(t)
+	address, tokens := porttest.Address(t), porttest.Address(t)
 	_, port, _ := strings.Cut(tokens, ":")
 	s := site{registry: schema.Registry{
 		Type: schema.TypeDistribution, URL: "http://" + address,

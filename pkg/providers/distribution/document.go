@@ -8,13 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	yaml "go.yaml.in/yaml/v3"
 
@@ -379,51 +375,4 @@ func writeScalar(b *strings.Builder, n *yaml.Node, text func(string) error) erro
 func version(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
-}
-
-// readConfig reads a file that may be absent.
-func readConfig(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxConfig+1))
-}
-
-// replaceConfig puts a file in the place of another at once, and makes it
-// durable. It keeps mode and owner; a new one is its owner's alone. A rename
-// will do: Distribution reads it when it starts, and never again.
-func replaceConfig(name string, b []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	if info, e := os.Stat(name); e == nil {
-		err = f.Chmod(info.Mode().Perm())
-		if old, ok := info.Sys().(*syscall.Stat_t); ok && err == nil {
-			if mine, e := f.Stat(); e == nil {
-				if now, ok := mine.Sys().(*syscall.Stat_t); ok && (now.Uid != old.Uid || now.Gid != old.Gid) {
-					err = f.Chown(int(old.Uid), int(old.Gid))
-				}
-			}
-		}
-	} else if !errors.Is(e, fs.ErrNotExist) {
-		err = e
-	}
-	if err == nil {
-		_, err = f.Write(b)
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

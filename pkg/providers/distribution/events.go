@@ -60,6 +60,13 @@ func (d *document) notified() (list *yaml.Node, at int) {
 	})
 }
 
+// posts reports whether a document has the registry post with a secret, wherever to.
+func (d *document) posts(secret string) bool {
+	list, at := d.notified()
+	var have endpoint
+	return at >= 0 && list.Content[at].Decode(&have) == nil && slices.Equal(have.Headers["Authorization"], []string{"Bearer " + secret})
+}
+
 // notifies reports whether a document has the registry post to an inbox.
 func (d *document) notifies(box webhook.Inbox) bool {
 	list, at := d.notified()
@@ -119,8 +126,8 @@ func (d *document) unnotify() (changed bool) {
 	return true
 }
 
-// inboxed reports whether webhooks can be had: where the registry and the token
-// service beside it are processes of one host.
+// inboxed reports whether webhooks can be had: where ocisync runs the registry, and
+// the token service beside it.
 func (p *Provider) inboxed() bool {
 	return p.accounts != nil && p.place.Data != "" && p.Capabilities().Find(schema.KindWebhook, "").Support != schema.Unsupported
 }
@@ -128,8 +135,30 @@ func (p *Provider) inboxed() bool {
 // inboxFile is where the receiver finds its address and secret.
 func (p *Provider) inboxFile() string { return webhook.InboxFile(p.place.Data) }
 
-// inbox is the one there is.
-func (p *Provider) inbox() (webhook.Inbox, error) {
+// host is the address by which the registry reaches this host.
+func (p *Provider) host(ctx context.Context) (address, why string, err error) {
+	address, why, err = providers.HostOf(ctx, p.process, p.registry.Driver())
+	if err != nil {
+		err = &providers.Error{Registry: p.registry.URL, Doing: "looking for the address that it notifies", Err: err}
+	}
+	return address, why, err
+}
+
+// deaf says why the registry would notify nobody, or "". From another host it is not
+// asked: the engine there is not here.
+func (p *Provider) deaf(ctx context.Context) (why string, err error) {
+	if away, err := p.away(ctx); err != nil || away {
+		return "", err
+	}
+	if _, why, err = p.host(ctx); why != "" {
+		why = "webhooks: " + why
+	}
+	return why, err
+}
+
+// inbox is the one there is; one whose address a registry in a container does not
+// reach any more is none.
+func (p *Provider) inbox(ctx context.Context) (webhook.Inbox, error) {
 	if !p.inboxed() {
 		return webhook.Inbox{}, nil
 	}
@@ -137,14 +166,68 @@ func (p *Provider) inbox() (webhook.Inbox, error) {
 	if err != nil {
 		return box, p.configError("reading settings", err)
 	}
+	if box.Listen == "" {
+		return box, nil
+	}
+	host, why, err := p.host(ctx)
+	if err != nil || why != "" || host != "" && host != box.Host() {
+		return webhook.Inbox{}, err
+	}
 	return box, nil
 }
 
+// follow gives the inbox, and the endpoint that posts to it, another address where
+// the network of the registry's container has one, which is made anew after each
+// ocisync down. It reports whether the document is another now.
+func (p *Provider) follow(ctx context.Context, doc *document) (changed bool, err error) {
+	if p.registry.Driver() != schema.DriverDocker || !p.inboxed() {
+		return false, nil
+	}
+	box, err := webhook.ReadInbox(p.inboxFile())
+	if err != nil {
+		return false, p.configError("starting the registry", err)
+	}
+	if box.Listen == "" {
+		return false, nil
+	}
+	host, why, err := p.host(ctx)
+	if err != nil {
+		return false, err
+	}
+	if host == "" { // a plan says why
+		if why != "" {
+			p.logger.Warn("webhooks are told nothing", "registry", p.registry.URL, "reason", why)
+		}
+		return false, nil
+	}
+	if box.Move(host) {
+		if err := box.Save(p.inboxFile()); err != nil {
+			return false, p.configError("starting the registry", err)
+		}
+	}
+	if !doc.posts(box.Secret) || doc.notifies(box) {
+		return false, nil
+	}
+	if err := doc.notify(box); err != nil {
+		return false, p.configError("starting the registry", err)
+	}
+	return true, nil
+}
+
 // provideInbox makes one where there is none.
-func (p *Provider) provideInbox() (webhook.Inbox, error) {
-	box, err := p.inbox()
+func (p *Provider) provideInbox(ctx context.Context) (webhook.Inbox, error) {
+	box, err := p.inbox(ctx)
 	if err != nil || box.Listen != "" {
 		return box, err
+	}
+	host, why, err := p.host(ctx)
+	switch {
+	case err != nil:
+		return box, err
+	case why != "":
+		return box, fmt.Errorf("webhooks: %s", why)
+	case host == "": // it gets the right one when it is started
+		host = providers.Loopback
 	}
 	_, text, err := net.SplitHostPort(p.place.Listen)
 	if err != nil {
@@ -157,7 +240,7 @@ func (p *Provider) provideInbox() (webhook.Inbox, error) {
 	if err := p.provide(); err != nil {
 		return box, err
 	}
-	box = webhook.NewInbox(webhook.FreeAddress(port + 1))
+	box = webhook.NewInbox(webhook.FreeAddress(host, port+1))
 	if err := box.Save(p.inboxFile()); err != nil {
 		return box, p.configError("writing settings", err)
 	}
@@ -166,8 +249,8 @@ func (p *Provider) provideInbox() (webhook.Inbox, error) {
 
 // leaves are a document's, of which ocisync's endpoint is one that says whether
 // it is as it shall be.
-func (p *Provider) leaves(d *document) (values schema.Values, secrets []string, err error) {
-	box, err := p.inbox()
+func (p *Provider) leaves(ctx context.Context, d *document) (values schema.Values, secrets []string, err error) {
+	box, err := p.inbox(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

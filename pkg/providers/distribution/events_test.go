@@ -1,13 +1,18 @@
 package distribution_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/webhook"
@@ -108,18 +113,116 @@ func TestARegistryThatCannotReachUsHasNoWebhooks(t *testing.T) {
 	st := hooks(t, "push")
 	r, _ := st.Get(schema.Key{Kind: schema.KindWebhook, Name: "team/ci"})
 	dir := t.TempDir()
-	for name, registry := range map[string]schema.Registry{
-		"container":        {Run: &schema.Run{Driver: schema.DriverDocker, Data: dir}},
-		"of somebody else": {Files: &schema.FilePaths{Config: filepath.Join(dir, "config.yml")}, Token: &schema.TokenService{URL: "http://localhost:10"}},
+	far := &neighbour{fake: &fake{config: filepath.Join(dir, "config.yml")}, why: "its engine is far away"}
+	for want, registry := range map[string]schema.Registry{
+		far.why:               {Run: &schema.Run{Driver: schema.DriverDocker, Data: dir}},
+		"registry.run.driver": {Files: &schema.FilePaths{Config: filepath.Join(dir, "config.yml")}, Token: &schema.TokenService{URL: "http://localhost:10"}},
 	} {
 		registry.Type, registry.URL = schema.TypeDistribution, "http://localhost:9"
-		p, err := distribution.New(registry, nil, providertest.Secrets{}, nil)
+		var process providers.Process
+		if registry.Run != nil {
+			process = far
+		}
+		p, err := distribution.New(registry, process, providertest.Secrets{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		v, err := p.Prepare(t.Context(), []plan.Change{{Action: plan.Create, Key: r.Key, After: &r}})
-		if err != nil || !strings.Contains(v[0].Refused, "registry.run.driver") {
-			t.Errorf("%s: %+v, %v", name, v, err)
+		if err != nil || !strings.Contains(v[0].Refused, want) {
+			t.Errorf("%s: %+v, %v", want, v, err)
 		}
+	}
+}
+
+// neighbour is a registry in a container, whose network has an address of this host.
+type neighbour struct {
+	*fake
+	host, why string
+}
+
+// Host implements [providers.Neighbour].
+func (n *neighbour) Host(context.Context) (address, why string, err error) {
+	if n.why != "" {
+		return "", n.why, nil
+	}
+	return n.host, "", nil
+}
+
+func TestTheEndpointFollowsTheNetworkOfTheContainer(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	n := &neighbour{fake: &fake{config: filepath.Join(data, "config.yml")}}
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "http://localhost:9", Run: &schema.Run{Driver: schema.DriverDocker, Image: "x", Data: data},
+	}, n, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() {
+		t.Helper()
+		n.running = false
+		if err := p.BeforeStart(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cycle := func(want int) {
+		t.Helper()
+		if got, err := providertest.DirectCycle(t.Context(), p, hooks(t, "push")); err != nil || got != want {
+			t.Fatalf("%d changes, want %d; %v", got, want, err)
+		}
+	}
+	box := func(host string) webhook.Inbox {
+		t.Helper()
+		b, err := webhook.ReadInbox(webhook.InboxFile(data))
+		if err != nil || b.Host() != host || !strings.Contains(n.took, "http://"+b.Listen+"/") || !strings.Contains(n.took, "Bearer "+b.Secret) {
+			t.Fatalf("the inbox is %+v, %v; want it at %s; it took %s", b, err, host, n.took)
+		}
+		return b
+	}
+	start()
+	cycle(3)
+	first := box("127.0.0.1") // its network comes with its first start
+	n.host = "127.0.0.2"
+	start()
+	if second := box("127.0.0.2"); second.Secret != first.Secret {
+		t.Error("the secret is another")
+	}
+	cycle(0)
+	n.host = "127.0.0.3" // while it runs
+	cycle(1)
+	box("127.0.0.3")
+	cycle(0)
+
+	// what somebody else wrote there is not put right by a start
+	n.host = "127.0.0.4"
+	text := strings.Replace(n.took, "Bearer ", "Bearer x", 1)
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	if n.took != text {
+		t.Errorf("it took %s", n.took)
+	}
+	cycle(1)
+	box("127.0.0.4")
+
+	n.why = "its engine is far away"
+	start()
+	want, _, err := p.Normalize(hooks(t, "push"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := p.Read(t.Context(), want.Scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	changes := plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities(), Ownership: plan.Ownership{Owned: []schema.Key{key}}}).Changes
+	changes = slices.DeleteFunc(changes, func(c plan.Change) bool { return c.Key != key })
+	v, err := p.Prepare(t.Context(), changes)
+	if err != nil || len(v) != 1 || !strings.Contains(v[0].Refused, n.why) {
+		t.Errorf("%+v, %+v, %v", changes, v, err)
 	}
 }

@@ -7,17 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
@@ -39,7 +38,8 @@ const (
 // accountFile is the accounts that Distribution itself knows: an htpasswd file.
 // It reads the file anew whenever its time of modification is another, so that
 // a change holds for the next request. A line that is neither an account nor a
-// comment makes it keep the accounts that it had.
+// comment makes it keep the accounts that it had, which are none where it started
+// with that line: then each login is answered with 400.
 type accountFile struct {
 	registry, name string
 	own            string // where the password of ocisync's own account lies; "" where somebody else runs the registry
@@ -70,8 +70,9 @@ func (a *accountFile) fail(key schema.Key, doing string, err error, remedy strin
 // robotAccount reports whether an account is one of a robot, by its name.
 func robotAccount(name string) bool { return strings.HasPrefix(name, "robot$") }
 
-// users are the accounts of people.
-func (a *accountFile) users() ([]schema.Resource, error) {
+// users are the accounts of people. One that no mode can name is nobody's object,
+// and left is told of it.
+func (a *accountFile) users(left func(error)) ([]schema.Resource, error) {
 	f, _, err := a.load()
 	if err != nil {
 		return nil, err
@@ -79,6 +80,10 @@ func (a *accountFile) users() ([]schema.Resource, error) {
 	var out []schema.Resource
 	for _, name := range f.Names() {
 		if name == selfLogin || robotAccount(name) {
+			continue
+		}
+		if err := htpasswd.CheckName(name); err != nil {
+			left(fmt.Errorf("%s: %w", a.name, err))
 			continue
 		}
 		out = append(out, user(f, name))
@@ -99,10 +104,43 @@ func user(f *htpasswd.File, name string) schema.Resource {
 func (a *accountFile) broken(f *htpasswd.File) string {
 	for _, problem := range f.Problems(htpasswd.Bcrypt) {
 		if strings.HasPrefix(problem.Text, "it is neither") || strings.HasPrefix(problem.Text, "the line is longer") {
-			return fmt.Sprintf("%s:%d: %s; Distribution keeps the accounts it had until the line is gone", a.name, problem.Line, problem.Text)
+			return fmt.Sprintf("%s:%d: %s; until the line is gone Distribution takes over no change of the file, and where it starts with it nobody can log in", a.name, problem.Line, problem.Text)
 		}
 	}
 	return ""
+}
+
+// startable tells that nobody could log in to a registry that starts now.
+func (a *accountFile) startable() error {
+	f, _, err := a.load()
+	if err != nil {
+		return err
+	}
+	if why := a.broken(f); why != "" {
+		return a.fail(schema.Key{}, "starting the registry", errors.New(why), "remove the line")
+	}
+	return nil
+}
+
+// trouble says which line a registry that runs since then does not get over; zero
+// where it is not known since when.
+func (a *accountFile) trouble(since time.Time) (string, error) {
+	f, _, err := a.load()
+	if err != nil {
+		return "", err
+	}
+	why := a.broken(f)
+	info, err := os.Stat(a.name)
+	switch {
+	case why == "" || errors.Is(err, fs.ErrNotExist): // it has gone since it was read
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	if !since.IsZero() && info.ModTime().Before(since) {
+		return why + "; it was started so: remove the line, and everybody can again", nil
+	}
+	return why + "; remove the line", nil
 }
 
 // remarks are the lines that Distribution does not take as an account.
@@ -142,15 +180,35 @@ func (a *accountFile) refused(c plan.Change) string {
 	return ""
 }
 
-// prepare judges a change of a user.
-func (a *accountFile) prepare(c plan.Change) (v providers.Verdict, err error) {
+// prepare judges a change of a user. A password is looked at that is at hand.
+func (a *accountFile) prepare(ctx context.Context, c plan.Change) (v providers.Verdict, err error) {
 	v.Effect = plan.Live
 	f, _, err := a.load()
 	if err != nil {
 		return v, err
 	}
 	v.Refused = cmp.Or(a.refused(c), a.broken(f))
-	return v, nil
+	if ref := newPassword(c); v.Refused == "" && ref != nil && (ref.Env != "" || ref.File != "") {
+		if secret, err := a.secrets.Resolve(ctx, *ref); err == nil { // else it is told when it is needed
+			if err := htpasswd.CheckPassword(secret); err != nil {
+				v.Refused = err.Error()
+			}
+		}
+	}
+	return v, ctx.Err()
+}
+
+// newPassword is the one that a change gives a user; nil where that stays.
+func newPassword(c plan.Change) *schema.SecretRef {
+	if c.Action == plan.Delete || c.After == nil {
+		return nil
+	}
+	spec, ok := c.After.Spec.(*schema.User)
+	listed := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "password" })
+	if !ok || c.Action == plan.Update && !listed {
+		return nil
+	}
+	return spec.Password
 }
 
 // hashed is a change of a user with the hash of its password, "" where that
@@ -167,15 +225,11 @@ func (a *accountFile) hash(ctx context.Context, c plan.Change) (h hashed) {
 		h.err = a.fail(c.Key, "", fmt.Errorf("%w: %s", providers.ErrInvalid, why), "")
 		return h
 	}
-	if c.Action == plan.Delete {
+	ref := newPassword(c)
+	if ref == nil {
 		return h
 	}
-	spec, ok := c.After.Spec.(*schema.User)
-	listed := slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "password" })
-	if !ok || spec.Password == nil || c.Action == plan.Update && !listed {
-		return h
-	}
-	secret, err := a.secrets.Resolve(ctx, *spec.Password)
+	secret, err := a.secrets.Resolve(ctx, *ref)
 	if err != nil {
 		h.err = fmt.Errorf("%s: password: %w", c.Key, err)
 		return h
@@ -326,45 +380,13 @@ func (a *accountFile) self() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// robots puts the accounts that robots have, by login, into the file, and takes
-// those out that they have no more.
-func (a *accountFile) robots(logins map[string]string) error {
-	a.writing.Lock()
-	defer a.writing.Unlock()
-	f, text, err := a.load()
-	if err != nil {
-		return err
-	}
-	for _, name := range f.Names() {
-		if _, ok := logins[name]; !ok && robotAccount(name) {
-			f.Remove(name)
-		}
-	}
-	for _, login := range slices.Sorted(maps.Keys(logins)) {
-		if err := f.Set(login, logins[login]); err != nil {
-			return a.fail(schema.Key{}, "writing accounts", fmt.Errorf("%s: %w", login, err), "")
-		}
-	}
-	return a.save(f, text)
-}
-
-// lacks reports whether none of a robot's logins is in the file with the hash
-// that it has to have.
-func (a *accountFile) lacks(f *htpasswd.File, robot schema.Key, logins map[string]string) bool {
-	for _, login := range registry.RobotLogins(robot) {
-		want, wanted := logins[login]
-		if have, ok := f.Hash(login); wanted && (!ok || have != want) {
-			return true
-		}
-	}
-	return false
-}
-
 // readFile adds users to a state, and to robots whether their accounts are in
 // the file.
 func (p *Provider) readFile(ctx context.Context, scope schema.Scope, st *schema.State) error {
 	if slices.Contains(scope.Kinds, schema.KindUser) {
-		users, err := p.people.users()
+		users, err := p.people.users(func(err error) {
+			p.logger.Warn("an account is left out, since no mode can name it", "error", err)
+		})
 		if err != nil {
 			return err
 		}
@@ -389,16 +411,4 @@ func (p *Provider) readFile(ctx context.Context, scope schema.Scope, st *schema.
 		}
 	}
 	return nil
-}
-
-// project puts the accounts of robots into the htpasswd file.
-func (p *Provider) project(ctx context.Context) error {
-	if !p.byFile() {
-		return nil
-	}
-	logins, err := p.accounts.RobotHashes(ctx)
-	if err != nil {
-		return err
-	}
-	return p.people.robots(logins)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -191,7 +192,7 @@ func TestALineThatDistributionStopsAtKeepsAccountsFromChanging(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{*c.After}}, time.Now())
-	if err != nil || len(notes) != 2 || !strings.Contains(notes[0].Text, file+":2: the password of \"old\" is hashed as apr1") {
+	if err != nil || len(notes) != 3 || !strings.Contains(notes[0].Text, file+":2: the password of \"old\" is hashed as apr1") {
 		t.Errorf("%v, %v", notes, err)
 	}
 	if equal, err := p.Check(t.Context(), schema.Key{Kind: schema.KindUser, Name: "old"}, "password", schema.SecretRef{Env: providertest.SecretA}); equal || err != nil {
@@ -311,5 +312,138 @@ func TestUsersOfAFileNeedNothingOfOcisyncsBesideIt(t *testing.T) {
 	}
 	if _, err := p.Read(t.Context(), schema.ScopeOf(schema.KindNamespace)); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
 		t.Errorf("rules in a directory that others may write to: %v", err)
+	}
+}
+
+// TestALineThatLocksEverybodyOutIsToldBeforeAStartAndAfter: Distribution that starts
+// with it answers 400 to each login, and looks well.
+func TestALineThatLocksEverybodyOutIsToldBeforeAStartAndAfter(t *testing.T) {
+	p, f, file := byFile(t, providertest.Secrets{})
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	troubles := func() string {
+		t.Helper()
+		list, err := p.Troubles(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+		if err != nil || len(notes) != len(list) {
+			t.Errorf("the plan says %+v, and health %+v (%v)", notes, list, err)
+		}
+		return fmt.Sprint(list)
+	}
+	if text := troubles(); text != "[]" || p.Precheck(t.Context(), "") != nil {
+		t.Errorf("one that is well: %s, %v", text, p.Precheck(t.Context(), ""))
+	}
+	for _, line := range []string{"broken line\n", "x:" + strings.Repeat("y", 70_000) + "\n"} {
+		if err := os.WriteFile(file, append(good, line...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later := time.Now().Add(time.Hour)
+		if err := os.Chtimes(file, later, later); err != nil {
+			t.Fatal(err)
+		}
+		err := p.Precheck(t.Context(), "")
+		if err == nil || !strings.Contains(err.Error(), file+":2: ") || !strings.Contains(err.Error(), "remove the line") {
+			t.Errorf("before a start: %v", err)
+		}
+		f.did = nil
+		changes, _ := settings(t, p, level("debug"))
+		if err := write(t, p, changes); err == nil || len(f.did) > 0 {
+			t.Errorf("an apply that restarts it: %v, it did %q", err, f.did)
+		}
+		if text := troubles(); !strings.Contains(text, "accounts "+file+":2: ") || strings.Contains(text, "it was started so") {
+			t.Errorf("with a line from after its start: %s", text)
+		}
+		before := f.started.Add(-time.Minute)
+		if err := os.Chtimes(file, before, before); err != nil {
+			t.Fatal(err)
+		}
+		if text := troubles(); !strings.Contains(text, "nobody can log in; it was started so: remove the line") {
+			t.Errorf("started with it: %s", text)
+		}
+	}
+}
+
+// TestAPasswordThatBcryptWouldCutIsRefusedInThePlan where it is at hand, and nothing
+// is run or decrypted for that.
+func TestAPasswordThatBcryptWouldCutIsRefusedInThePlan(t *testing.T) {
+	lengths := lengths{t}
+	p, _, _ := byFile(t, lengths)
+	for name, c := range map[string]struct {
+		ref     schema.SecretRef
+		refused bool
+	}{
+		"long":     {schema.SecretRef{Env: "LONG"}, true},
+		"a file":   {schema.SecretRef{File: "/run/secrets/long"}, true},
+		"short":    {schema.SecretRef{Env: "SHORT"}, false},
+		"not here": {schema.SecretRef{Env: "NONE"}, false},
+		"command":  {schema.SecretRef{Command: "pass"}, false},
+		"age":      {schema.SecretRef{Age: "secret.age"}, false},
+	} {
+		made := create(schema.KindUser, "dev", &schema.User{Password: &c.ref})
+		changed := made
+		changed.Action, changed.Before, changed.Fields = plan.Update, made.After, []plan.Field{{Path: "password", Sensitive: true}}
+		verdicts, err := p.Prepare(t.Context(), []plan.Change{made, changed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range verdicts {
+			if (v.Refused != "") != c.refused || c.refused && !strings.Contains(v.Refused, "72 bytes") {
+				t.Errorf("%s: %q", name, v.Refused)
+			}
+		}
+	}
+}
+
+// lengths resolves secrets at hand, one of them too long.
+type lengths struct{ t *testing.T }
+
+func (l lengths) Resolve(_ context.Context, ref schema.SecretRef) (string, error) {
+	switch {
+	case ref.Env == "LONG", ref.File != "":
+		return strings.Repeat("x", 73), nil
+	case ref.Env == "SHORT":
+		return strings.Repeat("x", 72), nil
+	case ref.Env == "":
+		l.t.Errorf("a plan asks for %s", ref)
+	}
+	return "", errors.New("not at hand")
+}
+
+// TestAnAccountThatNoModeCanNameIsLeftOut, said by its file, and stays in it.
+func TestAnAccountThatNoModeCanNameIsLeftOut(t *testing.T) {
+	data := t.TempDir()
+	file := filepath.Join(data, "htpasswd")
+	hash, err := htpasswd.Hash("a password", bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "caf\xe9:" + hash + "\nwell:" + hash + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Htpasswd: file},
+	}, nil, providertest.Secrets{}, slog.New(slog.NewTextHandler(&log, nil)), distribution.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser))
+	if err != nil || len(st.Resources) != 1 || st.Resources[0].Key.Name != "well" {
+		t.Errorf("%+v, %v", st.Resources, err)
+	}
+	if said := log.String(); !strings.Contains(said, file) || !strings.Contains(said, `caf\\xe9`) || !strings.Contains(said, "UTF-8") {
+		t.Errorf("it says %s", said)
+	}
+	if err := write(t, p, []plan.Change{create(schema.KindUser, "new", &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}})}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(b), text) {
+		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // The jobs.
@@ -36,12 +38,20 @@ func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.Job
 // run does a job, retention in some namespaces or, for nil, in all.
 func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry bool) (_ providers.JobReport, err error) {
 	report := providers.JobReport{Job: job, DryRun: dry}
+	if job == jobGC || job == jobQuota {
+		if err := p.hereFor(ctx, job); err != nil {
+			return report, err
+		}
+	}
 	if !dry && p.place.Data != "" {
 		release, err := p.alone(ctx)
 		if err != nil {
 			return report, p.jobError(job, err, "run it again when that has ended")
 		}
 		defer release()
+		if err := p.resume(ctx); err != nil {
+			return report, p.jobError(job, err, "start it with `ocisync up`")
+		}
 	}
 	switch job {
 	case jobGC:
@@ -54,6 +64,22 @@ func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry
 		err = fmt.Errorf("%s: job %s: %w; there is %s", p.registry.URL, job, providers.ErrUnsupported, strings.Join(p.Jobs(), ", "))
 	}
 	return report, err
+}
+
+// hereFor says that a job needs the registry's files, which are not on this host.
+func (p *Provider) hereFor(ctx context.Context, job string) error {
+	if p.registry.Run == nil { // what they are is the job's to say
+		return nil
+	}
+	switch where, err := p.Where(ctx); {
+	case err != nil:
+		return err
+	case where == providers.Away:
+		return p.jobError(job, fmt.Errorf("it runs on another host, and its files are there: %w", providers.ErrUnsupported), "run `ocisync run "+job+"` there")
+	case where == providers.Nowhere:
+		return p.jobError(job, fmt.Errorf("it does not answer, and its files are not on this host: %w", providers.ErrUnsupported), "start it with `ocisync up`, or run `ocisync run "+job+"` on its host")
+	}
+	return nil
 }
 
 func (p *Provider) jobError(job string, err error, remedy string) error {
@@ -134,7 +160,7 @@ func (p *Provider) tryAlone() (free bool, release func(), err error) {
 }
 
 func (p *Provider) lock(name string) *flock.Flock {
-	return flock.New(p.lockFile(name), flock.SetPermissions(0o600))
+	return regular.Lock(p.lockFile(name))
 }
 
 func (p *Provider) lockFile(name string) string {
@@ -150,12 +176,14 @@ func (p *Provider) mend() error {
 		return err
 	}
 	defer release()
+	return p.open()
+}
+
+// open has the configuration let the registry take pushes.
+func (p *Provider) open() error {
 	now, err := p.file()
-	if err != nil {
+	if err != nil || !readsOnly(now.doc) {
 		return err
-	}
-	if n := now.doc.get(readOnly); n == nil || n.Value != "true" {
-		return nil
 	}
 	if err := now.doc.set(readOnly, "false"); err != nil {
 		return p.configError("starting the registry", err)
@@ -168,6 +196,42 @@ func (p *Provider) mend() error {
 		return p.configError("starting the registry", err)
 	}
 	return nil
+}
+
+func readsOnly(d *document) bool {
+	n := d.get(readOnly)
+	return n != nil && n.Value == "true"
+}
+
+// resume starts a container again that somebody stopped to start it with other
+// settings, and was killed in between: of that, what it ran with before is left. A
+// process has its supervisor for that. The caller is alone at the registry.
+func (p *Provider) resume(ctx context.Context) error {
+	if !p.contained() || p.process == nil {
+		return nil
+	}
+	if _, err := os.Stat(p.former()); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was begun
+	} else if err != nil {
+		return p.configError("starting the registry", err)
+	}
+	_, running, err := p.running(ctx)
+	if err != nil || running {
+		return err
+	}
+	p.logger.Warn("who stopped the registry to start it again is gone: it is started")
+	if err := p.open(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	switch err := p.process.Start(ctx); {
+	case err == nil:
+		return p.forget()
+	case errors.Is(err, providers.ErrDown):
+		return nil
+	default:
+		return p.putBack(ctx, err)
+	}
 }
 
 // unscheduled says why jobs are not done by time here.

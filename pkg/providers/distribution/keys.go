@@ -199,7 +199,8 @@ func check(known []key, shown, path string, value []byte) []error {
 	value = bytes.TrimSpace(value)
 	switch {
 	case len(value) > 1 && value[0] == '{' && string(value) != "{}":
-		if _, secret := (schema.Value{JSON: string(value)}).Secret(); secret {
+		element := strings.HasSuffix(path, "[]") // { file = "…" } of health.file looks like a reference
+		if _, secret := (schema.Value{JSON: string(value)}).Secret(); secret && !element {
 			return []error{fmt.Errorf("%s: a reference to a secret is resolved in no list", shown)}
 		}
 		var m map[string]json.RawMessage

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
@@ -69,14 +70,18 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.mend(); err != nil || face == "" {
+	if err := p.mend(); err != nil {
 		return err
 	}
 	if now, err = p.file(); err != nil {
 		return err
 	}
 	changed, err := p.face(now.doc, face)
-	if err != nil || !changed {
+	if err != nil {
+		return err
+	}
+	moved, err := p.follow(ctx, now.doc)
+	if err != nil || !changed && !moved {
 		return err
 	}
 	b, err := now.doc.bytes()
@@ -103,6 +108,7 @@ func (p *Provider) face(doc *document, face string) (changed bool, err error) {
 	if err != nil {
 		return false, p.configError("starting the registry", err)
 	}
+	front = append(p.moved(have), front...)
 	for _, v := range front {
 		if slices.Contains(have, v) {
 			continue
@@ -113,6 +119,36 @@ func (p *Provider) face(doc *document, face string) (changed bool, err error) {
 		changed = true
 	}
 	return changed, nil
+}
+
+// moved are the paths below another directory in which this data directory was, before
+// it was moved or copied, as they are here: its keys have the same name in both.
+func (p *Provider) moved(have schema.Values) (out schema.Values) {
+	keys := textOf(have, "auth.token.jwks")
+	former := filepath.Dir(keys)
+	if filepath.Base(keys) != filepath.Base(p.place.JWKS()) || !filepath.IsAbs(former) || former == p.place.Data {
+		return nil
+	}
+	for _, v := range have {
+		name := textOf(have, v.Path)
+		rest, in := strings.CutPrefix(filepath.Clean(name), former+"/")
+		if !in || !filepath.IsAbs(name) {
+			continue
+		}
+		if b, err := json.Marshal(filepath.Join(p.place.Data, rest)); err == nil {
+			out = append(out, schema.Value{Path: v.Path, JSON: string(b)})
+		}
+	}
+	return out
+}
+
+// textOf is a value that is a text, else "".
+func textOf(list schema.Values, path string) (text string) {
+	i := slices.IndexFunc(list, func(v schema.Value) bool { return v.Path == path })
+	if i < 0 || json.Unmarshal([]byte(list[i].JSON), &text) != nil {
+		return ""
+	}
+	return text
 }
 
 // Precheck implements [providers.Prechecker].
@@ -135,8 +171,8 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	return p.startable(now.doc)
 }
 
-// startable tells why the registry would not start with a configuration, as far
-// as that can be seen from outside.
+// startable tells why the registry would not start with a configuration, or let
+// nobody in, as far as that can be seen from outside.
 func (p *Provider) startable(doc *document) error {
 	if doc.get("storage") == nil {
 		return p.configError("starting the registry", errors.New("it names no storage"))
@@ -144,6 +180,11 @@ func (p *Provider) startable(doc *document) error {
 	if p.place.Service != nil && p.place.Data != "" {
 		if err := token.CheckKeys(p.place.Keys()); err != nil {
 			return &providers.Error{Registry: p.registry.URL, Err: err}
+		}
+	}
+	if p.byFile() {
+		if err := p.people.startable(); err != nil {
+			return err
 		}
 	}
 	text := func(path string) string {
@@ -182,7 +223,7 @@ func (p *Provider) first(ctx context.Context) error {
 
 // TokenService opens the registry's token service, which the caller serves
 // beside the registry and closes. Of the options, version, command, limits,
-// outside, renew and drain are the caller's; the rest is said here.
+// outside, renew, anew and drain are the caller's; the rest is said here.
 func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*registry.Registry, error) {
 	if p.byFile() {
 		return nil, &providers.Error{
@@ -203,18 +244,24 @@ func (p *Provider) TokenService(ctx context.Context, o registry.Options) (*regis
 	if err != nil {
 		return nil, &providers.Error{Registry: p.registry.URL, Err: err}
 	}
-	o.Data, o.Listen, o.URL = p.place.Data, p.place.Listen, p.place.Service.String()
+	give := p.Giving()
+	o.Data, o.Listen, o.URL, o.TLSCert, o.TLSKey = p.place.Data, give.Listen, give.URL, give.Cert, give.Key
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if t := p.registry.TLS; t != nil && t.Cert != nil && t.Key != nil && p.place.Service.Scheme == "https" {
-		o.TLSCert, o.TLSKey = *t.Cert, *t.Key
+	o.Tokens = &registry.Tokens{
+		Keys: keys, Service: give.Service, Known: p.known, Every: p.place.Rotate, Job: p.scheduled, URL: give.Registry, Tend: p.tend,
 	}
-	o.Tokens = &registry.Tokens{Keys: keys, Service: p.place.Name, Known: p.known, Every: p.place.Rotate, Job: p.scheduled, URL: p.registry.URL, Tend: p.tend}
 	if p.inboxed() {
 		o.Tokens.Inbox = p.inboxFile()
 	}
-	return registry.Open(ctx, o)
+	r, err := registry.Open(ctx, o)
+	if err == nil { // nobody else rotates now
+		if err := keys.Sweep(); err != nil {
+			p.logger.Warn("a copy of private keys that was left could not be removed", "error", err)
+		}
+	}
+	return r, err
 }
 
 // known asks the registry whether it takes a token that allows nothing.

@@ -21,12 +21,18 @@ type maker struct {
 	made   *providers.Made
 	launch func() (*distribution.Provider, providers.Made)
 	renew  error
+	// failing is called when it does not start anew.
+	failing func()
+	kept    int // how often it was started as it was before
 }
 
 func (m *maker) Made(context.Context) (*providers.Made, error) { return m.made, nil }
 
 func (m *maker) Renew(ctx context.Context) error {
 	if m.renew != nil {
+		if m.failing != nil {
+			m.failing()
+		}
 		return m.renew
 	}
 	p, made := m.launch()

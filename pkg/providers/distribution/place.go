@@ -109,7 +109,7 @@ func (p *Provider) holds(ctx context.Context) (string, error) {
 		return "", ctx.Err()
 	}
 	if root := p.filesystem(); root != "" {
-		if _, err := os.Stat(filepath.Join(root, "docker/registry/v2/repositories")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(root, contentDir, "repositories")); errors.Is(err, fs.ErrNotExist) {
 			return "", nil
 		}
 	}

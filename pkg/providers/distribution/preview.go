@@ -3,7 +3,6 @@ package distribution
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/retention"
 )
 
@@ -71,12 +71,12 @@ func linked(root, repository, tag string) digest.Digest {
 	if root == "" {
 		return ""
 	}
-	f, err := os.Open(filepath.Join(root, "docker/registry/v2/repositories", filepath.FromSlash(repository), "_manifests/tags", tag, "current/link"))
+	in, err := os.OpenRoot(root)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	defer in.Close()
+	b, err := regular.ReadIn(in, filepath.Join(contentDir, "repositories", filepath.FromSlash(repository), "_manifests/tags", tag, "current/link"), 1<<10)
 	if d := digest.Digest(strings.TrimSpace(string(b))); err == nil && d.Validate() == nil {
 		return d
 	}

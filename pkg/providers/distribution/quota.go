@@ -114,7 +114,12 @@ func (r revisions) Manifest(_, digest string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return regular.Read(name, maxManifest)
+	in, err := os.OpenRoot(r.root)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return regular.ReadIn(in, name, maxManifest)
 }
 
 // Size implements [measure.Content].
@@ -123,19 +128,20 @@ func (r revisions) Size(_, digest string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	info, err := os.Lstat(name)
+	info, err := os.Lstat(filepath.Join(r.root, name))
 	if err != nil {
 		return 0, err
 	}
 	return info.Size(), nil
 }
 
-func (r revisions) blob(digest string) (string, error) {
+// blob is where the bytes lie, below the root.
+func (revisions) blob(digest string) (string, error) {
 	algorithm, hex, err := measure.Split(digest)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(r.root, "blobs", algorithm, hex[:2], hex, "data"), nil
+	return filepath.Join("blobs", algorithm, hex[:2], hex, "data"), nil
 }
 
 // content is the directory of content on this host, "" where it lies elsewhere.
@@ -222,7 +228,7 @@ func (p *Provider) enforce(ctx context.Context, dry bool) (list []providers.Meas
 	} else if _, away = os.Stat(root); away != nil && errors.Is(away, fs.ErrNotExist) {
 		away = fmt.Errorf("%w: is it mounted?", away)
 	}
-	content := revisions{filepath.Join(root, "docker/registry/v2")}
+	content := revisions{filepath.Join(root, contentDir)}
 	all := map[string]bool{}
 	for _, ns := range namespaces {
 		all[ns] = true

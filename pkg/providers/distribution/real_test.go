@@ -35,6 +35,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
@@ -142,21 +143,11 @@ func (p *process) Log(context.Context) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(p.log.Bytes())), nil
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // launched is a running Distribution, launched by its provider; what is said of
 // it otherwise comes in as a function.
 func launched(t testing.TB, otherwise ...func(*site)) (site, *process) {
 	t.Helper()
-	address, tokens := freeAddress(t), freeAddress(t)
+	address, tokens := porttest.Address(t), porttest.Address(t)
 	_, port, _ := net.SplitHostPort(tokens)
 	p := &process{binary: binary(t), url: "http://" + address}
 	s := site{process: p, registry: schema.Registry{
@@ -324,7 +315,7 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 		"Zot": func(t *testing.T) (providers.Provider, string) {
 			t.Helper()
 			program, _ := enginetest.Zot(t, "../../..")
-			r := schema.Registry{Type: schema.TypeZot, URL: "http://" + freeAddress(t), Run: &schema.Run{Driver: schema.DriverProcess, Binary: program, Data: filepath.Join(t.TempDir(), "data")}}
+			r := schema.Registry{Type: schema.TypeZot, URL: "http://" + porttest.Address(t), Run: &schema.Run{Driver: schema.DriverProcess, Binary: program, Data: filepath.Join(t.TempDir(), "data")}}
 			z := &process{binary: program, url: r.URL}
 			p, err := zot.New(r, z, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost), zot.Outside(access.Deny))
 			if err != nil {
@@ -347,7 +338,7 @@ func TestIntegrationEveryRegistryDecidesAlike(t *testing.T) {
 		},
 		"embedded": func(t *testing.T) (providers.Provider, string) {
 			t.Helper()
-			r := schema.Registry{Type: schema.TypeDistribution, URL: "http://" + freeAddress(t), Run: &schema.Run{Driver: schema.DriverEmbedded, Data: filepath.Join(t.TempDir(), "data")}}
+			r := schema.Registry{Type: schema.TypeDistribution, URL: "http://" + porttest.Address(t), Run: &schema.Run{Driver: schema.DriverEmbedded, Data: filepath.Join(t.TempDir(), "data")}}
 			p, err := embedded.New(r, providertest.Secrets{}, nil, embedded.HashCost(bcrypt.MinCost))
 			if err != nil {
 				t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 			if runtime.GOOS != "linux" {
 				t.Skip("this system tells nothing of processes")
 			}
-			serve(t, config)
+			serve(t, config, nil)
 		},
 		"seen by its log": func(t *testing.T, _, log string) {
 			t.Helper()
@@ -89,13 +90,23 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 	t.Run("by a process and a log from before", func(t *testing.T) {
 		p, config, log := theirs(t)
 		if runtime.GOOS == "linux" {
-			serve(t, config)
+			serve(t, config, nil)
 		}
 		text := fmt.Sprintf("{\"level\":\"info\",\"msg\":\"listening on 127.0.0.1:5000\",\"time\":%q}\n", time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano))
 		if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(30 * time.Millisecond)
+		pending(t, p)
+	})
+	t.Run("by a stranger's process", func(t *testing.T) {
+		if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+			t.Skip("needs /proc, and root to start another user's process")
+		}
+		p, config, _ := theirs(t)
+		pending(t, p)
+		time.Sleep(30 * time.Millisecond)
+		serve(t, config, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
 		pending(t, p)
 	})
 	t.Run("taken back", func(t *testing.T) {
@@ -112,11 +123,12 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 	})
 }
 
-// serve has a process of the name of one that serves with a configuration,
-// until the test ends.
-func serve(t *testing.T, config string) {
+// serve has a process of the name of one that serves with a configuration, as some
+// user or nil for this one, until the test ends.
+func serve(t *testing.T, config string, as *syscall.SysProcAttr) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "read line", "serve", config)
+	cmd.SysProcAttr = as
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -250,7 +250,7 @@ func (p *Provider) pushTimes() func(repository, tag string) time.Time {
 		if root == "" {
 			return time.Time{}
 		}
-		info, err := os.Lstat(filepath.Join(root, "docker/registry/v2/repositories", filepath.FromSlash(repository), "_manifests/tags", tag, "current/link"))
+		info, err := os.Lstat(filepath.Join(root, contentDir, "repositories", filepath.FromSlash(repository), "_manifests/tags", tag, "current/link"))
 		if err != nil || !info.Mode().IsRegular() {
 			return time.Time{}
 		}

@@ -138,6 +138,37 @@ type config struct {
 	doc   *document
 }
 
+// version tells one content from another, and not whether it is one for a
+// collection, which begins and ends by itself.
+func (c config) version() string {
+	if !readsOnly(c.doc) {
+		return version(c.bytes)
+	}
+	doc, err := parseDocument(c.bytes)
+	if err == nil {
+		err = doc.set(readOnly, "false")
+	}
+	if err == nil {
+		if b, err := doc.bytes(); err == nil {
+			return version(b)
+		}
+	}
+	return version(c.bytes)
+}
+
+// collecting reports whether the registry takes no pushes for the sake of somebody
+// who collects.
+func (p *Provider) collecting(d *document) (bool, error) {
+	if p.registry.Run == nil || !readsOnly(d) {
+		return false, nil
+	}
+	free, release, err := p.tryAlone()
+	if err == nil && free {
+		release()
+	}
+	return !free && err == nil, err
+}
+
 // file is what config.yml says. fs.ErrNotExist: there is none.
 func (p *Provider) file() (config, error) {
 	if err := p.private(); err != nil {
@@ -222,8 +253,12 @@ func (p *Provider) observed(ctx context.Context) (since time.Time, ok bool, err 
 	if p.place.Config == "" || p.registry.Files == nil {
 		return since, false, nil
 	}
-	if since, ok = providers.ServedSince(p.place.Config); ok {
-		return since, true, nil
+	at, err := url.Parse(p.registry.URL)
+	if err != nil {
+		return since, false, err
+	}
+	if server, ok := providers.ServedBy(p.place.Config, at); ok && !server.Began.IsZero() {
+		return server.Began, true, nil
 	}
 	rt, err := p.connection()
 	if err != nil {
@@ -278,7 +313,7 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 	if p.place.Config == "" {
 		return "", nil
 	}
-	info, err := os.Stat(p.place.Config)
+	info, err := os.Lstat(p.place.Config)
 	if err != nil {
 		return "", nil //nolint:nilerr // no file, nothing to say of it
 	}
@@ -352,7 +387,7 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 			continue
 		}
 		if v.Path == notifyPath {
-			box, err := p.provideInbox()
+			box, err := p.provideInbox(ctx)
 			if err == nil {
 				err = doc.notify(box)
 			}

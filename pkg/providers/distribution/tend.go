@@ -21,20 +21,41 @@ const (
 	// calm is for how long nobody has asked for a token at a moment to restart the
 	// registry in; it lets requests that it has end.
 	calm = 10 * time.Second
-	// certificateWait is how long a new certificate waits for such a moment, and
-	// keysWait a former key that the registry is to forget.
+	// certificateWait is how long a new certificate waits for such a moment.
 	certificateWait = 10 * time.Minute
-	keysWait        = 90 * time.Second
+	// keysCalm is for how long nobody has asked for a token when nobody has one that
+	// is good: then a restart refuses nobody. A former key that the registry is to
+	// forget waits for that, since who has tokens of it has none after as long.
+	keysCalm = token.Life + token.Leeway
+	// keysPatience is how long that may take before it is said to be a trouble: the
+	// keys do not rotate again before.
+	keysPatience = 7 * 24 * time.Hour
 )
 
 // Troubles implements [providers.Troubled].
 func (p *Provider) Troubles(ctx context.Context) (out []providers.Trouble, err error) {
-	if p.registry.Run == nil || p.process == nil {
-		return nil, nil
+	if text, err := p.misgiven(ctx); err != nil {
+		return nil, err
+	} else if text != "" {
+		out = append(out, providers.Trouble{What: "realm", Text: text})
+	}
+	ours := p.registry.Run != nil && p.process != nil
+	if !ours && !p.byFile() {
+		return out, nil
 	}
 	since, running, err := p.running(ctx)
 	if err != nil || !running {
-		return nil, err
+		return out, err
+	}
+	if p.byFile() {
+		if text, err := p.people.trouble(since); err != nil {
+			return nil, err
+		} else if text != "" {
+			out = append(out, providers.Trouble{What: "accounts", Text: text})
+		}
+	}
+	if !ours {
+		return out, nil
 	}
 	shut, err := p.shut(ctx)
 	if err != nil {
@@ -60,11 +81,11 @@ func (p *Provider) Troubles(ctx context.Context) (out []providers.Trouble, err e
 		return nil, err
 	case written.IsZero():
 	case former:
-		out = append(out, providers.Trouble{What: "keys", Text: "the keys of its tokens were rotated: it takes those of the former one until it is restarted, which ocisync does once they have expired", Passing: true})
+		out = append(out, providers.Trouble{What: "keys", Text: "the keys of its tokens were rotated: it takes those of the former one until they have expired", Passing: true})
 	default:
 		out = append(out, providers.Trouble{
-			What: "keys", Text: "it goes on taking tokens of a former key until it is restarted; ocisync up, or auth serve, does that by itself, and ocisync restart at once",
-			Passing: time.Since(written) < keysWait+time.Minute,
+			What: "keys", Text: "all tokens of a former key have expired, and until it is restarted it would take another one of whoever has that key; ocisync up, or auth serve, restarts it once nobody has a token, and ocisync restart at once",
+			Passing: time.Since(written) < keysPatience,
 		})
 	}
 	return out, nil
@@ -135,7 +156,7 @@ func (p *Provider) keysDue(since time.Time) (written time.Time, former bool, err
 	if p.place.Service == nil || p.byFile() {
 		return written, false, nil
 	}
-	info, err := os.Stat(p.place.JWKS())
+	info, err := os.Lstat(p.place.JWKS())
 	if errors.Is(err, fs.ErrNotExist) {
 		return written, false, nil
 	}
@@ -171,6 +192,9 @@ func (p *Provider) tend(ctx context.Context, quiet time.Duration) error {
 		return err
 	}
 	defer release()
+	if err := p.resume(ctx); err != nil {
+		return err
+	}
 	since, running, err := p.running(ctx)
 	if err != nil || !running {
 		return err
@@ -199,8 +223,8 @@ func (p *Provider) tend(ctx context.Context, quiet time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if !written.IsZero() && !former && (quiet >= calm || time.Since(written) >= keysWait) {
-		p.logger.Info("the registry is restarted: it is to forget a former key of its tokens")
+	if !written.IsZero() && !former && quiet >= keysCalm {
+		p.logger.Info("the registry is restarted, since nobody has a token: it is to forget a former key")
 		return p.restart(context.WithoutCancel(ctx))
 	}
 	return nil

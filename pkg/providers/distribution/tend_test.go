@@ -51,7 +51,7 @@ func troubles(t *testing.T, p *distribution.Provider) string {
 }
 
 // TestARegistryForgetsAFormerKeyInTime has it restarted once the last tokens of a
-// former key have expired: at a moment without requests, or soon without one.
+// former key have expired, and nobody has another: a restart refuses whoever has.
 func TestARegistryForgetsAFormerKeyInTime(t *testing.T) {
 	p, f := running(t)
 	data := filepath.Dir(f.config)
@@ -87,23 +87,27 @@ func TestARegistryForgetsAFormerKeyInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	written(0)
-	if restarts(t, p, f, time.Second) {
-		t.Error("it was restarted while clients ask for tokens")
+	const good = token.Life + token.Leeway
+	if restarts(t, p, f, good-time.Second) {
+		t.Error("it was restarted while clients have tokens")
 	}
-	if text := troubles(t, p); !strings.Contains(text, "former key until it is restarted") || !strings.Contains(text, " true}") {
+	if text := troubles(t, p); !strings.Contains(text, "until it is restarted it would take another one of whoever has that key") || !strings.Contains(text, " true}") {
 		t.Errorf("it says %s", text)
 	}
-	written(2 * time.Minute) // with what a token lives, eight of the ten minutes
-	if !restarts(t, p, f, time.Second) {
-		t.Error("it knows the former key as long as clients ask for tokens")
+	f.started = now.Add(-9 * 24 * time.Hour)
+	written(8 * 24 * time.Hour)
+	if restarts(t, p, f, good-time.Second) {
+		t.Error("it was restarted while clients have tokens, after a week")
+	}
+	if text := troubles(t, p); !strings.Contains(text, "ocisync restart at once false}") {
+		t.Errorf("after a week it says %s", text)
+	}
+	written(0) // with what a token lives, seven of the ten minutes
+	if !restarts(t, p, f, good) {
+		t.Error("it knows the former key though nobody has a token")
 	}
 	if text := troubles(t, p); text != "[]" || restarts(t, p, f, time.Hour) {
 		t.Errorf("after the restart: %s", text)
-	}
-	f.started = now.Add(-time.Hour)
-	written(0)
-	if !restarts(t, p, f, time.Minute) {
-		t.Error("it was not restarted at a quiet moment")
 	}
 }
 

@@ -52,7 +52,12 @@ func (p *Provider) connection() (http.RoundTripper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.registry.URL, err)
 	}
-	return oci.Confine(rt, p.registry.URL, p.Realms()...)
+	providers.DialLive(rt, p.process, p.registry)
+	confined, err := oci.Confine(rt, p.registry.URL, p.Realms()...)
+	if err != nil {
+		return nil, err
+	}
+	return providers.NewWay(confined, p.process, p.registry.URL, p.place.Config), nil
 }
 
 // Realms are the addresses that the registry may send a login to: that of its
@@ -72,7 +77,7 @@ func (p *Provider) Transport(context.Context) (http.RoundTripper, func(), error)
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &loggedIn{provider: p, inner: rt, tokens: map[string]held{}}
+	t := &loggedIn{provider: p, inner: rt, service: p.place.Name, tokens: map[string]held{}}
 	if p.onHost() {
 		keys, err := p.keys()
 		if err != nil {
@@ -92,8 +97,9 @@ type loggedIn struct {
 	// deletes are the repositories outside of our own that a job may delete in.
 	deletes func(repository string) bool
 
-	mu     sync.Mutex
-	tokens map[string]held // by scope
+	mu      sync.Mutex
+	service string          // by which tokens call the registry
+	tokens  map[string]held // by service and scope
 }
 
 type held struct {
@@ -112,10 +118,58 @@ func (t *loggedIn) RoundTrip(asked *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := t.inner.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		if again := t.again(asked); again != nil {
+			resp.Body.Close()
+			resp, err = t.inner.RoundTrip(again)
+		}
+	}
 	if resp != nil {
 		resp.Request = asked
 	}
 	return resp, err
+}
+
+// again is a request that was refused, with a token for the registry as it runs now: one
+// whose address changed is known to its tokens by the former until it is started anew.
+// nil: it was asked so.
+func (t *loggedIn) again(asked *http.Request) *http.Request {
+	if t.keys == nil {
+		return nil
+	}
+	service := t.provider.service(asked.Context())
+	t.mu.Lock()
+	same := service == t.service
+	t.service = service
+	t.mu.Unlock()
+	r := asked.Clone(asked.Context())
+	if asked.Body != nil && asked.Body != http.NoBody {
+		if asked.GetBody == nil {
+			return nil
+		}
+		body, err := asked.GetBody()
+		if err != nil {
+			return nil
+		}
+		r.Body = body
+	}
+	if same || t.authorize(r) != nil {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil
+	}
+	return r
+}
+
+// service is by which name tokens call the registry, as it runs.
+func (p *Provider) service(ctx context.Context) string {
+	if live, err := p.inForce(ctx); err == nil {
+		if n := live.doc.get("auth.token.service"); n != nil && n.Value != "" {
+			return n.Value
+		}
+	}
+	return p.place.Name
 }
 
 func (t *loggedIn) authorize(r *http.Request) error {
@@ -137,9 +191,12 @@ func (t *loggedIn) authorize(r *http.Request) error {
 		return nil // the registry says what it wants
 	}
 	scope := t.scope(r)
-	text, err := t.token(r.Context(), scope, func() (string, error) {
+	t.mu.Lock()
+	service := t.service
+	t.mu.Unlock()
+	text, err := t.token(service, scope, func() (string, error) {
 		if t.keys != nil {
-			text, _, err := t.keys.Token(p.place.Name, self, scope)
+			text, _, err := t.keys.Token(service, self, scope)
 			return text, err
 		}
 		return p.fetch(r.Context(), t.inner, user, password, scope)
@@ -152,8 +209,8 @@ func (t *loggedIn) authorize(r *http.Request) error {
 }
 
 // token returns one of a minute's further life at least.
-func (t *loggedIn) token(_ context.Context, scope []token.Scope, mint func() (string, error)) (string, error) {
-	name := fmt.Sprint(scope)
+func (t *loggedIn) token(service string, scope []token.Scope, mint func() (string, error)) (string, error) {
+	name := service + fmt.Sprint(scope)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if h, ok := t.tokens[name]; ok && time.Now().Before(h.until) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	registry "github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/schema"
@@ -57,17 +57,6 @@ func newProvider(t *testing.T, data, url string, options ...embedded.Option) *em
 		t.Fatal(err)
 	}
 	return p
-}
-
-// freeURL is an address where nobody answers.
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }
 
 // up serves a data directory until the test ends and returns its URL.
@@ -148,7 +137,7 @@ func TestReadReturnsWhatWasWrittenHoweverItIsReached(t *testing.T) {
 	reaches := map[string]func(t *testing.T) *embedded.Provider{
 		"nobody serves it": func(t *testing.T) *embedded.Provider {
 			t.Helper()
-			return newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
+			return newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t))
 		},
 		"a process here serves it": func(t *testing.T) *embedded.Provider {
 			t.Helper()
@@ -200,7 +189,7 @@ func TestReadReturnsWhatWasWrittenHoweverItIsReached(t *testing.T) {
 }
 
 func TestOutsideIsPartOfThePlan(t *testing.T) {
-	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t), embedded.Outside(access.Leave))
+	p := newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t), embedded.Outside(access.Leave))
 	desired, _, err := p.Normalize(schema.State{})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +215,7 @@ func TestOutsideIsPartOfThePlan(t *testing.T) {
 }
 
 func TestPrepareRefusesWhatTheRegistryHasNot(t *testing.T) {
-	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
+	p := newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t))
 	changes := append(firstChanges(),
 		create(schema.KindWebhook, "apps/ci", &schema.Webhook{}),
 		create(schema.KindAccess, "apps", &schema.Access{Conditions: schema.NewSet("true")}),
@@ -248,7 +237,7 @@ func TestPrepareRefusesWhatTheRegistryHasNot(t *testing.T) {
 }
 
 func TestEveryKindHasARow(t *testing.T) {
-	table := newProvider(t, t.TempDir(), freeURL(t)).Capabilities()
+	table := newProvider(t, t.TempDir(), "http://"+porttest.Address(t)).Capabilities()
 	for _, k := range schema.Kinds() {
 		if row := table.Find(k, ""); row.Reason == "not part of this registry" {
 			t.Errorf("%s has no row", k)

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/schema"
@@ -101,7 +102,7 @@ func TestDownIsNeverEmpty(t *testing.T) {
 		kind      error
 		says      []string
 	}{
-		"directory that is none":     {file, freeURL(t), providers.ErrUnreachable, []string{"data directory", "does not answer", "ocisync up"}},
+		"directory that is none":     {file, "http://" + porttest.Address(t), providers.ErrUnreachable, []string{"data directory", "does not answer", "ocisync up"}},
 		"host elsewhere, no answer":  {filepath.Join(dir, "absent"), "http://registry.invalid:5000", providers.ErrUnreachable, []string{"not on this host", "does not answer", "ocisync up", "make the empty directory"}},
 		"something else answers":     {filepath.Join(dir, "absent"), html.URL, providers.ErrNotRegistry, []string{"registry.url"}},
 		"another directory's answer": {filepath.Join(dir, "absent"), up(t, filepath.Join(t.TempDir(), "other")), providers.ErrUnauthorized, []string{"registry.login"}},
@@ -119,7 +120,7 @@ func TestDownIsNeverEmpty(t *testing.T) {
 			}
 		})
 	}
-	mustWrite(t, newProvider(t, filepath.Join(dir, "first"), freeURL(t)), firstChanges()...)
+	mustWrite(t, newProvider(t, filepath.Join(dir, "first"), "http://"+porttest.Address(t)), firstChanges()...)
 	t.Run("directory that is there counts, whatever answers at the URL", func(t *testing.T) {
 		if st := read(t, newProvider(t, filepath.Join(dir, "first"), html.URL), allKinds()); len(st.Resources) != 5 {
 			t.Errorf("%d objects, want 5", len(st.Resources))
@@ -157,7 +158,7 @@ func tree(t *testing.T, dir string) map[string]string {
 func TestPlanLeavesTheDataDirectoryByteIdentical(t *testing.T) {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
-	p := newProvider(t, data, freeURL(t))
+	p := newProvider(t, data, "http://"+porttest.Address(t))
 	lookAt := func() {
 		scope := allKinds()
 		scope.Repositories = []string{"apps", "ocisync"}
@@ -227,7 +228,7 @@ func pushState(t *testing.T, p *embedded.Provider) {
 
 func TestTransportReachesOcisyncsOwnNamespace(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	stopped := newProvider(t, data, freeURL(t))
+	stopped := newProvider(t, data, "http://"+porttest.Address(t))
 	t.Run("stopped", func(t *testing.T) { pushState(t, stopped) })
 	t.Run("served", func(t *testing.T) {
 		p := newProvider(t, data, up(t, data))

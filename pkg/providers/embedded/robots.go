@@ -56,7 +56,7 @@ func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *sc
 		if err != nil {
 			return nil, p.failure("", fmt.Errorf("%s: secret.value: %w", c.Key, kinded{err, providers.ErrInvalid}))
 		}
-		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true}, nil
+		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true, Place: schema.GivenPlace}, nil
 	}
 	if to := delivery(spec); to != nil && made {
 		live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
@@ -71,7 +71,7 @@ func (p *Provider) account(ctx context.Context, a admin, c plan.Change, spec *sc
 			return nil, err
 		}
 		hash, err := registry.HashPassword(secret, p.cost)
-		return &registry.AccountChange{Login: login, Hash: hash, Delivered: true}, err
+		return &registry.AccountChange{Login: login, Hash: hash, Digest: registry.SecretDigest(secret), Delivered: true, Place: spec.Place()}, err
 	}
 	return nil, nil
 }
@@ -93,36 +93,51 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 	if !slices.Contains(desired.Kinds(), schema.KindRobot) {
 		return nil, nil
 	}
-	a, err := p.reach(ctx)
+	robots, err := p.inUse(ctx, desired)
 	if err != nil {
 		return nil, err
 	}
-	defer a.Close()
-	live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
-	if err != nil {
-		return nil, p.failure("reading robots", err)
-	}
 	var notes []plan.Note
-	for _, r := range live.Robots {
-		want, have := robotOf(desired.Resources, r.Key), robotOf(live.Objects, r.Key)
-		current, ok := newest(r)
-		if want == nil || have == nil || !ok {
-			continue
-		}
+	for _, r := range robots {
+		want, have, current := r.want, r.have, r.account
 		end := current.Expires(have)
-		how := "apply a new secret.value before"
+		how := "apply a new secret.value"
 		if delivery(want) != nil {
 			how = "`ocisync up` renews it while it serves the registry, `ocisync run robots` at once"
+			if elsewhere(current, want) {
+				notes = append(notes, plan.Note{Key: r.key, Text: "its secret was not delivered to where secret.deliver says now; `ocisync up` delivers a new one while it serves the registry, `ocisync run robots` at once"})
+			}
 		}
 		switch {
-		case end.IsZero() || now.Before(end.Add(-seconds(notice(want)))):
+		case current.Ended:
+			notes = append(notes, plan.Note{Key: r.key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+		case !end.IsZero() && current.Ahead(now.Add(24*time.Hour)):
+			notes = append(notes, plan.Note{Key: r.key, Text: fmt.Sprintf("account %s was made on %s, which is to come: a clock was or is wrong, and it would work longer than expires says; %s", current.Login, current.Made.UTC().Format(time.DateOnly), how)})
+		case end.IsZero() || now.Before(end.Add(-ahead(want, have))):
 		case now.Before(end):
-			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expires on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+			notes = append(notes, plan.Note{Key: r.key, Text: fmt.Sprintf("account %s expires on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
 		default:
-			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+			notes = append(notes, plan.Note{Key: r.key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
 		}
 	}
 	return notes, nil
+}
+
+// elsewhere reports whether an account's secret is known to have gone to another
+// place than it belongs to now.
+func elsewhere(a registry.RobotAccount, want *schema.Robot) bool {
+	return a.Place != "" && a.Place != want.Place()
+}
+
+// ahead is how long before its end a plan speaks of an account: days, or a
+// quarter of its life, even if it is renewed later.
+func ahead(want, have *schema.Robot) time.Duration {
+	const most = 7 * 24 * time.Hour
+	life := time.Duration(0)
+	if have.Expires != nil {
+		life = seconds(*have.Expires)
+	}
+	return max(seconds(notice(want)), min(most, life/4))
 }
 
 func notice(want *schema.Robot) schema.Duration {
@@ -153,28 +168,14 @@ func newest(r registry.RobotStatus) (registry.RobotAccount, bool) {
 	return r.Accounts[i], true
 }
 
-// Due implements [providers.Renewer].
-func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	return p.renewals(ctx, desired, now, nil)
+// inUse is a robot that is wanted and there, with its newest account.
+type inUse struct {
+	key        schema.Key
+	want, have *schema.Robot
+	account    registry.RobotAccount
 }
 
-// Renew implements [providers.Renewer], the job `robots`. A new account is
-// made, then delivered, then acknowledged; from then on the old one works for
-// overlap. Run again, it delivers again what was not acknowledged: the same
-// secret while this process lives, else another, beside which the former works
-// until then, since it may have arrived. It never leaves more than the two
-// accounts.
-func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	p.renewing.Lock()
-	defer p.renewing.Unlock()
-	return p.renewals(ctx, desired, now, p.renew)
-}
-
-// renewals lists the desired robots whose secret is delivered, and has those
-// that are due renewed.
-func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.Time,
-	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error,
-) ([]providers.Renewal, error) {
+func (p *Provider) inUse(ctx context.Context, desired schema.State) (out []inUse, err error) {
 	a, err := p.reach(ctx)
 	if err != nil {
 		return nil, err
@@ -184,20 +185,87 @@ func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.
 	if err != nil {
 		return nil, p.failure("reading robots", err)
 	}
+	for _, r := range live.Robots {
+		x := inUse{key: r.Key, want: robotOf(desired.Resources, r.Key), have: robotOf(live.Objects, r.Key)}
+		current, ok := newest(r)
+		if x.want != nil && x.have != nil && ok {
+			x.account = current
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+// Accounts implements [providers.Issuer].
+func (p *Provider) Accounts(ctx context.Context, desired schema.State) ([]providers.Account, error) {
+	robots, err := p.inUse(ctx, desired)
+	if err != nil {
+		return nil, err
+	}
+	var out []providers.Account
+	for _, r := range robots {
+		out = append(out, providers.Account{Key: r.key, Login: r.account.Login, Expires: r.account.Expires(r.have)})
+	}
+	slices.SortFunc(out, func(a, b providers.Account) int { return a.Key.Compare(b.Key) })
+	return out, nil
+}
+
+// Due implements [providers.Renewer].
+func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	return p.renewals(ctx, desired, now, nil)
+}
+
+// Renew implements [providers.Renewer], the job `robots`. A new account is
+// made, then delivered, then acknowledged; from then on the old one works for
+// overlap. Run again, it delivers again what was not acknowledged: the same
+// secret while this process lives and half of the secret's life is left, else
+// another, beside which the former works until then, or until it expires, since
+// it may have arrived. It never leaves more than the two accounts.
+func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	return p.renewals(ctx, desired, now, p.renew)
+}
+
+// renewals lists the desired robots whose secret is delivered, and has those
+// that are due renewed.
+func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.Time,
+	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error,
+) ([]providers.Renewal, error) {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	if renew != nil { // what has ended is written down, even if nothing is due
+		if _, err := a.Change(context.WithoutCancel(ctx), nil); err != nil {
+			return nil, p.failure("ending accounts of robots", err)
+		}
+	}
+	live, err := a.State(ctx, []schema.Kind{schema.KindRobot})
+	if err != nil {
+		return nil, p.failure("reading robots", err)
+	}
 	var out []providers.Renewal
 	for _, r := range live.Robots {
 		want := robotOf(desired.Resources, r.Key)
-		if want == nil || delivery(want) == nil {
+		i := slices.IndexFunc(live.Objects, func(o schema.Resource) bool { return o.Key == r.Key })
+		if want == nil || i < 0 {
 			continue
 		}
-		i := slices.IndexFunc(live.Objects, func(o schema.Resource) bool { return o.Key == r.Key })
-		if i < 0 {
+		if renew != nil {
+			if err := p.settle(ctx, a, live.Objects[i], r, want); err != nil {
+				return nil, err
+			}
+		}
+		if delivery(want) == nil {
 			continue
 		}
 		run := providers.Renewal{Key: r.Key}
-		run.Login, run.Next = due(r, robotOf(live.Objects, r.Key), want, now)
+		have := robotOf(live.Objects, r.Key)
+		run.Login, run.Next = due(r, have, want, now)
 		if run.Login != "" && renew != nil {
-			run.Err = renew(ctx, a, live.Objects[i], want, run.Login)
+			run.Err = renew(ctx, a, live.Objects[i], want, run.Login, fresh(r, run.Login, have, now))
 		}
 		out = append(out, run)
 	}
@@ -217,22 +285,43 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login
 		return logins[0], next
 	}
 	end := current.Expires(have)
-	if end.IsZero() {
-		return "", next
-	}
-	if from := end.Add(-seconds(notice(want))); now.Before(from) {
-		return "", from
+	wrong := current.Ended || !end.IsZero() && current.Ahead(now)
+	if !wrong && !elsewhere(current, want) {
+		if end.IsZero() {
+			return "", next
+		}
+		if from := end.Add(-seconds(notice(want))); now.Before(from) {
+			return "", from
+		}
 	}
 	other := logins[0]
 	if current.Login == other {
 		other = logins[1]
 	}
 	for _, a := range r.Accounts { // still in use beside the current one
-		if a.Login == other && now.Before(a.Ends) && now.Before(end) {
+		if a.Login != other || wrong || !now.Before(a.Ends) {
+			continue
+		}
+		if end.IsZero() || a.Ends.Before(end) {
 			return "", a.Ends
+		}
+		if now.Before(end) {
+			return "", end
 		}
 	}
 	return other, next
+}
+
+// fresh reports whether a secret that was made for an account is worth
+// delivering: at least half of its life is left, by a clock that was right.
+func fresh(r registry.RobotStatus, login string, have *schema.Robot, now time.Time) bool {
+	i := slices.IndexFunc(r.Accounts, func(a registry.RobotAccount) bool { return a.Login == login && !a.Delivered })
+	if i < 0 || r.Accounts[i].Ended {
+		return false
+	}
+	a := r.Accounts[i]
+	end := a.Expires(have)
+	return end.IsZero() || !a.Ahead(now) && end.Sub(now) >= end.Sub(a.Made)/2
 }
 
 // pending is a secret that was made for an account and is not known to have
@@ -240,10 +329,10 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login
 type pending struct{ login, secret string }
 
 // made returns the secret of an account that is to be delivered: the one made
-// before, where the registry still has it, or a new one. The caller holds
-// p.renewing.
-func (p *Provider) made(ctx context.Context, key schema.Key, login string, change func(registry.AccountChange) error, a admin) (string, error) {
-	if have, ok := p.pending[key]; ok && have.login == login {
+// before, where that is fresh and the registry still has it, or a new one. The
+// caller holds p.renewing.
+func (p *Provider) made(ctx context.Context, key schema.Key, login string, fresh bool, change func(registry.AccountChange) error, a admin) (string, error) {
+	if have, ok := p.pending[key]; ok && fresh && have.login == login {
 		same, err := a.CheckSecret(ctx, key, have.secret)
 		if err != nil {
 			return "", p.failure("renewing "+key.String(), err)
@@ -257,26 +346,16 @@ func (p *Provider) made(ctx context.Context, key schema.Key, login string, chang
 	if err != nil {
 		return "", err
 	}
-	if err := change(registry.AccountChange{Login: login, Hash: hash}); err != nil {
+	if err := change(registry.AccountChange{Login: login, Hash: hash, Digest: registry.SecretDigest(secret)}); err != nil {
 		return "", err
 	}
 	p.pending[key] = pending{login, secret}
 	return secret, nil
 }
 
-func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string) error {
-	live.Unread = nil
-	change := func(c registry.AccountChange) error {
-		results, err := a.Change(context.WithoutCancel(ctx), []registry.Change{{Object: live, IfVersion: live.Version, Account: &c}})
-		if err == nil {
-			err = results[0].Err
-		}
-		if err != nil {
-			return p.failure("renewing "+live.Key.String(), err)
-		}
-		return nil
-	}
-	secret, err := p.made(ctx, live.Key, login, change, a)
+func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error {
+	change := func(c registry.AccountChange) error { return p.setAccount(ctx, a, live, c) }
+	secret, err := p.made(ctx, live.Key, login, fresh, change, a)
 	if err != nil {
 		return err
 	}
@@ -287,9 +366,31 @@ func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, wan
 	if want.Overlap != nil {
 		overlap = max(0, *want.Overlap)
 	}
-	if err := change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap}); err != nil {
+	if err := change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap, Place: want.Place()}); err != nil {
 		return err
 	}
 	delete(p.pending, live.Key)
+	return nil
+}
+
+// settle keeps where the secret of an account belongs of which no place was
+// kept: an older version made it, and what the mode says is believed.
+func (p *Provider) settle(ctx context.Context, a admin, live schema.Resource, r registry.RobotStatus, want *schema.Robot) error {
+	current, ok := newest(r)
+	if !ok || current.Place != "" || want.Place() == "" {
+		return nil
+	}
+	return p.setAccount(ctx, a, live, registry.AccountChange{Login: current.Login, Place: want.Place()})
+}
+
+func (p *Provider) setAccount(ctx context.Context, a admin, live schema.Resource, c registry.AccountChange) error {
+	live.Unread = nil
+	results, err := a.Change(context.WithoutCancel(ctx), []registry.Change{{Object: live, IfVersion: live.Version, Account: &c}})
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return p.failure("renewing "+live.Key.String(), err)
+	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +32,7 @@ type courier struct {
 }
 
 func (c *courier) Deliver(_ context.Context, d schema.Delivery, user, password, host string) error {
-	if c.fail || d.File != "/run/ocisync/ci" || host == "" {
+	if c.fail || !strings.HasPrefix(d.File, "/run/ocisync/ci") && d.Command == "" && d.DockerConfig == "" || host == "" {
 		return errors.New("the directory is full")
 	}
 	*c.got = append(*c.got, [2]string{user, password})
@@ -93,9 +95,11 @@ func TestASecretThatMayHaveArrivedWorksUntilAnotherDid(t *testing.T) {
 	_, desired, create := robotIn(10*86400, 0)
 	first := robotProvider(t, url, data, post)
 	mustWrite(t, first, create)
+	after := 21 * 24 * time.Hour // what was begun is finished, due or not
 	renew := func(p *embedded.Provider, works bool) {
 		t.Helper()
-		list, err := p.Renew(t.Context(), desired, time.Now().Add(21*24*time.Hour))
+		list, err := p.Renew(t.Context(), desired, time.Now().Add(after))
+		after = 0
 		if err != nil || len(list) != 1 || list[0].Login != "robot$ci.2" || (list[0].Err == nil) != works {
 			t.Fatalf("%+v, %v; want a renewal that works: %v", list, err, works)
 		}
@@ -107,7 +111,7 @@ func TestASecretThatMayHaveArrivedWorksUntilAnotherDid(t *testing.T) {
 		t.Fatalf("delivered %d times, the same secret twice: %v", len(got), len(got) == 3 && got[1] == got[2])
 	}
 	post.fail, post.lose = true, false
-	for range 3 { // processes that can deliver nothing
+	for range 6 { // processes that can deliver nothing
 		renew(robotProvider(t, url, data, post), false)
 	}
 	arrived := (*post.got)[2]
@@ -118,6 +122,34 @@ func TestASecretThatMayHaveArrivedWorksUntilAnotherDid(t *testing.T) {
 	renew(robotProvider(t, url, data, post), true)
 	if logsIn(t, url, (*post.got)[0]) || logsIn(t, url, arrived) || !logsIn(t, url, (*post.got)[3]) {
 		t.Error("after the overlap another secret than the last works, or the last does not")
+	}
+	b, err := os.ReadFile(filepath.Join(data, "ocisync", "state.json"))
+	if err != nil || strings.Contains(string(b), (*post.got)[3][1]) || strings.Contains(string(b), "/run/ocisync") {
+		t.Errorf("the state holds a secret or the place it went to (%v)", err)
+	}
+}
+
+// A secret that waited long for its delivery has not long to live, or none.
+func TestASecretThatSoonExpiresIsNotDelivered(t *testing.T) {
+	const day = 24 * time.Hour
+	for after, again := range map[time.Duration]bool{14 * day: true, 16 * day: false, 40 * day: false, -day: false} {
+		data := filepath.Join(t.TempDir(), "data")
+		url := up(t, data)
+		post := &courier{secrets: testSecrets(), got: new([][2]string)}
+		_, desired, create := robotIn(10*86400, 3600)
+		p := robotProvider(t, url, data, post)
+		mustWrite(t, p, create)
+		post.lose = true
+		if list, err := p.Renew(t.Context(), desired, time.Now().Add(21*day)); err != nil || len(list) != 1 || list[0].Err == nil {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		post.lose = false
+		if list, err := p.Renew(t.Context(), desired, time.Now().Add(after)); err != nil || len(list) != 1 || list[0].Err != nil {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		if got := *post.got; len(got) != 3 || (got[1] == got[2]) != again || !logsIn(t, url, got[2]) {
+			t.Errorf("%s after a secret for 30 days was made the same was delivered: %v, want %v", after, len(got) == 3 && got[1] == got[2], again)
+		}
 	}
 }
 
@@ -197,6 +229,177 @@ func TestARobotIsRenewedDeliveredAndNeverHasTwoSecretsForLong(t *testing.T) {
 	for _, l := range *post.got {
 		if strings.Contains(remarks(31*hours), l[1]) {
 			t.Error("a note holds a secret")
+		}
+	}
+}
+
+func TestASecretThatMayHaveArrivedWorksForTheOverlapOfItsSuccessor(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	_, desired, create := robotIn(10*86400, 2)
+	mustWrite(t, robotProvider(t, url, data, post), create)
+	renew := func(works bool) {
+		t.Helper()
+		list, err := robotProvider(t, url, data, post).Renew(t.Context(), desired, time.Now().Add(21*24*time.Hour))
+		if err != nil || len(list) != 1 || list[0].Login != "robot$ci.2" || (list[0].Err == nil) != works {
+			t.Fatalf("%+v, %v; want a renewal that works: %v", list, err, works)
+		}
+	}
+	post.lose = true
+	renew(false)
+	post.lose = false
+	renew(true)
+	if got := *post.got; !logsIn(t, url, got[1]) || !logsIn(t, url, got[2]) {
+		t.Error("during the overlap the secret that had arrived, or its successor, does not work")
+	}
+	for deadline := time.Now().Add(20 * time.Second); logsIn(t, url, (*post.got)[1]); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the secret that had arrived works long after the overlap")
+		}
+	}
+	if !logsIn(t, url, (*post.got)[2]) {
+		t.Error("the last secret works no more")
+	}
+}
+
+func TestAnotherPlaceOfDeliveryIsDelivered(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	p := robotProvider(t, url, data, post)
+	spec, desired, create := robotIn(0, 0)
+	spec.Expires, spec.Overlap = nil, new(schema.Duration(3600))
+	mustWrite(t, p, create)
+	notes := func() string {
+		t.Helper()
+		list, err := p.Remarks(t.Context(), desired, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, n := range list {
+			text += n.Text
+		}
+		return text
+	}
+	for i, to := range []*schema.RobotSecret{
+		{Deliver: &schema.Delivery{File: "/run/ocisync/ci-2"}},
+		{Deliver: &schema.Delivery{DockerConfig: "/run/ocisync/ci-2"}},
+		{Deliver: &schema.Delivery{Command: "put", Args: []string{"a"}}},
+		{Deliver: &schema.Delivery{Command: "put", Args: []string{"b"}}},
+	} {
+		spec.Secret, spec.Overlap = to, new(schema.Duration(0))
+		if i == 0 {
+			spec.Overlap = new(schema.Duration(3600))
+		}
+		if text := notes(); !strings.Contains(text, "`ocisync run robots` at once") {
+			t.Errorf("place %d: the plan says %q", i, text)
+		}
+		if i == 1 { // the account from before the first move is in use for its overlap
+			if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || list[0].Login != "" || list[0].Next.IsZero() {
+				t.Fatalf("a third account beside two in use: %+v, %v", list, err)
+			}
+			if list, err := p.Renew(t.Context(), desired, time.Now().Add(2*time.Hour)); err != nil || list[0].Login == "" || list[0].Err != nil {
+				t.Fatalf("after the overlap: %+v, %v", list, err)
+			}
+		} else if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || list[0].Login == "" || list[0].Err != nil {
+			t.Fatalf("place %d: %+v, %v", i, list, err)
+		}
+		got := *post.got
+		if len(got) != i+2 || !logsIn(t, url, got[i+1]) || i == 0 && !logsIn(t, url, got[0]) {
+			t.Errorf("place %d: %d delivered, or what should work does not", i, len(got))
+		}
+		if list, err := p.Due(t.Context(), desired, time.Now()); err != nil || list[0].Login != "" || notes() != "" {
+			t.Errorf("place %d: after it was delivered: %+v, %q, %v", i, list, notes(), err)
+		}
+	}
+}
+
+func TestASecretThatWasGivenIsDeliveredOnceThatIsSaid(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	p := robotProvider(t, url, data, post)
+	spec, desired, create := robotIn(0, 0)
+	to := spec.Secret
+	spec.Expires, spec.Secret = nil, &schema.RobotSecret{Value: &schema.SecretRef{Env: "ROOT"}}
+	mustWrite(t, p, create)
+	if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || len(list) != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	spec.Secret = to
+	if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || list[0].Login != "robot$ci.2" || list[0].Err != nil || len(*post.got) != 1 {
+		t.Fatalf("%+v, %v; %d delivered", list, err, len(*post.got))
+	}
+	if !logsIn(t, url, (*post.got)[0]) {
+		t.Error("what was delivered does not log in")
+	}
+}
+
+// An account from before places were kept is where the mode says when it is
+// first seen.
+func TestNoRobotIsRenewedBecauseNoPlaceWasKept(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	p := robotProvider(t, "http://127.0.0.1:9", data, post)
+	spec, desired, create := robotIn(0, 0)
+	spec.Expires = nil
+	mustWrite(t, p, create)
+	b := stateOf(t, data)
+	old := regexp.MustCompile(`,?\s*"place": "[^"]*"`).ReplaceAll(b, nil)
+	if string(old) == string(b) {
+		t.Fatal("no place is kept")
+	}
+	if err := os.WriteFile(filepath.Join(data, "ocisync", "state.json"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || list[0].Login != "" {
+		t.Fatalf("renewed: %+v, %v", list, err)
+	}
+	spec.Secret = &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci-2"}}
+	if list, err := p.Renew(t.Context(), desired, time.Now()); err != nil || list[0].Login == "" || list[0].Err != nil {
+		t.Fatalf("a place that changed after that: %+v, %v", list, err)
+	}
+}
+
+func stateOf(t *testing.T, data string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(data, "ocisync", "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A clock that was ahead when an account was made does not lengthen its life.
+func TestARobotThatWasMadeInTheFutureIsRenewed(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	p := robotProvider(t, "http://127.0.0.1:9", data, post)
+	_, desired, create := robotIn(86400, 86400)
+	mustWrite(t, p, create)
+	day := 24 * time.Hour
+	past := time.Now().Add(-400 * day) // as the right clock has it
+	if notes, err := p.Remarks(t.Context(), desired, past); err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "which is to come") {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	if list, err := p.Due(t.Context(), desired, past); err != nil || len(list) != 1 || list[0].Login != "robot$ci.2" {
+		t.Errorf("due: %+v, %v", list, err)
+	}
+	if list, err := p.Due(t.Context(), desired, time.Now().Add(-time.Minute)); err != nil || len(list) != 1 || list[0].Login != "" {
+		t.Errorf("due a minute before it was made: %+v, %v", list, err)
+	}
+}
+
+func TestAPlanSpeaksDaysAheadOfAnAccountThatIsRenewedLate(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := robotProvider(t, "http://127.0.0.1:9", data, &courier{secrets: testSecrets(), got: new([][2]string)})
+	_, desired, create := robotIn(3600, 60)
+	mustWrite(t, p, create)
+	for days, want := range map[int]int{22: 0, 24: 1} {
+		if notes, err := p.Remarks(t.Context(), desired, time.Now().AddDate(0, 0, days)); err != nil || len(notes) != want {
+			t.Errorf("day %d of 30: %v, %v", days, notes, err)
 		}
 	}
 }

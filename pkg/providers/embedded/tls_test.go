@@ -17,6 +17,7 @@ import (
 	"time"
 
 	registry "github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers/embedded"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -53,7 +54,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestAnotherHostChecksTheCertificate(t *testing.T) {
 	cert, key := certificate(t)
 	data := filepath.Join(t.TempDir(), "data")
-	mustWrite(t, newProvider(t, data, freeURL(t)), firstChanges()...)
+	mustWrite(t, newProvider(t, data, "http://"+porttest.Address(t)), firstChanges()...)
 	r, err := registry.Open(t.Context(), registry.Options{Data: data, Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key})
 	if err != nil {
 		t.Fatal(err)

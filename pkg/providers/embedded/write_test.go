@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
 
 func TestWriteDoesWhatItCanAndNamesTheRest(t *testing.T) {
-	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
+	p := newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t))
 	got := write(t, p,
 		create(schema.KindUser, "ok", &schema.User{}),
 		create(schema.KindUser, "unset", &schema.User{Password: &schema.SecretRef{Env: "UNSET"}}),
@@ -48,7 +49,7 @@ func TestWriteDoesWhatItCanAndNamesTheRest(t *testing.T) {
 }
 
 func TestWriteRefusesWhatSomebodyElseChanged(t *testing.T) {
-	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
+	p := newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t))
 	mustWrite(t, p, firstChanges()...)
 	key := schema.Key{Kind: schema.KindNamespace, Name: "apps"}
 	planned, _ := read(t, p, allKinds()).Get(key)
@@ -67,7 +68,7 @@ func TestWriteRefusesWhatSomebodyElseChanged(t *testing.T) {
 }
 
 func TestPasswordIsKeptUnlessTheChangeListsIt(t *testing.T) {
-	p := newProvider(t, filepath.Join(t.TempDir(), "data"), freeURL(t))
+	p := newProvider(t, filepath.Join(t.TempDir(), "data"), "http://"+porttest.Address(t))
 	mustWrite(t, p, firstChanges()...)
 	key := schema.Key{Kind: schema.KindUser, Name: "dev"}
 	is := func(env string) bool {
@@ -91,7 +92,7 @@ func TestPasswordIsKeptUnlessTheChangeListsIt(t *testing.T) {
 
 func TestAPlanNotesAQuotaBelowWhatIsUsed(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	p := newProvider(t, data, freeURL(t))
+	p := newProvider(t, data, "http://"+porttest.Address(t))
 	mustWrite(t, p, firstChanges()...)
 	hex := strings.Repeat("ab", 32)
 	root := filepath.Join(data, "docker/registry/v2")

@@ -24,7 +24,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // Limit is how large a file may be, in bytes. A larger one is refused before it
@@ -52,9 +55,16 @@ func Read(name string) ([]byte, error) { return disk{}.read(name) }
 // none: see [Create].
 func Write(name string, was, content []byte) error { return disk{}.overwrite(name, was, content) }
 
-// Create makes a file with mode 0600 that must not exist yet: wholly or not at
-// all. Errors: fs.ErrExist.
-func Create(name string, content []byte) error { return disk{}.create(name, content) }
+// Create makes a file with mode 0600, of the directory's owner, that must not
+// exist yet: wholly or not at all. Errors: fs.ErrExist.
+func Create(name string, content []byte) error { return disk{}.create(name, content, regular.Give) }
+
+// CreateLike is [Create] for the owner of another file, which must be a regular
+// one, in the place of the directory's. It has its owner before it has its name:
+// who may write in the directory cannot have another file given away.
+func CreateLike(name, like string, content []byte) error {
+	return disk{}.createLike(name, like, content)
+}
 
 // Unfinished reports whether a write of the file was cut, and Finish is due.
 func Unfinished(name string) (bool, error) {
@@ -132,11 +142,11 @@ func (d disk) open(name string) (*site, error) {
 
 // file opens one of the site's files that must be a regular one.
 func (s *site) file(base string, flag int) (*os.File, error) {
+	name := filepath.Join(filepath.Dir(s.name), base)
 	before, err := s.root.Lstat(base)
 	if err != nil {
-		return nil, err
+		return nil, named(name, err)
 	}
-	name := filepath.Join(filepath.Dir(s.name), base)
 	switch {
 	case before.Mode()&fs.ModeSymlink != 0:
 		return nil, fmt.Errorf("%s: %w: it is a symbolic link, which a registry does not see change; name the file it leads to", name, ErrUnsafe)
@@ -147,7 +157,7 @@ func (s *site) file(base string, flag int) (*os.File, error) {
 	}
 	f, err := s.root.OpenFile(base, flag, 0)
 	if err != nil {
-		return nil, err
+		return nil, named(name, err)
 	}
 	after, err := f.Stat()
 	if err == nil && !os.SameFile(before, after) {
@@ -157,6 +167,16 @@ func (s *site) file(base string, flag int) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// named says of which file an error is, in the place of the call and the part of
+// the name that it was made with.
+func named(name string, err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 func (s *site) content(base string) ([]byte, error) {
@@ -187,8 +207,11 @@ func (s *site) syncDir() error {
 	return s.sync(f, "directory")
 }
 
+// giver gives a new file to whom it shall belong.
+type giver func(f *os.File, in *os.Root) error
+
 // place makes a file beside that is complete as soon as it exists, and durable.
-func (s *site) place(base string, content []byte) error {
+func (s *site) place(base string, content []byte, give giver) error {
 	temp := base + tempSuffix
 	if err := s.remove(temp); err != nil {
 		return err
@@ -202,6 +225,9 @@ func (s *site) place(base string, content []byte) error {
 			return err
 		}
 		defer f.Close()
+		if err := give(f, s.root); err != nil { // who runs the registry reads it
+			return err
+		}
 		if err := s.put(f, content); err != nil {
 			return err
 		}
@@ -266,6 +292,9 @@ func (s *site) cut() (*cut, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(next) == 0 {
+		return nil, fmt.Errorf("%[1]s%[2]s lies beside the file and is empty, which no write of ocisync's leaves: see that the file itself is whole, or copy %[1]s%[3]s into it; then remove %[1]s%[2]s, and %[1]s%[3]s", s.name, nextSuffix, prevSuffix)
 	}
 	return &cut{prev, next}, nil
 }
@@ -350,7 +379,7 @@ func (s *site) readOnce() (b []byte, again bool, err error) {
 	return b, false, nil
 }
 
-func (d disk) create(name string, content []byte) error {
+func (d disk) create(name string, content []byte, give giver) error {
 	if len(content) > Limit {
 		return tooLarge(name, content)
 	}
@@ -367,12 +396,30 @@ func (d disk) create(name string, content []byte) error {
 			return err
 		}
 	}
-	return s.place(s.base, content)
+	return s.place(s.base, content, give)
+}
+
+func (d disk) createLike(name, like string, content []byte) error {
+	info, err := os.Lstat(like)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w: it is no regular file; name one", like, ErrUnsafe)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) == os.Geteuid() {
+		return d.create(name, content, regular.Give)
+	}
+	return d.create(name, content, func(f *os.File, _ *os.Root) error { return f.Chown(int(st.Uid), int(st.Gid)) })
 }
 
 func (d disk) overwrite(name string, was, content []byte) error {
 	if len(content) > Limit {
 		return tooLarge(name, content)
+	}
+	if len(content) == 0 { // what is promised is never empty, so that what is lost is known
+		content = []byte("\n")
 	}
 	s, err := d.open(name)
 	if err != nil {
@@ -397,10 +444,10 @@ func (d disk) overwrite(name string, was, content []byte) error {
 		return nil
 	}
 	// Whatever fails here leaves the file alone, and at most what finish clears.
-	if err := s.place(s.base+prevSuffix, now); err != nil {
+	if err := s.place(s.base+prevSuffix, now, regular.Give); err != nil {
 		return fmt.Errorf("%s: keeping what it holds: %w; the file is as it was", name, err)
 	}
-	if err := s.place(s.base+nextSuffix, content); err != nil {
+	if err := s.place(s.base+nextSuffix, content, regular.Give); err != nil {
 		return errors.Join(fmt.Errorf("%s: writing what it shall hold beside it: %w; the file is as it was", name, err), s.clear())
 	}
 	return s.carry(f, &cut{now, content})

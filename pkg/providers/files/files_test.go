@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // killed is what a process does that is killed: nothing more.
@@ -473,6 +475,40 @@ func TestAFileOfSomebodyElseIsNotOverwritten(t *testing.T) {
 		}
 		stands(t, name, "theirs\n", "theirs\n")
 	})
+	t.Run("a next that the disk emptied", func(t *testing.T) {
+		name := newFile(t, "old\n")
+		for suffix, text := range map[string]string{prevSuffix: "old\n", nextSuffix: ""} {
+			if err := os.WriteFile(name+suffix, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, read := Read(name)
+		_, finish := Finish(name)
+		for _, err := range []error{read, finish} {
+			if err == nil || !strings.Contains(err.Error(), name+nextSuffix+" lies beside the file and is empty") || !strings.Contains(err.Error(), "remove "+name+nextSuffix) {
+				t.Errorf("error %v", err)
+			}
+		}
+		if raw, err := os.ReadFile(name); err != nil || string(raw) != "old\n" {
+			t.Errorf("holds %q, %v", raw, err)
+		}
+	})
+	t.Run("nothing is written whole", func(t *testing.T) {
+		name := newFile(t, "old\n")
+		d := disk{step: func(what string) error {
+			if what != "sync "+filepath.Base(name) {
+				return nil
+			}
+			if got, err := Read(name); err != nil || len(bytes.TrimSpace(got)) != 0 {
+				t.Errorf("while it is written: %q, %v", got, err)
+			}
+			return nil
+		}}
+		if err := d.overwrite(name, []byte("old\n"), nil); err != nil {
+			t.Error(err)
+		}
+		stands(t, name, "\n", "")
+	})
 	t.Run("a next that is not ours", func(t *testing.T) {
 		name := newFile(t, "old\n")
 		if err := os.WriteFile(name+nextSuffix, []byte("what is this\n"), 0o600); err != nil {
@@ -506,6 +542,9 @@ func TestOnlyARegularFileOfBoundedSizeIsTouched(t *testing.T) {
 	if err := os.Truncate(big, Limit+1); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) || err.Error() != filepath.Join(dir, "none")+": no such file or directory" {
+		t.Errorf("an absent file: %v", err)
+	}
 	for _, name := range []string{link, fifo, dir, big} {
 		if _, err := Read(name); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("Read(%s): %v", name, err)
@@ -535,7 +574,7 @@ func TestCreateMakesAFileWhollyOrNot(t *testing.T) {
 	each(t, 5, true, 0, func(t *testing.T, f *fault) {
 		t.Helper()
 		name := filepath.Join(t.TempDir(), "htpasswd")
-		dying(func() error { return f.disk().create(name, []byte("content\n")) }) //nolint:errcheck // what is left is looked at
+		dying(func() error { return f.disk().create(name, []byte("content\n"), regular.Give) }) //nolint:errcheck // what is left is looked at
 		b, err := os.ReadFile(name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && string(b) != "content\n" {
 			t.Fatalf("holds %q, %v", b, err)
@@ -553,6 +592,72 @@ func TestCreateMakesAFileWhollyOrNot(t *testing.T) {
 			t.Fatalf("mode %v, %v", info.Mode(), err)
 		}
 	})
+}
+
+// A registry may run as the owner of its directory, and must read what root makes
+// for it there.
+func TestWhatRootCreatesIsTheDirectorysOwners(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root makes files for others; CI is root")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 12345, 54321); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "sync-credentials.json")
+	if err := Create(name, []byte("{}\n")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 12345 || st.Gid != 54321 || info.Mode().Perm() != 0o600 {
+		t.Errorf("made as %+v", info.Sys())
+	}
+}
+
+// Whoever owns a directory can put a link in a new file's place as soon as it has
+// its name, so that nothing may be given away by name.
+func TestAFileHasItsOwnerBeforeItsName(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root makes files for others; CI is root")
+	}
+	dir := t.TempDir()
+	config, name, victim := filepath.Join(dir, "config.json"), filepath.Join(dir, "htpasswd"), filepath.Join(t.TempDir(), "victim")
+	for _, f := range []string{config, victim} {
+		if err := os.WriteFile(f, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(config, 12345, 54321); err != nil {
+		t.Fatal(err)
+	}
+	swapped := false
+	d := disk{step: func(what string) error {
+		if _, err := os.Lstat(name); swapped || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		swapped = true
+		info, err := os.Lstat(name)
+		if st, ok := info.Sys().(*syscall.Stat_t); err != nil || !ok || st.Uid != 12345 || st.Gid != 54321 {
+			t.Errorf("before %q it belongs to %+v", what, info.Sys())
+		}
+		return errors.Join(os.Remove(name), os.Symlink(victim, name))
+	}}
+	if err := d.createLike(name, config, []byte("ops:x\n")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(victim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !swapped || !ok || st.Uid != 0 {
+		t.Errorf("swapped %t: a file elsewhere belongs to %+v now", swapped, info.Sys())
+	}
+	if err := CreateLike(filepath.Join(dir, "other"), name, nil); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("like what a link leads to: %v", err)
+	}
 }
 
 func TestAbsentFileIsSaidToBeAbsent(t *testing.T) {

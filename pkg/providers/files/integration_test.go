@@ -3,20 +3,24 @@
 package files
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -100,6 +104,7 @@ func two() [2][]byte {
 func TestIntegrationKilledWriter(t *testing.T) {
 	if name := os.Getenv(writer); name != "" {
 		for i := 0; ; i++ {
+			began := time.Now()
 			was, err := Read(name)
 			if err == nil {
 				err = Write(name, was, two()[i%2])
@@ -107,6 +112,9 @@ func TestIntegrationKilledWriter(t *testing.T) {
 			if err != nil {
 				fmt.Println(err)
 				os.Exit(1)
+			}
+			if i == 0 {
+				fmt.Println(time.Since(began).Microseconds())
 			}
 		}
 	}
@@ -117,17 +125,32 @@ func TestIntegrationKilledWriter(t *testing.T) {
 	for i := range 150 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestIntegrationKilledWriter$")
 		cmd.Env = append(os.Environ(), writer+"="+name)
-		var out bytes.Buffer
-		cmd.Stdout = &out
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(10+random.IntN(60)) * time.Millisecond)
+		out := bufio.NewReader(pipe)
+		line, err := out.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		took, err := strconv.Atoi(strings.TrimSpace(line)) // of one write
+		if err != nil {
+			t.Fatalf("the writer says %q", line)
+		}
+		time.Sleep(time.Duration(random.IntN(2*took)) * time.Microsecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		said, err := io.ReadAll(out)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
-			t.Fatalf("the writer ended by itself: %s", out.Bytes())
+			t.Fatalf("the writer ended by itself: %s", said)
 		}
 		startable(t, name, string(two()[0]), string(two()[1]))
 		raw, err := os.ReadFile(name)
@@ -159,12 +182,10 @@ func TestIntegrationKilledWriter(t *testing.T) {
 // written, longer and shorter.
 func TestIntegrationZotLoadsAWriteOnce(t *testing.T) {
 	zot, _ := enginetest.Zot(t, "../../..")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	dir := t.TempDir()
 	content := func(more string) []byte {
 		return fmt.Appendf(nil, `{"storage":{"rootDirectory":%q,"gc":true,"gcDelay":"1h"%s},"http":{"port":%q},"log":{"output":%q}}`+"\n",

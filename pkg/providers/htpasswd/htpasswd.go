@@ -61,13 +61,21 @@ func FormOf(hash string) Form {
 // ErrForm is the error of [Verify] for a hash that it cannot compare with.
 var ErrForm = errors.New("only bcrypt hashes can be compared with a password")
 
-// Hash hashes a password with bcrypt.
-func Hash(password string, cost int) (string, error) {
+// CheckPassword says why a password is none that can be hashed, or nil.
+func CheckPassword(password string) error {
 	switch {
 	case password == "":
-		return "", errors.New("an empty password is none; give one")
+		return errors.New("an empty password is none; give one")
 	case len(password) > maxPassword:
-		return "", fmt.Errorf("the password is longer than %d bytes, which bcrypt would ignore; choose a shorter one", maxPassword)
+		return fmt.Errorf("the password is longer than %d bytes, which bcrypt would ignore; choose a shorter one", maxPassword)
+	}
+	return nil
+}
+
+// Hash hashes a password with bcrypt.
+func Hash(password string, cost int) (string, error) {
+	if err := CheckPassword(password); err != nil {
+		return "", err
 	}
 	b, err := bcrypt.GenerateFromPassword([]byte(password), cost)
 	return string(b), err

@@ -112,7 +112,12 @@ func grantsOf(g policyGroup) grants {
 	for i, p := range g.Policies {
 		a := parseActions(p.Actions)
 		for _, u := range p.Users {
+			if u == "" { // the name of whoever does not log in
+				out.anonymous |= a
+				continue
+			}
 			out.users[u] |= a
+			out.odd = out.odd || nameless(u)
 		}
 		for _, n := range p.Groups {
 			out.groups[strings.ToLower(n)] |= a
@@ -185,10 +190,30 @@ func wanted(spec *schema.Access, immutable bool, robots map[string]actions) gran
 	return g
 }
 
+// grantsOf is what a pattern gives. Where nobody logs in, who would have logged in
+// has what anybody has: no pattern says more (see [grants.sayable]).
+func (c configuration) grantsOf(g policyGroup) grants {
+	out := grantsOf(g)
+	if !c.authenticated() {
+		out.authenticated |= out.anonymous
+	}
+	return out
+}
+
+// sayable is grants as a Zot with logins or without takes them: one without does
+// not start with rules for anybody but anonymous clients.
+func (g grants) sayable(logins bool) grants {
+	if !logins {
+		g.authenticated = 0
+	}
+	return g
+}
+
 // accessAs says grants as a rule does, without those of robots, where tags are
-// immutable or not; ok is false for what no rule says.
+// immutable or not; ok is false for what no rule says, such as that who has
+// logged in may do less than anybody.
 func (g grants) accessAs(immutable bool) (spec *schema.Access, ok bool) {
-	if g.odd {
+	if g.odd || g.anonymous&actAll&^g.authenticated != 0 {
 		return nil, false
 	}
 	spec = &schema.Access{Users: schema.Grants{}, Groups: schema.Grants{}, Conditions: expressions(g.conditions)}
@@ -213,6 +238,13 @@ func (g grants) accessAs(immutable bool) (spec *schema.Access, ok bool) {
 	return spec, good
 }
 
+// shared is grants with what anybody has as far as those have it too who have
+// logged in: of less than that no rule speaks.
+func (g grants) shared() grants {
+	g.anonymous &= g.authenticated
+	return g
+}
+
 // loud is grants as a rule can say them: what none says counts as the right to
 // push, and conditions do not count.
 func (g grants) loud() grants {
@@ -223,7 +255,7 @@ func (g grants) loud() grants {
 		return a
 	}
 	out := newGrants()
-	out.anonymous, out.authenticated = more(g.anonymous), more(g.authenticated)
+	out.anonymous, out.authenticated = more(g.anonymous), more(g.authenticated|g.anonymous)
 	for name, a := range g.users {
 		out.users[name] = more(a)
 	}
@@ -278,6 +310,10 @@ const robotPrefix = "robot$"
 
 // isRobot tells the accounts of robots from those of people.
 func isRobot(login string) bool { return strings.HasPrefix(login, robotPrefix) }
+
+// nameless tells accounts that no mode can name: a list that somebody wrote as one
+// text with commas is the name of one account to Zot.
+func nameless(login string) bool { return strings.Contains(login, ",") }
 
 // robotLogins are the two login names between which a robot alternates:
 // "robot$ci" and "robot$ci.2", or of a namespace "robot$team-a+ci" and so on.

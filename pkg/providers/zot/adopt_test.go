@@ -1,6 +1,7 @@
 package zot_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
 	"github.com/ocisync/ocisync/schema"
@@ -213,13 +215,110 @@ func TestWhatIsNotManagedStaysByteForByte(t *testing.T) {
 	}
 }
 
+// A text is a list of one to Zot, commas or not.
 func TestListsAsOneTextAreReadAsZotReadsThem(t *testing.T) {
-	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"a/**":{"policies":[{"users":"x,y","actions":"read"}]}}}}}`, "")
+	p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":"/nonexistent"}},"accessControl":{"repositories":{"a/**":{
+		"defaultPolicy":"read,create,update","policies":[{"users":"x","actions":"read"},{"users":"z","actions":"read,create"}]},"b/**":{"policies":[{"users":"x,y","actions":["read"]}]}},
+		"groups":{"g":{"users":"x,y"}}}}}`, "")
 	st := readEverything(t, p)
 	r, _ := st.Get(schema.Key{Kind: schema.KindAccess, Name: "a"})
 	spec, ok := r.Spec.(*schema.Access)
-	if want := schema.NewGrants(schema.Grant{Name: "x", Rights: schema.Pull}, schema.Grant{Name: "y", Rights: schema.Pull}); !ok || !cmp.Equal(spec.Users, want) {
+	if want := schema.NewGrants(schema.Grant{Name: "x", Rights: schema.Pull}); !ok || !cmp.Equal(spec.Users, want) || *spec.Authenticated != 0 {
 		t.Errorf("%+v", r.Spec)
+	}
+	for _, r := range st.Resources { // no mode can name that account
+		if b, err := r.MarshalJSON(); err != nil || r.Key == (schema.Key{Kind: schema.KindAccess, Name: "b"}) || r.Key.Kind != schema.KindSettings && strings.Contains(string(b), "x,y") {
+			t.Errorf("%s, %v", b, err)
+		}
+	}
+	left, err := p.Left(t.Context(), st)
+	if err != nil || !slices.ContainsFunc(left, func(l providers.Leftover) bool {
+		return strings.Contains(l.What, `"b/**"`) && strings.Contains(l.Why, "comma")
+	}) {
+		t.Errorf("left are %+v, %v", left, err)
+	}
+}
+
+// Who does not log in has no name, and so the rights of a user without one.
+func TestAUserWithoutANameIsAnybody(t *testing.T) {
+	for users, unsayable := range map[string]bool{`""`: true, `["x",""]`: true, `["x"]`: false} {
+		p, _ := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":"/nonexistent"}},"accessControl":{"repositories":{"a/**":{"policies":[{"users":`+users+`,"actions":["read"]}]}}}}}`, "")
+		st := readEverything(t, p)
+		if _, ok := st.Get(schema.Key{Kind: schema.KindAccess, Name: "a"}); ok == unsayable {
+			t.Errorf("%s: it is read: %v", users, ok)
+		}
+		if _, ok := st.Get(schema.Key{Kind: schema.KindUser}); ok {
+			t.Errorf("%s: a user without a name", users)
+		}
+	}
+}
+
+// Zot forgets tables that hold nothing, and goes by the pattern that decides then.
+func TestWhatZotForgetsIsNoObject(t *testing.T) {
+	for _, control := range []string{
+		`{"repositories":{"f/**":{},"g/**":null,"h/**":{"policies":null},"**":{"defaultPolicy":["read"]}},"groups":{"g":{}},"adminPolicy":{"users":null}}`,
+		`{"repositories":{"f/**":{}}}`, `{}`, `{"repositories":{}}`, `{"metrics":{}}`,
+	} {
+		p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":"$DIR"},"ldap":{}},"accessControl":`+control+`}}`, "")
+		if err := os.WriteFile(name, []byte(strings.ReplaceAll(string(mustRead(t, name)), "$DIR", filepath.Dir(name)+"/htpasswd")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range readEverything(t, p).Resources {
+			if r.Key.Kind != schema.KindSettings && r.Key.Kind != schema.KindGC {
+				t.Errorf("%s: %s", control, r.Key)
+			}
+		}
+		left, err := p.Left(t.Context(), schema.State{Resources: readEverything(t, p).Resources})
+		if err != nil || len(left) > 0 && !strings.Contains(control, `"**"`) {
+			t.Errorf("%s: left are %+v, %v", control, left, err)
+		}
+	}
+}
+
+func mustRead(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestTheFirstRuleIsTheFirstWhateverEmptyTablesStandThere: to Zot there is no access
+// control, which it does not take up while it runs.
+func TestTheFirstRuleIsTheFirstWhateverEmptyTablesStandThere(t *testing.T) {
+	for _, control := range []string{`null`, `{}`, `{"repositories":{}}`, `{"metrics":{}}`, `{"repositories":{"f/**":{},"**":null}}`, `{"groups":{"g":{}},"adminPolicy":{}}`} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "root", "f", "app"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "root", "f", "app", "index.json"), []byte(`{"manifests":[]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		text := `{"storage":{"rootDirectory":"` + dir + `/root"},"http":{"address":"127.0.0.1","port":"9","auth":{"htpasswd":{"path":"` + dir + `/htpasswd"}},"accessControl":` + control + `}}`
+		if err := os.WriteFile(filepath.Join(dir, "zot.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://" + l.Addr().String(), Files: &schema.FilePaths{Config: filepath.Join(dir, "zot.json")}}, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Prepare(t.Context(), []plan.Change{
+			made(schema.KindNamespace, "f", &schema.Namespace{}),
+			made(schema.KindAccess, "f", &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Pull})}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := strings.Join(v[1].Notes, "\n")
+		if v[1].Effect != plan.ByHand || !strings.Contains(notes, "is the first rule of this registry") || !strings.Contains(notes, "closes to all that it does not name: f/app") {
+			t.Errorf("%s: %s, %s", control, v[1].Effect, notes)
+		}
 	}
 }
 
@@ -380,5 +479,58 @@ func TestHowSomethingIsCopiedIsNobodysToChange(t *testing.T) {
 	}
 	if b, err = os.ReadFile(file); err != nil || strings.Count(string(b), `"maxRetries": 7`) != 2 || !strings.Contains(string(b), `"2h"`) {
 		t.Errorf("%v:\n%s", err, b)
+	}
+}
+
+// TestWhatNoObjectSaysIsListedWithWhy, so that who adopts knows what stays by hand.
+func TestWhatNoObjectSaysIsListedWithWhy(t *testing.T) {
+	p, name := handMadeAt(t)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := strings.NewReplacer(
+		`"tmp/*": {`, `"**": {"anonymousPolicy": ["read"], "defaultPolicy": ["read", "create"]}, "tmp/*": {`,
+		`"adminPolicy": {`, `"metrics": {"users": ["olga"]}, "adminPolicy": {"groups": ["ops"], `,
+		`"log": {`, `"extensions": {"sync": {"registries": [{"urls": ["https://u:secret@a.example", "https://b.example"], "onDemand": true}]}, "trust": {"cosign": true}}, "log": {`,
+	).Replace(string(b))
+	if err := os.WriteFile(name, []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := func(desired schema.State) string {
+		t.Helper()
+		list, err := p.Left(t.Context(), desired)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, l := range list {
+			text.WriteString(l.What + ": " + l.Why + "\n")
+		}
+		return text.String()
+	}
+	live := readEverything(t, p)
+	text := lines(live)
+	for _, want := range []string{
+		`the passwords of "olga": htpasswd holds hashes alone`, `the passwords of "piotr": their hashes are not of bcrypt`,
+		`the pattern "**": it decides`, `the patterns "tmp/*": they are of no namespace`, `the patterns "mixed/**": they give what no rule says`,
+		`the groups "ops": they are in http.accessControl.adminPolicy`, `the keys http.accessControl.metrics: `,
+		`the retention of "tmp/*"+"scratch/*", "**": `, `the keys storage.retention.delay: `,
+		`sync from https://u:xxxxx@a.example: `, `the keys extensions.trust.cosign: `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not among\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"objects", "settings ", "infra", "releases", "secret", "adminPolicy: it gives less"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%s is among\n%s", not, text)
+		}
+	}
+	text = lines(schema.State{})
+	for _, want := range []string{`"namespace/infra"`, `settings distSpecVersion, http.address, `, "[registry.zot]"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("of an empty mode: %s is not among\n%s", want, text)
+		}
 	}
 }

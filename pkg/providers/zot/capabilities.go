@@ -98,8 +98,8 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindMirror, Support: schema.Unsupported, Reason: noContent},
 		{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: noContent},
 	}
-	if driver != schema.DriverProcess {
-		return append(table, schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event, and what ocisync listens to for them is reached by a Zot that it runs as a process; set registry.run.driver to that"})
+	if driver == "" {
+		return append(table, schema.Capability{Kind: schema.KindWebhook, Support: schema.Unsupported, Reason: "Zot's event sinks know neither namespace nor kind of event, and what ocisync listens to for them is reached for certain by a Zot that it runs; set registry.run.driver to \"process\" or \"docker\""})
 	}
 	return append(table, schema.Table{
 		{Kind: schema.KindWebhook, Support: schema.Emulated, Reason: "Zot's event sinks know neither namespace nor kind of event, and forget what they could not deliver; one of them posts to `ocisync up`, which filters, signs and tries again while it runs"},

@@ -158,6 +158,9 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 		return w.p.fail(c.Key, "writing", fmt.Errorf("%w: %s", kind, why), "")
 	}
 	v := w.p.prepare(c, w.now, w.runs, w.st)
+	if v.Refused == "" {
+		_, v.Refused = w.p.lacks(ctx, w.s, w.st, needs(c))
+	}
 	switch {
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
@@ -399,7 +402,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
-		case have[v.Path] != v.JSON && v.Path != loadedPath && v.Path != shadowedPath && !providers.OfRun(v.Path):
+		case have[v.Path] != v.JSON && (v.Path == schema.OutsidePath || !virtual(v.Path)):
 			w.values = append(w.values, v)
 		}
 	}

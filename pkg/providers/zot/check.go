@@ -1,12 +1,16 @@
 package zot
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/distribution/reference"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -88,7 +92,7 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 		}
 	case *schema.Retention:
 		for i, r := range spec.Keep {
-			if why := several(r); why != "" {
+			if why := cmp.Or(several(r), badGlobs(r.Repositories, r.Tags)); why != "" {
 				return fmt.Sprintf("keep[%d]: %s", i, why)
 			}
 		}
@@ -107,6 +111,10 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 		case slices.Contains(spec.Events, "pull"):
 			return "events: Zot tells of no pull; take it out"
 		}
+	case *schema.Scan:
+		if u := spec.Update; u != nil && u.Std() < leastInterval {
+			return fmt.Sprintf("update %q: Zot takes less than 2h for 2h; write \"2h\" or more", u.String())
+		}
 	case *schema.GC:
 		if s := spec.Schedule; s != nil && *s != "none" && *s != "" {
 			if _, ok := every(*s); !ok {
@@ -114,6 +122,11 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 			}
 		}
 	case *schema.Replication:
+		if m := spec.Match; m != nil {
+			if why := badGlobs(value(m.Repositories), value(m.Tags)); why != "" {
+				return "match: " + why
+			}
+		}
 		if t := spec.Trigger; t != nil {
 			if _, ok := every(t.Schedule); !ok && t.On != "manual" {
 				return "trigger: Zot's sync polls; write { schedule = \"@every 1h\" }, or \"manual\", which leaves it out"
@@ -122,6 +135,28 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 	}
 	return ""
 }
+
+// badGlobs says which of two globs Zot does not start with, or "".
+func badGlobs(repositories, tags string) string {
+	if !doublestar.ValidatePattern(repositories) {
+		return fmt.Sprintf("repositories %q is no glob that Zot reads, which does not start with it; correct its brackets and braces", repositories)
+	}
+	if _, err := regexp.Compile(regexOf(tags)); err != nil {
+		return fmt.Sprintf("tags %q is no glob that Zot reads, which does not start with it (%v); correct its brackets and braces", tags, err)
+	}
+	return ""
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// leastInterval is the shortest that Zot scans and scrubs at: it takes less for
+// that, with a warning in its log.
+const leastInterval = 2 * time.Hour
 
 func badNamespace(name string) string {
 	if access.In(access.Reserved, name) {

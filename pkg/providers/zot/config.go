@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -78,7 +79,7 @@ type groupMembers struct {
 	Users words `json:"users"`
 }
 
-// words is a list of texts, or, as Zot takes it, one text with commas.
+// words is a list of texts, or, as Zot takes it, a text for a list of one.
 type words []string
 
 // UnmarshalJSON reads either.
@@ -90,10 +91,7 @@ func (w *words) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &text); err != nil {
 		return err
 	}
-	*w = words{}
-	if text != "" {
-		*w = strings.Split(text, ",")
-	}
+	*w = words{text}
 	return nil
 }
 
@@ -117,9 +115,9 @@ type condition struct {
 }
 
 // parseConfig reads what objects are made of.
-func parseConfig(b []byte) (configuration, error) {
+func parseConfig(doc *config.Document) (configuration, error) {
 	var c configuration
-	if err := json.Unmarshal(b, &c); err != nil {
+	if err := json.Unmarshal(doc.Taken(), &c); err != nil {
 		return c, err
 	}
 	if ac := c.HTTP.AccessControl; ac != nil { // as Zot's own reader has them

@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +127,56 @@ const nowhere = "http://127.0.0.1:9"
 
 func TestAReloadThatIsToldNeedsNoRestart(t *testing.T) {
 	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+		t.Fatal(err)
+	}
+	if a.began != 1 || a.over != 0 {
+		t.Errorf("%d starts, %d stops", a.began, a.over)
+	}
+}
+
+// sluggish is an actor that takes a while to say what it took over.
+type sluggish struct {
+	*actor
+	after time.Time
+}
+
+func (s *sluggish) Log(ctx context.Context) (io.ReadCloser, error) {
+	if time.Now().Before(s.after) {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return s.actor.Log(ctx)
+}
+
+// served has a process with the command line of one that serves with a file, until
+// the test ends; it watches nothing. It returns its number.
+func served(t *testing.T, config string) string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("needs /proc, which tells who serves with a file")
+	}
+	time.Sleep(50 * time.Millisecond) // the kernel counts starts in hundredths of a second
+	zot := exec.Command("/bin/sh", "-c", "while read -r _; do :; done", "serve", config)
+	stdin, err := zot.StdinPipe()
+	if err == nil {
+		err = zot.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		zot.Wait() //nolint:errcheck // it ends with its input
+	})
+	return strconv.Itoa(zot.Process.Pid)
+}
+
+// TestASlowReloadOfAZotThatSeesItsFileNeedsNoRestart: it waits for what it does in
+// the background first.
+func TestASlowReloadOfAZotThatSeesItsFileNeedsNoRestart(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	served(t, a.config)
+	p.process, p.patience = &sluggish{a, time.Now().Add(time.Second)}, 500*time.Millisecond
 	if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
 		t.Fatal(err)
 	}

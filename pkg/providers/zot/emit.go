@@ -1,6 +1,7 @@
 package zot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -41,8 +43,15 @@ func (w *writer) finish(ctx context.Context) error {
 	w.emitRetention(set)
 	w.emitSync(set)
 	w.emitQuotas(set)
-	box := w.mail()
-	w.emitEvents(box, set, func(path ...string) { doc.Delete(path...) })
+	box, unsent := w.s.inbox, error(nil)
+	if !w.gentle { // it changes no webhook, and the sink is restarted with
+		box, unsent = w.mail(ctx)
+		emitEvents(w.now.conf.Extensions.Events, box, set, func(path ...string) { doc.Delete(path...) })
+	}
+	if unsent != nil {
+		return unsent
+	}
+	keepBare(w.s.doc, doc, set)
 	err = errors.Join(err, w.emitRobots())
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
@@ -53,7 +62,7 @@ func (w *writer) finish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 	}
-	if ac, was := conf.HTTP.AccessControl, w.s.conf.HTTP.AccessControl; was != nil && (ac == nil || len(ac.Repositories)+len(ac.Groups) == 0 && ac.AdminPolicy == nil) {
+	if conf.HTTP.AccessControl == nil && w.s.conf.HTTP.AccessControl != nil {
 		// without any rule the registry would be open to all
 		if err := doc.Set(encoded(map[string][]string{"defaultPolicy": {}}), "http", "accessControl", "repositories", everything); err != nil {
 			return err
@@ -80,8 +89,20 @@ func (w *writer) finish(ctx context.Context) error {
 		}
 		t.accounts = accounts
 	}
+	if a := conf.HTTP.Auth; a != nil && a.HTPasswd != nil && w.s.htpasswd != "" && w.s.accounts == nil && t.accounts == nil && !w.now.conf.authenticated() {
+		t.accounts = []byte{} // Zot does not start without the file
+	}
 	if t.creds, err = w.credentials(); err != nil {
 		return err
+	}
+	if t.config != nil {
+		_, conf, err := read(w.p.paths.config, t.config)
+		if err == nil {
+			err = unreadableByZot(conf)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := w.p.verify(ctx, t.config); err != nil {
 		return err
@@ -90,6 +111,17 @@ func (w *writer) finish(ctx context.Context) error {
 		t.inbox = &box
 	}
 	return w.save(ctx, t)
+}
+
+// keepBare says of extensions that Zot set up by their names alone that they are on,
+// since it forgets such a one as soon as the section says anything of another.
+func keepBare(was, doc *config.Document, set func(rawJSON, ...string)) {
+	for _, name := range doc.Keys("extensions") {
+		_, before := was.Get("extensions", name)
+		if _, is := doc.Get("extensions", name); before && !is {
+			set(encoded(true), "extensions", name, "enable")
+		}
+	}
 }
 
 // save writes what ocisync keeps, the files, and then what is in force.
@@ -129,14 +161,17 @@ func (w *writer) save(ctx context.Context, t texts) error {
 		}
 	}
 	how := plan.Live
-	if t.config != nil || w.p.inForce(ctx, w.s, w.st) != nil {
+	if t.config != nil || t.accounts != nil && w.st.misses.accounts || w.p.inForce(ctx, w.s, w.st) != nil {
 		var err error
 		if how, err = w.how(ctx, t); err != nil {
 			return err
 		}
 	}
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
-		if err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); err != nil {
+		switch err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); {
+		case errors.Is(err, errSilent):
+			return w.p.unseen(w.s, t, w.st)
+		case err != nil:
 			return err
 		}
 	}
@@ -168,8 +203,8 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 		lost = v.lost
 	}
 	how, why := reach(was, doc)
-	if lost {
-		how, why = plan.Restart, "somebody replaced the configuration by another file, which Zot does not see"
+	if lost || t.config != nil && w.st.misses.config || t.accounts != nil && w.st.misses.accounts {
+		how, why = plan.Restart, w.st.replaced()
 	}
 	if how == plan.Live && t.config != nil {
 		how = plan.Reload // other words for the same
@@ -193,12 +228,19 @@ func (w *writer) remember(ctx context.Context, next *own, t texts, keep func() e
 	if text == nil {
 		text = w.s.text
 	}
-	now := loaded{Process: st.id, Config: string(text)}
+	accounts := t.accounts
+	if accounts == nil {
+		accounts = w.s.accounts
+	}
+	now := loaded{Process: st.id, Config: string(text), Accounts: digestOf(accounts)}
 	if id, err := inodeOf(w.p.paths.config); err == nil {
 		now.Inode = id
 	}
 	next.Loaded, next.Full, next.Withdrawn = now, w.full, w.withdrawn
-	return keep()
+	if err := keep(); err != nil { // what was kept before the write has all that the mode declares
+		w.p.logger.Warn("all is written and in force, but not that it is, which ocisync notes: make room there; until then a plan may take Zot for one that did not load its configuration", "registry", w.p.registry.URL, "error", err)
+	}
+	return nil
 }
 
 func (w *writer) emitSettings(set func(rawJSON, ...string)) {
@@ -216,8 +258,7 @@ func (w *writer) emitOutside(policy string, set func(rawJSON, ...string)) {
 	var g grants
 	switch policy {
 	case `"leave"`:
-		g = newGrants()
-		g.authenticated = actAll
+		g = grantsOf(w.open())
 		if w.now.conf.HTTP.AccessControl == nil {
 			return // it is so
 		}
@@ -294,7 +335,7 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		names, whole := w.now.conf.admins()
 		var next []string
 		for _, n := range names {
-			if u, ok := w.spec(schema.KindUser, n).(*schema.User); isRobot(n) || ok && (!whole || u.Admin != nil && *u.Admin) {
+			if u, ok := w.spec(schema.KindUser, n).(*schema.User); isRobot(n) || nameless(n) || ok && (!whole || u.Admin != nil && *u.Admin) {
 				next = append(next, n)
 			}
 		}
@@ -329,9 +370,42 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		w.control(set)
 		set(encoded([]string(g.Users)), append(at, "users")...)
 	}
-	if len(w.pass.Names()) > 0 && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) {
+	if w.logins() && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
 		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
 	}
+}
+
+// logins reports whether anybody logs in once this is written.
+func (w *writer) logins() bool {
+	if w.now.conf.authenticated() || w.s.htpasswd == "" {
+		return w.now.conf.authenticated()
+	}
+	return len(w.pass.Names()) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(w.all)), func(r schema.Resource) bool {
+		switch spec := r.Spec.(type) {
+		case *schema.Robot:
+			return len(spec.Access) > 0
+		case *schema.User:
+			return spec.Admin != nil && *spec.Admin
+		case *schema.Access:
+			return namesAccounts(spec)
+		}
+		return false
+	})
+}
+
+// namesAccounts reports whether a rule gives something to somebody who logs in
+// that it does not give to anybody.
+func namesAccounts(spec *schema.Access) bool {
+	more := value(spec.Authenticated).Effective() &^ value(spec.Anonymous).Effective()
+	return more != 0 || len(spec.Users)+len(spec.Groups) > 0
+}
+
+// open gives all to everybody whom Zot knows then.
+func (w *writer) open() policyGroup {
+	if w.logins() {
+		return policyGroup{DefaultPolicy: actAll.names()}
+	}
+	return w.now.conf.open()
 }
 
 // control makes access control where there is none, so that all that lies in
@@ -340,10 +414,7 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 	if w.now.conf.HTTP.AccessControl != nil {
 		return
 	}
-	open := w.now.conf.open()
-	if len(w.pass.Names()) > 0 {
-		open = policyGroup{DefaultPolicy: actAll.names()}
-	}
+	open := w.open()
 	if w.p.outside == access.Deny {
 		open = policyGroup{DefaultPolicy: []string{}}
 	}
@@ -352,6 +423,13 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
+	if w.logins() && !w.now.conf.authenticated() { // who logs in from now on has what anybody has
+		for k := range w.kept {
+			if k.Kind == schema.KindAccess {
+				w.patterns[k.Name] = true
+			}
+		}
+	}
 	for _, ns := range sortedKeys(w.patterns) {
 		at := []string{"http", "accessControl", "repositories", pattern(ns)}
 		if _, exists := w.all[schema.Key{Kind: schema.KindNamespace, Name: ns}]; !exists {
@@ -369,7 +447,7 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		spec, declared := w.spec(schema.KindAccess, ns).(*schema.Access)
 		switch {
 		case declared:
-			g := wanted(spec, immutable, robots)
+			g := wanted(spec, immutable, robots).sayable(w.logins())
 			if there && g.equal(grantsOf(before)) {
 				continue
 			}
@@ -395,7 +473,7 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 			if immutable {
 				g.withoutUpdate()
 			}
-			if there && g.equal(grantsOf(before)) {
+			if g = g.sayable(w.logins()); there && g.equal(grantsOf(before)) {
 				continue
 			}
 			w.control(set)
@@ -476,7 +554,7 @@ func (w *writer) emitRetention(set func(rawJSON, ...string)) {
 // emitPolicies writes those of one store.
 func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...string)) {
 	var next []rawPolicy
-	have, owners := s.policies, w.now.owners[s.route]
+	have, owners, behind := s.policies, w.now.owners[s.route], w.now.behind[s.route]
 	for _, ns := range names {
 		spec, ok := w.spec(schema.KindRetention, ns).(*schema.Retention)
 		var want []retentionPolicy
@@ -502,7 +580,7 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 		}
 	}
 	for i, raw := range have {
-		if i >= len(owners) || owners[i] == "" {
+		if i >= len(owners) || owners[i] == "" && !w.goes(raw, cmp.Or(behind[i], speaksOf(raw, w.namespaces()))) {
 			next = append(next, raw)
 		}
 	}
@@ -510,6 +588,19 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 		return
 	}
 	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
+}
+
+// goes reports whether a policy of nobody's goes for those that are written of its
+// namespace: where that has rules, which are all there is then, or where it is a shield.
+func (w *writer) goes(raw rawPolicy, ns string) bool {
+	if ns == "" {
+		return false
+	}
+	if _, declared := w.spec(schema.KindRetention, ns).(*schema.Retention); declared {
+		return true
+	}
+	p, ok := strict[retentionPolicy](raw)
+	return ok && meaning(shield(ns), []retentionPolicy{p})
 }
 
 // emitSync writes what is copied from remotes: each entry in its place, and new
@@ -637,6 +728,7 @@ func readCredentials(name string) (map[string]credential, error) {
 
 // emitRobots brings the accounts of robots to who may log in now.
 func (w *writer) emitRobots() error {
+	w.own.sweep(w.s.now)
 	for k := range w.robots {
 		spec, ok := w.all[k].Spec.(*schema.Robot)
 		if !ok {

@@ -1,15 +1,13 @@
 package zot
 
 import (
-	"debug/buildinfo"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -76,6 +75,16 @@ func (e *eventsConfig) post(box webhook.Inbox) bool {
 	return ok && s == sinkOf(box)
 }
 
+// posts reports whether Zot posts with a secret, wherever to.
+func (e *eventsConfig) posts(secret string) bool {
+	i := e.ours()
+	if i < 0 {
+		return false
+	}
+	s, ok := strict[sink](e.Sinks[i])
+	return ok && s.Credentials.Password == secret
+}
+
 // off reports whether somebody switched events off.
 func (e *eventsConfig) off() bool { return e != nil && present(e.Enable) && !truth(e.Enable, false) }
 
@@ -94,8 +103,86 @@ func (o *objects) readWebhooks() {
 	}
 }
 
+// host is the address by which Zot reaches this host.
+func (p *Provider) host(ctx context.Context) (address, why string, err error) {
+	address, why, err = providers.HostOf(ctx, p.process, p.registry.Driver())
+	if err != nil {
+		err = p.fail(schema.Key{}, "looking for the address that it posts events to", err, "")
+	}
+	return address, why, err
+}
+
+// inbox is the one there is, without its address where a Zot in a container does
+// not reach that any more.
+func (p *Provider) inbox(ctx context.Context) (webhook.Inbox, error) {
+	if p.paths.inbox == "" {
+		return webhook.Inbox{}, nil
+	}
+	box, err := webhook.ReadInbox(p.paths.inbox)
+	if err != nil {
+		return box, p.unreadable(err)
+	}
+	if box.Listen == "" {
+		return box, nil
+	}
+	host, why, err := p.host(ctx)
+	if why != "" || host != "" && host != box.Host() {
+		box.Listen = ""
+	}
+	return box, err
+}
+
+// follow gives the inbox, and the sink that posts to it, another address where the
+// network of Zot's container has one, which is made anew after each ocisync down.
+func (p *Provider) follow(ctx context.Context) error {
+	if p.registry.Driver() != schema.DriverDocker {
+		return nil
+	}
+	box, err := webhook.ReadInbox(p.paths.inbox)
+	if err != nil {
+		return p.unreadable(err)
+	}
+	if box.Listen == "" {
+		return nil
+	}
+	host, why, err := p.host(ctx)
+	if err != nil {
+		return err
+	}
+	if host == "" { // a plan says why
+		if why != "" {
+			p.logger.Warn("webhooks are told nothing", "registry", p.registry.URL, "reason", why)
+		}
+		return nil
+	}
+	moved := box.Move(host)
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return p.unreadable(err)
+	}
+	doc, conf, err := read(p.paths.config, text)
+	if err != nil {
+		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
+	}
+	events := conf.Extensions.Events
+	if events.posts(box.Secret) && !events.post(box) {
+		set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
+		emitEvents(events, box, set, func(path ...string) { doc.Delete(path...) })
+		if err == nil {
+			err = files.Write(p.paths.config, text, doc.Bytes())
+		}
+	}
+	if err == nil && moved {
+		err = box.Save(p.paths.inbox)
+	}
+	if err != nil {
+		return p.unreadable(err)
+	}
+	return nil
+}
+
 // mail is the inbox as it shall be; one without an address is none.
-func (w *writer) mail() webhook.Inbox {
+func (w *writer) mail(ctx context.Context) (webhook.Inbox, error) {
 	next := w.s.inbox
 	next.Namespaces, next.Hooks = nil, nil
 	for k, r := range w.all {
@@ -107,26 +194,34 @@ func (w *writer) mail() webhook.Inbox {
 		}
 	}
 	if len(next.Hooks) == 0 || w.p.paths.inbox == "" {
-		return webhook.Inbox{}
+		return webhook.Inbox{}, nil
 	}
 	if next.Listen == "" {
+		host, why, err := w.p.host(ctx)
+		switch {
+		case err != nil:
+			return webhook.Inbox{}, err
+		case why != "":
+			return webhook.Inbox{}, fmt.Errorf("webhooks: %s", why)
+		case host == "": // it gets the right one when it is started
+			host = providers.Loopback
+		}
 		_, port := w.p.listen()
 		above, err := strconv.Atoi(port)
 		if err != nil {
 			above = 0
 		}
-		fresh := webhook.NewInbox(webhook.FreeAddress(above + 1))
+		fresh := webhook.NewInbox(webhook.FreeAddress(host, above+1))
 		next.Format, next.Listen, next.Secret = fresh.Format, fresh.Listen, fresh.Secret
 	}
 	slices.Sort(next.Namespaces)
 	slices.SortFunc(next.Hooks, func(a, b webhook.Posted) int { return strings.Compare(a.Key.Name, b.Key.Name) })
-	return next
+	return next, nil
 }
 
 // emitEvents gives Zot one sink that posts to the inbox, or takes it out where
 // there is none. Sinks of others stay.
-func (w *writer) emitEvents(box webhook.Inbox, set func(rawJSON, ...string), remove func(...string)) {
-	have := w.now.conf.Extensions.Events
+func emitEvents(have *eventsConfig, box webhook.Inbox, set func(rawJSON, ...string), remove func(...string)) {
 	i := have.ours()
 	if box.Listen == "" && i < 0 || box.Listen != "" && have.post(box) {
 		return
@@ -158,26 +253,7 @@ func (p *Provider) silenced(now *objects) string {
 	if now.conf.Extensions.Events.off() {
 		return fmt.Sprintf("extensions.events of %s is switched off, with the sinks it has; set enable there, or take the section out", p.paths.config)
 	}
-	if p.program() == "" {
-		return ""
-	}
-	program, err := exec.LookPath(p.program())
-	if err != nil {
-		return ""
-	}
-	info, err := buildinfo.ReadFile(program)
-	if err != nil || !withoutEvents(info) {
-		return "" // or it does not tell
-	}
-	return program + " was built without Zot's extension events, and tells of nothing; run one that has it"
-}
-
-// withoutEvents reports whether a program is a Zot that was built without its
-// extension events: it takes the section, and does nothing with it.
-func withoutEvents(info *debug.BuildInfo) bool {
-	return strings.HasSuffix(info.Path, "/cmd/zot") && !slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
-		return s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), "events")
-	})
+	return ""
 }
 
 // tellsFirst remarks on the first webhook and the last.
@@ -219,8 +295,8 @@ func tellsFirst(changes []plan.Change, verdicts []providers.Verdict, now *object
 	}
 }
 
-// Receiver is what tells the webhooks of a Zot that ocisync runs as a process;
-// nil for another, whose events reach no address that ocisync knows of.
+// Receiver is what tells the webhooks of a Zot that ocisync runs; nil for another,
+// whose events reach no address that ocisync knows of.
 func (p *Provider) Receiver(logger *slog.Logger) (*webhook.Receiver, error) {
 	if p.paths.inbox == "" {
 		return nil, nil

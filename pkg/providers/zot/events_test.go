@@ -1,9 +1,11 @@
 package zot
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,6 +142,121 @@ func TestASinkThatSomebodyTookOutIsPutBack(t *testing.T) {
 	}
 }
 
+// neighbour is a Zot in a container, whose network has an address of this host.
+type neighbour struct {
+	*actor
+	host, why string
+}
+
+// Host implements [providers.Neighbour].
+func (n *neighbour) Host(context.Context) (address, why string, err error) {
+	if n.why != "" {
+		return "", n.why, nil
+	}
+	return n.host, "", nil
+}
+
+func inContainer(t *testing.T) (*Provider, *neighbour) {
+	t.Helper()
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	n := &neighbour{actor: a}
+	p.registry.Run.Driver, p.process = schema.DriverDocker, n
+	return p, n
+}
+
+func TestTheSinkFollowsTheNetworkOfTheContainer(t *testing.T) {
+	p, n := inContainer(t)
+	box := func(host string, hooks int) webhook.Inbox {
+		t.Helper()
+		b, err := webhook.ReadInbox(p.paths.inbox)
+		if err != nil || b.Host() != host || len(b.Hooks) != 1 || !strings.Contains(n.text(), b.Secret) {
+			t.Fatalf("the inbox is %+v, %v; want it at %s; Zot's file: %s", b, err, host, n.text())
+		}
+		if got := webhooksOf(t, p); len(got) != hooks || hooks > 0 && !strings.Contains(n.text(), `"http://`+b.Listen+`/"`) {
+			t.Fatalf("there are %v, want %d; Zot's file: %s", got, hooks, n.text())
+		}
+		return b
+	}
+	start := func() {
+		t.Helper()
+		n.running = false
+		if err := p.BeforeStart(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := wrote(t, p, makes(schema.KindNamespace, "team", &schema.Namespace{}), hookTo("team/a")); err != nil {
+		t.Fatal(err)
+	}
+	first := box("127.0.0.1", 1) // its network comes with its first start
+	n.host = "127.0.0.2"
+	box("127.0.0.1", 0)
+	start()
+	second := box("127.0.0.2", 1)
+	if second.Secret != first.Secret {
+		t.Error("the secret is another")
+	}
+	start()
+	if again := box("127.0.0.2", 1); again.Listen != second.Listen {
+		t.Errorf("it moved from %s to %s for nothing", second.Listen, again.Listen)
+	}
+
+	// moved while it runs: a plan shows it, a job of the minute leaves it
+	n.host = "127.0.0.3"
+	box("127.0.0.2", 0)
+	if err := p.withdraw(t.Context(), nil); err != nil {
+		t.Errorf("measuring quotas: %v", err)
+	}
+	box("127.0.0.2", 0)
+	v, err := p.Prepare(t.Context(), []plan.Change{hookTo("team/a")})
+	if err != nil || v[0].Effect != plan.Restart || v[0].Refused != "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := wrote(t, p, hookTo("team/a")); err != nil {
+		t.Fatal(err)
+	}
+	box("127.0.0.3", 1)
+
+	// what somebody else wrote there is not put right by a start
+	n.host = "127.0.0.4"
+	text := strings.Replace(n.text(), `"password": "`, `"password": "x`, 1)
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	if n.text() != text || len(webhooksOf(t, p)) != 0 {
+		t.Errorf("it says %s", n.text())
+	}
+}
+
+func TestAContainerThatReachesNoAddressForCertainHasNoWebhooks(t *testing.T) {
+	p, n := inContainer(t)
+	n.host = "127.0.0.2"
+	if err := wrote(t, p, makes(schema.KindNamespace, "team", &schema.Namespace{}), hookTo("team/a")); err != nil {
+		t.Fatal(err)
+	}
+	n.why = "its engine is far away"
+	if got := webhooksOf(t, p); len(got) != 0 {
+		t.Errorf("there are %v", got)
+	}
+	v, err := p.Prepare(t.Context(), []plan.Change{hookTo("team/a")})
+	if err != nil || v[0].Refused != n.why {
+		t.Errorf("%+v, %v", v, err)
+	}
+	before := n.text()
+	if err := wrote(t, p, hookTo("team/a")); err == nil || !strings.Contains(err.Error(), n.why) || n.text() != before {
+		t.Errorf("%v; it says %s", err, n.text())
+	}
+	if err := p.BeforeStart(t.Context(), ""); err != nil || n.text() != before {
+		t.Errorf("%v; it says %s", err, n.text())
+	}
+	if v, err = p.Prepare(t.Context(), []plan.Change{gone("team/a")}); err != nil || v[0].Refused != "" {
+		t.Errorf("it cannot be taken out: %+v, %v", v, err)
+	}
+}
+
 func TestAPullIsNoEventOfZots(t *testing.T) {
 	p, _ := played(t, nowhere, func(string) string { return recordLoaded })
 	for events, want := range map[string]string{"pull": "no pull", "scan-completed": "pushes and deletes", "push": ""} {
@@ -160,8 +277,8 @@ func TestAZotBuiltWithoutEventsIsKnown(t *testing.T) {
 		},
 	} {
 		for _, i := range info {
-			if got := withoutEvents(&i); got != want {
-				t.Errorf("%+v: %v", i, got)
+			if tags, ok := tagsOf(&i); (ok && !slices.Contains(tags, "events")) != want {
+				t.Errorf("%+v: %v, %v", i, tags, ok)
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func cycle(t testing.TB, p *zot.Provider, st schema.State) int {
 
 // The files of a registry, in the order in which a write changes them.
 func inOrder() []string {
-	return []string{"ocisync/zot.json", "ocisync/sync-credentials.json", "htpasswd", "config.json"}
+	return []string{"ocisync/zot.json", "sync-credentials.json", "htpasswd", "config.json"}
 }
 
 func snapshot(t testing.TB, data string) map[string][]byte {

@@ -49,7 +49,7 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 // is made, with accounts and access control from the start, since a running Zot
 // takes neither over; one that is there is made to say where Zot listens, where
 // whoever starts it waits for it.
-func (p *Provider) BeforeStart(_ context.Context, face string) error {
+func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if p.paths.data == "" {
 		return fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
 	}
@@ -60,7 +60,13 @@ func (p *Provider) BeforeStart(_ context.Context, face string) error {
 	if err != nil {
 		return err
 	}
-	return p.face(front)
+	if err := p.face(front); err != nil {
+		return err
+	}
+	if err := p.settle(); err != nil {
+		return err
+	}
+	return p.follow(ctx)
 }
 
 // Precheck implements [providers.Prechecker]: by reading the configuration, and
@@ -89,7 +95,9 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	if err := p.startable(text); err != nil {
 		return err
 	}
-	if err := p.verify(ctx, text); err != nil {
+	if err := p.verify(ctx, text); errors.Is(err, errProgram) {
+		return p.fail(schema.Key{}, "", err, "")
+	} else if err != nil {
 		return p.fail(schema.Key{}, p.paths.config, err, "mend the file: one that runs goes on with what it has read")
 	}
 	return nil
@@ -101,7 +109,7 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 func (p *Provider) startable(text []byte) error {
 	doc, _, err := read(p.paths.config, text)
 	if err != nil {
-		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+		return p.misread(err)
 	}
 	var pair [2]string
 	for i, name := range []string{"cert", "key"} {
@@ -180,11 +188,15 @@ func (p *Provider) face(front schema.Values) error {
 	return nil
 }
 
-// with is a configuration that says where Zot listens.
+// with is a configuration that says where Zot listens, and finds its files where they
+// are.
 func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
 	doc, err := config.Parse(p.paths.config, text)
 	if err != nil {
-		return nil, p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it, and one that runs goes on with what it has read")
+		return nil, p.misread(err)
+	}
+	if err := p.moved(doc); err != nil {
+		return nil, p.fail(schema.Key{}, "", err, "")
 	}
 	for _, v := range front {
 		path := schema.SplitPath(v.Path)
@@ -195,6 +207,56 @@ func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
 		}
 	}
 	return doc.Bytes(), nil
+}
+
+// moved has a configuration name the files of this data directory that was made in
+// another one, which was moved or copied: all that it names below that is here.
+func (p *Provider) moved(doc *config.Document) error {
+	o, err := p.ownFile()
+	if err != nil || o.Data == "" || o.Data == p.paths.data {
+		return err
+	}
+	var walk func(at []string) error
+	walk = func(at []string) error {
+		for _, key := range doc.Keys(at...) {
+			at := append(at[:len(at):len(at)], key)
+			text, _ := doc.Get(at...)
+			if strings.HasPrefix(text, "{") {
+				if err := walk(at); err != nil {
+					return err
+				}
+			}
+			name := ""
+			if json.Unmarshal([]byte(text), &name) != nil || !filepath.IsAbs(name) {
+				continue
+			}
+			if rest, in := strings.CutPrefix(filepath.Clean(name), filepath.Clean(o.Data)+"/"); in {
+				if err := doc.Set(encoded(filepath.Join(p.paths.data, rest)), at...); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return walk(nil)
+}
+
+func pathAt(doc *config.Document, at ...string) (name string, ok bool) {
+	text, ok := doc.Get(at...)
+	return name, ok && json.Unmarshal([]byte(text), &name) == nil
+}
+
+// settle notes where the data directory is, once its configuration says so.
+func (p *Provider) settle() error {
+	o, err := p.ownFile()
+	if err == nil && o.Data != p.paths.data {
+		o.Data = p.paths.data
+		err = o.save(p.paths.own)
+	}
+	if err != nil {
+		return p.unreadable(err)
+	}
+	return nil
 }
 
 // enter makes the accounts of a new registry: ocisync's own, which reaches the

@@ -36,6 +36,7 @@ type objects struct {
 	except     []schema.Key
 	namespaces map[string]bool
 	owners     map[string][]string // of the retention policies, by store
+	behind     map[string][]string // whose they would be, were none of an outer namespace before
 	strangers  []string            // patterns of no namespace
 	machines   []machine
 }
@@ -170,48 +171,62 @@ func (o *objects) login(spec *schema.Remote, have credential) *schema.Login {
 	return &schema.Login{User: &have.Username}
 }
 
-// readRetention reads policies that stand for a namespace.
+// readRetention reads policies that stand for a namespace. What no rules say is
+// nobody's, and so is what stands behind that.
 func (o *objects) readRetention() {
-	o.owners = map[string][]string{}
+	o.owners, o.behind = map[string][]string{}, map[string][]string{}
 	for _, s := range o.conf.stores() {
-		of, parsed := owners(s.policies, o.namespaces, func(ns string) bool { return o.conf.storeOf(ns) == s.route })
-		by := map[string][]retentionPolicy{}
-		for i, ns := range of {
-			if ns != "" {
-				by[ns] = append(by[ns], parsed[i])
+		unsaid := map[string]bool{}
+		for {
+			of, behind, parsed := owners(s.policies, o.namespaces, unsaid, func(ns string) bool { return o.conf.storeOf(ns) == s.route })
+			by := map[string][]retentionPolicy{}
+			for i, ns := range of {
+				if ns != "" {
+					by[ns] = append(by[ns], parsed[i])
+				}
 			}
+			specs, more := o.rulesOf(by)
+			if len(more) > 0 {
+				for _, ns := range more {
+					unsaid[ns] = true
+				}
+				continue
+			}
+			o.putRules(specs)
+			o.owners[s.route], o.behind[s.route] = of, behind
+			break
 		}
-		o.readPolicies(of, by)
-		o.owners[s.route] = of
 	}
 }
 
-// readPolicies reads those of one store; what no rules say is nobody's.
-func (o *objects) readPolicies(of []string, by map[string][]retentionPolicy) {
+// rulesOf reads the policies of namespaces as rules, and lists those that no rules say.
+func (o *objects) rulesOf(by map[string][]retentionPolicy) (specs map[string]*schema.Retention, unsaid []string) {
+	specs = map[string]*schema.Retention{}
 	for ns, policies := range by {
 		kept, was := keptAs[*schema.Retention](o, schema.KindRetention, ns)
-		var spec *schema.Retention
 		switch {
 		case was && meaning(policiesOf(ns, kept), policies):
 			c := *kept
 			if c.Untagged == nil {
 				c.Untagged = new(true)
 			}
-			spec = &c
+			specs[ns] = &c
 		case !was && meaning(shield(ns), policies) && inside(ns, by):
-			continue // it keeps the outer namespace's policies away
+			// it keeps the outer namespace's policies away
 		default:
 			read, ok := retentionOf(ns, policies)
 			if !ok {
-				for i := range of {
-					if of[i] == ns {
-						of[i] = ""
-					}
-				}
+				unsaid = append(unsaid, ns)
 				continue
 			}
-			spec = read
+			specs[ns] = read
 		}
+	}
+	return specs, unsaid
+}
+
+func (o *objects) putRules(specs map[string]*schema.Retention) {
+	for ns, spec := range specs {
 		if !o.namespaces[ns] {
 			o.namespaces[ns] = true
 			o.put(schema.KindNamespace, ns, &schema.Namespace{Description: new("")})
@@ -380,7 +395,7 @@ func (o *objects) readAccess() {
 		}
 		holds := false // that tags are immutable
 		if there {
-			g := grantsOf(group)
+			g := o.conf.grantsOf(group)
 			spec, how := o.accessOf(ns, g, immutable)
 			if spec == nil {
 				o.except = append(o.except, schema.Key{Kind: schema.KindAccess, Name: ns}, schema.Key{Kind: schema.KindImmutable, Name: ns})
@@ -412,7 +427,7 @@ func (o *objects) shadowing(ns string) []string {
 		return nil
 	}
 	return slices.DeleteFunc(shadows(o.strangers, ns, o.namespaces), func(p string) bool {
-		return grantsOf(ac.Repositories[p]).equal(grantsOf(own))
+		return o.conf.grantsOf(ac.Repositories[p]).equal(o.conf.grantsOf(own))
 	})
 }
 
@@ -450,7 +465,7 @@ func (o *objects) readShadow(key schema.Key, stranger string) {
 		return
 	}
 	immutable := o.keptImmutable(key.Name)
-	g := grantsOf(o.conf.HTTP.AccessControl.Repositories[stranger])
+	g := o.conf.grantsOf(o.conf.HTTP.AccessControl.Repositories[stranger])
 	spec, ok := g.accessAs(immutable)
 	if other, also := g.accessAs(!immutable); !ok && also {
 		spec, ok = other, true
@@ -475,8 +490,13 @@ func (o *objects) accessOf(ns string, g grants, immutable bool) (spec *schema.Ac
 		spec, holds = s, immutable
 	} else if s, ok := g.accessAs(!immutable); ok {
 		spec, holds = s, !immutable
+	} else if s, ok := g.shared().accessAs(immutable); ok && was { // somebody changed what ocisync wrote
+		spec, holds = s, immutable
 	} else {
 		return nil, false
+	}
+	if !o.conf.authenticated() && !was {
+		spec.Authenticated = nil // nobody logs in
 	}
 	if was {
 		spec.AuthenticatedGroup = kept.AuthenticatedGroup
@@ -545,7 +565,7 @@ func (o *objects) readPeople() {
 		}
 	}
 	for name := range users {
-		if isRobot(name) || name == selfLogin {
+		if isRobot(name) || nameless(name) || name == selfLogin {
 			continue
 		}
 		key := schema.Key{Kind: schema.KindUser, Name: name}
@@ -559,7 +579,7 @@ func (o *objects) readPeople() {
 		o.all[key] = r
 	}
 	for name, members := range groups {
-		o.put(schema.KindGroup, name, &schema.Group{Users: slices.DeleteFunc(members, isRobot)})
+		o.put(schema.KindGroup, name, &schema.Group{Users: slices.DeleteFunc(members, func(m string) bool { return isRobot(m) || nameless(m) })})
 	}
 }
 
@@ -610,9 +630,8 @@ func (c configuration) outside() string {
 	if ac == nil {
 		return string(access.Leave)
 	}
-	g := grantsOf(ac.Repositories[everything])
-	all := newGrants()
-	all.authenticated = actAll
+	g := c.grantsOf(ac.Repositories[everything])
+	all := c.grantsOf(c.open())
 	switch {
 	case g.equal(newGrants()):
 		return string(access.Deny)

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -46,6 +45,8 @@ type own struct {
 	// Self is the password of ocisync's own account, which reaches the
 	// namespace ocisync alone; "" where there is none.
 	Self string `json:"self,omitempty"`
+	// Data is the data directory, for whom it was moved from; "" is not known.
+	Data string `json:"data,omitempty"`
 	// Full are the namespaces that push is withdrawn in, and Withdrawn what
 	// that makes of patterns; while a write is under way, also what it will.
 	Full      map[string]full `json:"full,omitempty"`
@@ -59,6 +60,8 @@ type loaded struct {
 	Process string `json:"process,omitempty"` // as providers.ProcessStatus.ID
 	Inode   uint64 `json:"inode,omitempty"`   // of the file it watches
 	Config  string `json:"config,omitempty"`
+	// Accounts is the digest of the file of accounts; "" is not known.
+	Accounts string `json:"accounts,omitempty"`
 }
 
 // private refuses a directory of the file that somebody else could have made,
@@ -80,34 +83,31 @@ func (p *Provider) ownFile() (own, error) {
 // readOwn reads the file; one that is absent is a new one.
 func readOwn(name string) (own, error) {
 	o := own{Format: ownFormat}
-	f, err := regular.Open(name)
+	dir, err := os.OpenRoot(filepath.Dir(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}
 	if err != nil {
 		return o, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxOwn+1))
-	if err != nil {
-		return o, err
-	}
+	defer dir.Close()
 	const restore = "restore it from a backup, or move it away and apply the mode again"
-	if len(b) > maxOwn {
+	b, err := regular.ReadOwn(dir, filepath.Base(name), maxOwn)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return o, nil
+	case errors.Is(err, regular.ErrLarge):
 		return o, fmt.Errorf("%s: larger than %d MiB; %s", name, maxOwn>>20, restore)
-	}
-	var head struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return o, fmt.Errorf("%s: %w; %s", name, err, restore)
-	}
-	if head.Format != ownFormat {
-		return o, fmt.Errorf("%s: format %d, and this ocisync reads format %d; use the ocisync that wrote it, or a newer one", name, head.Format, ownFormat)
+	case err != nil:
+		return o, err
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&o); err != nil {
+	err = dec.Decode(&o)
+	switch { // a field that is not known is said when all are read
+	case o.Format != ownFormat:
+		return o, fmt.Errorf("%s: format %d, and this ocisync reads format %d; use the ocisync that wrote it, or a newer one", name, o.Format, ownFormat)
+	case err != nil:
 		return o, fmt.Errorf("%s: %w; %s", name, err, restore)
 	}
 	st := schema.State{Resources: o.Objects}
@@ -177,10 +177,16 @@ type account struct {
 	Made  time.Time `json:"made"`
 	// Delivered says that the secret is known to be where it belongs.
 	Delivered bool `json:"delivered"`
-	// Ends is when the account stops working because another took its place;
-	// zero while it is the robot's newest.
-	Ends time.Time `json:"ends,omitzero"`
-	Hash string    `json:"hash"` // of the secret, as htpasswd has it while the account works
+	// Place is where it was delivered to, as schema.Robot.Place says; "" where
+	// that was not kept.
+	Place string `json:"place,omitempty"`
+	// Replaced is when another account took its place, and Ends when it stops
+	// working for that; zero while it is the robot's newest.
+	Replaced time.Time `json:"replaced,omitzero"`
+	Ends     time.Time `json:"ends,omitzero"`
+	// Ended says that the account has expired, whatever the clock says later.
+	Ended bool   `json:"ended,omitempty"`
+	Hash  string `json:"hash"` // of the secret, as htpasswd has it while the account works
 }
 
 // expires is when the account of a robot expires; zero for never.
@@ -191,10 +197,70 @@ func (a account) expires(spec *schema.Robot) time.Time {
 	return time.Time{}
 }
 
+// clockSlack is how far a clock may go back without anybody being suspicious.
+const clockSlack = 5 * time.Minute
+
+// ahead reports whether the account was made at a time that is to come, so that
+// a clock was or is wrong.
+func (a account) ahead(now time.Time) bool { return a.Made.After(now.Add(clockSlack)) }
+
+// ended reports whether the account has stopped working.
+func (a account) ended(spec *schema.Robot, now time.Time) bool {
+	after := func(end time.Time) bool { return !end.IsZero() && !now.Before(end) }
+	return a.Ended || after(a.Ends) || after(a.expires(spec))
+}
+
 // works reports whether one can log in with the account.
 func (a account) works(spec *schema.Robot, now time.Time) bool {
-	before := func(end time.Time) bool { return end.IsZero() || now.Before(end) }
-	return (spec.Enabled == nil || *spec.Enabled) && before(a.Ends) && before(a.expires(spec))
+	return (spec.Enabled == nil || *spec.Enabled) && !a.ended(spec, now)
+}
+
+// sweep writes down which accounts have ended by now, so that no clock that is
+// set back brings one to life: those that another took the place of go, and one
+// that has expired is marked.
+func (o own) sweep(now time.Time) (changed bool) {
+	kept := o.kept()
+	for name, accounts := range o.Robots {
+		key, err := schema.ParseKey(name)
+		spec, ok := kept[key].(*schema.Robot)
+		if err != nil || !ok {
+			continue
+		}
+		var list []account
+		did := false
+		for _, a := range accounts {
+			if a.Replaced.After(now.Add(clockSlack)) { // by a clock that was ahead: the overlap begins now
+				a.Ends = now.Add(a.Ends.Sub(a.Replaced))
+				a.Replaced, did = now, true
+			}
+			if a.ended(spec, now) {
+				if !a.Ends.IsZero() {
+					did = true
+					continue
+				}
+				did = did || !a.Ended
+				a.Ended = true
+			}
+			list = append(list, a)
+		}
+		if did {
+			o.Robots[name], changed = list, true
+		}
+	}
+	return changed
+}
+
+// revive takes back that a robot's accounts have expired where it is said anew
+// when they do.
+func (o own) revive(name string, before schema.Spec, spec *schema.Robot) {
+	old, ok := before.(*schema.Robot)
+	if !ok || old.Expires == nil || spec.Expires == nil || *old.Expires == *spec.Expires || o.Robots[name] == nil {
+		return
+	}
+	o.Robots[name] = slices.Clone(o.Robots[name])
+	for i := range o.Robots[name] {
+		o.Robots[name][i].Ended = false
+	}
 }
 
 // newest is the account that no other has taken the place of.

@@ -1,6 +1,7 @@
 package zot
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,7 +88,7 @@ func TestAZotThatWouldNotStartIsNotStopped(t *testing.T) {
 	check(key)
 
 	// an apply that would restart it stops nothing either
-	s, err := p.load()
+	s, err := p.load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,5 +128,42 @@ func TestWhatZotPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
 		t.Errorf("elsewhere: %v, %v", entries, err)
+	}
+}
+
+// The directory of a file that somebody else runs Zot with may be Zot's own user's.
+func TestALinkOrPipeForOurFilesIsNeitherFollowedNorWaitedFor(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for name, tt := range map[string]struct {
+		file  func(p *Provider) string
+		plant func(elsewhere, name string) error
+	}{
+		"the lock a link":  {func(p *Provider) string { return p.paths.own + ".lock" }, os.Symlink},
+		"the lock a pipe":  {func(p *Provider) string { return p.paths.own + ".lock" }, func(_, name string) error { return syscall.Mkfifo(name, 0o600) }},
+		"our file a link":  {func(p *Provider) string { return p.paths.own }, os.Symlink},
+		"our file a pipe":  {func(p *Provider) string { return p.paths.own }, func(_, name string) error { return syscall.Mkfifo(name, 0o600) }},
+		"our file another": {func(p *Provider) string { return p.paths.own }, os.Link},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, _ := played(t, nowhere, func(string) string { return recordLoaded })
+			elsewhere := filepath.Join(t.TempDir(), "root's")
+			if strings.HasPrefix(name, "our file") {
+				if err := os.WriteFile(elsewhere, []byte("root's secret"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at := tt.file(p)
+			if err := errors.Join(os.RemoveAll(at), tt.plant(elsewhere, at)); err != nil {
+				t.Fatal(err)
+			}
+			err := p.Write(ctx, nil, func(schema.Key, error) {})
+			if ctx.Err() != nil || name != "the lock a pipe" && err == nil || err != nil && strings.Contains(err.Error(), "'r'") {
+				t.Errorf("error %v", err)
+			}
+			if b, err := os.ReadFile(elsewhere); strings.HasPrefix(name, "the lock") && err == nil || err == nil && string(b) != "root's secret" {
+				t.Errorf("elsewhere: %q, %v", b, err)
+			}
+		})
 	}
 }

@@ -1,7 +1,9 @@
 package zot
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,15 @@ import (
 
 // byHand is what the operator does where ocisync cannot restart the registry.
 const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
+
+// replaced is why a Zot is restarted for what another one would reload.
+func (st status) replaced() string {
+	const why = "somebody put another file in the place of the configuration or the accounts since Zot started, and Zot is not told of what is written there"
+	if st.doubt == "" {
+		return why
+	}
+	return why + "; " + st.doubt
+}
 
 const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
 
@@ -38,7 +49,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		}
 		return verdicts, nil
 	}
-	s, err := p.load()
+	s, err := p.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +59,21 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	now := s.objects()
 	running := p.runs(ctx, s, st)
+	if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Key.Kind == schema.KindWebhook && c.Action != plan.Delete }) {
+		if _, st.deaf, err = p.host(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for i, c := range changes {
 		verdicts[i] = p.prepare(c, now, running, st)
+		if why, gone := moves(c, s); why != "" {
+			verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
+		}
+		if verdicts[i].Refused == "" {
+			_, verdicts[i].Refused = p.lacks(ctx, s, st, needs(c))
+		}
 	}
-	p.closing(s, changes, verdicts)
+	p.closing(ctx, s, st, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
 	anonymousFirst(s, changes, verdicts, st)
 	if st.running {
@@ -113,9 +135,54 @@ func anonymousFirst(s *site, changes []plan.Change, verdicts []providers.Verdict
 // may do anything.
 const asksNobody = "2.1.6"
 
+// moves says why a change that has Zot look for its content elsewhere must wait for
+// an approval, and what goes with it; "" for others, and where there is nothing to lose.
+func moves(c plan.Change, s *site) (why, gone string) {
+	if c.After == nil || c.Action == plan.Delete || s.doc == nil {
+		return "", ""
+	}
+	next, ok := c.After.Spec.(*schema.Settings)
+	if !ok {
+		return "", ""
+	}
+	from, to := "", ""
+	var names []string
+	for _, v := range next.Values {
+		path := strings.ToLower(v.Path)
+		if !strings.HasPrefix(path, "storage.") || !strings.HasSuffix(path, ".rootdirectory") {
+			continue
+		}
+		at := schema.SplitPath(v.Path)
+		was, there := pathAt(s.doc, at...)
+		of := "*"
+		if !there && len(at) > 2 { // a sub path of its own, for what lies in the store around it by now
+			was, of = s.conf.Storage.RootDirectory, strings.Trim(at[len(at)-2], "/")
+		}
+		is := ""
+		if json.Unmarshal([]byte(v.JSON), &is) == nil && was != "" && filepath.Clean(was) != filepath.Clean(is) {
+			from, to, names = was, is, append(names, of)
+		}
+	}
+	if to == "" {
+		return "", ""
+	}
+	list, known := stored(s.conf, names)
+	if known && len(list) == 0 {
+		return "", ""
+	}
+	held, tags := "nobody can tell from here how much", 0
+	if known {
+		for _, r := range list {
+			tags += r.Tags
+		}
+		held = fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
+	}
+	return "the registry gets another place for its content", fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, held, to)
+}
+
 // closing lists, of a registry without any rule, the repositories that the
 // first ones close.
-func (p *Provider) closing(s *site, changes []plan.Change, verdicts []providers.Verdict) {
+func (p *Provider) closing(ctx context.Context, s *site, st status, changes []plan.Change, verdicts []providers.Verdict) {
 	if s.doc == nil || s.conf.HTTP.AccessControl != nil {
 		return
 	}
@@ -129,6 +196,10 @@ func (p *Provider) closing(s *site, changes []plan.Change, verdicts []providers.
 		return
 	}
 	list, ok := stored(s.conf, names)
+	if !ok && st.running { // it is elsewhere, such as in a bucket: Zot tells
+		asked, err := p.asked(ctx, names)
+		list, ok = asked, err == nil
+	}
 	for i, c := range changes {
 		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
 			continue
@@ -182,8 +253,11 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 	if v.Effect == plan.ByHand {
 		v.Notes = append(v.Notes, byHand)
 	}
+	if st.running && (st.misses.config || st.misses.accounts) && (v.Effect == plan.ByHand || v.Effect == plan.Restart) {
+		v.Notes = append(v.Notes, st.replaced())
+	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
-	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Driver() != schema.DriverProcess {
+	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Run == nil {
 		v.Notes = append(v.Notes, "nothing of ocisync's runs beside this registry: have `ocisync run quota` run by a timer, such as every minute")
 	}
 	return v
@@ -219,8 +293,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		if len(spec.Conditions) > 0 && !config.Takes(key, st.version()) {
 			return fmt.Sprintf("conditions: Zot %s does not start with them; leave them out, or run a later version", st.version())
 		}
-		asks := spec.Authenticated != nil && *spec.Authenticated != 0 || len(spec.Users)+len(spec.Groups) > 0
-		if asks && now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() {
+		if namesAccounts(spec) && now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() {
 			return noLogins
 		}
 		return p.shadowed(c, now)
@@ -235,10 +308,13 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		}
 		return p.shadowed(c, now)
 	case *schema.Webhook:
-		return p.silenced(now)
+		return cmp.Or(st.deaf, p.silenced(now))
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
+		}
+		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && len(spec.Access) > 0 {
+			return noLogins
 		}
 	case *schema.User:
 		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
@@ -311,6 +387,14 @@ func declared(c plan.Change, s *schema.Settings) schema.Values {
 	})
 }
 
+// asked is what a change is about: of settings those that differ.
+func asked(c plan.Change) schema.Spec {
+	if s, ok := c.After.Spec.(*schema.Settings); ok {
+		return &schema.Settings{Values: declared(c, s)}
+	}
+	return c.After.Spec
+}
+
 // remarks are what a plan should say of a change.
 func remarks(c plan.Change, now *objects) (notes []string) {
 	if c.Action == plan.Delete {
@@ -366,10 +450,14 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 func (p *Provider) effect(c plan.Change, now *objects, running configuration, st status) plan.Effect {
 	how := plan.Live
 	if st.running {
-		how = needs(c, now, running)
+		how = takes(c, now, running)
 	}
-	if how == plan.Reload && st.blind && p.process != nil {
-		how = plan.Restart // which tells
+	switch k := c.Key.Kind; {
+	case how == plan.Reload && st.blind && p.process != nil: // a restart tells
+		how = plan.Restart
+	case st.running && st.misses.config && how == plan.Reload,
+		st.running && st.misses.accounts && (k == schema.KindUser || k == schema.KindRobot):
+		how = plan.Restart
 	}
 	if how == plan.Restart && p.process == nil {
 		return plan.ByHand
@@ -377,8 +465,8 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	return how
 }
 
-// needs says what a change takes in a Zot that runs.
-func needs(c plan.Change, now *objects, running configuration) plan.Effect {
+// takes says what a change takes in a Zot that runs.
+func takes(c plan.Change, now *objects, running configuration) plan.Effect {
 	within := func(there bool) plan.Effect {
 		if there {
 			return plan.Reload
@@ -465,7 +553,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
-		case v.Path == shadowedPath, v.Path == accountsPath: // the one is refused, the other no part of the configuration
+		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
 		case v.Path == loadedPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
 				return plan.Restart

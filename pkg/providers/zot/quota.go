@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -285,7 +285,7 @@ func (p *Provider) enforce(ctx context.Context, dry bool) ([]providers.Measured,
 	if len(o.quotas()) == 0 && len(o.Full)+len(o.Withdrawn) == 0 {
 		return nil, nil
 	}
-	s, err := p.load()
+	s, err := p.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -427,8 +427,10 @@ func (p *Provider) alone(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(p.paths.own), 0o700); err != nil {
 		return nil, p.unreadable(err)
 	}
-	l := flock.New(p.paths.own+".lock", flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+	l := regular.Lock(p.paths.own + ".lock")
+	if _, err := l.TryLockContext(ctx, 20*time.Millisecond); errors.Is(err, syscall.ELOOP) {
+		return nil, p.fail(schema.Key{}, "waiting for another job or apply at it", err, "remove the link "+l.Path())
+	} else if err != nil {
 		return nil, p.fail(schema.Key{}, "waiting for another job or apply at it", err, "run it again when that has ended")
 	}
 	return func() {

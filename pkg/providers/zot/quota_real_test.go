@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
 	"github.com/ocisync/ocisync/schema"
@@ -257,7 +258,7 @@ func TestTheFirstQuotaOfAnOpenZotMakesAccessControl(t *testing.T) {
 // openZot is one without accounts and rules, which somebody else runs.
 func openZot(t *testing.T) *stand {
 	t.Helper()
-	address, dir := freeAddress(t), t.TempDir()
+	address, dir := porttest.Address(t), t.TempDir()
 	host, port, _ := net.SplitHostPort(address)
 	s := &stand{config: filepath.Join(dir, "zot.json")}
 	s.registry = schema.Registry{Type: schema.TypeZot, URL: "http://" + address, Files: &schema.FilePaths{Config: s.config}}

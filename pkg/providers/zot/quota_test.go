@@ -315,14 +315,14 @@ func TestWhatCannotBeMeasuredChangesNothing(t *testing.T) {
 func TestAPatternOfSomebodyElseComesBackAsItWas(t *testing.T) {
 	for name, patterns := range map[string]string{
 		"none":        `"**": {"defaultPolicy": ["read", "create"]}`,
-		"one":         `"**": {"defaultPolicy": []}, "Team/**": {"AnonymousPolicy": "read,create", "policies": [{"actions": ["update", "raed"], "users": ["x"], "conditions": [{"expression": "a && b"}]}]}`,
+		"one":         `"**": {"defaultPolicy": []}, "Team/**": {"AnonymousPolicy": ["read", "create"], "policies": [{"actions": ["update", "raed"], "users": "x", "conditions": [{"expression": "a && b"}]}]}`,
 		"nothing":     `"**": {"defaultPolicy": ["read"]}`,
 		"one without": `"team/**": {"defaultPolicy": ["read"]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			config := filepath.Join(dir, "zot.json")
-			text := fmt.Sprintf("{\"storage\": {\"rootDirectory\": %q},\n \"http\": {\"address\": \"127.0.0.1\", \"port\": \"9\",\n  \"accessControl\": {\"repositories\": {%s}}}\n}\n", filepath.Join(dir, "storage"), patterns)
+			text := fmt.Sprintf("{\"storage\": {\"rootDirectory\": %q},\n \"http\": {\"address\": \"127.0.0.1\", \"port\": \"9\", \"auth\": {\"ldap\": {\"address\": \"x\"}},\n  \"accessControl\": {\"repositories\": {%s}}}\n}\n", filepath.Join(dir, "storage"), patterns)
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

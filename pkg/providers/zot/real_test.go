@@ -4,14 +4,19 @@ package zot_test
 
 import (
 	"context"
+	"debug/buildinfo"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
@@ -20,15 +25,21 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// old is a provider whose Zot is 2.1.6: the table's rows of later versions do
-// not hold there.
-type old struct{ *zot.Provider }
+// less is a provider whose Zot does less than the table says: it is 2.1.6, for which
+// the rows of later versions do not hold, or was built without search, which scans.
+type less struct {
+	*zot.Provider
+	old, scans bool
+}
 
-func (o old) Capabilities() schema.Table {
-	table := o.Provider.Capabilities()
+func (l less) Capabilities() schema.Table {
+	table := slices.Clone(l.Provider.Capabilities())
 	for i, row := range table {
-		if row.Versions == ">2.1.6" {
+		switch {
+		case l.old && row.Versions == ">2.1.6":
 			table[i].Support, table[i].Reason = schema.Unsupported, "Zot 2.1.6"
+		case !l.scans && row.Kind == schema.KindScan:
+			table[i].Support, table[i].Reason = schema.Unsupported, "a Zot that was built without search"
 		}
 	}
 	return table
@@ -40,7 +51,7 @@ func TestARunningZotPassesTheProviderSuite(t *testing.T) {
 		registry: func(t testing.TB) schema.Registry {
 			t.Helper()
 			return schema.Registry{
-				Type: schema.TypeZot, URL: "http://" + freeAddress(t),
+				Type: schema.TypeZot, URL: "http://" + porttest.Address(t),
 				Run: &schema.Run{Driver: schema.DriverProcess, Data: filepath.Join(t.TempDir(), "data")},
 			}
 		},
@@ -60,18 +71,23 @@ func TestARunningZotPassesTheProviderSuite(t *testing.T) {
 			if err := process.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			return ofVersion(t, p)
+			return asBuilt(t, p)
 		},
 	}
 	providertest.Run(t, x.harness())
 }
 
-func ofVersion(t testing.TB, p *zot.Provider) providers.Provider {
+// asBuilt is the provider with the table of the real Zot.
+func asBuilt(t testing.TB, p *zot.Provider) providers.Provider {
 	t.Helper()
-	if later(t) {
-		return p
+	info, err := buildinfo.ReadFile(binary(t))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return old{p}
+	scans := slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
+		return s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), "search")
+	})
+	return less{Provider: p, old: !later(t), scans: scans}
 }
 
 // contained is a Zot in a container as its provider sees it.
@@ -93,7 +109,7 @@ func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 		registry: func(t testing.TB) schema.Registry {
 			t.Helper()
 			return schema.Registry{
-				Type: schema.TypeZot, URL: "http://" + freeAddress(t),
+				Type: schema.TypeZot, URL: "http://" + porttest.Address(t),
 				Run: &schema.Run{Driver: schema.DriverDocker, Image: image, Data: filepath.Join(t.TempDir(), "data"), Network: network},
 			}
 		},
@@ -102,7 +118,7 @@ func TestAZotInAContainerPassesTheProviderSuite(t *testing.T) {
 			if err := process.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			return ofVersion(t, p)
+			return asBuilt(t, p)
 		},
 	}
 	x.process = func(t testing.TB, r schema.Registry) providers.Process {

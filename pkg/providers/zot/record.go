@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/pkg/regular"
 )
 
@@ -26,6 +27,9 @@ type record struct {
 	conf     configuration
 	release  string    // such as v2.1.20; many builds do not know it
 	started  time.Time // its last start, zero where the log does not tell
+	// begun is what it started with, nil where the log does not tell.
+	begun     *config.Document
+	begunConf configuration
 }
 
 // line is what all of Zot's records have. Clients write some of what others
@@ -69,14 +73,14 @@ func scan(r io.Reader, since time.Time) (done, failed bool) {
 // lastRecord finds it in a log; nil where none is there, or none that can be
 // read.
 func lastRecord(r io.Reader) *record {
-	var last []byte
+	var last, first []byte
 	var started time.Time
 	lines(r, []string{`"` + recordStarted + `"`, `"` + recordLoaded + `"`}, func(l line, raw []byte) {
 		if l.Message == recordStarted || l.Message == recordLoaded {
 			last = raw
 		}
 		if l.Message == recordStarted {
-			started = l.Time
+			started, first = l.Time, raw
 		}
 	})
 	out := record{started: started}
@@ -88,11 +92,45 @@ func lastRecord(r io.Reader) *record {
 	}
 	var build struct{ ReleaseTag string }
 	var err error
-	if out.conf, err = parseConfig(out.Reloaded); err != nil || json.Unmarshal(out.Reloaded, &build) != nil {
+	if _, out.conf, err = read("", out.Reloaded); err != nil || json.Unmarshal(out.Reloaded, &build) != nil {
 		return nil
 	}
 	out.release = build.ReleaseTag
+	var began record
+	if first == nil || json.Unmarshal(first, &began) != nil || began.Params == nil {
+		return &out
+	}
+	if doc, conf, err := read("", began.Params); err == nil {
+		out.begun, out.begunConf = doc, conf
+	}
 	return &out
+}
+
+// heldBack names a key whose value in a file Zot has not taken over, although it
+// may say so: it takes it at a start alone, and began with another. "" is none,
+// or not known. What Zot logs has every default, durations as numbers and
+// secrets as stars, so that only what can be compared is.
+func (r *record) heldBack(now *config.Document) string {
+	if r.begun == nil {
+		return ""
+	}
+	for _, c := range config.Compare(r.begun, now) {
+		have, is := now.Get(c.Path...)
+		if c.Reload == config.Live || !is {
+			continue
+		}
+		was, had := r.begun.Get(c.Path...)
+		switch {
+		case !had:
+			if strings.HasPrefix(have, "{") { // a section
+				return strings.Join(c.Path, ".")
+			}
+		case was[0] != have[0] || strings.Trim(was, `"*`) == "": // of another type, or hidden
+		case was[0] == '"' || was == "true" || was == "false":
+			return strings.Join(c.Path, ".")
+		}
+	}
+	return ""
 }
 
 // logged is what the log says that Zot took over last; nil where it says
@@ -181,11 +219,11 @@ type rules struct {
 	Groups       map[string]groupMembers
 }
 
-// rulesOf are the rules without what means nothing; no rules at all are nil,
+// rulesOf are the rules without what means nothing; no access control is nil,
 // which to Zot is another thing than rules that give nothing.
 func rulesOf(c configuration) *rules {
 	ac := c.HTTP.AccessControl
-	if ac == nil || len(ac.Repositories) == 0 && ac.AdminPolicy == nil && len(ac.Groups) == 0 {
+	if ac == nil {
 		return nil
 	}
 	out := rules{Repositories: map[string]policyGroup{}, Admin: tidied(policy{}), Groups: map[string]groupMembers{}}

@@ -3,6 +3,8 @@ package zot
 import (
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,7 +16,7 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-const recordedRules = `{"repositories":{"Team/**":{"policies":[{"users":["b","a"],"actions":"read,create"}],"anonymousPolicy":["read"]}},"groups":{"g":{"users":["x"]}},"adminPolicy":{"users":["root"],"actions":["read","create","update","delete"]}}`
+const recordedRules = `{"repositories":{"Team/**":{"policies":[{"users":["b","a"],"actions":["read","create"]}],"anonymousPolicy":["read"]}},"groups":{"g":{"users":["x"]}},"adminPolicy":{"users":["root"],"actions":["read","create","update","delete"]}}`
 
 // recorded is how Zot writes down the same, as it was observed.
 const recorded = `{"level":"info","%s":{"ReleaseTag":"v2.1.20","Storage":{"RootDirectory":"/r","GC":true,"GCDelay":7200000000000,"Retention":{"DryRun":false,"Delay":7200000000000,"Policies":[{"Repositories":["team/**"],"DeleteReferrers":false,"DeleteUntagged":true,"KeepTags":[{"Patterns":[".*"],"PulledWithin":null,"PushedWithin":86400000000000,"MostRecentlyPushedCount":0,"MostRecentlyPulledCount":0}],"KeepUntagged":null}]},"SubPaths":null},"HTTP":{"Address":"127.0.0.1","Port":"1","AccessControl":{"repositories":{"team/**":{"Policies":[{"Users":["a","b"],"Actions":["read","create"],"Groups":null,"Conditions":null}],"DefaultPolicy":null,"AnonymousPolicy":["read"]}},"AdminPolicy":{"Users":["root"],"Actions":["read","create","update","delete"],"Groups":null},"Groups":{"g":{"Users":["x"]}},"Metrics":{"Users":null}}},"Log":{"Level":"info"}},"message":"%s"}`
@@ -28,15 +30,68 @@ func forged(agent string) string {
 	return fmt.Sprintf(`{"level":"info","headers":{"User-Agent":[%q]},"time":"2099-01-01T00:00:00Z","message":"HTTP API"}`, agent) + "\n"
 }
 
-// somebodyElses is a Zot that runs, with files that hold these texts. The log
-// comes with those that were rotated, by name.
-func somebodyElses(t *testing.T, config string, logs map[string]string) (*Provider, string) {
+// answering is where somebody answers.
+func answering(t *testing.T) string {
 	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// TestAListenerThatSaysNothingIsWaitedForOnce, and while it listens it counts as a
+// Zot that runs.
+func TestAListenerThatSaysNothingIsWaitedForOnce(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	defer l.Close()
+	p, err := New(schema.Registry{Type: schema.TypeZot, URL: "http://" + l.Addr().String(), Files: &schema.FilePaths{Config: "/none"}}, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if began := time.Now(); !p.answers(t.Context()) || time.Since(began) < patient {
+		t.Error("it is not waited for, or does not count")
+	}
+	began := time.Now()
+	for range 20 {
+		if !p.answers(t.Context()) {
+			t.Error("it counts as stopped")
+		}
+	}
+	if took := time.Since(began); took > 10*patient {
+		t.Errorf("it is waited for again: %v", took)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if p.answers(t.Context()) {
+		t.Error("nobody listens any more, and it counts as running")
+	}
+}
+
+// TestAProxyWithNothingBehindItIsNoZot, as soon as it says so.
+func TestAProxyWithNothingBehindItIsNoZot(t *testing.T) {
+	status := http.StatusBadGateway
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	defer s.Close()
+	p, err := New(schema.Registry{Type: schema.TypeZot, URL: s.URL, Files: &schema.FilePaths{Config: "/none"}}, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.answers(t.Context()) {
+		t.Error("a proxy that says that nothing is behind it counts as Zot")
+	}
+	if status = http.StatusUnauthorized; !p.answers(t.Context()) {
+		t.Error("who asks for a login counts as stopped")
+	}
+}
+
+// somebodyElses is a Zot that runs, with files that hold these texts. The log
+// comes with those that were rotated, by name.
+func somebodyElses(t *testing.T, config string, logs map[string]string) (*Provider, string) {
+	t.Helper()
+	address := answering(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -54,7 +109,7 @@ func somebodyElses(t *testing.T, config string, logs map[string]string) (*Provid
 			}
 		}
 	}
-	p, err := New(schema.Registry{Type: schema.TypeZot, URL: "http://" + l.Addr().String(), Files: &schema.FilePaths{Config: filepath.Join(dir, "config.json"), Htpasswd: filepath.Join(dir, "htpasswd"), Log: filepath.Join(dir, "zot.log")}}, nil, nil, nil)
+	p, err := New(schema.Registry{Type: schema.TypeZot, URL: address, Files: &schema.FilePaths{Config: filepath.Join(dir, "config.json"), Htpasswd: filepath.Join(dir, "htpasswd"), Log: filepath.Join(dir, "zot.log")}}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +171,7 @@ func TestAPipeIsNoLog(t *testing.T) {
 	if _, notes, err := p.Normalize(schema.State{}); err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "zot.log: it is not a regular file") {
 		t.Errorf("a plan says %+v, %v", notes, err)
 	}
-	s, err := p.load()
+	s, err := p.load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,16 +195,14 @@ func TestClientsForgeNoRecords(t *testing.T) {
 // What somebody else's Zot runs with is what its log says, not what stands in
 // its file: a file that was renamed over it, say.
 func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() // somebody answers
+	address := answering(t)
 	const retention = `{"policies":[{"repositories":["team/**"],"keepTags":[{"patterns":[".*"],"pushedWithin":"24h"}]}]}`
 	text := func(control, retention string) string {
 		return `{"storage":{"rootDirectory":"/r","gcDelay":"2h","retention":` + retention + `},"http":{"port":1,"accessControl":` + control + `}}`
 	}
 	started, reloaded := ofRecord("params", recordStarted), ofRecord("reloaded params", recordLoaded)
+	i, j := strings.Index(started, `{"repositories"`), strings.Index(started, `},"Log"`)
+	noRules := started[:i] + "null" + started[j:]
 	for _, c := range []struct {
 		name, config, log string
 		loaded            bool
@@ -157,15 +210,25 @@ func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
 		{"as at its start", text(recordedRules, retention), started, true},
 		{"as reloaded", text(recordedRules, retention), strings.ReplaceAll(started, `"root"`, `"other"`) + "{\"message\":\"else\"}\n" + reloaded, true},
 		{"reloaded to something else", text(recordedRules, retention), started + strings.ReplaceAll(reloaded, `"root"`, `"other"`), false},
-		{"another right", text(strings.Replace(recordedRules, `"read,create"`, `"read"`, 1), retention), started, false},
+		{"another right", text(strings.Replace(recordedRules, `["read","create"]`, `"read"`, 1), retention), started, false},
 		{"another user", text(strings.Replace(recordedRules, `"b","a"`, `"b","c"`, 1), retention), started, false},
 		{"another pattern", text(strings.Replace(recordedRules, `Team/**`, `team/x/**`, 1), retention), started, false},
 		{"another group", text(strings.Replace(recordedRules, `"x"`, `"y"`, 1), retention), started, false},
 		{"no rules", text("null", retention), started, false},
+		{"what Zot forgets besides", text(strings.Replace(recordedRules, `{"repositories":{`, `{"metrics":{"users":null},"repositories":{"f/**":{},"**":{"policies":null},`, 1), retention), started, true},
+		{"a group that Zot forgets", text(strings.Replace(recordedRules, `"groups":{`, `"groups":{"h":{},`, 1), retention), started, true},
+		{"access control that is nothing to Zot", text(`{"repositories":{"f/**":{}},"groups":{"g":{}},"adminPolicy":{},"metrics":{}}`, retention), noRules, true},
+		{"rules where it began without", text(`{"metrics":{"users":["m"]}}`, retention), noRules, false},
+		{"a text with a comma, which is one name", text(strings.Replace(recordedRules, `["read","create"]`, `"read,create"`, 1), retention), started, false},
 		{"other retention", text(recordedRules, strings.Replace(retention, "24h", "25h", 1)), started, false},
 		{"no retention", text(recordedRules, "null"), started, false},
 		{"retention that is spelled unusually", text(recordedRules, `{"policies":[{"repositories":"team/**"}]}`), started, true},
 		{"a client that calls itself so", text("null", retention), started + forged(recordStarted) + forged(recordLoaded), false},
+		{"began without rules, and says that it loaded them", text(recordedRules, retention), noRules + reloaded, false},
+		{"began with another realm, and says that it loaded this one", strings.Replace(text(recordedRules, retention), `"port":1`, `"port":1,"realm":"new"`, 1),
+			strings.Replace(started, `"Port":"1"`, `"Port":"1","Realm":"old"`, 1) + strings.Replace(reloaded, `"Port":"1"`, `"Port":"1","Realm":"new"`, 1), false},
+		{"began with a value that it hides", strings.Replace(text(recordedRules, retention), `"port":1`, `"port":1,"realm":"new"`, 1),
+			strings.Replace(started, `"Port":"1"`, `"Port":"1","Realm":"******"`, 1), true},
 		{"a log that says nothing", text(recordedRules, retention), "{\"message\":\"else\"}\n", true},
 		{"a log that was cut", text("null", retention), started[:len(started)/2], true},
 		{"no administrators", text(strings.Replace(recordedRules, `,"adminPolicy":{"users":["root"],"actions":["read","create","update","delete"]}`, "", 1), retention),
@@ -179,7 +242,7 @@ func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			p, err := New(schema.Registry{Type: schema.TypeZot, URL: "http://" + l.Addr().String(), Files: &schema.FilePaths{Config: config, Htpasswd: filepath.Join(dir, "htpasswd"), Log: log}}, nil, nil, nil)
+			p, err := New(schema.Registry{Type: schema.TypeZot, URL: address, Files: &schema.FilePaths{Config: config, Htpasswd: filepath.Join(dir, "htpasswd"), Log: log}}, nil, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,11 +264,11 @@ func TestTheLogSaysWhatARunningZotTookOver(t *testing.T) {
 // What a version says that is wrong is one line of several.
 func TestOfWhatZotComplainsTheErrorIsSaid(t *testing.T) {
 	for _, out := range []string{
-		`{"level":"error","error":"invalid server config: x","message":"failed to validate"}` + "\n" + "usage\n",
+		`{"level":"error","error":"server config: x","message":"invalid"}` + "\n" + "usage\n",
 		`{"level":"error","message":"invalid config file","config":"/x"}` + "\nError: invalid server config: x\nUsage:\n  zot verify\n",
 		"invalid   server config: x\n",
 	} {
-		if got := complaint([]byte(out)); got != "invalid server config: x" {
+		if got := complaint([]byte(out)); strings.Replace(got, "invalid: ", "invalid ", 1) != "invalid server config: x" {
 			t.Errorf("%q", got)
 		}
 	}

@@ -2,14 +2,18 @@ package zot_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -64,6 +68,9 @@ func TestWhatZotWouldTakeForSomethingElseIsRefused(t *testing.T) {
 		{made(schema.KindSettings, "", values("http.bogus", `1`)), "bogus"},
 		{made(schema.KindSettings, "", values("storage.subPaths.\"/A\".rootDirectory", `"/x"`)), "/a"},
 		{made(schema.KindSettings, "", values("http.readTimeout", `60`)), "nanoseconds"},
+		{made(schema.KindSettings, "", values("extensions.scrub.interval", `"1m"`)), "2h"},
+		{made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "Http.Realm", JSON: `"x"`}, {Path: "http.realm", JSON: `"y"`}}}), "same key"},
+		{made(schema.KindScan, "", &schema.Scan{Update: new(schema.Duration(1800))}), "2h"},
 		{made(schema.KindReplication, "r", &schema.Replication{From: new("x"), Trigger: &schema.Trigger{On: "push"}}), "polls"},
 	} {
 		if row.says == "" {
@@ -216,6 +223,116 @@ func TestInnerPoliciesStandBeforeOuterOnes(t *testing.T) {
 	}
 }
 
+func TestAnotherPlaceForTheContentWaitsForAnApproval(t *testing.T) {
+	root := t.TempDir()
+	p, _ := placed(t, `{"storage":{"rootDirectory":"`+root+`","subPaths":{"/sub":{"rootDirectory":"`+root+`-sub"}}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	held := func(to string) providers.Verdict {
+		t.Helper()
+		c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "storage.RootDirectory", JSON: strconv.Quote(to)}}})
+		v, err := p.Prepare(t.Context(), []plan.Change{c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v[0]
+	}
+	if v := held("/elsewhere"); v.Held != "" {
+		t.Errorf("of an empty registry: %+v", v)
+	}
+	dir := filepath.Join(root, "team/one")
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v := held("/elsewhere"); v.Held == "" || !strings.Contains(strings.Join(v.Impact, "\n"), "what lies in "+root+" (repositories: 1, tags: 1) is served no more") {
+		t.Errorf("%+v", v)
+	}
+	c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "storage.subPaths./sub.rootDirectory", JSON: `"/elsewhere"`}}})
+	if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || v[0].Held == "" {
+		t.Errorf("of a sub path: %+v, %v", v, err)
+	}
+	for path, want := range map[string]bool{`storage.subPaths."/team".rootDirectory`: true, `storage.subPaths."/other".rootDirectory`: false} {
+		c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: path, JSON: `"/elsewhere"`}}})
+		if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || (v[0].Held != "") != want {
+			t.Errorf("of %s: %+v, %v", path, v, err)
+		}
+	}
+	if v := held(root + "/"); v.Held != "" {
+		t.Errorf("of the same place: %+v", v)
+	}
+}
+
+// TestTheOrderOfPoliciesIsPartOfThem: Zot goes by the first that matches, so that
+// what stands behind one of an outer namespace says nothing.
+func TestTheOrderOfPoliciesIsPartOfThem(t *testing.T) {
+	policies := func(list ...string) string {
+		return `{"storage":{"rootDirectory":"/nonexistent","retention":{"policies":[` + strings.Join(list, ",") + `]}},"http":{"address":"127.0.0.1","port":"9"}}`
+	}
+	keep := func(pattern string, n int) string {
+		return fmt.Sprintf(`{"repositories":[%q],"keepTags":[{"mostRecentlyPushedCount":%d}]}`, pattern, n)
+	}
+	const shield = `{"repositories":["a/b/**"],"deleteUntagged":false}`
+	var st schema.State
+	add := func(kind schema.Kind, name string, spec schema.Spec) {
+		st.Resources = append(st.Resources, schema.Resource{Key: schema.Key{Kind: kind, Name: name}, Spec: spec})
+	}
+	for _, ns := range []string{"a", "a/b"} {
+		add(schema.KindNamespace, ns, &schema.Namespace{})
+	}
+	add(schema.KindRetention, "a", &schema.Retention{Keep: []schema.KeepRule{{Newest: 5}}})
+	without := st
+	without.Resources = slices.Clone(st.Resources)
+	add(schema.KindRetention, "a/b", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})
+	for name, test := range map[string]struct {
+		mode     schema.State
+		policies []string
+		drift    bool
+		then     []string
+	}{
+		"right":                {st, []string{keep("a/b/**", 1), keep("a/**", 5)}, false, []string{`"a/b/**"`, `"a/**"`}},
+		"outer first":          {st, []string{keep("a/**", 5), keep("a/b/**", 1)}, true, []string{`"a/b/**"`, `"a/**"`}},
+		"what no rules say":    {st, []string{`{"repositories":["a/**"],"keepTags":[{"patterns":["a+"],"mostRecentlyPushedCount":5}]}`}, true, []string{`"a/b/**"`, `"a/**"`}},
+		"shield behind":        {without, []string{keep("a/**", 5), shield}, true, []string{`"a/b/**"`, `"a/**"`}},
+		"part before a shield": {without, []string{keep("a/*", 5), shield, keep("a/**", 5)}, true, []string{`"a/b/**"`, `"a/**"`}},
+		"unsaid inner first":   {st, []string{`{"repositories":["a/b/x/**"],"keepTags":[{"patterns":["a+"],"mostRecentlyPushedCount":5}]}`, keep("a/b/**", 1), keep("a/**", 5)}, true, []string{`"a/b/**"`, `"a/**"`, `"a/b/x/**"`}},
+		"shield":               {without, []string{shield, keep("a/**", 5)}, false, []string{`"a/b/**"`, `"a/**"`}},
+		"somebody else's last": {st, []string{keep("a/**", 5), keep("a/b/**", 1), keep("**", 9)}, true, []string{`"a/b/**"`, `"a/**"`, `"**"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := test.mode.Sort(); err != nil {
+				t.Fatal(err)
+			}
+			p, file := placed(t, policies(test.policies...), "")
+			live := readEverything(t, p)
+			inner, ok := live.Get(schema.Key{Kind: schema.KindRetention, Name: "a/b"})
+			if ok && test.drift {
+				t.Errorf("retention of a/b is %+v, by which Zot does not go", inner.Spec)
+			}
+			n, err := providertest.DirectCycle(t.Context(), p, test.mode)
+			if err != nil || test.drift && n == 0 {
+				t.Errorf("%d changes, %v", n, err)
+			}
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, m := range regexp.MustCompile(`"[ab*/x]*\*"`).FindAllString(string(b), -1) {
+				if m != `".*"` {
+					got = append(got, m)
+				}
+			}
+			if diff := cmp.Diff(test.then, got); diff != "" {
+				t.Errorf("(-want +got):\n%s\n%s", diff, b)
+			}
+			if n, err := providertest.DirectCycle(t.Context(), p, test.mode); n != 0 || err != nil {
+				t.Errorf("the same again makes %d changes, %v", n, err)
+			}
+		})
+	}
+}
+
 func TestSettingsAreEqualWhateverTheirCase(t *testing.T) {
 	p, _ := placed(t, `{"STORAGE":{"RootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","Realm":"x"}}`, "")
 	st := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: "HTTP.realm", JSON: `"x"`}, {Path: "storage.rootdirectory", JSON: `"/nonexistent"`}}}}}}
@@ -359,7 +476,7 @@ func TestWhoIsDeletedIsNamedNowhere(t *testing.T) {
 // The last rule that goes must not leave a registry without any: it would be
 // open to all after its next start.
 func TestTheLastRuleLeavesTheRegistryShut(t *testing.T) {
-	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"team/**":{"anonymousPolicy":["read"]}}}}}`, "")
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","auth":{"ldap":{"address":"x"}},"accessControl":{"repositories":{"team/**":{"defaultPolicy":["read"]}}}}}`, "")
 	live := readEverything(t, p)
 	r, _ := live.Get(schema.Key{Kind: schema.KindNamespace, Name: "team"})
 	if err := written(t, p, plan.Change{Action: plan.Delete, Key: r.Key, Before: &r})["namespace/team"]; err != nil {
@@ -644,7 +761,7 @@ func TestEveryPatternBeforeOursIsNamed(t *testing.T) {
 	}{
 		{
 			[]schema.Resource{rule, namespace, robot},
-			`"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"],` + machine + `},"team/x/*":{"defaultPolicy":["read"]},"team/y/*":{},`,
+			`"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"],` + machine + `},"team/x/*":{"defaultPolicy":["read"]},"team/y/*":{"defaultPolicy":[]},`,
 			[]string{"team/x/*", "team/y/*"},
 		},
 		{[]schema.Resource{rule, namespace, robot}, `"team/**/*":{"anonymousPolicy":["read"],"defaultPolicy":["read"]},`, []string{"team/**/*"}},

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
@@ -33,12 +34,7 @@ type bareZot struct {
 
 func newBare(t *testing.T) *bareZot {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	z := &bareZot{dir: t.TempDir(), address: l.Addr().String()}
+	z := &bareZot{dir: t.TempDir(), address: porttest.Address(t)}
 	z.config, z.log = filepath.Join(z.dir, "config.json"), filepath.Join(z.dir, "zot.log")
 	var accounts []byte
 	for name, hash := range map[string]string{"admin": "pw", "dev": "pw"} {
@@ -226,6 +222,8 @@ func TestEachRowOfTheReloadTableOnARealZot(t *testing.T) {
 	}{
 		{"http.accessControl changes", document(storage, controlled(shut)), document(storage, controlled(open)), live, answer("", "/v2/a/b/tags/list")},
 		{"http.accessControl appears", document(storage, authHTTP), document(storage, controlled(shut)), stopped, answer("dev", "/v2/a/b/tags/list")},
+		{"http.accessControl appears where it held nothing", document(storage, controlled(`{"repositories":{"**":{},"a/**":null},"groups":{"g":{}},"adminPolicy":{},"metrics":{}}`)), document(storage, controlled(shut)), stopped, answer("dev", "/v2/a/b/tags/list")},
+		{"http.accessControl changes that held no rule", document(storage, controlled(`{"metrics":{"users":["x"]}}`)), document(storage, controlled(open)), live, answer("", "/v2/a/b/tags/list")},
 		{"http.accessControl goes", document(storage, controlled(shut)), document(storage, authHTTP), stopped, answer("dev", "/v2/a/b/tags/list")},
 		{"http.accessControl.groups", document(storage, controlled(`{"repositories":{"**":{"policies":[{"groups":["g"],"actions":["read"]}]}},"groups":{"g":{"users":["x"]}}}`)),
 			document(storage, controlled(`{"repositories":{"**":{"policies":[{"groups":["g"],"actions":["read"]}]}},"groups":{"g":{"users":["dev"]}}}`)), live, answer("dev", "/v2/a/b/tags/list")},
@@ -330,14 +328,14 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now()); err == nil || !strings.Contains(err.Error(), "did not take") {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err == nil || !strings.Contains(err.Error(), "did not take") {
 		t.Errorf("a broken configuration: %v", err)
 	}
 	from, _ = p.logEnd(t.Context(), s)
 	if err := files.Write(z.config, []byte("{"), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
 	if err := os.Truncate(z.log, 0); err != nil { // rotated
@@ -346,7 +344,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1)))); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now()); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err != nil {
 		t.Errorf("after the log was rotated: %v", err)
 	}
 	time.Sleep(300 * time.Millisecond) // after a broken one Zot takes a file over twice
@@ -354,7 +352,7 @@ func TestAReloadIsTold(t *testing.T) {
 	from, _ = p.logEnd(t.Context(), s)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := p.awaitReload(ctx, s, from, time.Now()); err == nil {
+	if err := p.awaitReload(ctx, s, from, time.Now(), p.patience); err == nil {
 		t.Error("a reload is told where there was none")
 	}
 	for _, agent := range []string{recordLoaded, recordFailed} {
@@ -372,7 +370,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if b, err := os.ReadFile(z.log); err != nil || !bytes.Contains(b, []byte(recordFailed)) {
 		t.Fatal("Zot does not log what clients call themselves")
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now()); !errors.Is(err, errSilent) {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); !errors.Is(err, errSilent) {
 		t.Errorf("clients that call themselves as Zot speaks: %v", err)
 	}
 	if err := os.Rename(z.log, z.log+".1"); err != nil { // rotated, and Zot goes on writing there
@@ -386,7 +384,43 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1))), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, since); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, since, p.patience); err != nil {
 		t.Errorf("after the log was renamed: %v", err)
+	}
+}
+
+// TestAFileReadsAsARealZotTakesIt, by the record of its start.
+func TestAFileReadsAsARealZotTakesIt(t *testing.T) {
+	for _, control := range []string{
+		`null`, `{}`, `{"repositories":{}}`, `{"repositories":null}`, `{"metrics":{}}`, `{"metrics":{"users":null}}`, `{"metrics":{"users":["x"]}}`,
+		`{"repositories":{"**":{}}}`, `{"adminPolicy":{}}`, `{"adminPolicy":{"users":[]}}`, `{"groups":{"g":{}}}`, `{"groups":{"g":{"users":[]}}}`,
+		`{"repositories":{"f/**":{},"g/**":null,"h/**":{"policies":null},"i/**":{"policies":[{},{"users":null}]},"j/**":{"defaultPolicy":[]},"k/**":{"defaultPolicy":""}},"groups":{"g":{}}}`,
+		`{"repositories":{"f/**":{"defaultPolicy":"read,create","policies":[{"users":"a,b","actions":"read"}]}}}`,
+	} {
+		for _, extensions := range []string{`null`, `{"search":{}}`, `{"search":null,"sync":{}}`, `{"search":{"cve":{}},"scrub":{"enable":false}}`} {
+			z := newBare(t)
+			text := z.text(document(storage, controlled(control), `"extensions":`+extensions))
+			if err := os.WriteFile(z.config, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			z.start(t)
+			_, file, err := read(z.config, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log, err := os.Open(z.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := lastRecord(log)
+			log.Close()
+			z.stop()
+			if took == nil || !sameRules(file, took.conf) || (file.HTTP.AccessControl == nil) != (took.conf.HTTP.AccessControl == nil) {
+				t.Errorf("%s: read as %s, and Zot took %+v", control, encoded(rulesOf(file)), took)
+			}
+			if took != nil && ((file.Extensions.Search == nil) != (took.conf.Extensions.Search == nil) || file.Extensions.Sync != nil || took.conf.Extensions.Sync != nil) {
+				t.Errorf("%s: search %v, and Zot has %v", extensions, file.Extensions.Search, took.conf.Extensions.Search)
+			}
+		}
 	}
 }

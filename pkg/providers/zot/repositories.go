@@ -34,7 +34,7 @@ func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.R
 		return nil, err
 	}
 	if !away {
-		s, err := p.load()
+		s, err := p.load(ctx)
 		if err != nil {
 			return nil, err
 		}

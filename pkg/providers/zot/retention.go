@@ -386,10 +386,12 @@ func (k keepTags) rules() ([]schema.KeepRule, bool) {
 // owners says of each policy of the configuration whose it is: a namespace's,
 // or nobody's (""). What stands behind a policy of nobody's that may match the
 // same repositories is never asked, and nobody's too; so is one whose
-// namespace is not here.
-func owners(policies []json.RawMessage, namespaces map[string]bool, here func(ns string) bool) (of []string, parsed []retentionPolicy) {
-	of, parsed = make([]string, len(policies)), make([]retentionPolicy, len(policies))
+// namespace is not here, or whose policies no rules say, and one behind that of a
+// namespace around its own. Whose they would be otherwise, behind says.
+func owners(policies []json.RawMessage, namespaces, unsaid map[string]bool, here func(ns string) bool) (of, behind []string, parsed []retentionPolicy) {
+	of, behind, parsed = make([]string, len(policies)), make([]string, len(policies)), make([]retentionPolicy, len(policies))
 	var strangers []string
+	around := map[string][]string{} // the patterns of namespaces by now
 	for i, raw := range policies {
 		p, ok := strict[retentionPolicy](raw)
 		parsed[i] = p
@@ -397,14 +399,64 @@ func owners(policies []json.RawMessage, namespaces map[string]bool, here func(ns
 		if ok && len(p.Repositories) == 1 {
 			ns = holder(p.Repositories[0], namespaces)
 		}
-		if ns == "" || !here(ns) || slices.ContainsFunc(strangers, func(s string) bool { return intersects(s, ns) }) {
+		switch {
+		case ns == "" || !here(ns):
 			loose, _ := looseRepositories(raw)
 			strangers = append(strangers, loose...)
+		case unsaid[ns] || slices.ContainsFunc(strangers, func(s string) bool { return intersects(s, ns) }):
+			strangers = append(strangers, p.Repositories...)
+			behind[i] = ns
+		case shadowed(ns, around):
+			behind[i] = ns
+		default:
+			of[i] = ns
+			around[ns] = append(around[ns], p.Repositories...)
+		}
+	}
+	reached(of, behind, parsed)
+	return of, behind, parsed
+}
+
+// speaksOf is the namespace that a policy of nobody's speaks of alone, "" for none: it is
+// read as that namespace's from the first write of its rules on.
+func speaksOf(raw rawPolicy, namespaces map[string]bool) string {
+	p, ok := strict[retentionPolicy](raw)
+	if !ok || len(p.Repositories) != 1 {
+		return ""
+	}
+	return holder(p.Repositories[0], namespaces)
+}
+
+// reached takes its policies from a namespace of which one stands before the shield
+// that was to keep them from one in it: they say more than its rules then.
+func reached(of, behind []string, parsed []retentionPolicy) {
+	taken := map[string]bool{}
+	for i, ns := range behind {
+		if ns == "" || !meaning(shield(ns), parsed[i:i+1]) {
 			continue
 		}
-		of[i] = ns
+		for _, outer := range of[:i] {
+			if outer != "" && strings.HasPrefix(ns, outer+"/") {
+				taken[outer] = true
+			}
+		}
 	}
-	return of, parsed
+	for j, ns := range of {
+		if taken[ns] {
+			of[j], behind[j] = "", ns
+		}
+	}
+}
+
+// shadowed reports whether a policy of a namespace around this one may match what
+// lies in it.
+func shadowed(ns string, around map[string][]string) bool {
+	for i := strings.LastIndexByte(ns, '/'); i > 0; i = strings.LastIndexByte(ns[:i], '/') {
+		if slices.ContainsFunc(around[ns[:i]], func(pattern string) bool { return intersects(pattern, ns) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func looseRepositories(raw json.RawMessage) ([]string, error) {

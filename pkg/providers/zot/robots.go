@@ -40,17 +40,24 @@ func (p *Provider) deliver(ctx context.Context, key schema.Key, to schema.Delive
 // that is in use is left alone.
 func (w *writer) account(ctx context.Context, c plan.Change, secret prepared) error {
 	spec, ok := c.After.Spec.(*schema.Robot)
-	if !ok || spec.Secret == nil {
+	if !ok {
 		return nil
 	}
 	name := c.Key.String()
-	login := robotLogins(c.Key)[0]
+	if c.Before != nil {
+		w.own.revive(name, c.Before.Spec, spec)
+	}
+	if spec.Secret == nil {
+		return nil
+	}
+	login, place := robotLogins(c.Key)[0], spec.Place()
 	put := func(hash string) {
 		list := slices.DeleteFunc(slices.Clone(w.own.Robots[name]), func(a account) bool { return a.Login == login || a.Ends.IsZero() })
-		w.own.Robots[name] = append(list, account{Login: login, Made: w.s.now.UTC().Truncate(time.Second), Delivered: true, Hash: hash})
+		w.own.Robots[name] = append(list, account{Login: login, Made: w.s.now.UTC().Truncate(time.Second), Delivered: true, Hash: hash, Place: place})
 	}
 	switch {
 	case secret.hash != "":
+		place = schema.GivenPlace
 		for _, a := range robotLogins(c.Key) {
 			w.pass.Remove(a)
 		}
@@ -82,6 +89,21 @@ var (
 	_ providers.Renewer  = (*Provider)(nil)
 	_ providers.Remarker = (*Provider)(nil)
 )
+
+// elsewhere reports whether an account's secret is known to have gone to another
+// place than it belongs to now.
+func elsewhere(a account, want *schema.Robot) bool { return a.Place != "" && a.Place != want.Place() }
+
+// ahead is how long before its end a plan speaks of an account: days, or a
+// quarter of its life, even if it is renewed later.
+func ahead(want, have *schema.Robot) time.Duration {
+	const most = 7 * 24 * time.Hour
+	life := time.Duration(0)
+	if have.Expires != nil {
+		life = max(0, *have.Expires).Std()
+	}
+	return max(notice(want), min(most, life/4))
+}
 
 func notice(want *schema.Robot) time.Duration {
 	if want.Renew != nil {
@@ -257,12 +279,19 @@ func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note,
 			continue
 		}
 		end := current.expires(have)
-		how := "apply a new secret.value before"
+		how := "apply a new secret.value"
 		if delivered(want) != nil {
 			how = "`ocisync run robots` renews it"
+			if elsewhere(current, want) {
+				notes = append(notes, plan.Note{Key: r.Key, Text: "its secret was not delivered to where secret.deliver says now; `ocisync run robots` delivers a new one"})
+			}
 		}
 		switch {
-		case end.IsZero() || now.Before(end.Add(-notice(want))):
+		case current.Ended:
+			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
+		case !end.IsZero() && current.ahead(now.Add(24*time.Hour)):
+			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s was made on %s, which is to come: a clock was or is wrong, and it would work longer than expires says; %s", current.Login, current.Made.UTC().Format(time.DateOnly), how)})
+		case end.IsZero() || now.Before(end.Add(-ahead(want, have))):
 		case now.Before(end):
 			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expires on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
 		default:
@@ -272,18 +301,50 @@ func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note,
 	return notes, nil
 }
 
+// Accounts implements [providers.Issuer].
+func (p *Provider) Accounts(ctx context.Context, desired schema.State) ([]providers.Account, error) {
+	o, err := p.ownHere(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept := o.kept()
+	var out []providers.Account
+	for _, r := range desired.Resources {
+		have, ok := kept[r.Key].(*schema.Robot)
+		if !ok {
+			continue
+		}
+		delivered := slices.DeleteFunc(slices.Clone(o.Robots[r.Key.String()]), func(a account) bool { return !a.Delivered })
+		if current, ok := newest(delivered); ok {
+			out = append(out, providers.Account{Key: r.Key, Login: current.Login, Expires: current.expires(have)})
+		}
+	}
+	slices.SortFunc(out, func(a, b providers.Account) int { return a.Key.Compare(b.Key) })
+	return out, nil
+}
+
 // Due implements [providers.Renewer].
 func (p *Provider) Due(ctx context.Context, desired schema.State, now time.Time) ([]providers.Renewal, error) {
-	if away, err := p.away(ctx); err != nil {
+	o, err := p.ownHere(ctx)
+	if err != nil {
 		return nil, err
+	}
+	return renewals(o, desired, now), nil
+}
+
+// ownHere is what ocisync keeps of the accounts, which nobody but the registry's
+// host has.
+func (p *Provider) ownHere(ctx context.Context) (own, error) {
+	if away, err := p.away(ctx); err != nil {
+		return own{}, err
 	} else if away {
-		return nil, p.fail(schema.Key{}, "", p.elsewhere(), "")
+		return own{}, p.fail(schema.Key{}, "", p.elsewhere(), "")
 	}
 	o, err := p.ownFile()
 	if err != nil {
-		return nil, p.unreadable(err)
+		return own{}, p.unreadable(err)
 	}
-	return renewals(o, desired, now), nil
+	return o, nil
 }
 
 // renewals lists the desired robots whose secret is delivered.
@@ -313,19 +374,28 @@ func due(key schema.Key, accounts []account, have, want *schema.Robot, now time.
 		return logins[0], next
 	}
 	end := current.expires(have)
-	if end.IsZero() {
-		return "", next
-	}
-	if from := end.Add(-notice(want)); now.Before(from) {
-		return "", from
+	wrong := current.Ended || !end.IsZero() && current.ahead(now)
+	if !wrong && !elsewhere(current, want) {
+		if end.IsZero() {
+			return "", next
+		}
+		if from := end.Add(-notice(want)); now.Before(from) {
+			return "", from
+		}
 	}
 	other := logins[0]
 	if current.Login == other {
 		other = logins[1]
 	}
 	for _, a := range accounts { // still in use beside the current one
-		if a.Login == other && now.Before(a.Ends) && now.Before(end) {
+		if a.Login != other || wrong || !now.Before(a.Ends) {
+			continue
+		}
+		if end.IsZero() || a.Ends.Before(end) {
 			return "", a.Ends
+		}
+		if now.Before(end) {
+			return "", end
 		}
 	}
 	return other, next
@@ -360,6 +430,11 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 	if err := b.sweep(now); err != nil {
 		return nil, p.fail(schema.Key{}, "renewing robots", err, "")
 	}
+	if s.own.settle(desired) {
+		if err := b.save(); err != nil {
+			return nil, p.fail(schema.Key{}, "renewing robots", err, "")
+		}
+	}
 	out := renewals(s.own, desired, now)
 	for i, r := range out {
 		if r.Login == "" {
@@ -377,7 +452,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 // expire takes accounts that no longer work out of the htpasswd file, and says
 // how long none will end that works now.
 func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) {
-	const most = time.Hour
+	const most = time.Minute // a clock may be set meanwhile
 	o, err := p.ownFile()
 	if err != nil {
 		return most, p.unreadable(err)
@@ -387,7 +462,7 @@ func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) 
 	if len(ended) == 0 {
 		return again, nil
 	}
-	s, err := p.load()
+	s, err := p.load(ctx)
 	if err != nil {
 		return again, err
 	}
@@ -462,7 +537,7 @@ func (b *book) save() error {
 	return nil
 }
 
-// sweep takes out accounts that no longer work.
+// sweep takes out accounts that no longer work, and writes down which have ended.
 func (b *book) sweep(now time.Time) error {
 	kept := b.s.own.kept()
 	changed := false
@@ -479,7 +554,7 @@ func (b *book) sweep(now time.Time) error {
 			changed = b.pass.Remove(a.Login) || changed
 		}
 	}
-	if !changed {
+	if swept := b.s.own.sweep(now); !changed && !swept {
 		return nil
 	}
 	return b.save()
@@ -513,15 +588,34 @@ func (b *book) renew(ctx context.Context, key schema.Key, want *schema.Robot, lo
 	if want.Overlap != nil {
 		overlap = max(0, *want.Overlap)
 	}
-	made.Delivered = true
+	made.Delivered, made.Place = true, want.Place()
 	end := now.Add(overlap.Std()).UTC().Truncate(time.Second)
 	for i := range others {
 		if others[i].Ends.IsZero() || end.Before(others[i].Ends) {
-			others[i].Ends = end
+			others[i].Ends, others[i].Replaced = end, now.UTC().Truncate(time.Second)
 		}
 		if !now.Before(others[i].Ends) {
 			b.pass.Remove(others[i].Login)
 		}
 	}
 	return put()
+}
+
+// settle keeps where secrets belong of which no place was kept: an older version
+// made them, and what the mode says is believed.
+func (o own) settle(desired schema.State) (changed bool) {
+	for _, r := range desired.Resources {
+		want, ok := r.Spec.(*schema.Robot)
+		if !ok || want.Place() == "" {
+			continue
+		}
+		list := slices.Clone(o.Robots[r.Key.String()])
+		for i := range list {
+			if a := &list[i]; a.Delivered && a.Ends.IsZero() && a.Place == "" {
+				a.Place, changed = want.Place(), true
+				o.Robots[r.Key.String()] = list
+			}
+		}
+	}
+	return changed
 }

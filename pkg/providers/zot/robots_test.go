@@ -106,12 +106,18 @@ func TestARobotIsRenewedWithOverlapAndThenEnds(t *testing.T) {
 	if got := renew(21); got != "failed" {
 		t.Errorf("day 21, without delivery: %q", got)
 	}
+	if accounts, err := p.Accounts(t.Context(), st); err != nil || len(accounts) != 1 || accounts[0].Login != "robot$ci" {
+		t.Errorf("without delivery it logs in by %+v, %v", accounts, err)
+	}
 	if !works(t, data, "robot$ci", first) {
 		t.Error("the account in use does not work while the new secret is not delivered")
 	}
 	c.fails = false
 	if got := renew(21); got != "robot$ci.2" {
 		t.Errorf("day 21: %q", got)
+	}
+	if accounts, err := p.Accounts(t.Context(), st); err != nil || len(accounts) != 1 || accounts[0].Login != "robot$ci.2" || accounts[0].Expires.Before(at(21+29)) {
+		t.Errorf("day 21: it logs in by %+v, %v", accounts, err)
 	}
 	second := c.last["robot$ci.2"]
 	if !works(t, data, "robot$ci", first) || !works(t, data, "robot$ci.2", second) {
@@ -275,5 +281,74 @@ func TestAnAccountOfARobotThatSomebodyMadeGoes(t *testing.T) {
 			b, _ := os.ReadFile(file)
 			t.Errorf("%s\nbecomes\n%s", lines, b)
 		}
+	}
+}
+
+func TestAZotRobotsSecretFollowsItsPlaceAndWhatEndedStaysEnded(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	c := &courier{last: map[string]string{}}
+	p, err := zot.New(schema.Registry{
+		Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+	}, nil, c, nil, zot.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := schema.Duration(86400)
+	robot := &schema.Robot{
+		Expires: new(30 * day), Renew: new(10 * day), Overlap: new(2 * day),
+		Secret: &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci"}}, Access: schema.NewGrants(schema.Grant{Name: "apps", Rights: schema.Pull}),
+	}
+	st := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "apps"}, Spec: &schema.Namespace{}},
+		{Key: schema.Key{Kind: schema.KindRobot, Name: "ci"}, Spec: robot},
+	}}
+	cycle(t, p, st)
+	now := time.Now()
+	at := func(days int) time.Time { return now.Add(time.Duration(days) * 24 * time.Hour) }
+	renew := func(days int, want string) {
+		t.Helper()
+		did, err := p.Renew(t.Context(), st, at(days))
+		if err != nil || len(did) != 1 || did[0].Err != nil || did[0].Login != want {
+			t.Fatalf("day %d: %+v, %v; want %q", days, did, err, want)
+		}
+	}
+	first := c.last["robot$ci"]
+	renew(1, "")
+	robot.Secret = &schema.RobotSecret{Deliver: &schema.Delivery{DockerConfig: "/run/ocisync/ci"}}
+	if notes, err := p.Remarks(t.Context(), st, at(1)); err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "secret.deliver") {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	renew(1, "robot$ci.2")
+	second := c.last["robot$ci.2"]
+	if !works(t, data, "robot$ci", first) || !works(t, data, "robot$ci.2", second) {
+		t.Error("the two accounts do not work side by side")
+	}
+	renew(1, "")
+	renew(4, "") // the overlap is over
+	gone := func(when string) {
+		t.Helper()
+		if works(t, data, "robot$ci", first) || !works(t, data, "robot$ci.2", second) {
+			t.Errorf("%s: the account that ended works, or the other does not", when)
+		}
+	}
+	gone("after the overlap")
+	renew(2, "")
+	robot.Description = new("the clock was set back")
+	cycle(t, p, st)
+	gone("after an apply under a clock that was set back")
+
+	renew(400, "robot$ci") // a clock that is far ahead
+	if notes, err := p.Remarks(t.Context(), st, at(5)); err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "which is to come") {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	third := c.last["robot$ci"]
+	renew(5, "robot$ci.2")
+	fourth := c.last["robot$ci.2"]
+	if works(t, data, "robot$ci.2", second) || !works(t, data, "robot$ci", third) || !works(t, data, "robot$ci.2", fourth) {
+		t.Error("after the clock was set right, others than the last two work")
+	}
+	renew(8, "")
+	if works(t, data, "robot$ci", third) || !works(t, data, "robot$ci.2", fourth) {
+		t.Error("the account from the future works longer than the overlap")
 	}
 }

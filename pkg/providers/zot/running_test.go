@@ -21,6 +21,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
@@ -37,7 +38,7 @@ type stand struct {
 
 func newStand(t *testing.T, options ...zot.Option) *stand {
 	t.Helper()
-	address := freeAddress(t)
+	address := porttest.Address(t)
 	s := &stand{registry: schema.Registry{
 		Type: schema.TypeZot, URL: "http://" + address,
 		Run: &schema.Run{Driver: schema.DriverProcess, Data: filepath.Join(t.TempDir(), "data"), Binary: binary(t)},
@@ -315,6 +316,76 @@ func TestAFileRenamedOverTheConfigurationIsNotInForce(t *testing.T) {
 	}
 	if n := s.apply(t, objects...); n != 0 {
 		t.Errorf("the same again makes %d changes", n)
+	}
+}
+
+// replaced puts a file with the same content in the place of one, as editors do.
+func replaced(t *testing.T, name string) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name+".theirs", b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".theirs", name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAccountsInAFileThatWasReplacedComeIntoForce(t *testing.T) {
+	s := newStand(t)
+	s.apply(t, team()...)
+	replaced(t, filepath.Join(s.registry.Run.Data, "htpasswd"))
+	starts := s.server.starts
+	if n := s.apply(t, team()...); n != 0 || s.server.starts != starts {
+		t.Errorf("the same content makes %d changes and %d starts", n, s.server.starts-starts)
+	}
+	objects := slices.DeleteFunc(team(), func(r schema.Resource) bool { return r.Key.Name == "bob" && r.Key.Kind == schema.KindUser })
+	objects = append(objects, object(schema.KindUser, "bob", &schema.User{Password: secret(providertest.SecretA)}))
+	s.apply(t, objects...)
+	if got := s.status(t, http.MethodGet, "bob", passwordB, "/v2/"); got != http.StatusUnauthorized {
+		t.Errorf("the former password gets %d", got)
+	}
+	if got := s.status(t, http.MethodGet, "bob", passwordA, "/v2/"); got != http.StatusOK {
+		t.Errorf("the new password gets %d", got)
+	}
+}
+
+// Of somebody else's Zot without a log that can be read nothing tells but its
+// process.
+func TestWhatIsWrittenToAFileThatWasReplacedIsPending(t *testing.T) {
+	s := newStand(t)
+	s.apply(t, team()...)
+	r := s.registry
+	r.Run, r.Files = nil, &schema.FilePaths{Config: s.config, Htpasswd: filepath.Join(s.registry.Run.Data, "htpasswd")}
+	for name, file := range map[string]string{"configuration": r.Files.Config, "accounts": r.Files.Htpasswd} {
+		t.Run(name, func(t *testing.T) {
+			p, err := zot.New(r, nil, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := &stand{Provider: p, registry: r, server: s.server, config: s.config}
+			change := create(object(schema.KindGroup, "of-"+name, &schema.Group{Users: schema.NewSet("alice")}))
+			if name == "accounts" {
+				change = create(object(schema.KindUser, "carol", &schema.User{Password: secret(providertest.SecretA)}))
+			}
+			replaced(t, file)
+			verdicts, err := p.Prepare(t.Context(), []plan.Change{change})
+			if err != nil || verdicts[0].Effect != plan.ByHand || !strings.Contains(strings.Join(verdicts[0].Notes, " "), "another file") {
+				t.Errorf("Prepare says %+v, %v", verdicts, err)
+			}
+			if err := other.write(t, change)[change.Key.String()]; !errors.Is(err, providers.ErrPending) {
+				t.Errorf("error %v", err)
+			}
+			if err := errors.Join(s.server.Stop(t.Context()), s.server.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if err := other.write(t, change)[change.Key.String()]; err != nil {
+				t.Errorf("after a restart: %v", err)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,7 +143,8 @@ func TestSearchAddsToWhatLiesOnTheDisk(t *testing.T) {
 		if d := cmp.Diff(want, contentOf(t, r)); d != "" {
 			t.Errorf("%q: %s", extensions, d)
 		}
-		if (len(*asked) > 0) != (want[0].Bytes > 0) {
+		searches := slices.DeleteFunc(slices.Clone(*asked), func(r string) bool { return r == "GET /v2/" }) // whether it runs
+		if (len(searches) > 0) != (want[0].Bytes > 0) {
 			t.Errorf("%q: it asked %q", extensions, *asked)
 		}
 		r.URL = "http://127.0.0.1:9" // nobody there

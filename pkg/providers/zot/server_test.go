@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -53,17 +52,6 @@ func before(t testing.TB, p *zot.Provider) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freeAddress is one that nobody listens at now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // server is the smallest providers.Process there is: a child of the test.

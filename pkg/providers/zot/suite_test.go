@@ -96,6 +96,7 @@ const handWritten = `{
 
 func TestAStoppedZotPassesTheProviderSuite(t *testing.T) {
 	t.Run("run by ocisync", func(t *testing.T) {
+		t.Parallel() // much of it waits for the disk
 		x := &tester{registry: func(t testing.TB) schema.Registry {
 			t.Helper()
 			return schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: filepath.Join(t.TempDir(), "data")}}
@@ -103,6 +104,7 @@ func TestAStoppedZotPassesTheProviderSuite(t *testing.T) {
 		providertest.Run(t, x.harness())
 	})
 	t.Run("run by somebody else", func(t *testing.T) {
+		t.Parallel()
 		x := &tester{registry: func(t testing.TB) schema.Registry {
 			t.Helper()
 			dir := t.TempDir()

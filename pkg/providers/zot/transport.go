@@ -2,6 +2,7 @@ package zot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,6 +29,9 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 		}
 	}
 	if user == "" {
+		if _, err := p.Where(ctx); errors.Is(err, providers.ErrDisplaced) {
+			return nil, nil, err
+		}
 		var err error
 		if user, password, err = p.login(ctx); err != nil {
 			return nil, nil, err
@@ -67,7 +71,7 @@ func (p *Provider) Blank(ctx context.Context) (string, error) {
 	if away, err := p.away(ctx); err != nil || away {
 		return "", err
 	}
-	s, err := p.load()
+	s, err := p.load(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -39,6 +39,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	defer p.checked.forget() // two writes may fall into one tick of the file system's clock
 	release, err := p.alone(ctx)
 	if err != nil {
 		return err
@@ -59,14 +60,19 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	var goBack func(why error) error
 	if i := slices.IndexFunc(changes, providers.Renews); i >= 0 {
-		again, err := w.renew(ctx, changes[i], prepared[changes[i].Key])
-		if err != nil {
+		again, back, err := w.renew(ctx, changes[i], prepared[changes[i].Key])
+		if err != nil { // it may run at another address than the mode says, where somebody else answers
+			for j, c := range changes {
+				if j != i {
+					report(c.Key, p.fail(c.Key, "writing", fmt.Errorf("not written, since Zot does not run as the mode says: %s failed", changes[i].Key), "apply again once it does"))
+				}
+			}
 			report(changes[i].Key, err)
-			changes = slices.Delete(slices.Clone(changes), i, i+1)
-		} else {
-			w = again
+			return nil
 		}
+		w, goBack = again, back
 	}
 	order := slices.Clone(changes)
 	slices.SortStableFunc(order, func(a, b plan.Change) int { return cmp.Compare(stage(a), stage(b)) })
@@ -87,10 +93,17 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 	}
 	ctx = context.WithoutCancel(ctx)
 	err = w.finish(ctx)
+	if err != nil && goBack != nil {
+		err = goBack(err)
+	}
 	if i := slices.IndexFunc(changes, providers.Starts); i >= 0 && err == nil && slices.Contains(done, changes[i].Key) {
 		err = p.start(ctx)
 	}
 	var wrong map[string]error
+	var idle map[schema.Key]error
+	if err == nil {
+		idle = w.skippedOf(ctx, changes)
+	}
 	if err == nil && w.st.running {
 		wrong = w.prove(ctx, p.atHand(ctx, changes, prepared))
 	}
@@ -98,6 +111,9 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		e := err
 		if k.Kind == schema.KindAccess && e == nil {
 			e = wrong[k.Name]
+		}
+		if e == nil {
+			e = idle[k]
 		}
 		if e != nil {
 			e = p.fail(k, "writing", e, "")
@@ -117,39 +133,6 @@ func (p *Provider) start(ctx context.Context) error {
 		return fmt.Errorf("it is written, and it does not start: %w", err)
 	}
 	return nil
-}
-
-// renew has Zot running as the mode says, before anything is written: if it
-// does not get ready so, it runs on as it did. What is written then is
-// written to the files as they are afterwards, which say where it listens.
-func (w *writer) renew(ctx context.Context, c plan.Change, secret prepared) (*writer, error) {
-	refused := secret.err != nil || w.p.prepare(c, w.now, w.runs, w.st).Refused != ""
-	if refused { // which is found again, and said
-		return w, nil
-	}
-	if err := w.check(c); err != nil {
-		return nil, err
-	}
-	maker, ok := w.p.process.(providers.Maker)
-	if !ok {
-		return w, nil
-	}
-	if err := maker.Renew(ctx); err != nil {
-		return nil, w.p.fail(c.Key, "starting it as the mode says", err, "nothing was written")
-	}
-	_, s, st, err := w.p.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	again, err := w.p.writer(ctx, s, st)
-	if err != nil {
-		return nil, err
-	}
-	if r, ok := again.shown[c.Key]; ok && c.Before != nil {
-		r.Version = c.Before.Version
-		again.shown[c.Key] = r
-	}
-	return again, nil
 }
 
 // atHand are the accounts whose passwords a write has seen anyway.
@@ -184,14 +167,14 @@ func (p *Provider) begin(ctx context.Context) (blank bool, s *site, st status, e
 			return false, nil, status{}, p.unreadable(err)
 		}
 	}
-	if s, err = p.load(); err != nil {
+	if s, err = p.load(ctx); err != nil {
 		return false, nil, status{}, err
 	}
 	if blank = s.doc == nil; blank {
 		if err := p.found(); err != nil {
 			return blank, nil, status{}, err
 		}
-		if s, err = p.load(); err != nil {
+		if s, err = p.load(ctx); err != nil {
 			return blank, nil, status{}, err
 		}
 	}
@@ -201,7 +184,7 @@ func (p *Provider) begin(ctx context.Context) (blank bool, s *site, st status, e
 			return blank, nil, status{}, p.unreadable(err)
 		}
 		if did {
-			if s, err = p.load(); err != nil {
+			if s, err = p.load(ctx); err != nil {
 				return blank, nil, status{}, err
 			}
 		}

@@ -5,7 +5,8 @@
 // judges changes of them (prepare.go); a write makes them (write.go, change.go),
 // brings the files to say so (emit.go) and the process to take them over
 // (control.go), which it does for some keys while it runs and for others not
-// (reload.go); its log says what it took over (record.go). access.go,
+// (reload.go). What is known of the process is in status.go and live.go; its log
+// (log.go) says what it took over (record.go); program.go asks its program. access.go,
 // retention.go, sync.go and events.go translate; quota.go withdraws push where a
 // quota is used up. The files themselves are package files', the JSON document is
 // package config's.
@@ -27,6 +28,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,6 +63,8 @@ type Provider struct {
 
 	meter   *measure.Meter
 	writing sync.Mutex
+	checked checked
+	silent  atomic.Int64 // when a listener said nothing last, in nanoseconds since 1970
 }
 
 var (
@@ -68,6 +72,7 @@ var (
 	_ providers.Checker  = (*Provider)(nil)
 	_ providers.Launcher = (*Provider)(nil)
 	_ providers.Hosted   = (*Provider)(nil)
+	_ providers.Leaver   = (*Provider)(nil)
 
 	_ providers.RobotsAreUsers = (*Provider)(nil)
 )
@@ -131,14 +136,12 @@ func pathsOf(r schema.Registry) (paths, error) {
 		if err != nil {
 			return paths{}, fmt.Errorf("%s: registry.run.data %s: %w", r.URL, r.Run.Data, err)
 		}
-		out := paths{
+		return paths{
 			config: filepath.Join(data, "config.json"), htpasswd: filepath.Join(data, "htpasswd"), data: data,
-			own: filepath.Join(data, "ocisync", "zot.json"), sync: filepath.Join(data, "ocisync", "sync-credentials.json"),
-		}
-		if r.Run.Driver == schema.DriverProcess {
-			out.inbox = webhook.InboxFile(data)
-		}
-		return out, nil
+			own:   filepath.Join(data, "ocisync", "zot.json"),
+			sync:  filepath.Join(data, "sync-credentials.json"), // Zot reads it, as whoever it runs as
+			inbox: webhook.InboxFile(data),
+		}, nil
 	case r.Files != nil && r.Files.Config != "":
 		return paths{
 			config: r.Files.Config, htpasswd: r.Files.Htpasswd, log: r.Files.Log,
@@ -163,7 +166,7 @@ func (p *Provider) Where(ctx context.Context) (providers.Place, error) {
 	if p.paths.config == "" {
 		return providers.Away, nil
 	}
-	return providers.Locate(ctx, p.process, []string{p.paths.config, p.paths.own}, func(ctx context.Context) error {
+	return providers.Locate(ctx, p.process, p.registry, []string{p.paths.config, p.paths.own}, func(ctx context.Context) error {
 		_, rt, err := p.client()
 		if err != nil {
 			return p.fail(schema.Key{}, "", err, "")
@@ -222,6 +225,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		}
 	}
 	if p.paths.config != "" {
+		more = append(more, p.missed(st)...)
 		run, err := providers.WantedRun(p.process, p.registry, p)
 		if err != nil {
 			return schema.State{}, nil, err
@@ -304,28 +308,30 @@ type site struct {
 	changed  time.Time // when the configuration was, by anybody and in any way
 	accounts []byte    // of htpasswd
 	creds    string    // where sync's credentials are
-	looked   bool      // into the log, for the record
-	record   *record
+	skipped  []string  // extensions; nil: not looked
+	// discovered is what Zot answers of its extensions; nil: not asked.
+	discovered *string
+	looked     bool  // into the log, for the record
+	printed    int64 // where what the process prints ended before a write
+	record     *record
 }
 
 // load reads the files. Where there is no configuration the registry is a new
 // one.
-func (p *Provider) load() (*site, error) {
+func (p *Provider) load(ctx context.Context) (*site, error) {
 	s := &site{view: view{now: p.now(), hashes: map[string]string{}, credentials: map[string]credential{}}}
 	var err error
 	if s.own, err = p.ownFile(); err != nil {
 		return nil, p.unreadable(err)
 	}
 	s.htpasswd, s.creds = p.paths.htpasswd, p.paths.sync
-	if p.paths.inbox != "" {
-		if s.inbox, err = webhook.ReadInbox(p.paths.inbox); err != nil {
-			return nil, p.unreadable(err)
-		}
+	if s.inbox, err = p.inbox(ctx); err != nil {
+		return nil, err
 	}
 	s.text, err = files.Read(p.paths.config)
 	if errors.Is(err, fs.ErrNotExist) {
 		if p.paths.data == "" {
-			return nil, p.fail(schema.Key{}, "", err, "correct registry.files.config")
+			return nil, p.fail(schema.Key{}, "", err, "put it there, or correct registry.files.config")
 		}
 		return s, nil
 	}
@@ -342,7 +348,7 @@ func (p *Provider) load() (*site, error) {
 		}
 	}
 	if s.doc, s.conf, err = read(p.paths.config, s.text); err != nil {
-		return nil, p.fail(schema.Key{}, "", err, "mend the file: Zot itself goes on with the one it has read, and does not start with this one")
+		return nil, p.misread(err)
 	}
 	if err := p.loadAccounts(s); err != nil {
 		return nil, err
@@ -355,11 +361,32 @@ func read(name string, text []byte) (*config.Document, configuration, error) {
 	if err != nil {
 		return nil, configuration{}, err
 	}
-	conf, err := parseConfig(text)
+	if _, ok := doc.Get(); !ok {
+		return nil, configuration{}, fmt.Errorf("%s: the configuration says nothing; the least that Zot starts with is {\"storage\":{\"rootDirectory\":\"…\"}}", name)
+	}
+	conf, err := parseConfig(doc)
 	if err != nil {
-		return nil, configuration{}, fmt.Errorf("%s: %w", name, err)
+		return nil, configuration{}, mistyped(name, doc)
 	}
 	return doc, conf, nil
+}
+
+// mistyped says where a configuration holds something else than Zot has there.
+func mistyped(name string, doc *config.Document) error {
+	var list []string
+	for _, p := range doc.Problems("") {
+		if !p.Version {
+			list = append(list, p.String())
+		}
+	}
+	const few = 5
+	if len(list) > few {
+		list = append(list[:few], fmt.Sprintf("and %d more of the kind", len(list)-few))
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("%s: something stands where Zot has something of another type, such as a text where it has a table; zot verify tells more", name)
+	}
+	return errors.New(strings.Join(list, "; "))
 }
 
 func (p *Provider) loadAccounts(s *site) (err error) {
@@ -391,6 +418,15 @@ func (p *Provider) loadAccounts(s *site) (err error) {
 	return nil
 }
 
+// misread says of a configuration that is not taken here whether Zot takes it.
+func (p *Provider) misread(err error) error {
+	remedy := "mend the file: Zot does not start with it, and one that runs goes on with what it has read"
+	if e := (*config.Error)(nil); errors.As(err, &e) && e.Runs {
+		remedy = "" // it says its own
+	}
+	return p.fail(schema.Key{}, "", err, remedy)
+}
+
 func (p *Provider) unreadable(err error) error {
 	remedy := ""
 	if errors.Is(err, fs.ErrPermission) {
@@ -412,7 +448,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		return schema.State{}, err
 	}
 	if !away {
-		s, err := p.load()
+		s, err := p.load(ctx)
 		if err != nil {
 			return schema.State{}, err
 		}
@@ -449,6 +485,63 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return st, st.Sort()
 }
 
+// checked are the files as the last check read them: a plan checks each password by
+// itself, and reading takes longer than comparing does. Nobody changes them.
+type checked struct {
+	mu    sync.Mutex
+	names []string // of the files
+	stamp string   // of what they were before they were read; "" where they are not kept
+	site  *site
+	all   *objects
+}
+
+// readToCheck reads the files, unless they are as they were.
+func (p *Provider) readToCheck(ctx context.Context) (*site, *objects, error) {
+	c := &p.checked
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.names == nil {
+		c.names = []string{p.paths.own, p.paths.config, p.paths.htpasswd, p.paths.sync}
+	}
+	before := stampOf(c.names)
+	if c.stamp != "" && c.stamp == before {
+		return c.site, c.all, nil
+	}
+	s, err := p.load(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := []string{p.paths.own, p.paths.config, s.htpasswd, s.creds}
+	c.site, c.all, c.stamp = s, s.objects(), before
+	if !slices.Equal(names, c.names) { // the configuration names others: from the next time on
+		c.names, c.stamp = names, ""
+	}
+	return c.site, c.all, nil
+}
+
+func (c *checked) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stamp = ""
+}
+
+// stampOf differs with every change of any of the files, as far as the system tells.
+func stampOf(names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%v;", err)
+			continue
+		}
+		fmt.Fprintf(&b, "%d %d;", info.Size(), info.ModTime().UnixNano())
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintf(&b, "%d %d %d;", st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
+		}
+	}
+	return b.String()
+}
+
 // Check implements [providers.Checker]: passwords and secrets of accounts by
 // their hash, sync's by what stands in its file.
 func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (bool, error) {
@@ -456,14 +549,13 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if away, err := p.away(ctx); err != nil || away {
 		return fail(errors.Join(err, providers.ErrUnsupported))
 	}
-	s, err := p.load()
+	s, o, err := p.readToCheck(ctx)
 	if err != nil {
 		return false, err
 	}
 	if s.doc == nil {
 		return fail(providers.ErrNotFound)
 	}
-	o := s.objects()
 	r, there := o.all[key]
 	if !there {
 		return fail(providers.ErrNotFound)
@@ -503,7 +595,7 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 
 // client makes requests of the registry itself, with the login where one is
 // given. The caller closes idle connections.
-func (p *Provider) client() (*http.Client, *http.Transport, error) {
+func (p *Provider) client() (*http.Client, *providers.Way, error) {
 	var t schema.TLS
 	if p.registry.TLS != nil {
 		t = schema.TLS{CA: p.registry.TLS.CA, Insecure: p.registry.TLS.Insecure}
@@ -515,8 +607,10 @@ func (p *Provider) client() (*http.Client, *http.Transport, error) {
 	if rt.TLSClientConfig != nil {
 		rt.TLSClientConfig.MinVersion = tls.VersionTLS12
 	}
+	providers.DialLive(rt, p.process, p.registry)
+	way := providers.NewWay(rt, p.process, p.registry.URL, p.paths.config, p.paths.own)
 	return &http.Client{
-		Transport: rt, Timeout: 30 * time.Second,
+		Transport: way, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, rt, nil
+	}, way, nil
 }

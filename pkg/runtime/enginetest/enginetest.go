@@ -176,6 +176,16 @@ func (e *Engine) Network(name string) {
 	})
 }
 
+// Gateway is this host's address in a network.
+func (e *Engine) Gateway(name string) string {
+	e.t.Helper()
+	n, err := e.Client.NetworkInspect(e.t.Context(), name, network.InspectOptions{})
+	if err != nil || len(n.IPAM.Config) == 0 {
+		e.t.Fatalf("network %s: %v, %v", name, n.IPAM.Config, err)
+	}
+	return n.IPAM.Config[0].Gateway
+}
+
 // Image makes an image of one static program, which it is named by.
 func (e *Engine) Image(ref, program string) {
 	e.t.Helper()

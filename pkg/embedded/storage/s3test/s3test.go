@@ -38,7 +38,7 @@ type Server struct {
 func Start(t testing.TB, root string) *Server {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "versitygw")
-	build := exec.CommandContext(t.Context(), "go", "build", "-modfile=tools/s3.mod", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/versity/versitygw/cmd/versitygw")
+	build := exec.CommandContext(t.Context(), "go", "build", "-modfile=tools/s3.mod", "-ldflags=-s -w", "-o", program, "github.com/versity/versitygw/cmd/versitygw")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building versitygw: %v: %s", err, out)

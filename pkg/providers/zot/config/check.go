@@ -46,7 +46,12 @@ func (p Problem) String() string {
 func Check(values schema.Values, version string) []Problem {
 	c := newChecker(version)
 	c.strict = true
+	seen := map[string]string{}
 	for _, v := range values {
+		if other, twice := seen[fold(v.Path)]; twice {
+			c.report(Problem{Path: v.Path, Text: "Zot takes this and " + other + " for the same key", Remedy: "write one of them"})
+		}
+		seen[fold(v.Path)] = v.Path
 		n, err := parseValue(v.JSON, 1)
 		if err != nil {
 			c.report(Problem{Path: v.Path, Text: err.Error()})
@@ -168,7 +173,7 @@ func (c *checker) step(at *tree, part string, path []string) *tree {
 }
 
 func (c *checker) check(t *tree, n *node, path []string) {
-	if n.text == "null" && !c.strict {
+	if n.none() && !c.strict {
 		return // as if it were not there
 	}
 	c.versionOf(t, path)
@@ -187,7 +192,7 @@ func (c *checker) check(t *tree, n *node, path []string) {
 	case Tables, Texts:
 		if n.kind != '[' {
 			if !c.strict && t.typ == Texts && n.kind == '"' {
-				return // Zot makes a list of one, or parts it at commas
+				return // Zot makes a list of one
 			}
 			c.wrong(t, n, path)
 			return
@@ -257,6 +262,9 @@ func (c *checker) leaf(t *tree, n *node, path []string) {
 		ok = err == nil && n.kind != 't' && (port > 0 || !c.strict)
 	case Duration:
 		c.duration(n, text, path)
+		if d, err := time.ParseDuration(text); err == nil && d > 0 && d < leastScrub && c.strict && fold(join(path)) == "extensions.scrub.interval" {
+			c.at(path, "Zot takes less than 2h for 2h", "write \"2h\" or more")
+		}
 	case Driver:
 		if ok = n.kind == '"' && slices.Contains([]string{"s3", "gcs", "azure"}, text); ok && text != "s3" {
 			c.versionOf(&tree{key: Key{Versions: later}}, path)
@@ -274,6 +282,10 @@ func (c *checker) leaf(t *tree, n *node, path []string) {
 		c.wrong(t, n, path)
 	}
 }
+
+// leastScrub is the shortest interval that Zot scrubs at: it takes less for that,
+// with a warning in its log.
+const leastScrub = 2 * time.Hour
 
 // levels are those that 2.1.6 and later versions know.
 func levels() []string {

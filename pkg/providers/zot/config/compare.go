@@ -79,9 +79,9 @@ func (c *comparison) add(path []string, r Reload, why string) {
 // empty tables before it looks.
 func (n *node) none() bool {
 	if n == nil || n.text == "null" {
-		return true
+		return n == nil || !n.bare
 	}
-	return n.kind == '{' && !slices.ContainsFunc(n.items, func(it *item) bool { return !it.value.none() })
+	return !n.bare && n.kind == '{' && !slices.ContainsFunc(n.items, func(it *item) bool { return !it.value.none() })
 }
 
 // walk compares two values, of which one may be nil. The tree is nil below

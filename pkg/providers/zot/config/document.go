@@ -39,6 +39,8 @@ type node struct {
 	space string           // within an empty table or list
 	items []*item          // of a table or list
 	index map[string]*item // of a large table, by folded key
+	// bare is an extension that Zot sets up although nothing is said of it.
+	bare bool
 }
 
 // item is an entry of a table or list with the spaces around it.
@@ -57,6 +59,8 @@ type Error struct {
 	At     schema.Position
 	Text   string
 	Remedy string
+	// Runs is that Zot itself may well start with the file.
+	Runs bool
 }
 
 // Error prints file:line:col, cause and remedy on one line.
@@ -101,6 +105,7 @@ func parse(name, src string) (*Document, error) {
 		return nil, p.errorAt(d.root.at, "the configuration is no table", "it begins with { and ends with }")
 	}
 	d.style = styleOf(d)
+	d.markBare()
 	return d, nil
 }
 
@@ -138,12 +143,61 @@ func (n *node) write(b *strings.Builder) {
 	b.WriteByte(n.kind + 2) // '{' and '[' are two before their ends
 }
 
-// Get returns a value as it is written, in JSON. Null counts as absent, as with
-// Zot.
+// Taken is the document as Zot takes it, whose reader forgets nulls and tables
+// that hold nothing else. What stands in lists it leaves alone.
+func (d *Document) Taken() []byte {
+	var b strings.Builder
+	d.root.value.writeTaken(&b)
+	return []byte(b.String())
+}
+
+func (n *node) writeTaken(b *strings.Builder) {
+	if n.kind != '{' && !n.bare {
+		n.write(b)
+		return
+	}
+	sep := ""
+	b.WriteByte('{')
+	for _, it := range n.items {
+		if it.value.none() {
+			continue
+		}
+		b.WriteString(sep + it.key + ":")
+		it.value.writeTaken(b)
+		sep = ","
+	}
+	b.WriteByte('}')
+}
+
+// markBare marks the extensions that Zot sets up by their names alone, which it does
+// where the whole section says nothing else.
+func (d *Document) markBare() {
+	section := entryOf(d.root.value, "extensions")
+	if section == nil || section.kind != '{' {
+		return
+	}
+	for _, it := range section.items {
+		it.value.bare = false
+	}
+	if !section.none() {
+		return
+	}
+	for _, name := range []string{"metrics", "search", "scrub", "trust", "ui"} {
+		if it := section.lookup(name); it != nil {
+			it.value.bare = true
+		}
+	}
+}
+
+// Get returns a value as it is written, in JSON. What Zot forgets counts as
+// absent; see [Document.Taken].
 func (d *Document) Get(path ...string) (value string, ok bool) {
 	it := d.find(path)
-	if it == nil || it.value.text == "null" {
+	if it == nil || it.value.none() {
 		return "", false
+	}
+	if it.value.text == "null" {
+		return "{}", true // of an extension
 	}
 	var b strings.Builder
 	it.value.write(&b)
@@ -263,6 +317,7 @@ func (n *node) remove(gone func(*item) bool) {
 // keys stand where a human would put them. "-" as the last part of a path adds
 // to a list.
 func (d *Document) Set(value []byte, path ...string) error {
+	defer d.markBare()
 	n, err := parseValue(string(value), 1+len(path))
 	if err != nil {
 		return err
@@ -301,7 +356,7 @@ func (d *Document) way(path []string, first int, n *node) (*node, error) {
 		case part == "-", part == "0" && t != nil && (t.typ == Tables || t.typ == Texts):
 			n = &node{kind: '[', items: []*item{{value: n, at: -1}}}
 		case t != nil && (t.typ == Tables || t.typ == Texts):
-			return nil, &Error{d.Position(path[:first]...), fmt.Sprintf("%s is missing, and a list does not begin with entry %q", join(path[:i]), part), ""}
+			return nil, &Error{At: d.Position(path[:first]...), Text: fmt.Sprintf("%s is missing, and a list does not begin with entry %q", join(path[:i]), part)}
 		default:
 			n = &node{kind: '{', items: []*item{newMember(part, n)}}
 		}
@@ -335,9 +390,9 @@ func (d *Document) add(it *item, path []string, part string, value *node, indent
 			d.insert(n, len(n.items), &item{value: value, at: -1}, indent)
 			return nil
 		}
-		return &Error{d.Position(path...), fmt.Sprintf("the list has %d entries, and %q is none of them", len(n.items), part), ""}
+		return &Error{At: d.Position(path...), Text: fmt.Sprintf("the list has %d entries, and %q is none of them", len(n.items), part)}
 	}
-	return &Error{d.Position(path...), fmt.Sprintf("%s is no table, so that nothing can stand below it", strings.Join(path, ".")), "make it a table"}
+	return &Error{At: d.Position(path...), Text: fmt.Sprintf("%s is no table, so that nothing can stand below it", strings.Join(path, ".")), Remedy: "make it a table"}
 }
 
 // merge makes what is there equal to another value, and touches what differs.
@@ -440,5 +495,6 @@ func (d *Document) Delete(path ...string) bool {
 		return false
 	}
 	around.value.remove(func(other *item) bool { return other == it })
+	d.markBare()
 	return true
 }

@@ -255,6 +255,38 @@ func TestWhatZotWouldMisreadIsRefusedWithItsPlace(t *testing.T) {
 	}
 }
 
+func TestNullsAndEmptyTablesAreForgotten(t *testing.T) {
+	for src, want := range map[string]string{
+		`{ "a" : {}, "b": null, "c": {"d": {"e": null}} }`:           `{}`,
+		`{"a": {"b": {}, "C": [ {}, null, {"d": null} ]}, "e": ""}`:  `{"a":{"C":[ {}, null, {"d": null} ]},"e":""}`,
+		`{"extensions": {"search": {}, "ui": null, "sync": {}}}`:     `{"extensions":{"search":{},"ui":{}}}`,
+		`{"extensions": {"search": {"cve": {}}}}`:                    `{"extensions":{"search":{}}}`,
+		`{"extensions": {"search": {}, "scrub": {"enable": false}}}`: `{"extensions":{"scrub":{"enable":false}}}`,
+		`{"extensions": null, "x": {"search": {}}}`:                  `{}`,
+	} {
+		d := mustParse(t, src)
+		if got := string(d.Taken()); strings.ReplaceAll(got, `{"enable": false}`, `{"enable":false}`) != want {
+			t.Errorf("%s: %s, want %s", src, got, want)
+		}
+		if _, ok := d.Get(); ok != (want != "{}") {
+			t.Errorf("%s: it counts as something: %v", src, ok)
+		}
+		if string(d.Bytes()) != src {
+			t.Errorf("%s was changed", src)
+		}
+	}
+	d := mustParse(t, `{"extensions": {"search": {}}}`)
+	if err := d.Set([]byte("true"), "extensions", "ui", "enable"); err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := d.Get("extensions", "search"); ok {
+		t.Errorf("search is %s", v)
+	}
+	if d.Delete("extensions", "ui"); len(Compare(d, mustParse(t, `{"storage":{}}`))) != 1 {
+		t.Error("search that goes is no change")
+	}
+}
+
 // TestEditingIsLinear holds ten thousand namespaces against one thousand.
 func TestEditingIsLinear(t *testing.T) {
 	took := func(n int) time.Duration {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/pkg/runtime/enginetest"
 )
 
@@ -177,13 +178,9 @@ func TestIntegrationARunningZotCrashesAtItsLog(t *testing.T) {
 		logs = append(logs, `{"level":"loud"}`)
 	}
 	for _, log := range logs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
+		address := porttest.Address(t)
 		_, port, err := net.SplitHostPort(address)
-		if err := errors.Join(err, l.Close()); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()

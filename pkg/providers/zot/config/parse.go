@@ -34,7 +34,7 @@ func parseValue(src string, depth int) (*node, error) {
 }
 
 func (p *parser) errorAt(at int, text, remedy string) error {
-	return &Error{position(p.file, p.src, at), text, remedy}
+	return &Error{At: position(p.file, p.src, at), Text: text, Remedy: remedy}
 }
 
 func position(file, src string, at int) schema.Position {
@@ -150,7 +150,7 @@ func (p *parser) member(n *node, it *item, start int) error {
 		if p.file != "" {
 			where = "at " + pos.String()
 		}
-		return p.errorAt(it.at, fmt.Sprintf("the key %s stands here again, after %s %s: Zot ignores case, and takes one of the two silently", it.key, first.key, where), "remove one")
+		return &Error{position(p.file, p.src, it.at), fmt.Sprintf("the key %s stands here again, after %s %s: Zot, which ignores case, takes one of the two silently, and only files in which each stands once are edited", it.key, first.key, where), "remove one", true}
 	}
 	mid := p.at
 	p.space()
@@ -280,8 +280,9 @@ func quote(s string) string {
 func formatOf(name string, src []byte) error {
 	say := func(what, how string) error {
 		p := schema.Position{File: name, Line: 1, Col: 1}
+		named := strings.EqualFold(filepath.Ext(name), ".json") // Zot goes by that
 		return &Error{p, "this configuration is " + what + ", and only JSON is edited without touching what nobody asked to change",
-			how + ", see that `zot verify config.json` is content, start Zot with that file, and name it in registry.files.config"}
+			how + ", see that `zot verify config.json` is content, start Zot with that file, and name it in registry.files.config", !named}
 	}
 	const (
 		yaml = "convert it once, with Python and PyYAML: `python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin), indent=2))' <%s >config.json`"
@@ -299,11 +300,11 @@ func formatOf(name string, src []byte) error {
 	}
 	text := string(src)
 	if rest, ok := strings.CutPrefix(text, "\ufeff"); ok && strings.HasPrefix(strings.TrimSpace(rest), "{") {
-		return &Error{schema.Position{File: name, Line: 1, Col: 1}, "the file begins with a byte order mark, at which Zot fails", "save it as UTF-8 without one"}
+		return &Error{At: schema.Position{File: name, Line: 1, Col: 1}, Text: "the file begins with a byte order mark, at which Zot fails", Remedy: "save it as UTF-8 without one"}
 	}
 	text = strings.TrimLeft(text, " \t\r\n")
 	if text == "" {
-		return &Error{schema.Position{File: name, Line: 1, Col: 1}, "the file is empty", `the least that Zot starts with is {"storage":{"rootDirectory":"…"}}`}
+		return &Error{At: schema.Position{File: name, Line: 1, Col: 1}, Text: "the file is empty", Remedy: `the least that Zot starts with is {"storage":{"rootDirectory":"…"}}`}
 	}
 	if text[0] == '{' || strings.EqualFold(filepath.Ext(name), ".json") && text[0] == '[' {
 		return nil
@@ -316,5 +317,5 @@ func formatOf(name string, src []byte) error {
 	case strings.HasPrefix(line, "---"), strings.HasPrefix(line, "#"), strings.HasSuffix(line, ":"), strings.Contains(line, ": "):
 		return say("YAML", fmt.Sprintf(yaml, base))
 	}
-	return &Error{schema.Position{File: name, Line: 1, Col: 1}, "this is no JSON", "a configuration begins with {"}
+	return &Error{At: schema.Position{File: name, Line: 1, Col: 1}, Text: "this is no JSON", Remedy: "a configuration begins with {"}
 }

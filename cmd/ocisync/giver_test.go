@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/pkg/porttest"
+)
+
+// TestTokensAreGivenWhereAnApplyHasThem: at another address, or as before where
+// that cannot be, by the same process.
+func TestTokensAreGivenWhereAnApplyHasThem(t *testing.T) {
+	w := newRobotWorld(t)
+	declare := func(listen string) embedded.Giving {
+		t.Helper()
+		write(t, w.file, fmt.Sprintf(`version = 1
+[registry]
+type  = "distribution"
+url   = "http://%s"
+run   = { driver = "process", binary = "/bin/false", data = "../../data" }
+token = { url = "http://localhost:9", listen = %q }
+[state]
+store = "dir"
+dir   = "../../state"
+`, w.address, listen))
+		return embedded.Giving{Registry: "http://" + w.address, Service: w.address, URL: "http://localhost:9", Listen: listen}
+	}
+	answers := func(address string) bool {
+		resp, err := http.Get("http://" + address + "/token?service=" + w.address)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil && resp.StatusCode == http.StatusOK
+	}
+	first, second := porttest.Address(t), porttest.Address(t)
+	before := declare(first)
+	log := &transcript{}
+	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: log, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := o.giver(t.Context(), cfg, "ocisync up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	anew := func(ctx context.Context, wanted embedded.Giving, try bool) error {
+		c, err := embedded.Dial(ctx, w.data)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.Anew(ctx, wanted, try)
+	}
+	if err := g.beside(t.Context(), cfg, func(ctx context.Context) error {
+		if !answers(first) {
+			t.Error("it gives none to begin with")
+		}
+		other := before
+		other.Listen = second
+		if err := anew(ctx, other, false); err == nil || !strings.Contains(err.Error(), "reads mode test from "+o.modes) || !strings.Contains(err.Error(), first) {
+			t.Errorf("asked for what its mode does not say: %v", err)
+		}
+		if err := anew(ctx, declare(taken.Addr().String()), false); err == nil || !strings.Contains(err.Error(), "already in use") || !strings.Contains(err.Error(), "registry.token.listen") {
+			t.Errorf("asked for an address that is taken: %v", err)
+		}
+		if err := anew(ctx, declare(second), true); err != nil || !answers(first) || answers(second) {
+			t.Errorf("asked whether it could: %v, at the first %t", err, answers(first))
+		}
+		if err := anew(ctx, other, false); err != nil {
+			t.Error(err)
+		}
+		if err := embedded.AwaitGiving(ctx, w.data, other); err != nil || answers(first) || !answers(second) {
+			t.Errorf("moved: %v, at the first %t, at the second %t", err, answers(first), answers(second))
+		}
+		return ctx.Err()
+	}); err != nil {
+		t.Error(err)
+	}
+	if answers(second) {
+		t.Error("it goes on though its work has ended")
+	}
+	if text := log.String(); !strings.Contains(text, "giving tokens for http://"+w.address+" at "+second+" now") {
+		t.Errorf("it says\n%s", text)
+	}
+}
+
+// TestTokensAreTakenOverFromWhoEnds: who was to give them while another process did
+// does so when that one has ended, where the mode has them by then; and up, which
+// waits for that, fails while nobody does.
+func TestTokensAreTakenOverFromWhoEnds(t *testing.T) {
+	w := newRobotWorld(t)
+	declare := func(listen string) {
+		t.Helper()
+		write(t, w.file, fmt.Sprintf(`version = 1
+[registry]
+type  = "distribution"
+url   = "http://%s"
+run   = { driver = "process", binary = "/bin/false", data = "../../data" }
+token = { url = "http://localhost:9", listen = %q }
+[state]
+store = "dir"
+dir   = "../../state"
+`, w.address, listen))
+	}
+	declare(porttest.Address(t))
+	log := &transcript{}
+	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: log, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &served{o, cfg}
+	if err := s.given(t.Context()); err == nil || !strings.Contains(err.Error(), "gives no tokens") || !strings.Contains(err.Error(), "ocisync down, then ocisync up") {
+		t.Errorf("nobody gives tokens, and up says %v", err)
+	}
+	other, err := o.giver(t.Context(), cfg, "ocisync auth serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- other.beside(serving, cfg, untilDone) }()
+	if err := s.given(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := o.withTokens(t.Context(), cfg, commandUp, func(ctx context.Context) error {
+		if who, err := s.giving(ctx); err != nil || !strings.Contains(who, "auth serve") {
+			t.Errorf("beside another: %s, %v", who, err)
+		}
+		second := porttest.Address(t)
+		declare(second)
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := s.given(ctx); err != nil {
+			t.Error(err)
+		}
+		if who, err := s.giving(ctx); err != nil || !strings.Contains(who, "("+commandUp+")") {
+			t.Errorf("after it: %s, %v", who, err)
+		}
+		resp, err := http.Get("http://" + second + "/token?service=" + w.address)
+		if err != nil {
+			t.Error(err)
+		} else if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Errorf("a client gets %s", resp.Status)
+		}
+		return ctx.Err()
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.giving(t.Context()); err == nil {
+		t.Error("it goes on though its work has ended")
+	}
+	if text := log.String(); !strings.Contains(text, "are given already") || !strings.Contains(text, "now, since nobody else does") {
+		t.Errorf("it says\n%s", text)
+	}
+}

@@ -1,0 +1,614 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocisync/ocisync/pkg/providers/all"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// harborWorld is a stand-in for Harbor and a mode of it.
+type harborWorld struct {
+	*harbortest.Server
+	url, mode, dir string
+	env            map[string]string
+}
+
+func newHarborWorld(t *testing.T, options harbortest.Options) *harborWorld {
+	t.Helper()
+	options.FirstID = 1000
+	h := harbortest.New(options)
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	w := &harborWorld{Server: h, url: server.URL, dir: dir, mode: filepath.Join(dir, "modes", "m"), env: map[string]string{
+		"OCISYNC_MODE": "m", "OCISYNC_MODES": filepath.Join(dir, "modes"), "OCISYNC_ADMIN": "Harbor12345",
+		"HOME": dir, "XDG_STATE_HOME": filepath.Join(dir, "machine"),
+	}}
+	write(t, filepath.Join(w.mode, "m.toml"), fmt.Sprintf("version = 1\n\n[registry]\ntype = \"harbor\"\nurl  = %q\n\n[registry.login]\nuser     = \"admin\"\npassword = { env = \"OCISYNC_ADMIN\" }\n\n[state]\nstore = \"dir\"\ndir   = \"../../state\"\n", server.URL))
+	return w
+}
+
+// ocisync runs a verb, and looks at its exit code.
+func (w *harborWorld) ocisync(t *testing.T, code int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	got := run(t.Context(), args, streams{
+		in: strings.NewReader(""), out: &out, err: &errs,
+		getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok },
+	})
+	if got != code {
+		t.Fatalf("ocisync %s: exit code %d, want %d:\n%s%s", strings.Join(args, " "), got, code, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+// api asks Harbor's API as its administrator, as somebody else would.
+func (w *harborWorld) api(t *testing.T, method, path, body string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/api/v2.0"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", "Harbor12345")
+	req.Header.Set("X-Is-Resource-Name", "true")
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode/100 != 2 {
+		t.Fatalf("%s %s %s: %d %s, %v", method, path, body, resp.StatusCode, text, err)
+	}
+	return string(text)
+}
+
+func decoded[T any](t *testing.T, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+type object = map[string]json.RawMessage
+
+// find is the field of the one in a list whose other field is so.
+func (w *harborWorld) find(t *testing.T, list, by, value, field string) string {
+	t.Helper()
+	for _, o := range decoded[[]object](t, w.api(t, http.MethodGet, list, "")) {
+		if strings.Trim(string(o[by]), `"`) == value {
+			return strings.Trim(string(o[field]), `"`)
+		}
+	}
+	t.Fatalf("%s has none with %s %s", list, by, value)
+	return ""
+}
+
+// edit puts an object back with other fields.
+func (w *harborWorld) edit(t *testing.T, path, fields string) {
+	t.Helper()
+	o := decoded[object](t, w.api(t, http.MethodGet, path, ""))
+	maps.Copy(o, decoded[object](t, fields))
+	body, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.api(t, http.MethodPut, path, string(body))
+}
+
+// replace puts an object back with other text in it.
+func (w *harborWorld) replace(t *testing.T, path, old, text string) {
+	t.Helper()
+	have := w.api(t, http.MethodGet, path, "")
+	if !strings.Contains(have, old) {
+		t.Fatalf("%s has no %s: %s", path, old, have)
+	}
+	w.api(t, http.MethodPut, path, strings.Replace(have, old, text, 1))
+}
+
+// planned are the objects and fields of a plan, held ones included.
+func (w *harborWorld) planned(t *testing.T, code int) []string {
+	t.Helper()
+	out, _ := w.ocisync(t, code, "plan", "--output", "json")
+	type change struct {
+		Action, Key string
+		Fields      []struct{ Path string }
+	}
+	p := decoded[struct {
+		Changes []change
+		Held    []struct{ Change change }
+	}](t, out)
+	for _, h := range p.Held {
+		p.Changes = append(p.Changes, h.Change)
+	}
+	lines := []string{}
+	for _, c := range p.Changes {
+		if c.Action == "create" {
+			lines = append(lines, "create "+c.Key)
+			continue
+		}
+		for _, f := range c.Fields {
+			lines = append(lines, c.Key+" "+f.Path)
+		}
+	}
+	return lines
+}
+
+// certificate is one that a Harbor takes.
+func certificate(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../pkg/providers/harbor/testdata/certs/a.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fill makes one of everything that a mode can say, nothing as it comes.
+func (w *harborWorld) fill(t *testing.T) {
+	t.Helper()
+	post := func(path, body string) { w.api(t, http.MethodPost, path, body) }
+	put := func(path, body string) { w.api(t, http.MethodPut, path, body) }
+	post("/users", `{"username":"alice","email":"alice@example.com","realname":"Alice","comment":"c","password":"Passw0rd1"}`)
+	put("/users/"+w.find(t, "/users", "username", "alice", "user_id")+"/sysadmin", `{"sysadmin_flag":true}`)
+	post("/users", `{"username":"bob","email":"bob@example.com","realname":"Bob","password":"Passw0rd1"}`)
+	post("/usergroups", `{"group_name":"ops","group_type":2}`)
+	post("/usergroups", `{"group_name":"devs","group_type":3}`)
+	ca, err := json.Marshal(certificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	post("/registries", fmt.Sprintf(`{"name":"dr","type":"harbor","url":"https://dr.example.com","description":"d","insecure":true,"ca_certificate":%s,"credential":{"type":"basic","access_key":"robot$copier","access_secret":"s"}}`, ca))
+	post("/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)
+	post("/registries", `{"name":"quay","type":"docker-registry","url":"https://quay.example.com","credential":{"type":"basic","access_key":"u","access_secret":"s"}}`)
+	post("/scanners", `{"name":"installed","url":"http://installed:8080"}`)
+	post("/scanners", `{"name":"trivy","url":"http://trivy:8080","description":"d","auth":"Bearer","access_credential":"x","skip_certVerify":true,"use_internal_addr":true}`)
+	post("/p2p/preheat/instances", `{"name":"p2p","vendor":"dragonfly","endpoint":"https://p2p.example.com","description":"d","auth_mode":"BASIC","auth_info":{"username":"u","password":"p"},"default":true,"enabled":true,"insecure":true}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"true","auto_scan":"true","auto_sbom_generation":"true","prevent_vul":"true","severity":"high","reuse_sys_cve_allowlist":"false","enable_content_trust_cosign":"true"},"storage_limit":1073741824}`)
+	put("/projects/a", `{"cve_allowlist":{"items":[{"cve_id":"CVE-2026-1001"}],"expires_at":1999999999}}`)
+	put("/projects/a/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "trivy", "uuid")+`"}`)
+	post("/projects", `{"project_name":"cache","registry_id":`+w.find(t, "/registries", "name", "hub", "id")+`}`)
+	post("/projects/a/members", `{"role_id":4,"member_user":{"username":"bob"}}`)
+	post("/projects/a/members", `{"role_id":2,"member_group":{"group_name":"ops","group_type":2}}`)
+	post("/labels", `{"name":"base","color":"#1565c0","description":"d","scope":"g"}`)
+	id := w.find(t, "/projects", "name", "a", "project_id")
+	post("/labels", `{"name":"own","color":"#2E7D32","description":"e","scope":"p","project_id":`+id+`}`)
+	post("/projects/a/webhook/policies", `{"name":"ci","description":"d","enabled":false,"event_types":["PUSH_ARTIFACT","SCANNING_FAILED"],"targets":[{"type":"http","address":"https://ci.example.com/a","auth_header":"x","skip_cert_verify":true,"payload_format":"CloudEvents"}]}`)
+	post("/projects/a/immutabletagrules", `{"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoExcludes","pattern":"tmp/**"}]}}`)
+	post("/retentions", `{"algorithm":"or","scope":{"level":"project","ref":`+id+`},"trigger":{"kind":"Schedule","settings":{"cron":"0 0 3 * * *"}},"rules":[`+
+		`{"action":"retain","template":"latestPushedK","params":{"latestPushedK":3},"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*","extras":"{\"untagged\":false}"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}]}`)
+	for _, level := range []string{`"name":"ci","level":"project"`, `"name":"all","level":"system"`} {
+		post("/robots", `{`+level+`,"description":"d","duration":30,"permissions":[{"kind":"project","namespace":"a","access":[{"resource":"repository","action":"pull"},{"resource":"repository","action":"push"},{"resource":"scan","action":"create"}]}]}`)
+	}
+	w.edit(t, "/robots/"+w.find(t, "/robots", "name", "robot$all", "id"), `{"disable":true}`)
+	if err := w.Push(harbortest.Image{Repository: "a/api", Tags: []string{"v1"}, Size: 9}); err != nil {
+		t.Fatal(err)
+	}
+	put("/projects/a/repositories/api", `{"description":"d"}`)
+	far := w.find(t, "/registries", "name", "dr", "id")
+	post("/replication/policies", `{"name":"out","description":"d","dest_registry":{"id":`+far+`},"dest_namespace":"mirror","trigger":{"type":"scheduled","trigger_settings":{"cron":"0 0 2 * * *"}},"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]}],"deletion":true,"override":true,"enabled":true,"speed":1024}`)
+	post("/replication/policies", `{"name":"in","src_registry":{"id":`+far+`},"trigger":{"type":"manual"},"enabled":false,"speed":0}`)
+	put("/system/gc/schedule", `{"schedule":{"type":"Custom","cron":"0 0 2 * * 0"},"parameters":{"delete_untagged":true,"workers":2}}`)
+	put("/system/purgeaudit/schedule", `{"schedule":{"type":"Custom","cron":"0 0 4 * * *"},"parameters":{"audit_retention_hour":8760,"include_event_types":"create_artifact,delete_artifact","dry_run":false}}`)
+	put("/system/scanAll/schedule", `{"schedule":{"type":"Custom","cron":"0 0 5 * * *"}}`)
+	put("/system/CVEAllowlist", `{"items":[{"cve_id":"CVE-2026-1002"}],"expires_at":1999999999}`)
+}
+
+// byHand is a change that somebody makes, and the field that it is of. What an
+// apply cannot put back, who made it does.
+type byHand struct {
+	field    string
+	do, undo func(t *testing.T, w *harborWorld)
+}
+
+// hands are a change of each field.
+func hands() []byHand {
+	var out []byHand
+	add := func(field string, do func(t *testing.T, w *harborWorld)) { out = append(out, byHand{field, do, nil}) }
+	put := func(field, path, body string) {
+		add(field, func(t *testing.T, w *harborWorld) { t.Helper(); w.api(t, http.MethodPut, path, body) })
+	}
+	// found edits one that a list has by its name
+	found := func(field, list, name, id, path, fields string) {
+		add(field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			by := "name"
+			if list == "/users" {
+				by = "username"
+			}
+			w.edit(t, path+w.find(t, list, by, name, id), fields)
+		})
+	}
+	user := func(field, fields string) {
+		found("user/alice "+field, "/users", "alice", "user_id", "/users/", fields)
+	}
+	user("email", `{"email":"other@example.com"}`)
+	user("full_name", `{"realname":"Other"}`)
+	user("comment", `{"comment":""}`)
+	add("user/alice admin", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.api(t, http.MethodPut, "/users/"+w.find(t, "/users", "username", "alice", "user_id")+"/sysadmin", `{"sysadmin_flag":false}`)
+	})
+	add("group/devs type", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.api(t, http.MethodDelete, "/usergroups/"+w.find(t, "/usergroups", "group_name", "devs", "id"), "")
+		w.api(t, http.MethodPost, "/usergroups", `{"group_name":"devs","group_type":2}`)
+	})
+
+	remote := func(field, name, fields string) {
+		add("remote/"+name+" "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			w.api(t, http.MethodPut, "/registries/"+w.find(t, "/registries", "name", name, "id"), fields)
+		})
+	}
+	remote("description", "dr", `{"description":""}`)
+	remote("url", "dr", `{"url":"https://other.example.com"}`)
+	remote("tls.insecure", "dr", `{"insecure":false}`)
+	remote("tls.ca", "dr", `{"ca_certificate":""}`)
+	remote("login.robot", "dr", `{"access_key":"robot$other"}`)
+	remote("login.user", "quay", `{"access_key":"other"}`)
+
+	scanner := func(field, fields string) {
+		found("scanner/trivy "+field, "/scanners", "trivy", "uuid", "/scanners/", fields)
+	}
+	scanner("url", `{"url":"http://other:8080"}`)
+	scanner("description", `{"description":""}`)
+	scanner("auth", `{"auth":"Basic"}`) // of which nobody declares what to log in with
+	out[len(out)-1].undo = func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.edit(t, "/scanners/"+w.find(t, "/scanners", "name", "trivy", "uuid"), `{"auth":"Bearer","access_credential":"x"}`)
+	}
+	scanner("insecure", `{"skip_certVerify":false}`)
+	scanner("internal_address", `{"use_internal_addr":false}`)
+	scanner("enabled", `{"disabled":true}`)
+
+	preheat := func(field, fields string) {
+		add("preheat/p2p "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			w.edit(t, "/p2p/preheat/instances/p2p", fields)
+		})
+	}
+	preheat("url", `{"endpoint":"https://other.example.com"}`)
+	preheat("description", `{"description":""}`)
+	preheat("default", `{"default":false}`)
+	preheat("enabled", `{"enabled":false}`)
+	preheat("insecure", `{"insecure":false}`)
+	preheat("auth", `{"auth_mode":"NONE"}`)
+	out[len(out)-1].undo = func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.edit(t, "/p2p/preheat/instances/p2p", `{"auth_mode":"BASIC","auth_info":{"username":"u","password":"p"}}`)
+	}
+
+	const project = "/projects/a"
+	put("access/a anonymous", project, `{"metadata":{"public":"false"}}`)
+	member := func(field, name, body string) {
+		add("access/a "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			w.api(t, http.MethodPut, project+"/members/"+w.find(t, project+"/members", "entity_name", name, "id"), body)
+		})
+	}
+	member("users.bob", "bob", `{"role_id":3}`)
+	member("groups.ops", "ops", `{"role_id":1}`)
+	add("quota/a limit", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		for _, q := range decoded[[]struct {
+			ID  int64
+			Ref struct{ Name string }
+		}](t, w.api(t, http.MethodGet, "/quotas", "")) {
+			if q.Ref.Name == "a" {
+				w.api(t, http.MethodPut, fmt.Sprintf("/quotas/%d", q.ID), `{"hard":{"storage":-1}}`)
+			}
+		}
+	})
+	policy := func(field, old, text string) {
+		add("retention/a "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			p := decoded[struct{ Metadata map[string]string }](t, w.api(t, http.MethodGet, project, ""))
+			w.replace(t, "/retentions/"+p.Metadata["retention_id"], old, text)
+		})
+	}
+	policy("keep", `"latestPushedK":3`, `"latestPushedK":4`)
+	policy("untagged", `{\"untagged\":false}`, `{\"untagged\":true}`)
+	policy("schedule", `"cron":"0 0 3 * * *"`, `"cron":""`)
+	add("immutable/a rules", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		list := w.api(t, http.MethodGet, project+"/immutabletagrules", "")
+		rule := strings.Trim(strings.TrimSpace(list), "[]")
+		id := string(decoded[object](t, rule)["id"])
+		w.api(t, http.MethodPut, project+"/immutabletagrules/"+id, strings.Replace(rule, `"pattern":"v*"`, `"pattern":"w*"`, 1))
+	})
+	put("scan/a on_push", project, `{"metadata":{"auto_scan":"false"}}`)
+	put("scan/a sbom", project, `{"metadata":{"auto_sbom_generation":"false"}}`)
+	put("scan/a block", project, `{"metadata":{"severity":"low"}}`)
+	put("scan/a allow", project, `{"cve_allowlist":{"items":[]}}`)
+	add("scan/a scanner", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.api(t, http.MethodPut, project+"/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "installed", "uuid")+`"}`)
+	})
+	put("trust/a required", project, `{"metadata":{"enable_content_trust_cosign":"false"}}`)
+	put("repository/a/api description", project+"/repositories/api", `{"description":""}`)
+	for _, l := range []struct{ key, list, name string }{{"label/base", "/labels?scope=g", "base"}, {"label/a/own", "", "own"}} {
+		for field, fields := range map[string]string{"color": `{"color":"#000000"}`, "description": `{"description":""}`} {
+			add(l.key+" "+field, func(t *testing.T, w *harborWorld) {
+				t.Helper()
+				list := l.list
+				if list == "" {
+					list = "/labels?scope=p&project_id=" + w.find(t, "/projects", "name", "a", "project_id")
+				}
+				w.edit(t, "/labels/"+w.find(t, list, "name", l.name, "id"), fields)
+			})
+		}
+	}
+	hook := func(field, old, text string) {
+		add("webhook/a/ci "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			const list = project + "/webhook/policies"
+			w.replace(t, list+"/"+w.find(t, list, "name", "ci", "id"), old, text)
+		})
+	}
+	hook("url", `example.com/a`, `example.com/b`)
+	hook("url", `"targets":[`, `"targets":[{"type":"http","address":"https://first.example.com","skip_cert_verify":true,"payload_format":"CloudEvents"},`)
+	hook("events", `"PUSH_ARTIFACT"`, `"PULL_ARTIFACT"`)
+	hook("format", `,"payload_format":"CloudEvents"`, ``)
+	hook("description", `"description":"d"`, `"description":"e"`)
+	hook("insecure", `"skip_cert_verify":true`, `"skip_cert_verify":false`)
+	hook("enabled", `"name":"ci"`, `"name":"ci","enabled":true`)
+
+	for key, list := range map[string]string{"robot/all": "", "robot/a/ci": "project"} {
+		robot := func(field, old, text string) {
+			add(key+" "+field, func(t *testing.T, w *harborWorld) {
+				t.Helper()
+				name, at := "robot$all", "/robots"
+				if list != "" {
+					name, at = "robot$a+ci", "/robots?q=Level%3Dproject%2CProjectID%3D"+w.find(t, "/projects", "name", "a", "project_id")
+				}
+				w.replace(t, "/robots/"+w.find(t, at, "name", name, "id"), old, text)
+			})
+		}
+		robot("description", `"description":"d"`, `"description":"e"`)
+		robot("expires", `"duration":30`, `"duration":60`)
+		robot("access.a", `{"action":"push","resource":"repository"}`, `{"action":"pull","resource":"repository"}`)
+		robot("permissions", `{"action":"create","resource":"scan"}`, `{"action":"stop","resource":"scan"}`)
+		if list == "" {
+			robot("enabled", `"disable":true`, `"disable":false`)
+		} else {
+			robot("enabled", `"disable":false`, `"disable":true`)
+		}
+	}
+
+	rule := func(field, fields string) {
+		found("replication/out "+field, "/replication/policies", "out", "id", "/replication/policies/", fields)
+	}
+	rule("description", `{"description":""}`)
+	rule("namespace", `{"dest_namespace":"x"}`)
+	rule("deletes", `{"deletion":false}`)
+	rule("override", `{"override":false}`)
+	rule("enabled", `{"enabled":false}`)
+	rule("rate", `{"speed":0}`)
+	rule("trigger", `{"trigger":{"type":"manual"}}`)
+	rule("match.repositories", `{"filters":[{"type":"name","value":"b/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]}]}`)
+	rule("match.tags", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["base"]}]}`)
+	rule("match.labels", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"}]}`)
+	for field, name := range map[string]string{"to": "out", "from": "in"} {
+		add("replication/"+name+" "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			side := map[string]string{"to": "dest_registry", "from": "src_registry"}[field]
+			other := w.find(t, "/registries", "name", "quay", "id")
+			w.edit(t, "/replication/policies/"+w.find(t, "/replication/policies", "name", name, "id"), fmt.Sprintf(`{%q:{"id":%s}}`, side, other))
+		})
+	}
+
+	const gc, purge = "/system/gc/schedule", "/system/purgeaudit/schedule"
+	put("gc schedule", gc, `{"schedule":{"type":"Custom","cron":"0 0 3 * * 0"},"parameters":{"delete_untagged":true,"workers":2}}`)
+	put("gc untagged", gc, `{"schedule":{"type":"Custom","cron":"0 0 2 * * 0"},"parameters":{"workers":2}}`)
+	put("gc workers", gc, `{"schedule":{"type":"Custom","cron":"0 0 2 * * 0"},"parameters":{"delete_untagged":true,"workers":3}}`)
+	audit := func(field, cron, hours, events string) {
+		put("audit "+field, purge, `{"schedule":{"type":"Custom","cron":"`+cron+`"},"parameters":{"audit_retention_hour":`+hours+`,"include_event_types":"`+events+`","dry_run":false}}`)
+	}
+	audit("schedule", "0 0 1 * * *", "8760", "create_artifact,delete_artifact")
+	audit("keep", "0 0 4 * * *", "24", "create_artifact,delete_artifact")
+	audit("events", "0 0 4 * * *", "8760", "create_artifact")
+	put("scan schedule", "/system/scanAll/schedule", `{"schedule":{"type":"Custom","cron":"0 0 6 * * *"}}`)
+	put("scan allow", "/system/CVEAllowlist", `{"items":[]}`)
+	add("scan default", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.api(t, http.MethodPatch, "/scanners/"+w.find(t, "/scanners", "name", "trivy", "uuid"), `{"is_default":true}`)
+	})
+	return out
+}
+
+// elsewhere are the fields of which no change by hand is tried here, and why.
+func elsewhere() map[string]string {
+	const secret, own = "a secret is never adopted", "ocisync's own, which Harbor does not hold"
+	return map[string]string{
+		"settings/":     "never adopted; each is changed in the provider's tests",
+		"user/password": secret, "remote/login.password": secret, "scanner/credential": secret, "preheat/credential": secret,
+		"webhook/auth": secret, "robot/secret.value": secret,
+		"preheat/user":   "Harbor shows nothing of a login",
+		"preheat/vendor": "an instance keeps it for ever", "remote/type": "a registry keeps it for ever", "group/ldap_dn": "wants an LDAP",
+		"namespace/proxy_of": "a project keeps it for ever; see the last change", "namespace/description": own,
+		"access/authenticated": own, "access/authenticated_group": own, "trust/keys": own,
+		"robot/renew": own, "robot/overlap": own, "robot/secret.deliver": own,
+	}
+}
+
+// leaves are the paths of a spec's fields.
+func leaves(t reflect.Type, at string) []string {
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		path := strings.TrimPrefix(at+"."+name, ".")
+		inner := f.Type
+		for inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		switch inner {
+		case reflect.TypeFor[schema.TLS](), reflect.TypeFor[schema.Login](), reflect.TypeFor[schema.Match](), reflect.TypeFor[schema.RobotSecret]():
+			out = append(out, leaves(inner, path)...)
+		default:
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+// TestWhatAHarborHoldsIsAdoptedWhole: of a Harbor with one of everything adopt
+// makes a file of which the plan is empty; each field that somebody changes then is
+// in the plan, and no other; and an apply puts it back.
+func TestWhatAHarborHoldsIsAdoptedWhole(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	w.fill(t)
+	_, said := w.ocisync(t, 0, "adopt")
+	if strings.Contains(said, "Left as it is") {
+		t.Errorf("it leaves out:\n%s", said)
+	}
+	if text, err := os.ReadFile(filepath.Join(w.mode, "certs", "dr.pem")); err != nil || strings.TrimSpace(string(text)) != strings.TrimSpace(certificate(t)) {
+		t.Errorf("the certificate is %q, %v", text, err)
+	}
+	w.ocisync(t, 0, "validate")
+	w.ocisync(t, 0, "fmt", "--check")
+	w.Forget()
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	w.ocisync(t, 0, "apply")
+	if writes := w.Traffic().Writes; writes > 2 { // each of the two logs in
+		t.Errorf("an apply of what holds writes %d times", writes)
+	}
+	tried := []string{}
+	for _, hand := range hands() {
+		t.Run(hand.field, func(t *testing.T) {
+			hand.do(t, w)
+			code := 0
+			if hand.undo != nil {
+				code = exitRefused
+			}
+			if diff := cmp.Diff([]string{hand.field}, w.planned(t, code)); diff != "" {
+				t.Errorf("the plan (-want +have):\n%s", diff)
+			}
+			if hand.undo != nil {
+				hand.undo(t, w)
+			}
+			w.ocisync(t, 0, "apply") // which reads what it wrote
+		})
+		key, field, _ := strings.Cut(hand.field, " ")
+		kind, _, _ := strings.Cut(key, "/")
+		tried = append(tried, kind+"/"+field)
+	}
+	table, err := all.Table(schema.TypeHarbor, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	skipped := elsewhere()
+	for _, k := range schema.Kinds() {
+		spec, err := schema.NewSpec(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range leaves(reflect.TypeOf(spec).Elem(), "") {
+			name := string(k) + "/" + path
+			changed := slices.ContainsFunc(tried, func(x string) bool { return x == name || strings.HasPrefix(x, name+".") })
+			if !changed && skipped[name] == "" && skipped[string(k)+"/"] == "" && table.Find(k, path).Support != schema.Unsupported {
+				t.Errorf("nobody changes %s", name)
+			}
+		}
+	}
+
+	// a project that another took the place of is made anew, with what is on it
+	w.api(t, http.MethodDelete, "/projects/cache", "")
+	w.api(t, http.MethodPost, "/projects", `{"project_name":"cache","registry_id":`+w.find(t, "/registries", "name", "dr", "id")+`}`)
+	lines := w.planned(t, 0)
+	if !slices.Contains(lines, "namespace/cache proxy_of") || slices.ContainsFunc(lines, func(l string) bool { return !strings.Contains(l, "/cache") }) {
+		t.Errorf("the plan is %q", lines)
+	}
+}
+
+// TestWhatNoModeCanHoldIsLeftOut: one thing that a mode has no word for keeps
+// nothing else from being adopted, and is told.
+func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	post := func(path, body string) { w.api(t, http.MethodPost, path, body) }
+	const hooks = "/projects/library/webhook/policies"
+	post(hooks, `{"name":"two","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"},{"type":"slack","address":"https://b.example.com"}]}`)
+	post(hooks, `{"name":"","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"}]}`)
+	post(hooks, `{"name":"one","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"}]}`)
+	ca, err := json.Marshal(certificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	post("/registries", fmt.Sprintf(`{"name":"not/one","type":"harbor","url":"https://dr.example.com","ca_certificate":%s}`, ca))
+	post("/replication/policies", `{"name":"there","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`)
+	post("/labels", `{"name":"library/x","color":"#000000","scope":"g"}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"false","enable_content_trust":"true"}}`)
+	post("/projects/a/immutabletagrules", `{"disabled":true,"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`)
+	for _, name := range []string{"a/deep/app", "a/plain"} {
+		if err := w.Push(harbortest.Image{Repository: name, Tags: []string{"v1"}, Size: 9}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.api(t, http.MethodPut, "/projects/a/repositories/deep%252Fapp", `{"description":"d"}`)
+
+	want := []string{
+		`a label of the registry called "library/x": an object of a mode has a name without a slash`,
+		`a webhook of library called "": an object of a mode has a name without a slash`,
+		"immutable/a: 1 of its rules are switched off",
+		"remote/not/one: ",
+		"replication/there: to: remote \"not/one\" is not declared",
+		"repository/a/deep/app: there is no namespace a/deep",
+		"the metadata of a: no kind speaks of enable_content_trust",
+		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
+	}
+	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")
+	if !strings.Contains(said, "remote/not/one: ") {
+		t.Errorf("it says %s", said)
+	}
+	for _, text := range []string{"[namespace.library.webhook.one]", "[namespace.a]"} {
+		if !strings.Contains(printed, text) {
+			t.Errorf("it does not print %s:\n%s", text, printed)
+		}
+	}
+	if strings.Contains(printed, "plain") {
+		t.Error("a repository of which nothing is said has a block")
+	}
+	_, said = w.ocisync(t, 0, "adopt")
+	_, left, _ := strings.Cut(said, "Left as it is (nobody manages it):\n")
+	lines := strings.Split(strings.TrimSpace(left), "\n")
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(strings.TrimSpace(a), strings.TrimSpace(b)) })
+	for i, line := range lines {
+		if len(lines) != len(want) || !strings.HasPrefix(strings.TrimSpace(line), want[i]) {
+			t.Fatalf("it leaves out\n%s\nand not\n%s", left, strings.Join(want, "\n"))
+		}
+	}
+	if certs, err := os.ReadDir(filepath.Join(w.mode, "certs")); err == nil && len(certs) > 0 {
+		t.Errorf("certificates of what is left out are there: %v", certs)
+	}
+	w.ocisync(t, 0, "validate")
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	if out, _ := w.ocisync(t, 0, "plan", "-v"); !strings.Contains(out, "it tells 2 addresses") {
+		t.Errorf("plan -v says\n%s", out)
+	}
+	if _, said = w.ocisync(t, 0, "adopt"); !strings.Contains(said, "nothing to adopt: the mode declares every object that one can hold") || !strings.Contains(said, "it tells 2 addresses") {
+		t.Errorf("again it says %s", said)
+	}
+}

@@ -1,0 +1,66 @@
+package zot
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// loadedPath is a value among the settings that says whether the process runs
+// with the file as it is.
+const (
+	loadedPath = "process.configuration"
+	loadedYes  = `"loaded"`
+	loadedNo   = `"not loaded"`
+)
+
+// shadowedPath is a value among the settings: the patterns, written by hand, that
+// Zot goes by in the place of rules that ocisync wrote. There shall be none.
+const (
+	shadowedPath = "process.shadowed"
+	shadowedNone = "[]"
+)
+
+// accountsPath is a value among the settings: the accounts of robots that are not
+// as ocisync made them. Their secrets are not in the mode, so that no field of a
+// robot would differ. There shall be none.
+const (
+	accountsPath = "process.foreign_accounts"
+	accountsNone = "[]"
+)
+
+// virtual reports whether a value of the settings is no key of Zot's.
+func virtual(path string) bool {
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+}
+
+// live are the objects as the file has them, and among the settings whether
+// the process runs with that file, how it was started, and what stands before the
+// rules in it. Of a rule of ours that somebody else's pattern stands before, it is what that pattern
+// says: what Zot goes by.
+func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
+	o := s.objects()
+	by := o.readShadows()
+	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "asking how it runs", err, "")
+	}
+	key := schema.Key{Kind: schema.KindSettings}
+	if r, ok := o.all[key]; ok {
+		spec, _ := r.Spec.(*schema.Settings)
+		v := schema.Value{Path: loadedPath, JSON: loadedYes}
+		if p.inForce(ctx, s, st) != nil {
+			v.JSON = loadedNo
+		}
+		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
+			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
+		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
+		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
+		r.Version = s.own.version(r, o.secret[key])
+		o.all[key] = r
+	}
+	return o.all, o.except, nil
+}
