@@ -91,6 +91,25 @@ func (o *options) tokenServer(cfg *schema.Config) (tokenServer, error) {
 	return s, nil
 }
 
+// canGive tells why another process of this program could not give the tokens that
+// a registry's clients need.
+func (o *options) canGive(ctx context.Context, cfg *schema.Config) error {
+	if !takesTokens(cfg) {
+		return nil
+	}
+	if _, err := (&served{o, cfg}).giving(ctx); err == nil {
+		return nil
+	}
+	s, err := o.tokenServer(cfg)
+	if err != nil {
+		return err
+	}
+	if give := s.Giving(); give != (embedded.Giving{}) {
+		return embedded.Room(ctx, give)
+	}
+	return nil
+}
+
 // withTokens gives tokens to the clients of a Distribution for as long as work
 // takes, but not while another process does.
 func (o *options) withTokens(ctx context.Context, cfg *schema.Config, command string, work func(context.Context) error) error {

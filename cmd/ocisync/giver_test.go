@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -94,6 +95,63 @@ dir   = "../../state"
 	}
 	if text := log.String(); !strings.Contains(text, "giving tokens for http://"+w.address+" at "+second+" now") {
 		t.Errorf("it says\n%s", text)
+	}
+}
+
+// TestNoRegistryIsStoppedWhoseTokensNobodyCouldGiveAfter: what restart and the jobs
+// ask of a registry that nobody supervises any more.
+func TestNoRegistryIsStoppedWhoseTokensNobodyCouldGiveAfter(t *testing.T) {
+	w := newRobotWorld(t)
+	declare := func(token string) *options {
+		t.Helper()
+		write(t, w.file, fmt.Sprintf(`version = 1
+[registry]
+type  = "distribution"
+url   = "http://%s"
+run   = { driver = "process", binary = "/bin/false", data = "../../data" }
+%s
+[state]
+store = "dir"
+dir   = "../../state"
+`, w.address, token))
+		o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: &transcript{}, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+		o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+		return o
+	}
+	ask := func(o *options) error {
+		t.Helper()
+		cfg, err := o.config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.canGive(t.Context(), cfg)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	o := declare(fmt.Sprintf("token = { url = %q, listen = %q }", "http://localhost:9", taken.Addr()))
+	if err := ask(o); err == nil || !strings.Contains(err.Error(), "already in use") || !strings.Contains(err.Error(), "registry.token.listen") {
+		t.Errorf("its address is taken: %v", err)
+	}
+	if err := ask(declare(fmt.Sprintf("files = { htpasswd = %q }", filepath.Join(w.data, "htpasswd")))); err != nil {
+		t.Errorf("of one that needs no tokens: %v", err)
+	}
+	o = declare(fmt.Sprintf("token = { url = %q, listen = %q }", "http://localhost:9", porttest.Address(t)))
+	if err := ask(o); err != nil {
+		t.Errorf("its address is free: %v", err)
+	}
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := o.giver(t.Context(), cfg, "ocisync auth serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.beside(t.Context(), cfg, func(context.Context) error { return ask(o) }); err != nil {
+		t.Errorf("somebody gives them: %v", err)
 	}
 }
 

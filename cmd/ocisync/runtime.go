@@ -166,6 +166,7 @@ func (o *options) launched(cfg *schema.Config, open func() (providers.Provider, 
 			}
 			return err
 		},
+		Supervisable: func(ctx context.Context) error { return o.canGive(ctx, cfg) },
 		BeforeStart: func(ctx context.Context, face string) error {
 			l, err := find()
 			if err != nil {

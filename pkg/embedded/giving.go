@@ -80,17 +80,22 @@ func (r *Registry) serveAnew(w http.ResponseWriter, q *http.Request) {
 	writeJSON(w, http.StatusOK, struct{}{})
 }
 
-// room tells why a token service could not begin so.
+// room tells why this token service could not begin anew so.
 func (r *Registry) room(ctx context.Context, g Giving) error {
-	o := Options{Listen: g.Listen, TLSCert: g.Cert, TLSKey: g.Key, Tokens: r.options.Tokens}
-	if g.Listen == r.options.Listen { // which is this one's
-		if g.Cert == "" {
-			return nil
-		}
-		_, err := loadCertificate(g.Cert, g.Key, slog.New(slog.DiscardHandler))
-		return err
+	if g.Listen != r.options.Listen {
+		return Room(ctx, g)
 	}
-	l, err := listen(ctx, o, slog.New(slog.DiscardHandler))
+	if g.Cert == "" {
+		return nil
+	}
+	_, err := loadCertificate(g.Cert, g.Key, slog.New(slog.DiscardHandler))
+	return err
+}
+
+// Room tells why no token service could begin so: its address is taken, or its
+// certificate cannot be used.
+func Room(ctx context.Context, g Giving) error {
+	l, err := listen(ctx, Options{Listen: g.Listen, TLSCert: g.Cert, TLSKey: g.Key, Tokens: &Tokens{}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -264,8 +264,14 @@ func (p *Process) end(ctx context.Context, v verb) error {
 		return nil
 	}
 	r, err := p.o.last()
-	if err == nil && !r.alive() && v == verbDown {
+	switch {
+	case err != nil:
+	case v == verbDown && !r.alive():
 		err = p.o.noteDown()
+	case v == verbStop && r.alive() && p.o.Supervisable != nil: // who starts it again supervises it
+		if err = p.o.Supervisable(ctx); err != nil {
+			err = fmt.Errorf("%s: it runs on, and is not stopped, since nobody could supervise it after: %w", p.o.Registry.URL, err)
+		}
 	}
 	if err != nil || !r.alive() {
 		return err

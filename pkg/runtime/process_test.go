@@ -863,6 +863,26 @@ func TestWhatWouldNotStartAgainIsNotStopped(t *testing.T) {
 	}
 }
 
+// TestAnOrphanIsNotStoppedThatNobodyCouldSuperviseAfter: what could not be started
+// again is not stopped for that; to be down it is stopped all the same.
+func TestAnOrphanIsNotStoppedThatNobodyCouldSuperviseAfter(t *testing.T) {
+	w := newWorld(t, "well")
+	before := w.orphan()
+	alone := errors.New("the address for tokens is taken")
+	w.options.Supervisable = func(context.Context) error { return alone }
+	if _, err := w.process().Restart(t.Context()); !errors.Is(err, alone) || !strings.Contains(err.Error(), "it runs on") {
+		t.Errorf("restart: %v", err)
+	}
+	if err := w.process().Stop(t.Context()); !errors.Is(err, alone) {
+		t.Errorf("stop: %v", err)
+	}
+	if st := w.status(); st.ID != before.ID || !w.answers() {
+		t.Errorf("it does not run on: %+v", st)
+	}
+	w.must("down", w.process().Down(t.Context()))
+	w.must("stopping what does not run", w.process().Stop(t.Context()))
+}
+
 // kept reports whether some program keeps its lock.
 func (w *world) kept() bool {
 	o, err := w.options.settled()

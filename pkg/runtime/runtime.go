@@ -83,6 +83,10 @@ type Options struct {
 	// nothing. It is asked before one that runs is stopped to be started again,
 	// and before each start. Nil: nothing need be asked.
 	Check func(ctx context.Context, face string) error
+	// Supervisable tells why no other ocisync could supervise a process. It is
+	// asked before one that nobody supervises is stopped to be started again. Nil:
+	// nothing need be asked.
+	Supervisable func(context.Context) error
 	// BeforeStart makes what must be there before a start, and is told the
 	// face of the launch. It is called before each start, and only while
 	// nothing runs on the data directory; but a container that died is started
