@@ -161,7 +161,7 @@ func (c *Container) run(ctx context.Context, f *found) error {
 	}
 	// of now, and not of what the engine says: it may have started it again by then
 	f.Started, f.Restarts, f.Paused = time.Now(), 0, false
-	if err := c.engine.start(ctx, f.ID); errors.Is(err, ErrTaken) {
+	if err := c.start(ctx, f); errors.Is(err, ErrTaken) {
 		return taken(c.o.Registry.URL, f.Listen)
 	} else if err != nil {
 		return c.fail(fmt.Errorf("starting container %s: %w", f.Name, err))
@@ -170,6 +170,19 @@ func (c *Container) run(ctx context.Context, f *found) error {
 		return errors.Join(err, c.fail(c.engine.stop(context.WithoutCancel(ctx), f.ID, f.Grace)))
 	}
 	return nil
+}
+
+// start starts a container. Another process may have made a network of its network's
+// name meanwhile, of which one is left then.
+func (c *Container) start(ctx context.Context, f *found) error {
+	err := c.engine.start(ctx, f.ID)
+	if !errors.Is(err, errAmbiguous) || c.o.Registry.Run.Network != "" {
+		return err
+	}
+	if err := c.engine.network(ctx, f.Network, f.Labels); err != nil {
+		return err
+	}
+	return c.engine.start(ctx, f.ID)
 }
 
 // again runs a container that ran before. One whose network was removed meanwhile

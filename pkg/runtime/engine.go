@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,9 @@ func dockerEngine() (engine, error) {
 // the one that it was made with, and another of that name does not do.
 var noNetwork = regexp.MustCompile(`network \S+ not found`)
 
+// errAmbiguous says that there are several networks of one name.
+var errAmbiguous = errors.New("there are several")
+
 // explained says of an error what it means and what to do.
 func (d docker) explained(err error) error {
 	host := d.client.DaemonHost()
@@ -59,6 +63,8 @@ func (d docker) explained(err error) error {
 		return fmt.Errorf("%w: %s; make it (docker network create), or correct registry.run.network", ErrNoNetwork, text)
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		return fmt.Errorf("%w: %s", ErrTaken, text)
+	case strings.Contains(text, "is ambiguous"):
+		return fmt.Errorf("%w: %s; remove all of that name but one (docker network ls, docker network rm ID)", errAmbiguous, text)
 	case strings.Contains(text, "bind source path does not exist"):
 		text += "; see that it is on the host of the engine"
 	}
@@ -293,10 +299,46 @@ func (d docker) pull(ctx context.Context, ref string, progress func(done, total 
 	}
 }
 
+// network has one network of a name, also where two processes make one at once: an
+// engine makes both, and says of every use of them that the name is ambiguous. Both
+// processes keep the one that was there first.
 func (d docker) network(ctx context.Context, name string, labels map[string]string) error {
-	_, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
-	if errdefs.IsNotFound(err) {
+	list, err := d.networks(ctx, name)
+	if err == nil && len(list) == 0 {
 		_, err = d.client.NetworkCreate(ctx, name, network.CreateOptions{Driver: "bridge", Labels: labels})
+		if err == nil || errdefs.IsConflict(err) {
+			list, err = d.networks(ctx, name)
+		}
+	}
+	if err != nil || len(list) == 0 {
+		return d.explained(err)
+	}
+	for _, n := range list[1:] {
+		if err := d.dropOne(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// networks lists those of a name, the earliest first.
+func (d docker) networks(ctx context.Context, name string) ([]network.Summary, error) {
+	list, err := d.client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
+	list = slices.DeleteFunc(list, func(n network.Summary) bool { return n.Name != name }) // the engine looks for parts of names
+	slices.SortFunc(list, func(a, b network.Summary) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return list, err
+}
+
+// dropOne removes a network that we made and nobody uses, and leaves any other.
+func (d docker) dropOne(ctx context.Context, n network.Summary) error {
+	if _, ours := n.Labels[labelMode]; !ours {
+		return nil
+	}
+	err := d.client.NetworkRemove(ctx, n.ID)
+	if errdefs.IsNotFound(err) || errdefs.IsPermissionDenied(err) { // gone, or in use
+		return nil
 	}
 	return d.explained(err)
 }
@@ -349,14 +391,16 @@ func within(ip net.IP, subnet string) string {
 }
 
 func (d docker) dropNetwork(ctx context.Context, name string) error {
-	n, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
-	if errdefs.IsNotFound(err) {
-		return nil
+	list, err := d.networks(ctx, name)
+	if err != nil {
+		return d.explained(err)
 	}
-	if _, ours := n.Labels[labelMode]; err == nil && ours && len(n.Containers) == 0 {
-		err = d.client.NetworkRemove(ctx, n.ID)
+	for _, n := range list {
+		if err := d.dropOne(ctx, n); err != nil {
+			return err
+		}
 	}
-	return d.explained(err)
+	return nil
 }
 
 func (d docker) log(ctx context.Context, id string, since time.Time, tail int, more bool) (io.ReadCloser, error) {

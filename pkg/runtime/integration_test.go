@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -321,6 +322,20 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	cancel()
 	r.must("following", <-done)
 	r.must("down", c.Down(t.Context()))
+	// two processes that start it at once may each make its network
+	e.Alike(c.name(), labelMode, 2)
+	_, err = c.Up(t.Context())
+	r.must("up with two networks of its name", err)
+	r.has(digest)
+	r.must("stop", c.Stop(t.Context()))
+	e.Alike(c.name(), labelMode, 2)
+	_, err = c.Up(t.Context())
+	r.must("up of one that was made, with three", err)
+	e.Alike(c.name(), labelMode, 2)
+	r.must("down with three", c.Down(t.Context()))
+	if list, err := e.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", c.name()))}); err != nil || len(list) != 0 {
+		t.Errorf("networks left: %v, %v", list, err)
+	}
 	if list, err := e.Client.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelMode+"="+r.options.Mode))}); err != nil || len(list) != 0 {
 		t.Errorf("left: %v, %v", list, err)
 	}

@@ -8,9 +8,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,6 +176,31 @@ func (e *Engine) Network(name string) {
 			e.t.Error(err)
 		}
 	})
+}
+
+// Alike makes networks of one name with a label, as processes do that make them at
+// the same time. An engine of API version 1.44 or later makes no second one.
+func (e *Engine) Alike(name, label string, count int) {
+	e.t.Helper()
+	body, err := json.Marshal(network.CreateRequest{Name: name, CreateOptions: network.CreateOptions{Driver: "bridge", Labels: map[string]string{label: "test"}}})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for range count {
+		req, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, "http://engine/v1.41/networks/create", bytes.NewReader(body))
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := e.Client.HTTPClient().Do(req)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusConflict {
+			e.t.Fatalf("making network %s: status %d", name, resp.StatusCode)
+		}
+	}
 }
 
 // Gateway is this host's address in a network.
