@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,11 +77,11 @@ func TestARegistryDoesNotStartWithALinkedConfiguration(t *testing.T) {
 }
 
 // TestAMovedDirectoryIsServedWithItsOwnFiles: the configuration in it names those of
-// where it was made.
+// where it was made, and a copy's clients go to its own token service.
 func TestAMovedDirectoryIsServedWithItsOwnFiles(t *testing.T) {
-	run := func(data string) string {
+	run := func(data, url string) string {
 		t.Helper()
-		p, err := New(schema.Registry{Type: schema.TypeDistribution, URL: "http://localhost:23801", Run: &schema.Run{Driver: schema.DriverProcess, Data: data}}, nil, nil, nil)
+		p, err := New(schema.Registry{Type: schema.TypeDistribution, URL: url, Run: &schema.Run{Driver: schema.DriverProcess, Data: data}}, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,16 +95,30 @@ func TestAMovedDirectoryIsServedWithItsOwnFiles(t *testing.T) {
 		}
 		return string(b)
 	}
+	const url = "http://localhost:23801"
 	former, now := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "data")
-	text := run(former)
+	text := run(former, url)
 	if strings.Count(text, former) < 2 {
 		t.Fatal(text)
 	}
 	if err := os.Rename(former, now); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(strings.ReplaceAll(text, former, now), run(now)); d != "" {
+	if d := cmp.Diff(strings.ReplaceAll(text, former, now), run(now, url)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+	another := filepath.Join(t.TempDir(), "data")
+	// as cp -a does
+	if err := errors.Join(os.CopyFS(another, os.DirFS(now)), os.Chmod(filepath.Join(another, "ocisync", "keys.json"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	fresh := run(filepath.Join(t.TempDir(), "data"), "http://localhost:23901")
+	copied := run(another, "http://localhost:23901")
+	for _, key := range []string{"realm: ", "service: ", "addr: "} {
+		want := regexp.MustCompile(key + ".*").FindString(fresh)
+		if got := regexp.MustCompile(key + ".*").FindString(copied); got != want || got == regexp.MustCompile(key+".*").FindString(text) {
+			t.Errorf("of a copy: %s, want %s", got, want)
+		}
 	}
 }
 

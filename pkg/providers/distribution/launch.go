@@ -122,12 +122,16 @@ func (p *Provider) face(doc *document, face string) (changed bool, err error) {
 }
 
 // moved are the paths below another directory in which this data directory was, before
-// it was moved or copied, as they are here: its keys have the same name in both.
+// it was moved or copied, as they are here: its keys have the same name in both. Of a
+// copy, clients are not sent to who gives the original's tokens either.
 func (p *Provider) moved(have schema.Values) (out schema.Values) {
 	keys := textOf(have, "auth.token.jwks")
 	former := filepath.Dir(keys)
 	if filepath.Base(keys) != filepath.Base(p.place.JWKS()) || !filepath.IsAbs(former) || former == p.place.Data {
 		return nil
+	}
+	if p.issues() {
+		out = append(out, schema.Value{Path: "auth.token.realm", JSON: quoted(p.place.Realm())}, schema.Value{Path: "auth.token.service", JSON: quoted(p.place.Name)})
 	}
 	for _, v := range have {
 		name := textOf(have, v.Path)
