@@ -297,7 +297,7 @@ func (p *Process) Log(context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name := p.displaced(r); name != "" {
+	if name := p.strayLog(r); name != "" {
 		if r.Log.Rotations > 0 {
 			r.Log.Offset = 0
 		}
@@ -306,9 +306,9 @@ func (p *Process) Log(context.Context) (io.ReadCloser, error) {
 	return since(p.o.Log, r.Log)
 }
 
-// displaced names the file that it writes to, where that is not its log any more,
+// strayLog names the file that it writes to, where that is not its log any more,
 // since somebody moved or removed that.
-func (p *Process) displaced(r record) string {
+func (p *Process) strayLog(r record) string {
 	if name := output(r.PID); r.alive() && name != "" && !sameFile(name, p.o.Log) {
 		return name
 	}
@@ -330,7 +330,7 @@ func (p *Process) WriteLog(ctx context.Context, w io.Writer, tail int, more bool
 	path := p.o.Log
 	r, err := p.o.readRecord()
 	if err == nil {
-		path = or(p.displaced(r), path)
+		path = or(p.strayLog(r), path)
 		err = WriteLog(ctx, path, w, tail, more)
 	}
 	if err != nil {
