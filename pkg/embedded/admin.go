@@ -86,7 +86,7 @@ func codes() []struct {
 	return []struct {
 		code string
 		err  error
-	}{{"invalid", ErrInvalid}, {"unsupported", ErrUnsupported}, {"conflict", ErrConflict}, {"missing", ErrMissing}}
+	}{{"invalid", ErrInvalid}, {"unsupported", ErrUnsupported}, {"conflict", ErrConflict}, {"missing", ErrMissing}, {"superseded", ErrSuperseded}}
 }
 
 func (r Result) wire() wireResult {

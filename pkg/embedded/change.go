@@ -25,6 +25,7 @@ var (
 	ErrUnsupported = errors.New("the embedded registry has no such thing yet")
 	ErrConflict    = errors.New("changed by somebody else meanwhile")
 	ErrMissing     = errors.New("not found")
+	ErrSuperseded  = errors.New("another secret was made for it meanwhile")
 )
 
 // Change is one object as it shall be.

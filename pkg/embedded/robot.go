@@ -84,7 +84,9 @@ type AccountChange struct {
 	Login string `json:"login"` // one of RobotLogins
 	// Hash is the new secret's, by HashPassword; "" keeps what there is.
 	Hash string `json:"hash,omitempty"`
-	// Digest is the secret's too, by SecretDigest, of one that nobody can guess.
+	// Digest is the secret's too, by SecretDigest, of one that nobody can guess. With
+	// Delivered alone it says which secret was delivered: ErrSuperseded is that the
+	// account has another one by now.
 	Digest string `json:"digest,omitempty"`
 	// Place is where the secret belongs, as schema.Robot.Place says. Alone it is
 	// kept of an account of which no place is known.
@@ -120,6 +122,10 @@ func (c Change) checkAccount(d document) error {
 		return fmt.Errorf("%s: %w: no place is longer than %d bytes", key, ErrInvalid, maxPlace)
 	case a.Digest != "" && !isDigest(a.Digest):
 		return fmt.Errorf("%s: %w: a digest is what SecretDigest returns", key, ErrInvalid)
+	case a.Hash == "" && a.Digest != "" && a.Delivered && !slices.ContainsFunc(d.Robots[key.String()], func(now RobotAccount) bool {
+		return now.Login == a.Login && now.Digest == a.Digest
+	}):
+		return fmt.Errorf("%s: %s: %w", key, a.Login, ErrSuperseded)
 	case a.Hash == "":
 		return nil
 	}

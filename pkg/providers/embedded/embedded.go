@@ -297,6 +297,7 @@ func (p *Provider) failure(doing string, err error) error {
 		remedy   string
 	}{
 		{registry.ErrConflict, providers.ErrConflict, ""},
+		{registry.ErrSuperseded, providers.ErrConflict, "another process renews it too; let one alone do that"},
 		{registry.ErrInvalid, providers.ErrInvalid, ""},
 		{registry.ErrUnsupported, providers.ErrUnsupported, ""},
 		{registry.ErrMissing, providers.ErrNotFound, ""},

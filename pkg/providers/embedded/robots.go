@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -230,7 +231,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 // renewals lists the desired robots whose secret is delivered, and has those
 // that are due renewed.
 func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.Time,
-	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error,
+	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) (renewed string, err error),
 ) ([]providers.Renewal, error) {
 	a, err := p.reach(ctx)
 	if err != nil {
@@ -265,7 +266,7 @@ func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.
 		have := robotOf(live.Objects, r.Key)
 		run.Login, run.Next = due(r, have, want, now)
 		if run.Login != "" && renew != nil {
-			run.Err = renew(ctx, a, live.Objects[i], want, run.Login, fresh(r, run.Login, have, now))
+			run.Login, run.Err = renew(ctx, a, live.Objects[i], want, run.Login, fresh(r, run.Login, have, now))
 		}
 		out = append(out, run)
 	}
@@ -294,10 +295,7 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login
 			return "", from
 		}
 	}
-	other := logins[0]
-	if current.Login == other {
-		other = logins[1]
-	}
+	other := beside(r)
 	for _, a := range r.Accounts { // still in use beside the current one
 		if a.Login != other || wrong || !now.Before(a.Ends) {
 			continue
@@ -353,7 +351,40 @@ func (p *Provider) made(ctx context.Context, key schema.Key, login string, fresh
 	return secret, nil
 }
 
-func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error {
+// renew returns the login that was renewed in the end. Where another process made
+// and delivered a secret meanwhile, what was delivered here may lie in the place of
+// that one, and work no more: then another account is made and delivered.
+func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) (string, error) {
+	const tries = 3
+	for i := 1; ; i++ {
+		err := p.issue(ctx, a, live, want, login, fresh)
+		if i == tries || !errors.Is(err, registry.ErrSuperseded) {
+			return login, err
+		}
+		delete(p.pending, live.Key)
+		now, err := a.State(ctx, []schema.Kind{schema.KindRobot})
+		if err != nil {
+			return login, p.failure("reading robots", err)
+		}
+		for _, r := range now.Robots {
+			if r.Key == live.Key {
+				login, fresh = beside(r), false
+			}
+		}
+	}
+}
+
+// beside is the login that a robot's next account has beside its newest.
+func beside(r registry.RobotStatus) string {
+	logins := registry.RobotLogins(r.Key)
+	if current, ok := newest(r); ok && current.Login == logins[0] {
+		return logins[1]
+	}
+	return logins[0]
+}
+
+// issue makes a secret, delivers it, and has the registry take it for delivered.
+func (p *Provider) issue(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error {
 	change := func(c registry.AccountChange) error { return p.setAccount(ctx, a, live, c) }
 	secret, err := p.made(ctx, live.Key, login, fresh, change, a)
 	if err != nil {
@@ -366,7 +397,8 @@ func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, wan
 	if want.Overlap != nil {
 		overlap = max(0, *want.Overlap)
 	}
-	if err := change(registry.AccountChange{Login: login, Delivered: true, Overlap: overlap, Place: want.Place()}); err != nil {
+	delivered := registry.AccountChange{Login: login, Digest: registry.SecretDigest(secret), Delivered: true, Overlap: overlap, Place: want.Place()}
+	if err := change(delivered); err != nil {
 		return err
 	}
 	delete(p.pending, live.Key)

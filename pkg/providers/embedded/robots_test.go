@@ -28,12 +28,17 @@ type courier struct {
 	secrets
 	fail bool
 	lose bool         // it arrives, and nobody learns of it
+	slow func()       // what happens before it arrives
 	got  *[][2]string // login and secret
 }
 
 func (c *courier) Deliver(_ context.Context, d schema.Delivery, user, password, host string) error {
 	if c.fail || !strings.HasPrefix(d.File, "/run/ocisync/ci") && d.Command == "" && d.DockerConfig == "" || host == "" {
 		return errors.New("the directory is full")
+	}
+	if slow := c.slow; slow != nil {
+		c.slow = nil
+		slow()
 	}
 	*c.got = append(*c.got, [2]string{user, password})
 	if c.lose {
@@ -126,6 +131,42 @@ func TestASecretThatMayHaveArrivedWorksUntilAnotherDid(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(data, "ocisync", "state.json"))
 	if err != nil || strings.Contains(string(b), (*post.got)[3][1]) || strings.Contains(string(b), "/run/ocisync") {
 		t.Errorf("the state holds a secret or the place it went to (%v)", err)
+	}
+}
+
+// Two processes that know nothing of each other, since each has a state directory of
+// its own, renew a robot at once: what the slower one delivers last works.
+func TestWhatIsDeliveredLastWorksWhoeverElseRenews(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	_, desired, create := robotIn(10*86400, 0)
+	slow := robotProvider(t, url, data, post)
+	mustWrite(t, slow, create)
+	quick := &courier{secrets: testSecrets(), got: post.got}
+	renew := func(p *embedded.Provider) string {
+		t.Helper()
+		list, err := p.Renew(t.Context(), desired, time.Now().Add(21*24*time.Hour))
+		if err != nil || len(list) != 1 || list[0].Err != nil {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		return list[0].Login
+	}
+	post.slow = func() {
+		if login := renew(robotProvider(t, url, data, quick)); login != "robot$ci.2" {
+			t.Errorf("the quick one renewed %s", login)
+		}
+	}
+	login := renew(slow)
+	got := *post.got // the first, that of the quick one, what the slow one brought after it, and instead of that
+	last := got[len(got)-1]
+	if len(got) != 4 || login != "robot$ci" || last[0] != login {
+		t.Errorf("delivered %d times, last %s; said %s", len(got), last[0], login)
+	}
+	for i, l := range got {
+		if works := logsIn(t, url, l); works != (i == len(got)-1) {
+			t.Errorf("delivery %d, of %s, works: %t", i, l[0], works)
+		}
 	}
 }
 
