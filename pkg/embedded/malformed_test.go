@@ -88,6 +88,7 @@ func TestWhatIsNoManifestIsRefused(t *testing.T) {
 	some := digest.FromString("some").String()
 	bodies := []string{
 		"null", "", "[]", "{}", `""`, "0", "true", "{", `{"schemaVersion":"2"}`, `{"schemaVersion":1,"manifests":[]}`,
+		`{"schemaVersion":2,"manifests":[],"MANIFESTS":null}`, `{"schemaVersion":2,"manifests":[],"subject":null,"Subject":{}}`,
 		`{"schemaVersion":2,"config":{},"layers":[]}`, `{"schemaVersion":2,"manifests":[null]}`, `{"schemaVersion":2,"manifests":[{}]}`, `{"schemaVersion":2,"layers":[null]}`,
 	}
 	unknown, tag := "sha999:"+strings.Repeat("a", 64), 0

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -55,6 +56,9 @@ func CheckManifest(b []byte) error {
 	if top.SchemaVersion != 2 {
 		return fmt.Errorf("its schemaVersion is %d; it must be 2", top.SchemaVersion)
 	}
+	if twice := ambiguous(b); twice != "" {
+		return fmt.Errorf("it has %q twice in one object, in capitals or not: clients would not agree on what it says", twice)
+	}
 	m := ParseManifest(b)
 	contents := slices.Concat(m.Layers, m.Blobs)
 	if m.Config != nil {
@@ -75,6 +79,63 @@ func CheckManifest(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// ambiguous finds a key that an object has twice, by the lax eyes of encoding/json,
+// which takes the last one in whatever case: what it does not see is not kept for
+// those who read exactly. "" for none. Annotations are nobody's to read here.
+func ambiguous(b []byte) string {
+	type object struct {
+		keys  map[string]bool // nil of an array
+		value bool            // a value comes next, and not a key
+		free  bool            // its keys may be any
+		frees bool            // the value that comes next has such keys
+	}
+	var open []object
+	d := json.NewDecoder(bytes.NewReader(b))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return "" // at the end, at the latest
+		}
+		in := &object{}
+		if len(open) > 0 {
+			in = &open[len(open)-1]
+		}
+		name, text := t.(string)
+		switch {
+		case t == json.Delim('{'):
+			open = append(open, object{keys: map[string]bool{}, free: in.free || in.frees})
+			continue
+		case t == json.Delim('['):
+			open = append(open, object{free: in.free || in.frees})
+			continue
+		case t == json.Delim('}'), t == json.Delim(']'):
+			if open = open[:len(open)-1]; len(open) > 0 {
+				open[len(open)-1].value, open[len(open)-1].frees = false, false
+			}
+			continue
+		case text && in.keys != nil && !in.value:
+			folded := fold(name)
+			if in.keys[folded] && !in.free {
+				return name
+			}
+			in.keys[folded], in.value, in.frees = true, true, strings.EqualFold(name, "annotations")
+			continue
+		}
+		in.value, in.frees = false, false
+	}
+}
+
+// fold is the same for all names that encoding/json takes for one.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := unicode.ToLower(r)
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return min(least, r)
+	}, name)
 }
 
 // Known reports whether the manifest is of one of the formats: of another it
