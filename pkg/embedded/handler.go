@@ -61,7 +61,7 @@ func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) 
 		r.logger.Error("request failed", "method", q.Method, "path", q.URL.Path, "status", status, "detail", detail)
 	}
 	serve := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		answer := &reply{ResponseWriter: w, visit: v, failed: failed}
+		answer := &reply{ResponseWriter: w, visit: v, record: recordOf(q), failed: failed}
 		r.guard.serve(answer, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)), v, r.app)
 		answer.end()
 	})

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -166,6 +167,37 @@ func TestContentThatIsNotItsDigestIsRefusedAndLosesNothing(t *testing.T) {
 	for _, path := range []string{"/v2/team/app/blobs/" + wrong, "/v2/team/app/manifests/" + wrong, "/v2/team/app/manifests/2", "/v2/team/app/blobs/" + h.layer.String()} {
 		if resp, _ := h.request(t, "GET", "dev", path, "", nil); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", path, resp.StatusCode)
+		}
+	}
+	h.intact(t)
+}
+
+// TestABodyThatIsMalformedIsItsClientsError: nobody who may push has the registry
+// answer and log failures of its own.
+func TestABodyThatIsMalformedIsItsClientsError(t *testing.T) {
+	h := newHostile(t)
+	login := base64.StdEncoding.EncodeToString([]byte("dev:pw-dev"))
+	for _, r := range [][2]string{
+		{"PUT", h.begin(t, "dev", "team/app") + "&digest=" + digest.FromString("hello").String()},
+		{"PATCH", h.begin(t, "dev", "team/app")}, {"PUT", "/v2/team/app/manifests/1"},
+	} {
+		c, err := net.Dial("tcp", h.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n", r[0], r[1], login); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(b), "_INVALID") {
+			t.Errorf("%s %s: %d %s %v", r[0], r[1], resp.StatusCode, b, err)
+		}
+		if err := errors.Join(resp.Body.Close(), c.Close()); err != nil {
+			t.Error(err)
 		}
 	}
 	h.intact(t)

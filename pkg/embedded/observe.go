@@ -36,6 +36,9 @@ type record struct {
 
 	status         int
 	received, sent int64
+	// unread is why the body could not be read to its end: it is malformed, or the
+	// client or the connection has gone.
+	unread error
 }
 
 type recordKey struct{}
@@ -387,6 +390,8 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) { // what the handler does next may take its time
 		b.ended = true
 		b.control.SetReadDeadline(time.Time{}) //nolint:errcheck // a connection in memory may have none
+	} else if err != nil {
+		b.record.unread = err
 	}
 	return n, err
 }

@@ -18,6 +18,7 @@ const maxFailure = 64 << 10
 type reply struct {
 	http.ResponseWriter
 	visit    *visit
+	record   *record // may be nil
 	failed   func(status int, detail string)
 	replaced bool
 	held     int // the status of an answer that is not sent yet; 0 for none
@@ -44,6 +45,9 @@ func (w *reply) WriteHeader(status int) {
 	case plain && status == http.StatusMethodNotAllowed:
 		w.replaced = true
 		ociError(w.ResponseWriter, status, "UNSUPPORTED", "that cannot be done to it")
+	case status >= http.StatusInternalServerError && w.record != nil && w.record.unread != nil:
+		w.replaced = true
+		ociError(w.ResponseWriter, http.StatusBadRequest, w.visit.invalid(), "the request's body is malformed, or ended before its end")
 	case status >= http.StatusInternalServerError:
 		w.held = status
 	default:
@@ -111,4 +115,12 @@ func (t target) unknown() string {
 		return "NAME_UNKNOWN"
 	}
 	return "NOT_FOUND"
+}
+
+// invalid is the code for what was sent to a target.
+func (t target) invalid() string {
+	if t.of == "manifest" {
+		return "MANIFEST_INVALID"
+	}
+	return "BLOB_UPLOAD_INVALID"
 }
