@@ -127,6 +127,9 @@ func keep(r schema.KeepRule, tags []Tag, now time.Time, out []Verdict) {
 				(r.PulledWithin == 0 || within(r.PulledWithin, t.used(), now))
 		if out[i].Kept {
 			out[i].Why = why
+			if !r.Always && (r.PulledWithin > 0 && !within(r.PulledWithin, t.Pulled, now) || r.NewestPulled > 0 && t.Pulled.IsZero()) {
+				out[i].Why += ", a push counting as a pull"
+			}
 			if !r.Always && t.used().After(now.Add(Ahead)) {
 				out[i].Why += ", as " + t.used().UTC().Format(time.DateOnly) + " is still to come: the clock was wrong when it was pushed or pulled, or is now"
 			}

@@ -95,6 +95,27 @@ func TestVerdictsNameTheRuleOrWhatIsLacking(t *testing.T) {
 	}
 }
 
+// TestAVerdictSaysWhereAPushCountsAsAPull: nobody is told of a pull that never was.
+func TestAVerdictSaysWhereAPushCountsAsAPull(t *testing.T) {
+	pulled := aged("pulled", 3)
+	pulled.Pulled = noon().Add(-time.Hour)
+	tags := []retention.Tag{aged("fresh", 1), pulled}
+	for _, tt := range []struct {
+		rule         schema.KeepRule
+		fresh, older string
+	}{
+		{schema.KeepRule{PulledWithin: 2 * 86400}, "pulled within 2d, a push counting as a pull", "pulled within 2d"},
+		{schema.KeepRule{NewestPulled: 2}, "newest 2 by pull, a push counting as a pull", "newest 2 by pull"},
+		{schema.KeepRule{PushedWithin: 5 * 86400}, "pushed within 5d", "pushed within 5d"},
+	} {
+		got := retention.Judge([]schema.KeepRule{tt.rule}, "api", tags, noon())
+		want := []retention.Verdict{{Tag: "fresh", Kept: true, Why: tt.fresh}, {Tag: "pulled", Kept: true, Why: tt.older}}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 func TestTiesAreDecidedByName(t *testing.T) {
 	tags := []retention.Tag{aged("c", 1), aged("a", 1), aged("b", 1)}
 	if got := kept(retention.Judge([]schema.KeepRule{{Newest: 2}}, "", tags, noon())); got != "a b" {
