@@ -53,9 +53,10 @@ func (a RobotAccount) working(spec *schema.Robot, now time.Time) (list []FormerS
 }
 
 // formerly is an account's secret and its former ones, newest first, as those of
-// the account that takes its place. What has ended does not come back with it.
+// the account that takes its place under its login. What has ended does not come back
+// with it, nor what another account has replaced.
 func (a RobotAccount) formerly(spec *schema.Robot, now time.Time) []FormerSecret {
-	if a.Delivered || a.ended(spec, now) {
+	if a.Delivered && !a.Ends.IsZero() || a.ended(spec, now) {
 		return nil
 	}
 	list := append([]FormerSecret{{cmp.Or(a.Digest, a.Hash), a.Made}}, a.working(spec, now)...)

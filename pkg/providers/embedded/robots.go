@@ -295,7 +295,10 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login
 			return "", from
 		}
 	}
-	other := beside(r)
+	other := logins[0]
+	if current.Login == other {
+		other = logins[1]
+	}
 	for _, a := range r.Accounts { // still in use beside the current one
 		if a.Login != other || wrong || !now.Before(a.Ends) {
 			continue
@@ -353,7 +356,8 @@ func (p *Provider) made(ctx context.Context, key schema.Key, login string, fresh
 
 // renew returns the login that was renewed in the end. Where another process made
 // and delivered a secret meanwhile, what was delivered here may lie in the place of
-// that one, and work no more: then another account is made and delivered.
+// that one, and work no more: then another is made for the account that is newest by
+// then, and delivered. The one that the other process delivered works for the overlap.
 func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) (string, error) {
 	const tries = 3
 	for i := 1; ; i++ {
@@ -362,25 +366,17 @@ func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, wan
 			return login, err
 		}
 		delete(p.pending, live.Key)
+		fresh = false
 		now, err := a.State(ctx, []schema.Kind{schema.KindRobot})
 		if err != nil {
 			return login, p.failure("reading robots", err)
 		}
 		for _, r := range now.Robots {
-			if r.Key == live.Key {
-				login, fresh = beside(r), false
+			if current, ok := newest(r); ok && r.Key == live.Key {
+				login = current.Login
 			}
 		}
 	}
-}
-
-// beside is the login that a robot's next account has beside its newest.
-func beside(r registry.RobotStatus) string {
-	logins := registry.RobotLogins(r.Key)
-	if current, ok := newest(r); ok && current.Login == logins[0] {
-		return logins[1]
-	}
-	return logins[0]
 }
 
 // issue makes a secret, delivers it, and has the registry take it for delivered.
