@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,19 +24,27 @@ var errOutput = errors.New("output limit")
 
 // command runs a command of the host file and returns what it prints.
 func (r *Resolver) command(ctx context.Context, name string, args []string) (string, error) {
-	out, err := r.run(ctx, name, args, nil, "")
+	out, err := r.run(ctx, invocation{name: name, args: args})
 	return trimNewline(out), err
 }
 
+// invocation is a command of the host file with what it gets.
+type invocation struct {
+	name  string
+	args  []string
+	env   []string // beside a minimal one
+	stdin string
+	keeps *os.File // it and what it starts have this open; may be nil
+}
+
 // run starts a command of the host file with further arguments, without a
-// shell, with a minimal environment and env. Nothing that it writes reaches an
-// error, since it may hold the secret.
-func (r *Resolver) run(ctx context.Context, name string, args, env []string, stdin string) (string, error) {
-	c, err := r.find(name)
+// shell. Nothing that it writes reaches an error, since it may hold the secret.
+func (r *Resolver) run(ctx context.Context, i invocation) (string, error) {
+	c, err := r.find(i.name)
 	if err != nil {
 		return "", err
 	}
-	for _, a := range args {
+	for _, a := range i.args {
 		if strings.HasPrefix(a, "-") {
 			return "", errors.New("an argument begins with '-'; a mode gives no options, put them into the command's run in the host file")
 		}
@@ -43,16 +52,16 @@ func (r *Resolver) run(ctx context.Context, name string, args, env []string, std
 			return "", errors.New("an argument holds a zero byte")
 		}
 	}
-	timeout := defaultTimeout
-	if c.Timeout > 0 {
-		timeout = time.Duration(c.Timeout) * time.Second
-	}
+	timeout := timeoutOf(c)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(limited, c.Run[0], slices.Concat(c.Run[1:], args)...)
-	cmd.Env = append(r.minimalEnv(), env...)
+	cmd := exec.CommandContext(limited, c.Run[0], slices.Concat(c.Run[1:], i.args)...)
+	cmd.Env = append(r.minimalEnv(), i.env...)
 	cmd.Dir = string(filepath.Separator)
-	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdin = strings.NewReader(i.stdin)
+	if i.keeps != nil {
+		cmd.ExtraFiles = []*os.File{i.keeps}
+	}
 	out := &bounded{left: maxSecret + 2}
 	cmd.Stdout, cmd.Stderr = out, io.Discard
 	cmd.WaitDelay = 2 * time.Second
@@ -76,6 +85,13 @@ func (r *Resolver) run(ctx context.Context, name string, args, env []string, std
 		return "", fmt.Errorf("running it: %w", err)
 	}
 	return out.buf.String(), nil
+}
+
+func timeoutOf(c schema.HostCommand) time.Duration {
+	if c.Timeout > 0 {
+		return time.Duration(c.Timeout) * time.Second
+	}
+	return defaultTimeout
 }
 
 func (r *Resolver) find(name string) (schema.HostCommand, error) {

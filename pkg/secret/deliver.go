@@ -59,13 +59,25 @@ func (r *Resolver) deliver(ctx context.Context, d schema.Delivery, l login) erro
 	case d.DockerConfig != "" && d.File == "" && d.Command == "":
 		return r.deliverFile(d.DockerConfig, func(have []byte) ([]byte, error) { return mergeDocker(have, l) })
 	case d.Command != "" && d.File == "" && d.DockerConfig == "":
-		env := []string{"OCISYNC_REGISTRY=" + l.Registry, "OCISYNC_USERNAME=" + l.Username}
-		if _, err := r.run(ctx, d.Command, d.Args, env, l.Password); err != nil {
+		if err := r.deliverBy(ctx, d.Command, d.Args, l); err != nil {
 			return fmt.Errorf("command %s: %w", d.Command, err)
 		}
 		return nil
 	}
 	return errors.New("a delivery names exactly one of file, docker_config and command")
+}
+
+// deliverBy runs a command when none runs any more that delivers to the same place:
+// one whose ocisync was killed goes on, and would put an older secret there after.
+func (r *Resolver) deliverBy(ctx context.Context, name string, args []string, l login) (err error) {
+	turn, err := r.turn(ctx, name, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, turn.end()) }()
+	env := []string{"OCISYNC_REGISTRY=" + l.Registry, "OCISYNC_USERNAME=" + l.Username}
+	_, err = r.run(ctx, invocation{name: name, args: args, env: env, stdin: l.Password, keeps: turn.f})
+	return err
 }
 
 // deliverFile rewrites a file below the host's directories.

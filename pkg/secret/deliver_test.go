@@ -2,8 +2,10 @@ package secret
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +15,7 @@ import (
 )
 
 func deliverer(dir string, commands ...schema.HostCommand) *Resolver {
-	return New(schema.Host{Secrets: schema.HostSecrets{Deliver: []string{dir}}, Command: commands}, environ(nil), "")
+	return New(schema.Host{State: dir + ".state", Secrets: schema.HostSecrets{Deliver: []string{dir}}, Command: commands}, environ(nil), "")
 }
 
 func mode(t testing.TB, path string) fs.FileMode {
@@ -162,5 +164,53 @@ func TestCommandDeliveryGetsTheSecretOnItsInput(t *testing.T) {
 	}
 	if err := r.Deliver(t.Context(), schema.Delivery{File: dir + "/x"}, "ci", "", "r"); err == nil {
 		t.Error("an empty secret was delivered")
+	}
+}
+
+// TestADeliveryWaitsForOneWhoseProcessWasKilled: such a command goes on, and what it
+// puts there would be older.
+func TestADeliveryWaitsForOneWhoseProcessWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	vault := filepath.Join(dir, "vault")
+	put := schema.HostCommand{Name: "put", Run: []string{"/bin/sh", "-c", `: >&3 && cat > "$0"`, vault}, Timeout: 10}
+	r := deliverer(dir, put)
+	killed, err := r.turn(t.Context(), "put", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orphan := exec.CommandContext(t.Context(), "/bin/sh", "-c", `(sleep 0.3; echo old > "$0")`, vault)
+	orphan.ExtraFiles = []*os.File{killed.f}
+	if err := errors.Join(orphan.Start(), killed.f.Close()); err != nil { // as the kernel closes it
+		t.Fatal(err)
+	}
+	to := schema.Delivery{Command: "put"}
+	if err := r.Deliver(t.Context(), to, "robot$ci", "new", "registry.example.com"); err != nil {
+		t.Error(err)
+	}
+	if err := orphan.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(vault); err != nil || string(b) != "new" {
+		t.Errorf("in the place lies %q, %v", b, err)
+	}
+
+	// one that does not end is said, and what a delivery leaves running holds up none
+	put.Timeout = 1
+	r = deliverer(dir, put, schema.HostCommand{Name: "agent", Run: []string{"/bin/sh", "-c", "sleep 5 >/dev/null 2>&1 & true"}, Timeout: 1})
+	stuck, err := r.turn(t.Context(), "put", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Deliver(t.Context(), to, "robot$ci", "newer", "registry.example.com")
+	if err == nil || !strings.Contains(err.Error(), "still runs for an earlier secret") || strings.Contains(err.Error(), "newer") {
+		t.Errorf("beside one that does not end: %v", err)
+	}
+	if err := stuck.end(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := r.Deliver(t.Context(), schema.Delivery{Command: "agent"}, "robot$ci", "x", "registry.example.com"); err != nil {
+			t.Errorf("a command that leaves something running: %v", err)
+		}
 	}
 }
