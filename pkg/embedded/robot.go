@@ -88,6 +88,10 @@ type AccountChange struct {
 	// Delivered alone it says which secret was delivered: ErrSuperseded is that the
 	// account has another one by now.
 	Digest string `json:"digest,omitempty"`
+	// IfMade is when the account was made that a new secret is for, as it was seen;
+	// zero: there was none. ErrSuperseded is that it is another by now. Nil: whatever
+	// there is.
+	IfMade *time.Time `json:"if_made,omitempty"`
 	// Place is where the secret belongs, as schema.Robot.Place says. Alone it is
 	// kept of an account of which no place is known.
 	Place string `json:"place,omitempty"`
@@ -122,6 +126,8 @@ func (c Change) checkAccount(d document) error {
 		return fmt.Errorf("%s: %w: no place is longer than %d bytes", key, ErrInvalid, maxPlace)
 	case a.Digest != "" && !isDigest(a.Digest):
 		return fmt.Errorf("%s: %w: a digest is what SecretDigest returns", key, ErrInvalid)
+	case a.IfMade != nil && !madeAt(d.Robots[key.String()], a.Login).Equal(*a.IfMade):
+		return fmt.Errorf("%s: %s: %w", key, a.Login, ErrSuperseded)
 	case a.Hash == "" && a.Digest != "" && a.Delivered && !slices.ContainsFunc(d.Robots[key.String()], func(now RobotAccount) bool {
 		return now.Login == a.Login && now.Digest == a.Digest
 	}):
@@ -135,6 +141,15 @@ func (c Change) checkAccount(d document) error {
 		}
 	}
 	return checkHash(a.Hash)
+}
+
+// madeAt is when the account of a login was made; zero where there is none.
+func madeAt(accounts []RobotAccount, login string) time.Time {
+	i := slices.IndexFunc(accounts, func(a RobotAccount) bool { return a.Login == login })
+	if i < 0 {
+		return time.Time{}
+	}
+	return accounts[i].Made
 }
 
 // keepAccount puts the change's account into the document; did tells whether

@@ -231,7 +231,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 // renewals lists the desired robots whose secret is delivered, and has those
 // that are due renewed.
 func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.Time,
-	renew func(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) (renewed string, err error),
+	renew func(context.Context, admin, robot) providers.Renewal,
 ) ([]providers.Renewal, error) {
 	a, err := p.reach(ctx)
 	if err != nil {
@@ -262,26 +262,48 @@ func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.
 		if delivery(want) == nil {
 			continue
 		}
+		x := robot{r, live.Objects[i], want, now}
 		run := providers.Renewal{Key: r.Key}
-		have := robotOf(live.Objects, r.Key)
-		run.Login, run.Next = due(r, have, want, now)
-		if run.Login != "" && renew != nil {
-			run.Login, run.Err = renew(ctx, a, live.Objects[i], want, run.Login, fresh(r, run.Login, have, now))
+		if run.Login, run.Next = x.due(); run.Login != "" && renew != nil {
+			run = renew(ctx, a, x)
 		}
 		out = append(out, run)
 	}
 	return out, nil
 }
 
+// robot is one that is wanted and there, as it was seen at a time.
+type robot struct {
+	registry.RobotStatus
+	live schema.Resource
+	want *schema.Robot
+	now  time.Time
+}
+
+func (r robot) have() *schema.Robot {
+	spec, _ := r.live.Spec.(*schema.Robot)
+	return spec
+}
+
+// account is the one with a login.
+func (r robot) account(login string) (registry.RobotAccount, bool) {
+	i := slices.IndexFunc(r.Accounts, func(a registry.RobotAccount) bool { return a.Login == login })
+	if i < 0 {
+		return registry.RobotAccount{}, false
+	}
+	return r.Accounts[i], true
+}
+
 // due names the account to make, or "" and when one will be.
-func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login string, next time.Time) {
+func (r robot) due() (login string, next time.Time) {
+	have, want, now := r.have(), r.want, r.now
 	logins := registry.RobotLogins(r.Key)
 	for _, a := range r.Accounts {
 		if !a.Delivered && slices.Contains(logins[:], a.Login) { // nobody may know its secret
 			return a.Login, next
 		}
 	}
-	current, ok := newest(r)
+	current, ok := newest(r.RobotStatus)
 	if !ok {
 		return logins[0], next
 	}
@@ -315,14 +337,13 @@ func due(r registry.RobotStatus, have, want *schema.Robot, now time.Time) (login
 
 // fresh reports whether a secret that was made for an account is worth
 // delivering: at least half of its life is left, by a clock that was right.
-func fresh(r registry.RobotStatus, login string, have *schema.Robot, now time.Time) bool {
-	i := slices.IndexFunc(r.Accounts, func(a registry.RobotAccount) bool { return a.Login == login && !a.Delivered })
-	if i < 0 || r.Accounts[i].Ended {
+func (r robot) fresh(login string) bool {
+	a, ok := r.account(login)
+	if !ok || a.Delivered || a.Ended {
 		return false
 	}
-	a := r.Accounts[i]
-	end := a.Expires(have)
-	return end.IsZero() || !a.Ahead(now) && end.Sub(now) >= end.Sub(a.Made)/2
+	end := a.Expires(r.have())
+	return end.IsZero() || !a.Ahead(r.now) && end.Sub(r.now) >= end.Sub(a.Made)/2
 }
 
 // pending is a secret that was made for an account and is not known to have
@@ -331,12 +352,12 @@ type pending struct{ login, secret string }
 
 // made returns the secret of an account that is to be delivered: the one made
 // before, where that is fresh and the registry still has it, or a new one. The
-// caller holds p.renewing.
-func (p *Provider) made(ctx context.Context, key schema.Key, login string, fresh bool, change func(registry.AccountChange) error, a admin) (string, error) {
-	if have, ok := p.pending[key]; ok && fresh && have.login == login {
-		same, err := a.CheckSecret(ctx, key, have.secret)
+// caller holds p.renewing. ErrSuperseded: the account is another than was seen.
+func (p *Provider) made(ctx context.Context, a admin, r robot, login string) (string, error) {
+	if have, ok := p.pending[r.Key]; ok && have.login == login && r.fresh(login) {
+		same, err := a.CheckSecret(ctx, r.Key, have.secret)
 		if err != nil {
-			return "", p.failure("renewing "+key.String(), err)
+			return "", p.failure("renewing "+r.Key.String(), err)
 		}
 		if same {
 			return have.secret, nil
@@ -347,58 +368,70 @@ func (p *Provider) made(ctx context.Context, key schema.Key, login string, fresh
 	if err != nil {
 		return "", err
 	}
-	if err := change(registry.AccountChange{Login: login, Hash: hash, Digest: registry.SecretDigest(secret)}); err != nil {
+	seen, _ := r.account(login)
+	if err := p.setAccount(ctx, a, r.live, registry.AccountChange{Login: login, Hash: hash, Digest: registry.SecretDigest(secret), IfMade: &seen.Made}); err != nil {
 		return "", err
 	}
-	p.pending[key] = pending{login, secret}
+	p.pending[r.Key] = pending{login, secret}
 	return secret, nil
 }
 
-// renew returns the login that was renewed in the end. Where another process made
-// and delivered a secret meanwhile, what was delivered here may lie in the place of
-// that one, and work no more: then another is made for the account that is newest by
-// then, and delivered. The one that the other process delivered works for the overlap.
-func (p *Provider) renew(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) (string, error) {
+// renew renews a robot that is due, unless another process does so meanwhile. Where
+// that one made another secret while its own was delivered here, what lies in the place
+// may work no more: then one is made for the account that is newest by then, and
+// delivered. The one that the other process delivered works for the overlap.
+func (p *Provider) renew(ctx context.Context, a admin, r robot) providers.Renewal {
 	const tries = 3
+	lost := false
 	for i := 1; ; i++ {
-		err := p.issue(ctx, a, live, want, login, fresh)
-		if i == tries || !errors.Is(err, registry.ErrSuperseded) {
-			return login, err
+		run := providers.Renewal{Key: r.Key}
+		run.Login, run.Next = r.due()
+		if current, ok := newest(r.RobotStatus); ok && lost {
+			run.Login = current.Login
 		}
-		delete(p.pending, live.Key)
-		fresh = false
+		if run.Login == "" {
+			return run
+		}
+		delivered, err := p.issue(ctx, a, r, run.Login)
+		if run.Err = err; i == tries || !errors.Is(err, registry.ErrSuperseded) {
+			return run
+		}
+		lost = lost || delivered
+		delete(p.pending, r.Key)
 		now, err := a.State(ctx, []schema.Kind{schema.KindRobot})
 		if err != nil {
-			return login, p.failure("reading robots", err)
+			run.Err = p.failure("reading robots", err)
+			return run
 		}
-		for _, r := range now.Robots {
-			if current, ok := newest(r); ok && r.Key == live.Key {
-				login = current.Login
-			}
+		j := slices.IndexFunc(now.Robots, func(x registry.RobotStatus) bool { return x.Key == r.Key })
+		if j < 0 { // it was deleted
+			return providers.Renewal{Key: r.Key}
 		}
+		r.RobotStatus = now.Robots[j]
 	}
 }
 
 // issue makes a secret, delivers it, and has the registry take it for delivered.
-func (p *Provider) issue(ctx context.Context, a admin, live schema.Resource, want *schema.Robot, login string, fresh bool) error {
-	change := func(c registry.AccountChange) error { return p.setAccount(ctx, a, live, c) }
-	secret, err := p.made(ctx, live.Key, login, fresh, change, a)
+// ErrSuperseded: another process made one meanwhile.
+func (p *Provider) issue(ctx context.Context, a admin, r robot, login string) (delivered bool, err error) {
+	secret, err := p.made(ctx, a, r, login)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := p.deliver(ctx, live.Key, *delivery(want), login, secret); err != nil {
-		return err
+	if err := p.deliver(ctx, r.Key, *delivery(r.want), login, secret); err != nil {
+		return false, err
 	}
 	overlap := defaultOverlap
-	if want.Overlap != nil {
-		overlap = max(0, *want.Overlap)
+	if r.want.Overlap != nil {
+		overlap = max(0, *r.want.Overlap)
 	}
-	delivered := registry.AccountChange{Login: login, Digest: registry.SecretDigest(secret), Delivered: true, Overlap: overlap, Place: want.Place()}
-	if err := change(delivered); err != nil {
-		return err
+	if err := p.setAccount(ctx, a, r.live, registry.AccountChange{
+		Login: login, Digest: registry.SecretDigest(secret), Delivered: true, Overlap: overlap, Place: r.want.Place(),
+	}); err != nil {
+		return true, err
 	}
-	delete(p.pending, live.Key)
-	return nil
+	delete(p.pending, r.Key)
+	return true, nil
 }
 
 // settle keeps where the secret of an account belongs of which no place was

@@ -168,6 +168,43 @@ func TestWhatIsDeliveredLastWorksWhoeverElseRenews(t *testing.T) {
 	}
 }
 
+// What another process has renewed since it was looked at is left alone.
+func TestWhatAnotherRenewedMeanwhileIsNotRenewedAgain(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	url := up(t, data)
+	post := &courier{secrets: testSecrets(), got: new([][2]string)}
+	slow := robotProvider(t, url, data, post)
+	var desired schema.State
+	for _, name := range []string{"ci", "cj"} {
+		spec, _, create := robotIn(10*86400, 3600)
+		create.Key.Name = name
+		create.After = &schema.Resource{Key: create.Key, Spec: spec}
+		mustWrite(t, slow, create)
+		moved := *spec
+		moved.Secret = &schema.RobotSecret{Deliver: &schema.Delivery{File: "/run/ocisync/ci/" + name}}
+		desired.Resources = append(desired.Resources, schema.Resource{Key: create.Key, Spec: &moved})
+	}
+	quick := &courier{secrets: testSecrets(), got: post.got}
+	post.slow = func() {
+		list, err := robotProvider(t, url, data, quick).Renew(t.Context(), desired, time.Now())
+		if err != nil || len(list) != 2 || list[0].Err != nil || list[1].Err != nil || list[1].Login != "robot$cj.2" {
+			t.Errorf("the quick one: %+v, %v", list, err)
+		}
+	}
+	list, err := slow.Renew(t.Context(), desired, time.Now())
+	if err != nil || len(list) != 2 || list[0].Err != nil || list[0].Login != "robot$ci.2" || list[1].Err != nil || list[1].Login != "" {
+		t.Errorf("the slow one: %+v, %v", list, err)
+	}
+	for i, l := range *post.got {
+		if !logsIn(t, url, l) {
+			t.Errorf("within the overlap delivery %d, of %s, works no more", i, l[0])
+		}
+	}
+	if n := len(*post.got); n != 6 { // two first ones, two of the quick one's, and two of ci's of the slow one's
+		t.Errorf("%d deliveries: %v", n, *post.got)
+	}
+}
+
 // A secret that waited long for its delivery has not long to live, or none.
 func TestASecretThatSoonExpiresIsNotDelivered(t *testing.T) {
 	const day = 24 * time.Hour
