@@ -81,49 +81,61 @@ func CheckManifest(b []byte) error {
 	return nil
 }
 
-// ambiguous finds a key that an object has twice, by the lax eyes of encoding/json,
-// which takes the last one in whatever case: what it does not see is not kept for
-// those who read exactly. "" for none. Annotations are nobody's to read here.
+// ambiguous finds a key that the manifest, or a descriptor of it, has twice, by the lax
+// eyes of encoding/json, which takes the last one in whatever case: what it does not see
+// is not kept for those who read exactly. "" for none. Properties that nobody knows may
+// be as they are; the image specification wants no error for them.
 func ambiguous(b []byte) string {
 	type object struct {
-		keys  map[string]bool // nil of an array
+		known map[string]bool // the keys that count, folded, and whether they were there; nil of an array
 		value bool            // a value comes next, and not a key
-		free  bool            // its keys may be any
-		frees bool            // the value that comes next has such keys
+		next  []string        // the keys that count of the value that comes next
 	}
-	var open []object
+	top := []string{"mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations", "fsLayers", "schemaVersion"}
+	descriptor := []string{"mediaType", "artifactType", "digest", "size", "urls", "annotations", "data", "platform", "blobSum"}
+	folded := func(keys []string) map[string]bool {
+		out := map[string]bool{}
+		for _, k := range keys {
+			out[fold(k)] = false
+		}
+		return out
+	}
+	holds := folded([]string{"config", "layers", "blobs", "manifests", "subject", "fsLayers"})
+	open := []object{{next: top}}
 	d := json.NewDecoder(bytes.NewReader(b))
 	for {
 		t, err := d.Token()
 		if err != nil {
 			return "" // at the end, at the latest
 		}
-		in := &object{}
-		if len(open) > 0 {
-			in = &open[len(open)-1]
-		}
+		in := &open[len(open)-1]
 		name, text := t.(string)
 		switch {
 		case t == json.Delim('{'):
-			open = append(open, object{keys: map[string]bool{}, free: in.free || in.frees})
+			open = append(open, object{known: folded(in.next)})
 			continue
 		case t == json.Delim('['):
-			open = append(open, object{free: in.free || in.frees})
+			open = append(open, object{next: in.next})
 			continue
 		case t == json.Delim('}'), t == json.Delim(']'):
-			if open = open[:len(open)-1]; len(open) > 0 {
-				open[len(open)-1].value, open[len(open)-1].frees = false, false
-			}
-			continue
-		case text && in.keys != nil && !in.value:
-			folded := fold(name)
-			if in.keys[folded] && !in.free {
+			open = open[:len(open)-1]
+			in = &open[len(open)-1]
+		case text && in.known != nil && !in.value:
+			key := fold(name)
+			twice, counts := in.known[key]
+			if counts && twice {
 				return name
 			}
-			in.keys[folded], in.value, in.frees = true, true, strings.EqualFold(name, "annotations")
+			if counts {
+				in.known[key] = true
+			}
+			in.value, in.next = true, nil
+			if _, is := holds[key]; is && len(open) == 2 {
+				in.next = descriptor
+			}
 			continue
 		}
-		in.value, in.frees = false, false
+		in.value = false
 	}
 }
 

@@ -26,6 +26,7 @@ func TestAManifestSaysOneThingToEveryReader(t *testing.T) {
 	for _, body := range []string{
 		`"layers":[` + blob + `,` + blob + `],"config":` + blob,
 		`"manifests":[` + strings.Replace(blob, `}`, `,"annotations":{"a":"layers","A":"","annotations":"x"},"platform":{"os":"linux"}}`, 1) + `],"annotations":{"Digest":"1","digest":"2"}`,
+		`"layers":[],"unknown":{"a":1,"A":2,"layers":[],"Layers":{}},"Unknown":[{"digest":1,"Digest":2}]`, `"config":` + strings.Replace(blob, `}`, `,"x":{"size":1,"Size":2},"y":1,"Y":2}`, 1),
 		`"LAYERS":[` + blob + `]`, `"layers":[],"":{},"x":{"":[{"":""}]}`,
 	} {
 		if err := storage.CheckManifest([]byte(`{"schemaVersion":2,` + body + `}`)); err != nil {
