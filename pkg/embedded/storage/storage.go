@@ -117,7 +117,10 @@ func (s *Storage) walk(ctx context.Context, repo, last string, visit func(repo s
 		}
 	}
 	for _, n := range names {
-		child := path.Join(repo, n)
+		child := n
+		if repo != "" {
+			child = repo + "/" + n
+		}
 		if special(n) || !after(child, last) && !strings.HasPrefix(last+"/", child+"/") {
 			continue
 		}
@@ -130,7 +133,18 @@ func (s *Storage) walk(ctx context.Context, repo, last string, visit func(repo s
 
 // after reports whether a repository comes after another.
 func after(repo, other string) bool {
-	return slices.Compare(strings.Split(repo, "/"), strings.Split(other, "/")) > 0
+	for i := range min(len(repo), len(other)) {
+		switch a, b := repo[i], other[i]; {
+		case a == b:
+		case a == '/': // its part has ended
+			return false
+		case b == '/':
+			return true
+		default:
+			return a > b
+		}
+	}
+	return len(repo) > len(other)
 }
 
 // Tags lists a repository's tags, sorted.
@@ -539,12 +553,24 @@ func (s *Storage) list(ctx context.Context, dir string) ([]string, error) {
 	}
 	var names []string
 	for _, p := range paths {
-		if storagedriver.PathRegexp.MatchString(p) {
-			names = append(names, path.Base(p))
+		if name := path.Base(p); plain(name) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// plain reports whether a name is one that drivers take, as [storagedriver.PathRegexp]
+// has it, which for each of thousands of names would take most of a listing's time.
+func plain(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // digests returns the digests that are directories below dir, sorted.
