@@ -275,7 +275,7 @@ func (s *session) questions(ctx context.Context, st schema.State, report *access
 		skipped := 0
 		for _, ns := range namespaces {
 			for _, right := range rights {
-				may := rules.Rights(a.subject, ns+"/x")
+				may := rules.Rights(a.subject, inside(rules, ns))
 				if a.subject.Robot != "" && like {
 					may |= open[ns]
 				}
@@ -291,6 +291,18 @@ func (s *session) questions(ctx context.Context, st schema.State, report *access
 		}
 	}
 	return out, nil
+}
+
+// maxName is as long as the name of a repository can be.
+const maxName = 255
+
+// inside is a repository of a namespace, and of none below it.
+func inside(rules *access.Rules, namespace string) string {
+	name := namespace + "/x"
+	for len(name) < maxName && rules.Namespace(name) != namespace {
+		name += "x"
+	}
+	return name
 }
 
 // sendsOn is a provider whose registry sends clients to a token service.

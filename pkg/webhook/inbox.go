@@ -67,6 +67,17 @@ func (b Inbox) Host() string {
 	return host
 }
 
+// Takes says why a registry of this host cannot listen at an address: its events are
+// received at that port. "" where they are not.
+func (b Inbox) Takes(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	_, own, none := net.SplitHostPort(b.Listen)
+	if err != nil || none != nil || port != own {
+		return ""
+	}
+	return fmt.Sprintf("port %s is where `ocisync up` receives this registry's events, for its webhooks; choose another one", port)
+}
+
 // Move gives it an address of another host, of the same port where that is free,
 // and reports whether it had another.
 func (b *Inbox) Move(host string) bool {

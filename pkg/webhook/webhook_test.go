@@ -19,6 +19,18 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
+func TestARegistryDoesNotListenWhereItsEventsAreReceived(t *testing.T) {
+	box := NewInbox("127.0.0.1:5001")
+	for address, taken := range map[string]bool{"127.0.0.1:5001": true, "0.0.0.0:5001": true, ":5001": true, "127.0.0.1:5000": false, "": false} {
+		if why := box.Takes(address); strings.Contains(why, "port 5001") != taken {
+			t.Errorf("%q: %q", address, why)
+		}
+	}
+	if why := (Inbox{}).Takes("127.0.0.1:5001"); why != "" {
+		t.Error(why)
+	}
+}
+
 func TestTheQueueIsBoundedAndDropsTheOldest(t *testing.T) {
 	var log bytes.Buffer
 	q, err := OpenQueue(t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))

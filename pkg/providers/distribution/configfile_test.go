@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -118,6 +119,41 @@ func TestAMovedDirectoryIsServedWithItsOwnFiles(t *testing.T) {
 		want := regexp.MustCompile(key + ".*").FindString(fresh)
 		if got := regexp.MustCompile(key + ".*").FindString(copied); got != want || got == regexp.MustCompile(key+".*").FindString(text) {
 			t.Errorf("of a copy: %s, want %s", got, want)
+		}
+	}
+}
+
+// TestWhatNobodyKeepsForARegistryIsRefused: of one that somebody else runs, and that
+// gets its tokens from nobody ocisync knows, accounts and rules are never as declared.
+func TestWhatNobodyKeepsForARegistryIsRefused(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "config.yml")
+	if err := os.WriteFile(name, []byte("version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: 127.0.0.1:23801}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(schema.Registry{Type: schema.TypeDistribution, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name}}, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := schema.Rights(0)
+	desired := schema.State{Scope: schema.ScopeOf(schema.KindNamespace, schema.KindAccess), Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}, Spec: &schema.Namespace{}},
+		{Key: schema.Key{Kind: schema.KindAccess, Name: "team"}, Spec: &schema.Access{Anonymous: &none, Authenticated: &none}},
+	}}
+	live, err := p.Read(t.Context(), desired.Scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := plan.Diff(plan.Input{Desired: desired, Live: live, Table: p.Capabilities()}).Changes
+	if len(changes) != 2 {
+		t.Fatalf("the plan has %+v", changes)
+	}
+	verdicts, err := p.Prepare(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range verdicts {
+		if !strings.Contains(v.Refused, "registry.token") {
+			t.Errorf("%s: %+v", changes[i].Key, v)
 		}
 	}
 }

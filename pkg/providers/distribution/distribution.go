@@ -247,8 +247,10 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	}
 	settings := slices.Contains(scope.Kinds, schema.KindSettings)
 	st := schema.State{Scope: schema.Scope{Except: slices.Clone(scope.Except)}}
-	if p.accounts != nil {
-		kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
+	kinds := slices.DeleteFunc(slices.Clone(scope.Kinds), func(k schema.Kind) bool { return !slices.Contains(p.accountKinds(), k) })
+	if p.accounts == nil { // nobody keeps them, so there are none, and what is declared is refused
+		st.Scope.Kinds = kinds
+	} else {
 		if len(kinds) > 0 || !p.byFile() { // accounts of a file need nothing of ocisync's beside it
 			var err error
 			if st, err = p.accounts.Read(ctx, schema.Scope{Kinds: kinds, Except: scope.Except}); err != nil {

@@ -108,6 +108,13 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (v provid
 		if v.Refused, err = p.swaps(ctx); err != nil {
 			return v, err
 		}
+		if v.Refused == "" && p.inboxed() && p.registry.Driver() == schema.DriverProcess {
+			box, err := p.inbox(ctx)
+			if err != nil {
+				return v, err
+			}
+			v.Refused = box.Takes(p.address())
+		}
 	}
 	if p.place.Config != "" {
 		why, gone, err := p.moves(ctx, p.chosen(c, native))

@@ -318,8 +318,9 @@ func TestARegistryThatSomebodyElseRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// its accounts lie elsewhere: here there are none, and one that is declared is refused
 	live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings, schema.KindUser))
-	if err != nil || len(live.Resources) != 1 || len(live.Scope.Kinds) != 1 {
+	if err != nil || len(live.Resources) != 1 || len(live.Scope.Kinds) != 2 {
 		t.Fatalf("%+v, %v", live, err)
 	}
 	adopted, ok := live.Resources[0].Spec.(*schema.Settings)

@@ -246,7 +246,7 @@ func (g grants) shared() grants {
 }
 
 // loud is grants as a rule can say them: what none says counts as the right to
-// push, and conditions do not count.
+// push, and conditions that policies do not share do not count.
 func (g grants) loud() grants {
 	more := func(a actions) actions {
 		if _, ok := a.rights(false); !ok {
@@ -255,6 +255,9 @@ func (g grants) loud() grants {
 		return a
 	}
 	out := newGrants()
+	if !g.odd {
+		out.conditions = g.conditions
+	}
 	out.anonymous, out.authenticated = more(g.anonymous), more(g.authenticated|g.anonymous)
 	for name, a := range g.users {
 		out.users[name] = more(a)
@@ -459,7 +462,10 @@ func (c configuration) inForce(namespace string) policyGroup {
 	}
 	best := ""
 	for p := range ac.Repositories {
-		if p != pattern(namespace) && doublestar.MatchUnvalidated(p, namespace+"/x") && (len(p) > len(best) || len(p) == len(best) && p < best) {
+		if of, ok := namespaceOf(p); ok && access.In(namespace, of) { // its own, or that of one below
+			continue
+		}
+		if doublestar.MatchUnvalidated(p, namespace+"/x") && (len(p) > len(best) || len(p) == len(best) && p < best) {
 			best = p
 		}
 	}

@@ -59,8 +59,12 @@ type authConfig struct {
 }
 
 type retentionConfig struct {
+	DryRun   json.RawMessage   `json:"dryRun"`
 	Policies []json.RawMessage `json:"policies"`
 }
+
+// dry reports whether retention only logs what it would remove.
+func (r *retentionConfig) dry() bool { return r != nil && truth(r.DryRun, false) }
 
 type syncConfig struct {
 	Enable          json.RawMessage   `json:"enable"`

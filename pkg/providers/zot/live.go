@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
@@ -62,5 +63,30 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		r.Version = s.own.version(r, o.secret[key])
 		o.all[key] = r
 	}
-	return o.all, o.except, nil
+	return o.all, p.unread(o), nil
+}
+
+// unread are the objects of which Zot has more than can be said. What the mode
+// declares of them is none: it is made, in the place of what stands there.
+func (p *Provider) unread(o *objects) []schema.Key {
+	p.declared.mu.Lock()
+	defer p.declared.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(o.except), func(k schema.Key) bool {
+		return k.Kind == schema.KindAccess && p.declared.keys[k] || k.Kind == schema.KindImmutable && p.declared.keys[schema.Key{Kind: schema.KindAccess, Name: k.Name}]
+	})
+}
+
+// declared is what the mode that was normalized last declares.
+type declaredKeys struct {
+	mu   sync.Mutex
+	keys map[schema.Key]bool
+}
+
+func (d *declaredKeys) are(list []schema.Resource) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys = map[schema.Key]bool{}
+	for _, r := range list {
+		d.keys[r.Key] = true
+	}
 }

@@ -129,6 +129,9 @@ func (o *objects) readSync() {
 		case *schema.Replication:
 			c := *spec
 			want := pulls(spec, o.remote(spec.From))
+			if want != nil && o.conf.Extensions.Sync.off() {
+				continue
+			}
 			if s := o.conf.Extensions.Sync; want != nil && s.has(want) < 0 {
 				i := s.like(want)
 				if i < 0 {
@@ -144,7 +147,7 @@ func (o *objects) readSync() {
 			}
 			o.all[k] = schema.Resource{Key: k, Spec: &c}
 		case *schema.Namespace:
-			if spec.ProxyOf == nil || o.conf.Extensions.Sync.has(caches(k.Name, o.remote(spec.ProxyOf))) < 0 {
+			if spec.ProxyOf == nil || o.conf.Extensions.Sync.off() || o.conf.Extensions.Sync.has(caches(k.Name, o.remote(spec.ProxyOf))) < 0 {
 				continue
 			}
 			if r, ok := o.all[k]; ok {
@@ -398,7 +401,10 @@ func (o *objects) readAccess() {
 			g := o.conf.grantsOf(group)
 			spec, how := o.accessOf(ns, g, immutable)
 			if spec == nil {
-				o.except = append(o.except, schema.Key{Kind: schema.KindAccess, Name: ns}, schema.Key{Kind: schema.KindImmutable, Name: ns})
+				// of a rule that ocisync wrote nothing is left then, and a plan writes it anew
+				if key := (schema.Key{Kind: schema.KindAccess, Name: ns}); o.kept[key] == nil {
+					o.except = append(o.except, key, schema.Key{Kind: schema.KindImmutable, Name: ns})
+				}
 				continue
 			}
 			o.put(schema.KindAccess, ns, spec)
@@ -479,6 +485,20 @@ func (o *objects) readShadow(key schema.Key, stranger string) {
 	o.all[key] = r
 }
 
+// changedRule says grants, for which there is no rule, as one that is not what was
+// written: with what they give too much, or else without what they give too little.
+// It is nil where both would look like what was written.
+func changedRule(g, written grants, immutable bool) (spec *schema.Access, holds bool) {
+	for _, as := range []grants{g.loud(), g.shared()} {
+		for _, holds := range []bool{immutable, !immutable} {
+			if spec, ok := as.accessAs(holds); ok && !as.equal(written) {
+				return spec, holds
+			}
+		}
+	}
+	return nil, false
+}
+
 // accessOf says grants as a rule, in the words it was written in where they
 // mean just that; nil for what no rule says.
 func (o *objects) accessOf(ns string, g grants, immutable bool) (spec *schema.Access, holds bool) {
@@ -490,8 +510,10 @@ func (o *objects) accessOf(ns string, g grants, immutable bool) (spec *schema.Ac
 		spec, holds = s, immutable
 	} else if s, ok := g.accessAs(!immutable); ok {
 		spec, holds = s, !immutable
-	} else if s, ok := g.shared().accessAs(immutable); ok && was { // somebody changed what ocisync wrote
-		spec, holds = s, immutable
+	} else if was { // somebody changed what ocisync wrote
+		if spec, holds = changedRule(g, wanted(kept, immutable, robotGrants(o.machines, ns, immutable)), immutable); spec == nil {
+			return nil, false
+		}
 	} else {
 		return nil, false
 	}

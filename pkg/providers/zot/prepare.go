@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -283,6 +285,11 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+shadowedPath }) {
 			problems = append(problems, p.shadowedBy(now)...)
 		}
+		if p.registry.Driver() == schema.DriverProcess {
+			if why := now.inbox.Takes(net.JoinHostPort(p.listen())); why != "" {
+				problems = append(problems, why)
+			}
+		}
 		return strings.Join(problems, "; ")
 	case *schema.Audit:
 		if spec.Log != nil && !p.writable(*spec.Log) {
@@ -309,6 +316,12 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		return p.shadowed(c, now)
 	case *schema.Webhook:
 		return cmp.Or(st.deaf, p.silenced(now))
+	case *schema.Replication:
+		return p.uncopied(now)
+	case *schema.Namespace:
+		if spec.ProxyOf != nil {
+			return p.uncopied(now)
+		}
 	case *schema.Robot:
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
@@ -316,6 +329,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && len(spec.Access) > 0 {
 			return noLogins
 		}
+		return p.shadowedRobot(spec, now)
 	case *schema.User:
 		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
 			return noAccounts
@@ -352,6 +366,27 @@ func (p *Provider) shadowed(c plan.Change, now *objects) string {
 		return p.before(stranger, c.Key.Name, "would go")
 	}
 	return ""
+}
+
+// shadowedRobot says it of the namespaces that a robot gets rights in.
+func (p *Provider) shadowedRobot(spec *schema.Robot, now *objects) string {
+	in := map[string]bool{}
+	for _, g := range spec.Access {
+		switch {
+		case g.Rights == 0:
+		case g.Name != "*":
+			in[g.Name] = true
+		default:
+			maps.Copy(in, now.namespaces)
+		}
+	}
+	var list []string
+	for _, ns := range sortedKeys(in) {
+		for _, stranger := range shadows(now.strangers, ns, now.namespaces) {
+			list = append(list, p.before(stranger, ns, "would go"))
+		}
+	}
+	return strings.Join(list, "; ")
 }
 
 // shadowedBy says it of all rules that ocisync wrote.
@@ -422,6 +457,9 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "has no secret and cannot log in")
 		}
 	case *schema.Access:
+		if slices.Contains(now.except, c.Key) {
+			notes = append(notes, fmt.Sprintf("takes the place of what stands at %q, which gives what no rule says", pattern(c.Key.Name)))
+		}
 		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
 			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
 		}

@@ -156,6 +156,9 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 	if slices.Contains(desired.Kinds(), schema.KindUser) {
 		notes = append(notes, p.unsaidAdmins(conf, desired)...)
 	}
+	if slices.Contains(desired.Kinds(), schema.KindRetention) {
+		notes = append(notes, p.dryRuns(conf)...)
+	}
 	return notes
 }
 
@@ -258,6 +261,22 @@ func few(list []string) string {
 		more = fmt.Sprintf(" and %d more", len(list)-most)
 	}
 	return strings.Join(list[:min(most, len(list))], ", ") + more
+}
+
+// dryRuns says where retention removes nothing, whatever its rules say.
+func (p *Provider) dryRuns(conf configuration) (notes []plan.Note) {
+	say := func(path ...string) {
+		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf("%s is set in %s: Zot only logs what its rules would remove; take it out there", schema.JoinPath(append(path, "retention", "dryRun")...), p.paths.config)})
+	}
+	if conf.Storage.Retention.dry() {
+		say("storage")
+	}
+	for _, route := range sortedKeys(conf.Storage.SubPaths) {
+		if conf.Storage.SubPaths[route].Retention.dry() {
+			say("storage", "subPaths", route)
+		}
+	}
+	return notes
 }
 
 // ownRemarks are those of quotas and robots, by what ocisync keeps of them.

@@ -3,6 +3,7 @@ package zot
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -81,6 +82,14 @@ func hostOf(remote *schema.Remote) string {
 		return ""
 	}
 	return u.Host
+}
+
+// uncopied says why nothing would be copied to this Zot, or "".
+func (p *Provider) uncopied(now *objects) string {
+	if now.conf.Extensions.Sync.off() {
+		return fmt.Sprintf("extensions.sync of %s is switched off, with all that is copied by it; set enable there, or take the key out", p.paths.config)
+	}
+	return ""
 }
 
 // every reads "@every 1h"; ok is false for another schedule.
@@ -294,6 +303,9 @@ func ours(all map[schema.Key]schema.Resource) (list []*syncRegistry) {
 	}
 	return list
 }
+
+// off reports whether somebody switched copying off.
+func (s *syncConfig) off() bool { return s != nil && present(s.Enable) && !truth(s.Enable, true) }
 
 // has finds an entry that means the same.
 func (s *syncConfig) has(want *syncRegistry) int {

@@ -61,10 +61,11 @@ type Provider struct {
 	now      func() time.Time
 	patience time.Duration // for a record in Zot's log
 
-	meter   *measure.Meter
-	writing sync.Mutex
-	checked checked
-	silent  atomic.Int64 // when a listener said nothing last, in nanoseconds since 1970
+	meter    *measure.Meter
+	writing  sync.Mutex
+	checked  checked
+	declared declaredKeys
+	silent   atomic.Int64 // when a listener said nothing last, in nanoseconds since 1970
 }
 
 var (
@@ -196,6 +197,7 @@ func (p *Provider) fail(key schema.Key, doing string, err error, remedy string) 
 // file as it is is one of the settings; where ocisync runs the registry, so are
 // its address and certificate.
 func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error) {
+	p.declared.are(st.Resources)
 	st.Resources = slices.Clone(st.Resources)
 	var more []schema.Value
 	text := func(path, value string) {
