@@ -86,7 +86,7 @@ func rooms() map[string]room {
 
 		"pkg/regular":                 {may: none},
 		"pkg/state":                   {may: []string{"schema", "pkg/regular", "pkg/plan"}},
-		"pkg/secret":                  {may: []string{"schema", "pkg/regular"}},
+		"pkg/secret":                  {may: []string{"schema", "pkg/regular", "pkg/state"}},
 		"pkg/token":                   {may: []string{"schema", "pkg/regular", "pkg/access", "pkg/secret"}},
 		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
 		"pkg/embedded/storage":        {may: []string{"schema", "pkg/regular"}},
