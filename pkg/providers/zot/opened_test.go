@@ -199,7 +199,9 @@ func TestCopyingThatIsSwitchedOffIsNotDone(t *testing.T) {
 	if !has() {
 		t.Fatal("it was not written")
 	}
-	opened{T: t, name: name}.rewrite(func(doc map[string]any) { doc["extensions"].(map[string]any)["sync"].(map[string]any)["enable"] = false })
+	opened{T: t, name: name}.rewrite(func(doc map[string]any) {
+		doc["extensions"].(map[string]any)["sync"].(map[string]any)["enable"] = false
+	})
 	if has() {
 		t.Error("it is there though copying is switched off")
 	}
