@@ -149,7 +149,7 @@ func TestARuleThatIsChangedByHandIsInEveryPlan(t *testing.T) {
 }
 
 // TestARuleTakesThePlaceOfWhatNoneSays: what stands at a declared namespace's pattern
-// is never called as declared for want of a word for it.
+// is never called as declared for want of a word for it, and goes with an approval.
 func TestARuleTakesThePlaceOfWhatNoneSays(t *testing.T) {
 	w := newOpened(t, `"team/**":{"anonymousPolicy":["read"],"policies":[{"users":["ops"],"actions":["read","create"]}]}`, false)
 	list := w.changes()
@@ -158,7 +158,7 @@ func TestARuleTakesThePlaceOfWhatNoneSays(t *testing.T) {
 		t.Fatalf("the plan has %+v", list)
 	}
 	v, err := w.p.Prepare(t.Context(), list[i:i+1])
-	if err != nil || !strings.Contains(strings.Join(v[0].Notes, "\n"), `takes the place of what stands at "team/**"`) {
+	if err != nil || !strings.Contains(v[0].Held, `takes the place of what stands at "team/**"`) {
 		t.Errorf("%+v, %v", v, err)
 	}
 	w.apply()

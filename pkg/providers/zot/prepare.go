@@ -71,6 +71,9 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		if why, gone := moves(c, s); why != "" {
 			verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
 		}
+		if c.Key.Kind == schema.KindAccess && slices.Contains(now.except, c.Key) {
+			verdicts[i].Held = fmt.Sprintf("takes the place of what stands at %q of %s, which gives what no rule says", pattern(c.Key.Name), p.paths.config)
+		}
 		if verdicts[i].Refused == "" {
 			_, verdicts[i].Refused = p.lacks(ctx, s, st, needs(c))
 		}
@@ -457,9 +460,6 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 			notes = append(notes, "has no secret and cannot log in")
 		}
 	case *schema.Access:
-		if slices.Contains(now.except, c.Key) {
-			notes = append(notes, fmt.Sprintf("takes the place of what stands at %q, which gives what no rule says", pattern(c.Key.Name)))
-		}
 		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
 			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
 		}
