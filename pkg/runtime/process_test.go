@@ -717,7 +717,7 @@ func TestAnotherProcessOfTheSameNumberIsNotOurs(t *testing.T) {
 	o, err := w.options.settled()
 	w.must("options", err)
 	w.must("a directory", o.makeOwn())
-	w.must("a record", o.writeRecord(record{PID: cmd.Process.Pid, Begun: "another-time", Started: time.Now()}))
+	w.must("a record", o.writeRecord(record{PID: cmd.Process.Pid, Begun: "another-time", Started: time.Now(), Program: program{Args: []string{filepath.Join(o.data(), "config")}}}))
 	if st := w.status(); st.Running {
 		t.Errorf("a stranger is taken for the registry: %+v", st)
 	}
