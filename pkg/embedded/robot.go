@@ -179,6 +179,7 @@ func (c Change) keepAccount(next *document, now time.Time) (did bool) {
 	case c.Account.Delivered:
 		a, end := &accounts[i], now.Add(time.Duration(c.Account.Overlap)*time.Second)
 		a.Delivered, a.Place = true, c.Account.Place
+		a.Ends, a.Replaced = time.Time{}, time.Time{} // another process may have acknowledged the other one meanwhile
 		if a.FormerEnds = end; len(a.Former) == 0 || c.Account.Overlap == 0 {
 			a.Former, a.FormerEnds = nil, time.Time{}
 		}

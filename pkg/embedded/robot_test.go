@@ -127,6 +127,30 @@ func TestARobotHasItsRightsUntilItExpires(t *testing.T) {
 	}
 }
 
+// Of two accounts that two processes acknowledge at once, the one that is acknowledged
+// last is the newest, though it was replaced while its secret was delivered.
+func TestWhatIsAcknowledgedLastIsNewest(t *testing.T) {
+	const day = schema.Duration(86400)
+	ci := schema.Key{Kind: schema.KindRobot, Name: "ci"}
+	spec := schema.Robot{Expires: new(30 * day)}
+	r, _ := hooked(t, filepath.Join(t.TempDir(), "data"), robotChange(t, ci, spec, &AccountChange{Login: "robot$ci", Hash: "first", Delivered: true}))
+	for _, c := range []AccountChange{
+		{Login: "robot$ci.2", Hash: "second"}, {Login: "robot$ci", Hash: "third"},
+		{Login: "robot$ci.2", Delivered: true, Overlap: 60}, {Login: "robot$ci", Delivered: true, Overlap: 60},
+	} {
+		res, err := r.store.change(t.Context(), []Change{robotChange(t, ci, spec, &c)})
+		if err != nil || res[0].Err != nil {
+			t.Fatal(err, res)
+		}
+	}
+	setClock(r, 2*time.Minute)
+	for login, want := range map[[2]string]bool{{"robot$ci", "third"}: true, {"robot$ci", "first"}: false, {"robot$ci.2", "second"}: false} {
+		if got := as(t, r, login[0], login[1], "/v2/") == http.StatusOK; got != want {
+			t.Errorf("after the overlap %v works: %t", login, got)
+		}
+	}
+}
+
 // A secret that may have arrived ends by its own time, however often another is
 // made that does not arrive, and whatever the clock says later.
 func TestAFormerSecretExpiresByItsOwnTime(t *testing.T) {

@@ -294,14 +294,23 @@ func (r robot) account(login string) (registry.RobotAccount, bool) {
 	return r.Accounts[i], true
 }
 
+// undelivered is the login of an account whose secret nobody may know, "" for none.
+func (r robot) undelivered() string {
+	logins := registry.RobotLogins(r.Key)
+	for _, a := range r.Accounts {
+		if !a.Delivered && slices.Contains(logins[:], a.Login) {
+			return a.Login
+		}
+	}
+	return ""
+}
+
 // due names the account to make, or "" and when one will be.
 func (r robot) due() (login string, next time.Time) {
 	have, want, now := r.have(), r.want, r.now
 	logins := registry.RobotLogins(r.Key)
-	for _, a := range r.Accounts {
-		if !a.Delivered && slices.Contains(logins[:], a.Login) { // nobody may know its secret
-			return a.Login, next
-		}
+	if login := r.undelivered(); login != "" {
+		return login, next
 	}
 	current, ok := newest(r.RobotStatus)
 	if !ok {
@@ -386,7 +395,7 @@ func (p *Provider) renew(ctx context.Context, a admin, r robot) providers.Renewa
 	for i := 1; ; i++ {
 		run := providers.Renewal{Key: r.Key}
 		run.Login, run.Next = r.due()
-		if current, ok := newest(r.RobotStatus); ok && lost {
+		if current, ok := newest(r.RobotStatus); lost && ok && r.undelivered() == "" {
 			run.Login = current.Login
 		}
 		if run.Login == "" {
