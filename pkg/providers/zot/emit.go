@@ -370,7 +370,7 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		w.control(set)
 		set(encoded([]string(g.Users)), append(at, "users")...)
 	}
-	if w.logins() && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
+	if (w.logins() || w.now.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
 		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
 	}
 }

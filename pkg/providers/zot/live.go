@@ -33,9 +33,22 @@ const (
 	accountsNone = "[]"
 )
 
+// loginsPath is a value among the settings that says whether somebody took out where
+// Zot finds its accounts, and left the rules for them: it does not start so.
+const (
+	loginsPath    = "process.logins"
+	loginsAsRules = `"as its rules"`
+	loginsLost    = `"lost"`
+)
+
+// lostLogins reports whether that is so of a configuration whose accounts are known.
+func (o *objects) lostLogins() bool {
+	return o.htpasswd != "" && o.conf.HTTP.AccessControl != nil && !o.conf.authenticated() && !o.conf.anonymousAlone()
+}
+
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -56,7 +69,11 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		if p.inForce(ctx, s, st) != nil {
 			v.JSON = loadedNo
 		}
-		spec.Values = append(spec.Values, v, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
+		logins := schema.Value{Path: loginsPath, JSON: loginsAsRules}
+		if o.lostLogins() {
+			logins.JSON = loginsLost
+		}
+		spec.Values = append(spec.Values, v, logins, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
 			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
 		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })

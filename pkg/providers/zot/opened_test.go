@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/pkg/providers/zot"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -218,5 +220,43 @@ func TestCopyingThatIsSwitchedOffIsNotDone(t *testing.T) {
 	}
 	if err != nil || !slices.Equal(said, []string{"storage.retention.dryRun", `storage.subPaths."/a".retention.dryRun`}) {
 		t.Errorf("%q, %v", said, err)
+	}
+}
+
+// TestLoginsThatWereTakenOutComeBack: a Zot with rules for accounts and without those
+// does not start.
+func TestLoginsThatWereTakenOutComeBack(t *testing.T) {
+	_, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"team/**":{"policies":[{"users":["ops"],"actions":["read"]}]}}}}}`, "")
+	accounts := filepath.Join(filepath.Dir(name), "htpasswd")
+	p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Files: &schema.FilePaths{Config: name, Htpasswd: accounts}}, nil, providertest.Secrets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := func() []plan.Change {
+		t.Helper()
+		want, _, err := p.Normalize(schema.State{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+	}
+	list := changes()
+	if len(list) != 1 || !slices.ContainsFunc(list[0].Fields, func(f plan.Field) bool { return f.Path == "values.process.logins" }) {
+		t.Fatalf("the plan has %+v", list)
+	}
+	for key, err := range written(t, p, list...) {
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), accounts) {
+		t.Errorf("it holds %s, %v", text, err)
+	}
+	if left := changes(); len(left) > 0 {
+		t.Errorf("there is left %+v", left)
 	}
 }

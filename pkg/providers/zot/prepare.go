@@ -592,8 +592,8 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
-		case v.Path == loadedPath:
-			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loadedPath }) {
+		case v.Path == loadedPath, v.Path == loginsPath:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}
 		case v.Path == schema.OutsidePath:

@@ -233,7 +233,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			return schema.State{}, nil, err
 		}
 		more = append(more, run...)
-		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone})
+		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		addSettings(&st, more)
 		if why := p.unreadLog(); why != "" {
 			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: why})

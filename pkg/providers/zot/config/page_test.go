@@ -64,6 +64,12 @@ Some of Zot's ways that rules meet:
 - An account of a robot that is not as ocisync made it, or that nobody made, is drift
   of ` + "`process.foreign_accounts`" + `, and an apply puts it right: no mode holds the
   secret of a robot that is delivered.
+- Rules for accounts in a configuration out of which somebody took where they are,
+  with which Zot does not start, are drift of ` + "`process.logins`" + `.
+- What a pattern of ocisync's gives since somebody changed it is drift, also where no
+  rule says it. At one that was written by hand and that no rule says, a rule of the
+  mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
+  ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
