@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/schema"
@@ -78,6 +81,33 @@ func TestWhatAFixedIndexConsistsOfStays(t *testing.T) {
 	s.change(t, fixTags(schema.ImmutableRule{Tags: "v*"}))
 	if got := s.asDev(t, "DELETE", "/v2/team/app/manifests/"+digestOf(t, child)); got != http.StatusForbidden {
 		t.Errorf("status %d, want 403", got)
+	}
+}
+
+// A property that means nothing, of whatever type, takes a manifest out of no rule.
+func TestAnOddPropertyTakesAManifestOutOfNoRule(t *testing.T) {
+	s := quota(t, filepath.Join(t.TempDir(), "data"), 10_000_000)
+	subject := image(t)
+	s.mustPush(t, "team/app:subject", subject)
+	s.change(t, fixTags(schema.ImmutableRule{Tags: "v*"}))
+	config := []byte("{}")
+	s.upload(t, "dev", "team/app", config)
+	for i, odd := range []string{`"blobs":5`, `"fsLayers":"x"`, `"artifactType":5`, `"annotations":{"a":"b"},"platform":7`} {
+		layer := []byte(odd)
+		s.upload(t, "dev", "team/app", layer)
+		before := s.usage(t).Used
+		body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,%s,"config":{"mediaType":"x/y","digest":%q,"size":2},"layers":[{"mediaType":"x/y","digest":%q,"size":%d}],"subject":{"mediaType":%[1]q,"digest":%[6]q,"size":1}}`,
+			imagespec.MediaTypeImageManifest, odd, digest.FromBytes(config), digest.FromBytes(layer), len(layer), digestOf(t, subject))
+		resp, b := s.request(t, "PUT", "dev", fmt.Sprintf("/v2/team/app/manifests/v%d", i), imagespec.MediaTypeImageManifest, []byte(body))
+		if resp.StatusCode != http.StatusCreated || resp.Header.Get("OCI-Subject") != digestOf(t, subject) {
+			t.Errorf("%s: pushed: %d %s, subject %q", odd, resp.StatusCode, b, resp.Header.Get("OCI-Subject"))
+		}
+		if got := s.asDev(t, "DELETE", "/v2/team/app/blobs/"+digest.FromBytes(layer).String()); got != http.StatusForbidden {
+			t.Errorf("%s: its layer is deleted: %d", odd, got)
+		}
+		if more := s.usage(t).Used - before; more < schema.Size(len(body)+len(layer)) {
+			t.Errorf("%s: of a quota %d bytes more are used", odd, more)
+		}
 	}
 }
 

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
+	"github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -33,10 +35,13 @@ type Manifest struct {
 	} `json:"fsLayers"` // of Docker's first format
 }
 
-// ParseManifest reads a manifest. What is none of the formats is not Known.
+// ParseManifest reads a manifest. What is none of the formats is not Known. A property
+// of another type than it should have, such as one that a format does not know, is as
+// one that is not there: the others count.
 func ParseManifest(b []byte) Manifest {
 	var m Manifest
-	if json.Unmarshal(b, &m) != nil || !m.Known() {
+	err := json.Unmarshal(b, &m)
+	if odd := (*json.UnmarshalTypeError)(nil); err != nil && !errors.As(err, &odd) || !m.Known() {
 		return Manifest{}
 	}
 	return m
@@ -73,9 +78,29 @@ func CheckManifest(b []byte) error {
 			return fmt.Errorf("it names a blob by %q: %w", d.Digest, err)
 		}
 	}
+	for _, d := range contents {
+		if err := checkURLs(d); err != nil {
+			return err
+		}
+	}
 	for _, d := range others {
 		if err := d.Digest.Validate(); err != nil && !errors.Is(err, digest.ErrDigestUnsupported) {
 			return fmt.Errorf("it names a manifest by %q: %w", d.Digest, err)
+		}
+	}
+	return nil
+}
+
+// checkURLs refuses the addresses of a layer that is elsewhere at which Distribution
+// fails.
+func checkURLs(d imagespec.Descriptor) error {
+	if d.MediaType == schema2.MediaTypeForeignLayer && len(d.URLs) == 0 {
+		return fmt.Errorf("layer %s is elsewhere, and no URL says where", d.Digest)
+	}
+	for _, text := range d.URLs {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" {
+			return fmt.Errorf("layer %s: %q is no http or https URL, or has a fragment", d.Digest, text)
 		}
 	}
 	return nil

@@ -34,3 +34,46 @@ func TestAManifestSaysOneThingToEveryReader(t *testing.T) {
 		}
 	}
 }
+
+// TestAnOddPropertyHidesNothing: what a manifest names is found, whatever else it says.
+func TestAnOddPropertyHidesNothing(t *testing.T) {
+	const (
+		config  = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		layer   = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+		child   = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+		subject = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+	)
+	for _, odd := range []string{
+		`"blobs":5`, `"fsLayers":"x"`, `"artifactType":5`, `"annotations":{"a":5}`, `"annotations":[]`, `"mediaType":{}`, `"blobs":[5]`, `"fsLayers":[{"blobSum":5}]`,
+	} {
+		for _, first := range []bool{true, false} {
+			body := `"config":{"digest":"` + config + `","size":"1"},"layers":[{"digest":"` + layer + `","size":1}],"manifests":[{"digest":"` + child + `","platform":"x"}],"subject":{"digest":"` + subject + `"}`
+			if first {
+				body = odd + "," + body
+			} else {
+				body += "," + odd
+			}
+			m := storage.ParseManifest([]byte(`{"schemaVersion":2,` + body + `}`))
+			if !m.Known() || len(m.Contents()) != 2 || m.Contents()[0] != config || m.Contents()[1] != layer || len(m.Children()) != 1 || m.About() != subject {
+				t.Errorf("%s: %+v", body, m)
+			}
+		}
+	}
+	if m := storage.ParseManifest([]byte(`{"schemaVersion":2,"layers":[`)); m.Known() {
+		t.Errorf("half of one: %+v", m)
+	}
+}
+
+func TestALayerElsewhereHasAnAddress(t *testing.T) {
+	const digest = `"digest":"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","size":1`
+	for layer, right := range map[string]bool{
+		`{` + digest + `,"urls":["https://example.com/l","http://example.com/l"]}`: true, `{` + digest + `}`: true,
+		`{` + digest + `,"urls":["ftp://example.com/l"]}`: false, `{` + digest + `,"urls":["https://example.com/l","file:///l"]}`: false,
+		`{` + digest + `,"urls":["https://example.com/l#x"]}`: false, `{` + digest + `,"urls":["%"]}`: false,
+		`{` + digest + `,"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}`: false,
+	} {
+		if err := storage.CheckManifest([]byte(`{"schemaVersion":2,"layers":[` + layer + `]}`)); (err == nil) != right {
+			t.Errorf("%s: %v", layer, err)
+		}
+	}
+}
