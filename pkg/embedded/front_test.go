@@ -71,6 +71,14 @@ func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	layers, err := im.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.status(t, "GET", "", "/v2/")                               // how a client learns to log in
 	s.status(t, "GET", "dev", "/v2/team/app/tags/list")          // allowed to read
 	s.status(t, "DELETE", "dev", "/v2/team/app/manifests/1")     // not allowed
@@ -93,7 +101,7 @@ func TestTheAuditLogHoldsWritesAndRefusalsAndNoSecret(t *testing.T) {
 	if d := cmp.Diff(want, lines[before:]); d != "" {
 		t.Error(d)
 	}
-	for _, want := range []string{"ocisync put  audit 200 ok", "ocisync put  user/dev 200 ok", "root push team/app 1 201 ok"} {
+	for _, want := range []string{"ocisync put  audit 200 ok", "ocisync put  user/dev 200 ok", "root push team/app 1 201 ok", "root push team/app " + layer.String() + " 201 ok"} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("no line %q in\n%s", want, strings.Join(lines, "\n"))
 		}

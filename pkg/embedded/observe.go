@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -136,6 +137,16 @@ func (r *Registry) finish(rec *record, q *http.Request, answer http.Header) {
 	r.audit.record(lines, len(rec.objects) > 0, rec.state.audit, now)
 }
 
+// reference is what a request is about: of the end of an upload, and of a mount, the
+// blob that the client names.
+func (rec *record) reference(q *http.Request) string {
+	if rec.target.of != "upload" {
+		return rec.target.reference
+	}
+	v := q.URL.Query()
+	return cmp.Or(v.Get("digest"), v.Get("mount"))
+}
+
 // lines are the audit log's of a request; none of one that only reads and is
 // not refused.
 func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
@@ -149,7 +160,7 @@ func (rec *record) lines(q *http.Request, now time.Time) []AuditLine {
 	}
 	line := AuditLine{
 		Time: now.UTC().Round(time.Millisecond), Account: rec.account(), Address: "local",
-		Action: rec.target.action(q.Method), Repository: clip(rec.target.repository), Reference: clip(rec.target.reference),
+		Action: rec.target.action(q.Method), Repository: clip(rec.target.repository), Reference: clip(rec.reference(q)),
 		Method: clip(q.Method), Status: rec.status, Result: "ok",
 	}
 	if q.Context().Value(selfKey{}) == nil {
