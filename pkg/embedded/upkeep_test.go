@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -51,6 +53,11 @@ func TestCollectionGivesTheRoomOfBlobsThatWaitBack(t *testing.T) {
 	}
 	if report.GC.Blobs > 3 { // the refusal has one begin too, which may take some of them
 		t.Errorf("%d blobs collected, want 3 at most", report.GC.Blobs)
+	}
+	for i := range 3 {
+		if d := digest.FromBytes(slices.Repeat([]byte{byte(i)}, 60<<10)); s.asDev(t, "HEAD", "/v2/team/app/blobs/"+d.String()) != 404 {
+			t.Errorf("blob %d is there after the collection", i)
+		}
 	}
 	if u := s.usage(t); u.Waiting != 0 {
 		t.Errorf("%d bytes wait after the collection", u.Waiting)
