@@ -14,22 +14,41 @@ import (
 	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
+// distribution has the world's mode be one of a Distribution whose [registry] has
+// this line too.
+func (w *robotWorld) distribution(t *testing.T, line string) {
+	t.Helper()
+	write(t, w.file, fmt.Sprintf(`version = 1
+[registry]
+type  = "distribution"
+url   = "http://%s"
+run   = { driver = "process", binary = "/bin/false", data = "../../data" }
+%s
+[state]
+store = "dir"
+dir   = "../../state"
+`, w.address, line))
+}
+
+// options are those of a command on the world's mode that says what it says in log.
+func (w *robotWorld) options(log io.Writer) *options {
+	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: log, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
+	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	return o
+}
+
+// tokensAt is the line that has tokens given at an address.
+func tokensAt(listen string) string {
+	return fmt.Sprintf("token = { url = %q, listen = %q }", "http://localhost:9", listen)
+}
+
 // TestTokensAreGivenWhereAnApplyHasThem: at another address, or as before where
 // that cannot be, by the same process.
 func TestTokensAreGivenWhereAnApplyHasThem(t *testing.T) {
 	w := newRobotWorld(t)
 	declare := func(listen string) embedded.Giving {
 		t.Helper()
-		write(t, w.file, fmt.Sprintf(`version = 1
-[registry]
-type  = "distribution"
-url   = "http://%s"
-run   = { driver = "process", binary = "/bin/false", data = "../../data" }
-token = { url = "http://localhost:9", listen = %q }
-[state]
-store = "dir"
-dir   = "../../state"
-`, w.address, listen))
+		w.distribution(t, tokensAt(listen))
 		return embedded.Giving{Registry: "http://" + w.address, Service: w.address, URL: "http://localhost:9", Listen: listen}
 	}
 	answers := func(address string) bool {
@@ -42,8 +61,7 @@ dir   = "../../state"
 	first, second := porttest.Address(t), porttest.Address(t)
 	before := declare(first)
 	log := &transcript{}
-	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: log, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
-	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	o := w.options(log)
 	cfg, err := o.config()
 	if err != nil {
 		t.Fatal(err)
@@ -104,19 +122,8 @@ func TestNoRegistryIsStoppedWhoseTokensNobodyCouldGiveAfter(t *testing.T) {
 	w := newRobotWorld(t)
 	declare := func(token string) *options {
 		t.Helper()
-		write(t, w.file, fmt.Sprintf(`version = 1
-[registry]
-type  = "distribution"
-url   = "http://%s"
-run   = { driver = "process", binary = "/bin/false", data = "../../data" }
-%s
-[state]
-store = "dir"
-dir   = "../../state"
-`, w.address, token))
-		o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: &transcript{}, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
-		o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
-		return o
+		w.distribution(t, token)
+		return w.options(&transcript{})
 	}
 	ask := func(o *options) error {
 		t.Helper()
@@ -131,14 +138,14 @@ dir   = "../../state"
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	o := declare(fmt.Sprintf("token = { url = %q, listen = %q }", "http://localhost:9", taken.Addr()))
+	o := declare(tokensAt(taken.Addr().String()))
 	if err := ask(o); err == nil || !strings.Contains(err.Error(), "already in use") || !strings.Contains(err.Error(), "registry.token.listen") {
 		t.Errorf("its address is taken: %v", err)
 	}
 	if err := ask(declare(fmt.Sprintf("files = { htpasswd = %q }", filepath.Join(w.data, "htpasswd")))); err != nil {
 		t.Errorf("of one that needs no tokens: %v", err)
 	}
-	o = declare(fmt.Sprintf("token = { url = %q, listen = %q }", "http://localhost:9", porttest.Address(t)))
+	o = declare(tokensAt(porttest.Address(t)))
 	if err := ask(o); err != nil {
 		t.Errorf("its address is free: %v", err)
 	}
@@ -160,23 +167,9 @@ dir   = "../../state"
 // waits for that, fails while nobody does.
 func TestTokensAreTakenOverFromWhoEnds(t *testing.T) {
 	w := newRobotWorld(t)
-	declare := func(listen string) {
-		t.Helper()
-		write(t, w.file, fmt.Sprintf(`version = 1
-[registry]
-type  = "distribution"
-url   = "http://%s"
-run   = { driver = "process", binary = "/bin/false", data = "../../data" }
-token = { url = "http://localhost:9", listen = %q }
-[state]
-store = "dir"
-dir   = "../../state"
-`, w.address, listen))
-	}
-	declare(porttest.Address(t))
+	w.distribution(t, tokensAt(porttest.Address(t)))
 	log := &transcript{}
-	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: log, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
-	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
+	o := w.options(log)
 	cfg, err := o.config()
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +193,7 @@ dir   = "../../state"
 			t.Errorf("beside another: %s, %v", who, err)
 		}
 		second := porttest.Address(t)
-		declare(second)
+		w.distribution(t, tokensAt(second))
 		end()
 		if err := <-ended; err != nil {
 			t.Error(err)
