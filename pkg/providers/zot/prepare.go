@@ -469,7 +469,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 	case *schema.Retention:
 		route := now.conf.storeOf(c.Key.Name)
 		if i := slices.IndexFunc(now.conf.stores(), func(s store) bool { return s.route == route }); route != "" && i >= 0 && !now.conf.stores()[i].gc {
-			notes = append(notes, fmt.Sprintf("Zot applies retention while it collects, and gc is off in storage.subPaths %q; set it there", route))
+			notes = append(notes, fmt.Sprintf("Zot applies retention while it collects, and gc is off there; set storage.subPaths.%q.gc", route))
 		} else if route == "" && !now.conf.gcOn() {
 			notes = append(notes, "Zot applies retention while it collects, and gc is off; set gc.schedule")
 		}

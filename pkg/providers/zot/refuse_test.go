@@ -978,3 +978,37 @@ func TestAnAdministratorThatNobodyDeclaredIsSaid(t *testing.T) {
 		t.Errorf("%+v, %v", notes, err)
 	}
 }
+
+// TestTheCollectionOfASubPathIsASetting: the kind gc is of the main storage alone.
+func TestTheCollectionOfASubPathIsASetting(t *testing.T) {
+	p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent/a","subPaths":{"/big":{"rootDirectory":"/nonexistent/b"}}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+	c := made(schema.KindRetention, "big", &schema.Retention{Keep: []schema.KeepRule{{Newest: 2}}})
+	v, err := p.Prepare(t.Context(), []plan.Change{c})
+	if err != nil || !strings.Contains(strings.Join(v[0].Notes, "\n"), `set storage.subPaths."/big".gc`) {
+		t.Errorf("retention where nothing collects: %+v, %v", v, err)
+	}
+	for _, value := range []schema.Value{
+		{Path: `storage.subPaths."/big".gc`, JSON: `true`},
+		{Path: `storage.subPaths."/big".gcInterval`, JSON: `"2h"`},
+	} {
+		live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+		if err != nil || len(live.Resources) != 1 {
+			t.Fatalf("there are %v, %v", live.Resources, err)
+		}
+		if kind, owned := schema.OwnedSetting(schema.TypeZot, value.Path); owned {
+			t.Errorf("a mode may not set %s by its name, %s does", value.Path, kind)
+		}
+		c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{value}})
+		c.Action, c.Before = plan.Update, &live.Resources[0]
+		if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || v[0].Refused != "" {
+			t.Errorf("%s: %+v, %v", value.Path, v, err)
+		}
+		if err := written(t, p, c)["settings"]; err != nil {
+			t.Errorf("%s: %v", value.Path, err)
+		}
+	}
+	text, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(string(text), `"gc":true`) && !strings.Contains(string(text), `"gc": true`) || !strings.Contains(string(text), `"2h"`) {
+		t.Errorf("the file has %s, %v", text, err)
+	}
+}

@@ -74,7 +74,8 @@ Some of Zot's ways that rules meet:
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
 Below ` + "`storage.subPaths.NAME`" + ` stand the same keys as below ` + "`storage`" + `, but for
-` + "`fastRestart`" + `. Drivers have keys of their own besides.
+` + "`fastRestart`" + `; those of collection are set there by themselves, since ` + "`gc`" + ` is of the
+main storage alone. Drivers have keys of their own besides.
 
 | key | is | of versions | a change is | set with |
 |---|---|---|---|---|
