@@ -31,7 +31,7 @@ type certificate struct {
 
 	mu      sync.Mutex // held by the handshake that looks
 	looked  time.Time
-	seen    [2]fs.FileInfo // as they were when last loaded, well or not
+	seen    [2]fs.FileInfo // as they were when last read, valid or not
 	aged    bool           // what is in force is outdated, as was logged
 	failing string         // what was logged last, "" while all is well
 }
@@ -119,13 +119,13 @@ func (c *certificate) stat() (files [2]fs.FileInfo, err error) {
 }
 
 // load looks at the files first, so that what changes while they are read is
-// found the next time.
+// found the next time. What could not be read is read again then: it may be that
+// only who may read it changes, by which no file looks another.
 func (c *certificate) load() error {
 	files, err := c.stat()
 	if err != nil {
 		return err
 	}
-	c.seen = files
 	cert, err := regular.Read(c.cert, maxPEM)
 	if err != nil {
 		return err
@@ -134,6 +134,7 @@ func (c *certificate) load() error {
 	if err != nil {
 		return err
 	}
+	c.seen = files
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return err

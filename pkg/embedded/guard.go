@@ -274,7 +274,10 @@ func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest)
 	if err := l.ready(ctx, p.storage, p.at); err != nil {
 		return nil, err
 	}
-	contents := p.pushed.manifest.Contents()
+	contents, err := stored(ctx, p.storage, p.repository, p.pushed.manifest)
+	if err != nil {
+		return nil, err
+	}
 	for _, r := range contents {
 		if b := l.blobs[r]; b != nil && b.here {
 			continue
@@ -389,6 +392,12 @@ func (p *passage) deleteBlob() {
 	}
 	l, over := p.ledger()
 	defer over()
+	if l != nil && err == nil {
+		if d, err = p.storage.Content(context.WithoutCancel(p.q.Context()), p.repository, d); err != nil {
+			p.w.refuse(err)
+			return
+		}
+	}
 	p.pass()
 	if l != nil && p.w.status == http.StatusAccepted {
 		l.unlink(d)

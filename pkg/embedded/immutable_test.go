@@ -96,7 +96,7 @@ func TestAnOddPropertyTakesAManifestOutOfNoRule(t *testing.T) {
 		layer := []byte(odd)
 		s.upload(t, "dev", "team/app", layer)
 		before := s.usage(t).Used
-		body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,%s,"config":{"mediaType":"x/y","digest":%q,"size":2},"layers":[{"mediaType":"x/y","digest":%q,"size":%d}],"subject":{"mediaType":%[1]q,"digest":%[6]q,"size":1}}`,
+		body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,%s,"config":{"mediaType":"x/y","digest":%q,"size":2},"layers":[{"mediaType":"x/y","digest":%q,"size":%d}],"subject":{"mediaType":%[1]q,"digest":%[6]q,"size":1,"data":"_-no base64"}}`,
 			imagespec.MediaTypeImageManifest, odd, digest.FromBytes(config), digest.FromBytes(layer), len(layer), digestOf(t, subject))
 		resp, b := s.request(t, "PUT", "dev", fmt.Sprintf("/v2/team/app/manifests/v%d", i), imagespec.MediaTypeImageManifest, []byte(body))
 		if resp.StatusCode != http.StatusCreated || resp.Header.Get("OCI-Subject") != digestOf(t, subject) {

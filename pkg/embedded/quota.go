@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -248,7 +249,11 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 			if err != nil {
 				return err
 			}
-			l.manifest(name, d, l.items(d, n, m.Contents()))
+			contents, err := stored(ctx, s, name, m)
+			if err != nil {
+				return err
+			}
+			l.manifest(name, d, l.items(d, n, contents))
 		}
 	}
 	return nil
@@ -285,6 +290,20 @@ func (l *ledger) sizeOf(ctx context.Context, s *storage.Storage, d digest.Digest
 	}
 	b, ok, err := s.Blob(ctx, d)
 	return b.Size, ok, err
+}
+
+// stored are the blobs that a manifest of a repository is made of, by the digests of
+// what is counted, sorted, each once.
+func stored(ctx context.Context, s *storage.Storage, repository string, m storage.Manifest) ([]digest.Digest, error) {
+	out := m.Contents()
+	for i, d := range out {
+		var err error
+		if out[i], err = s.Content(ctx, repository, d); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // item is what a manifest counts.

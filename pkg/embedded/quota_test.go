@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/schema"
@@ -171,6 +172,39 @@ func TestABlobCountsOnceHoweverManyTagsAndRepositoriesHaveIt(t *testing.T) {
 	if err := s.push(t, "team/mounted:2", other); denied(err) == nil {
 		t.Errorf("a mount beyond the quota: error %v", err)
 	}
+}
+
+// TestABlobCountsByWhateverDigestAManifestNamesIt: Distribution keeps all by sha256.
+func TestABlobCountsByWhateverDigestAManifestNamesIt(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := quota(t, data, 1_000_000)
+	config, layer := []byte("{}"), bytes.Repeat([]byte("layer"), 50_000)
+	s.upload(t, "dev", "team/app", config)
+	named := digest.SHA512.FromBytes(layer)
+	resp, b := s.request(t, "POST", "dev", "/v2/team/app/blobs/uploads/?digest="+named.String(), "application/octet-stream", layer)
+	if resp.StatusCode == http.StatusAccepted {
+		at, err := resp.Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, b = s.request(t, "PUT", "dev", at.RequestURI()+"&digest="+named.String(), "application/octet-stream", layer)
+	}
+	if resp.StatusCode != http.StatusCreated {
+		t.Fatalf("uploaded: %d %s", resp.StatusCode, b)
+	}
+	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":2},"layers":[{"mediaType":"x/y","digest":%q,"size":%d}]}`,
+		imagespec.MediaTypeImageManifest, digest.FromBytes(config), named, len(layer))
+	if resp, b := s.request(t, "PUT", "dev", "/v2/team/app/manifests/1", imagespec.MediaTypeImageManifest, []byte(body)); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("pushed: %d %s", resp.StatusCode, b)
+	}
+	want := schema.Size(len(body) + len(config) + len(layer))
+	s.wantUsed(t, "at once", want)
+	if got := s.asDev(t, "POST", "/v2/free/app/blobs/uploads/?mount="+named.String()+"&from=team/app"); got != http.StatusCreated {
+		t.Errorf("mounted: %d", got)
+	}
+	s.stop(t)
+	s = serve(t, data)
+	s.wantUsed(t, "after a restart", want)
 }
 
 func TestOfTwoPushesThatDoNotFitTogetherOneDoes(t *testing.T) {

@@ -33,7 +33,7 @@ func (p *passage) mount(rules *access.Rules) {
 		return
 	}
 	ctx := context.WithoutCancel(p.q.Context())
-	size, there, err := p.mountable(ctx, from, d)
+	d, size, there, err := p.mountable(ctx, from, d)
 	switch {
 	case err != nil:
 		p.w.refuse(err)
@@ -54,12 +54,16 @@ func (p *passage) mount(rules *access.Rules) {
 	l.endBlob(p.repository, d, stored, size)
 }
 
-func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (int64, bool, error) {
+// mountable finds a blob of another repository, by the digest that it is stored by.
+func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (is digest.Digest, size int64, there bool, err error) {
 	if _, ok, err := p.storage.Layer(ctx, from, d); err != nil || !ok {
-		return 0, false, err
+		return "", 0, false, err
 	}
-	b, ok, err := p.storage.Blob(ctx, d)
-	return b.Size, ok, err
+	if is, err = p.storage.Content(ctx, from, d); err != nil {
+		return "", 0, false, err
+	}
+	b, ok, err := p.storage.Blob(ctx, is)
+	return is, b.Size, ok, err
 }
 
 func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, size int64) error {

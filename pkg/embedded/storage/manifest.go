@@ -22,17 +22,43 @@ const MaxManifest = 4 << 20
 // Manifest is what ocisync needs of a manifest or index, of any of the formats
 // there have been.
 type Manifest struct {
-	MediaType    string                 `json:"mediaType"`
-	ArtifactType string                 `json:"artifactType"`
-	Config       *imagespec.Descriptor  `json:"config"`
-	Layers       []imagespec.Descriptor `json:"layers"`
-	Blobs        []imagespec.Descriptor `json:"blobs"` // of an artifact manifest, a format that was given up
-	Manifests    []imagespec.Descriptor `json:"manifests"`
-	Subject      *imagespec.Descriptor  `json:"subject"`
-	Annotations  map[string]string      `json:"annotations"`
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType"`
+	Config       *Descriptor       `json:"config"`
+	Layers       Descriptors       `json:"layers"`
+	Blobs        Descriptors       `json:"blobs"` // of an artifact manifest, a format that was given up
+	Manifests    Descriptors       `json:"manifests"`
+	Subject      *Descriptor       `json:"subject"`
+	Annotations  map[string]string `json:"annotations"`
 	FSLayers     []struct {
 		BlobSum digest.Digest `json:"blobSum"`
 	} `json:"fsLayers"` // of Docker's first format
+}
+
+// Descriptor is what a manifest says of other content.
+type Descriptor struct {
+	imagespec.Descriptor
+	// Data hides that of the descriptor, which is not read: of what is no base64 the
+	// decoder would read nothing else of the manifest either.
+	Data json.RawMessage `json:"data"`
+}
+
+// Descriptors is a list that is there also where it is null, as clients in Go write
+// one without elements; nil where it is not there.
+type Descriptors []Descriptor
+
+// UnmarshalJSON implements [json.Unmarshaler]. What it fails at is read no further, so
+// that it does not where an element is odd.
+func (l *Descriptors) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*l = Descriptors{}
+		return nil
+	}
+	err := json.Unmarshal(b, (*[]Descriptor)(l))
+	if odd := (*json.UnmarshalTypeError)(nil); errors.As(err, &odd) {
+		return nil
+	}
+	return err
 }
 
 // ParseManifest reads a manifest. What is none of the formats is not Known. A property
@@ -65,6 +91,9 @@ func CheckManifest(b []byte) error {
 		return fmt.Errorf("it has %q twice in one object, in capitals or not: clients would not agree on what it says", twice)
 	}
 	m := ParseManifest(b)
+	if !m.Known() {
+		return errors.New("it has neither a config nor layers nor manifests: no format is like that")
+	}
 	contents := slices.Concat(m.Layers, m.Blobs)
 	if m.Config != nil {
 		contents = append(contents, *m.Config)
@@ -93,7 +122,7 @@ func CheckManifest(b []byte) error {
 
 // checkURLs refuses the addresses of a layer that is elsewhere at which Distribution
 // fails.
-func checkURLs(d imagespec.Descriptor) error {
+func checkURLs(d Descriptor) error {
 	if d.MediaType == schema2.MediaTypeForeignLayer && len(d.URLs) == 0 {
 		return fmt.Errorf("layer %s is elsewhere, and no URL says where", d.Digest)
 	}
@@ -183,7 +212,7 @@ func (m Manifest) Known() bool {
 
 // Index reports whether it lists manifests, and thus can be what clients of a
 // registry without the referrers API keep under a fallback tag.
-func (m Manifest) Index() bool { return m.Manifests != nil }
+func (m Manifest) Index() bool { return m.Manifests != nil && m.Config == nil }
 
 // About is the digest of the manifest's subject, "" without one.
 func (m Manifest) About() digest.Digest {

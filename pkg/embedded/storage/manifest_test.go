@@ -47,7 +47,7 @@ func TestAnOddPropertyHidesNothing(t *testing.T) {
 		`"blobs":5`, `"fsLayers":"x"`, `"artifactType":5`, `"annotations":{"a":5}`, `"annotations":[]`, `"mediaType":{}`, `"blobs":[5]`, `"fsLayers":[{"blobSum":5}]`,
 	} {
 		for _, first := range []bool{true, false} {
-			body := `"config":{"digest":"` + config + `","size":"1"},"layers":[{"digest":"` + layer + `","size":1}],"manifests":[{"digest":"` + child + `","platform":"x"}],"subject":{"digest":"` + subject + `"}`
+			body := `"config":{"digest":"` + config + `","size":"1"},"layers":[{"digest":"` + layer + `","size":1}],"manifests":[{"digest":"` + child + `","platform":"x"}],"subject":{"digest":"` + subject + `","data":"_-no base64"}`
 			if first {
 				body = odd + "," + body
 			} else {
@@ -58,6 +58,15 @@ func TestAnOddPropertyHidesNothing(t *testing.T) {
 				t.Errorf("%s: %+v", body, m)
 			}
 		}
+	}
+	if m := storage.ParseManifest([]byte(`{"schemaVersion":2,"manifests":null,"subject":{"digest":"` + subject + `"}}`)); !m.Known() || !m.Index() || m.About() != subject {
+		t.Errorf("an empty index, as Go writes it: %+v", m)
+	}
+	if m := storage.ParseManifest([]byte(`{"schemaVersion":2,"config":{"digest":"` + config + `"},"manifests":null}`)); m.Index() {
+		t.Errorf("an image is taken for an index: %+v", m)
+	}
+	if err := storage.CheckManifest([]byte(`{"schemaVersion":2,"subject":{"digest":"` + subject + `"}}`)); err == nil || !strings.Contains(err.Error(), "no format is like that") {
+		t.Errorf("of what names nothing: %v", err)
 	}
 	if m := storage.ParseManifest([]byte(`{"schemaVersion":2,"layers":[`)); m.Known() {
 		t.Errorf("half of one: %+v", m)

@@ -64,7 +64,7 @@ func (s *Storage) fallback(ctx context.Context, repo string, subject digest.Dige
 	m, _, err := s.ReadManifest(ctx, current)
 	for _, d := range m.Manifests {
 		if d.Digest.Validate() == nil {
-			out[d.Digest] = d
+			out[d.Digest] = d.Descriptor
 		}
 	}
 	return out, err

@@ -195,6 +195,20 @@ func (s *Storage) Layer(ctx context.Context, repo string, d digest.Digest) (at t
 	return f.Made, ok, err
 }
 
+// Content is the digest by which a repository's blob is stored: Distribution keeps all
+// by sha256, and links to it by the digest that a client named. It is d of what is not
+// there.
+func (s *Storage) Content(ctx context.Context, repo string, d digest.Digest) (digest.Digest, error) {
+	if d.Algorithm() == digest.Canonical {
+		return d, nil
+	}
+	target, err := s.follow(ctx, linkIn(layersDir(repo), d))
+	if err != nil || target == "" {
+		return d, err
+	}
+	return target, nil
+}
+
 // OpenLayer opens the content of a repository's blob, and tells by what digest
 // it is stored; nil where it is not there, or cannot be sought in.
 func (s *Storage) OpenLayer(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, digest.Digest, error) {

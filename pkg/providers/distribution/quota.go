@@ -28,6 +28,7 @@ const (
 	// quotaEvery is how often that is done while the token service is served.
 	quotaEvery  = time.Minute
 	maxManifest = 32 << 20 // bytes; Distribution takes 4 MiB
+	maxLink     = 1 << 10  // bytes; a digest
 )
 
 var (
@@ -122,8 +123,25 @@ func (r revisions) Manifest(_, digest string) ([]byte, error) {
 	return regular.ReadIn(in, name, maxManifest)
 }
 
-// Size implements [measure.Content].
-func (r revisions) Size(_, digest string) (int64, error) {
+// Size implements [measure.Content]. Distribution keeps all content by sha256, and
+// links to it by the digest that a client named.
+func (r revisions) Size(repository, digest string) (int64, error) {
+	algorithm, hex, err := measure.Split(digest)
+	if err != nil {
+		return 0, err
+	}
+	if algorithm != "sha256" {
+		in, err := os.OpenRoot(r.root)
+		if err != nil {
+			return 0, err
+		}
+		defer in.Close()
+		target, err := regular.ReadIn(in, filepath.Join("repositories", filepath.FromSlash(repository), "_layers", algorithm, hex, "link"), maxLink)
+		if err != nil {
+			return 0, err
+		}
+		digest = string(target)
+	}
 	name, err := r.blob(digest)
 	if err != nil {
 		return 0, err

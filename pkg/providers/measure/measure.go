@@ -204,7 +204,9 @@ func (m *Meter) remember(n int) {
 }
 
 // named are the blobs that a manifest is made of, sorted, each once: not the
-// manifests that an index lists, which are counted for themselves.
+// manifests that an index lists, which are counted for themselves. A property of
+// another type than it should have, as one may be that the format does not know, is
+// as one that is not there.
 func named(manifest []byte) ([]string, error) {
 	type descriptor struct {
 		Digest string `json:"digest"`
@@ -217,7 +219,8 @@ func named(manifest []byte) ([]string, error) {
 			BlobSum string `json:"blobSum"`
 		} `json:"fsLayers"`
 	}
-	if err := json.Unmarshal(manifest, &m); err != nil {
+	err := json.Unmarshal(manifest, &m)
+	if odd := (*json.UnmarshalTypeError)(nil); err != nil && !errors.As(err, &odd) {
 		return nil, fmt.Errorf("it is not one: %w", err)
 	}
 	var out []string
