@@ -2,6 +2,7 @@ package distribution_test
 
 import (
 	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -121,6 +122,23 @@ func TestAFullNamespaceIsToldToTheTokenService(t *testing.T) {
 	c.measure(t)
 	if n := c.applied(t, limited(5000)...); n != 1 || c.full(t) {
 		t.Errorf("the quota was raised with %d changes", n)
+	}
+}
+
+// TestALayerCountsByWhateverDigestAManifestNamesIt: content lies by its sha256.
+func TestALayerCountsByWhateverDigestAManifestNamesIt(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	c.applied(t, limited(1000)...)
+	layer := []byte(strings.Repeat("y", 700))
+	by256, by512 := fmt.Sprintf("%x", sha256.Sum256(layer)), fmt.Sprintf("%x", sha512.Sum512(layer))
+	manifest := []byte(`{"layers":[{"digest":"sha512:` + by512 + `"}]}`)
+	sum := fmt.Sprintf("%x", sha256.Sum256(manifest))
+	c.put(t, "blobs/sha256/"+by256[:2]+"/"+by256+"/data", layer)
+	c.put(t, "blobs/sha256/"+sum[:2]+"/"+sum+"/data", manifest)
+	c.put(t, "repositories/team/a/_layers/sha512/"+by512+"/link", []byte("sha256:"+by256))
+	c.put(t, "repositories/team/a/_manifests/revisions/sha256/"+sum+"/link", []byte("sha256:"+sum))
+	if m := c.measure(t); m.Used != schema.Size(len(layer)+len(manifest)) {
+		t.Errorf("%d bytes are used, not %d", m.Used, len(layer)+len(manifest))
 	}
 }
 

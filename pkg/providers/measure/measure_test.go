@@ -100,6 +100,21 @@ func TestEachBlobCountsOnceAndForTheInnermostNamespace(t *testing.T) {
 	}
 }
 
+// TestAnOddPropertyHidesNothing: who may push could make a namespace unmeasurable.
+func TestAnOddPropertyHidesNothing(t *testing.T) {
+	for _, odd := range []string{`"blobs":5`, `"fsLayers":[{"blobSum":5}]`, `"blobs":[{"digest":{}}]`} {
+		for _, form := range []string{`{` + odd + `,%s}`, `{%s,` + odd + `}`} {
+			s := newStore()
+			s.image("team/a", 1, 1000)
+			m := fmt.Appendf(nil, form, `"layers":[{"digest":"`+digest(101)+`"}]`)
+			s.blobs[digest(100)] = m
+			if n := measure(t, New(), s, "team"); n != int64(1000+len(m)) {
+				t.Errorf("%s: %d bytes", m, n)
+			}
+		}
+	}
+}
+
 func TestAManifestThatCannotBeReadIsNoMeasure(t *testing.T) {
 	s := newStore()
 	s.image("team/a", 1, 1000)
