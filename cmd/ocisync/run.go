@@ -165,8 +165,12 @@ func jobText(r providers.JobReport) string {
 	if r.DryRun {
 		did = "would remove"
 	}
+	left := ""
+	for _, name := range c.Unread {
+		left += fmt.Sprintf("  left %s alone: a manifest in it cannot be read, so what it needs cannot be told; push it again, or delete it by its digest\n", name)
+	}
 	if c.Blobs == 0 && c.Uploads == 0 && c.Manifests == 0 && c.Tags == 0 && len(c.Repositories) == 0 {
-		return r.Job + ": nothing to remove\n"
+		return r.Job + ": nothing to remove\n" + left
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s %s (%s), %s", r.Job, did, count(c.Blobs, "blob"), schema.Size(c.Bytes).Human(), count(c.Manifests, "manifest"))
@@ -180,7 +184,7 @@ func jobText(r providers.JobReport) string {
 	for _, name := range c.Repositories {
 		fmt.Fprintf(&b, "  %s %s: it is empty\n", did, name)
 	}
-	return b.String()
+	return b.String() + left
 }
 
 func retainedText(r providers.JobReport) string {

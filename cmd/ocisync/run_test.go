@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/porttest"
+	"github.com/ocisync/ocisync/pkg/providers"
 )
 
 func write(t *testing.T, path, text string) {
@@ -112,5 +113,14 @@ password = { env = "OCISYNC_ROOT" }
 	expect(exitDone, "gc: nothing to remove", "run", "gc")
 	if _, err := os.Stat(filepath.Join(data, "ocisync", "jobs.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestACollectionNamesWhatItLeftAlone(t *testing.T) {
+	const left = "  left a/x alone: a manifest in it cannot be read"
+	for _, c := range []providers.Collected{{Unread: []string{"a/x"}}, {Blobs: 1, Unread: []string{"a/x"}}} {
+		if text := jobText(providers.JobReport{Job: "gc", Collected: &c}); !strings.Contains(text, "\n"+left) {
+			t.Errorf("%+v: %s", c, text)
+		}
 	}
 }

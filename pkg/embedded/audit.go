@@ -241,6 +241,9 @@ func (a *audit) append(lines []AuditLine, keep time.Duration) error {
 			return err
 		}
 	}
+	if a.file != nil && !a.there() { // somebody moved or removed it
+		a.shut()
+	}
 	if a.file == nil {
 		if err := a.open(); err != nil {
 			return err
@@ -262,6 +265,16 @@ func (a *audit) append(lines []AuditLine, keep time.Duration) error {
 	}
 	a.size += int64(n)
 	return nil
+}
+
+// there reports whether the open log is what its name names still.
+func (a *audit) there() bool {
+	named, err := os.Lstat(a.path)
+	if err != nil {
+		return false
+	}
+	open, err := a.file.Stat()
+	return err == nil && os.SameFile(named, open)
 }
 
 // open opens the log or makes it. A file that is there must be an audit log:

@@ -86,6 +86,31 @@ func TestTheAuditLogRotatesBySizeAndIsBounded(t *testing.T) {
 	}
 }
 
+// TestAnAuditLogThatSomebodyMovedIsBegunAnew as logrotate does.
+func TestAnAuditLogThatSomebodyMovedIsBegunAnew(t *testing.T) {
+	a, log, failed, clock := newTestAudit(t)
+	write := func(what string) {
+		*clock = clock.Add(time.Second)
+		a.write(&schema.Audit{Log: &log}, auditLine(clock, what))
+	}
+	write("first")
+	if err := os.Rename(log, log+".old"); err != nil {
+		t.Fatal(err)
+	}
+	write("moved")
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	write("removed")
+	write("after")
+	if got := readLines(t, log); len(got) != 2 || got[0].Reference != "removed" || got[1].Reference != "after" {
+		t.Errorf("the log has %v", got)
+	}
+	if got := readLines(t, log+".old"); len(got) != 1 || *failed != 0 {
+		t.Errorf("what was moved has %v; %d failed", got, *failed)
+	}
+}
+
 func TestRotationRemovesNothingThatKeepSaysToKeep(t *testing.T) {
 	for _, keep := range []schema.Duration{schema.Never, schema.Duration(time.Hour / time.Second)} {
 		a, log, failed, clock := newTestAudit(t)

@@ -39,6 +39,9 @@ type Collected struct {
 	Tags      int `json:"tags"`
 	// Repositories, sorted, are those that left the catalogue.
 	Repositories []string `json:"repositories"`
+	// Unread, sorted, are those of which nothing that is old went: a manifest of
+	// theirs is damaged or of an unknown format, so that what it needs cannot be told.
+	Unread []string `json:"unread,omitempty"`
 }
 
 // collection is one run of garbage collection: it marks what stays, beside
@@ -110,6 +113,12 @@ func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, 
 	} else if err == nil {
 		err = c.sweep(ctx)
 	}
+	for repo, f := range c.findings {
+		if f.unknown {
+			c.result.Unread = append(c.result.Unread, repo)
+		}
+	}
+	slices.Sort(c.result.Unread)
 	slices.Sort(c.result.Repositories)
 	if err != nil {
 		return c.result, fmt.Errorf("collecting garbage: %w", err)

@@ -180,6 +180,26 @@ func TestCollectionRemovesWhatNothingNeeds(t *testing.T) {
 	}
 }
 
+// TestWhatIsLeftAloneIsNamed: what a manifest needs that cannot be read is unknown.
+func TestWhatIsLeftAloneIsNamed(t *testing.T) {
+	var damaged digest.Digest
+	data := filled(t, func(t *testing.T, s *served) {
+		t.Helper()
+		s.upload(t, "root", "a/x", []byte("{}"))
+		s.upload(t, "root", "a/x", []byte("never named"))
+		damaged, _ = s.put(t, "root", "a/x", "1", imagespec.MediaTypeImageManifest, artifact("", "tagged", ""))
+	})
+	sum := damaged.Encoded()
+	if err := os.Truncate(filepath.Join(data, "docker/registry/v2/blobs/sha256", sum[:2], sum, "data"), 10); err != nil {
+		t.Fatal(err)
+	}
+	got := collected(t, data, schema.GC{})
+	want := embedded.Collected{Repositories: []string{}, Unread: []string{"a/x"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestYoungContentIsNotCollected(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	s := serve(t, data)

@@ -25,6 +25,7 @@ type finding struct {
 	notes     []digest.Digest // that say nothing any more
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
+	unknown   bool            // a manifest cannot be read: all stays
 }
 
 // oldTag is a tag to go; needed is whether what it names stays, because when
@@ -439,7 +440,7 @@ func (s *scanner) spread(staying map[digest.Digest]bool, todo ...digest.Digest) 
 // judge says which manifests, tags and marks go, and gathers what the others
 // need.
 func (s *scanner) judge(held map[digest.Digest]bool) *finding {
-	f := &finding{idle: map[digest.Digest]time.Time{}}
+	f := &finding{idle: map[digest.Digest]time.Time{}, unknown: s.unknown}
 	named := s.named()
 	for name, b := range s.fallbacks {
 		living := s.living[b.current]

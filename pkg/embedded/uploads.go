@@ -26,6 +26,16 @@ const (
 func (p *passage) mount(rules *access.Rules) {
 	d, err := digest.Parse(p.q.URL.Query().Get("mount"))
 	from := p.q.URL.Query().Get("from")
+	if err == nil && d.Algorithm() != digest.Canonical {
+		// Distribution would say that it is mounted, and mount nothing.
+		p.q = p.q.Clone(p.q.Context())
+		query := p.q.URL.Query()
+		query.Del("mount")
+		query.Del("from")
+		p.q.URL.RawQuery, p.q.Form = query.Encode(), nil
+		p.pass()
+		return
+	}
 	l, over := p.ledger()
 	defer over()
 	if err != nil || l == nil || !p.who.may(rules, schema.Pull, from) {
@@ -33,7 +43,7 @@ func (p *passage) mount(rules *access.Rules) {
 		return
 	}
 	ctx := context.WithoutCancel(p.q.Context())
-	d, size, there, err := p.mountable(ctx, from, d)
+	size, there, err := p.mountable(ctx, from, d)
 	switch {
 	case err != nil:
 		p.w.refuse(err)
@@ -54,16 +64,12 @@ func (p *passage) mount(rules *access.Rules) {
 	l.endBlob(p.repository, d, stored, size)
 }
 
-// mountable finds a blob of another repository, by the digest that it is stored by.
-func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (is digest.Digest, size int64, there bool, err error) {
+func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (int64, bool, error) {
 	if _, ok, err := p.storage.Layer(ctx, from, d); err != nil || !ok {
-		return "", 0, false, err
+		return 0, false, err
 	}
-	if is, err = p.storage.Content(ctx, from, d); err != nil {
-		return "", 0, false, err
-	}
-	b, ok, err := p.storage.Blob(ctx, is)
-	return is, b.Size, ok, err
+	b, ok, err := p.storage.Blob(ctx, d)
+	return b.Size, ok, err
 }
 
 func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, size int64) error {

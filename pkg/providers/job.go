@@ -105,6 +105,9 @@ type Collected struct {
 	Tags      int `json:"tags"`
 	// Repositories, sorted, left the catalogue.
 	Repositories []string `json:"repositories"`
+	// Unread, sorted, were left alone: a manifest of theirs cannot be read, so that
+	// what it needs cannot be told.
+	Unread []string `json:"unread,omitempty"`
 }
 
 // Renewer is what a provider offers that renews robots: it delivers secrets,

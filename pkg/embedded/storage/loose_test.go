@@ -82,4 +82,11 @@ func TestOnlyManifestsThatNothingReachesAreLoose(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("loose (-want +got):\n%s", diff)
 	}
+	if err := os.Truncate(filepath.Join(s.dir, blobData(tagged)), 20); err != nil {
+		t.Fatal(err)
+	}
+	got, err = storage.Loose(t.Context(), "team/app", tags, func(Link) bool { return false })
+	if err != nil || len(got) > 0 {
+		t.Errorf("loose beside a tagged index of which the half is lost: %v, %v", got, err)
+	}
 }

@@ -19,7 +19,7 @@ func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.Job
 	out := providers.JobReport{Job: job, DryRun: dry}
 	if c := report.GC; c != nil {
 		out.Collected = &providers.Collected{
-			Blobs: c.Blobs, Uploads: c.Uploads, Bytes: c.Bytes, Manifests: c.Manifests, Tags: c.Tags, Repositories: c.Repositories,
+			Blobs: c.Blobs, Uploads: c.Uploads, Bytes: c.Bytes, Manifests: c.Manifests, Tags: c.Tags, Repositories: c.Repositories, Unread: c.Unread,
 		}
 	}
 	out.Retained = retained(report.Retention)
