@@ -319,7 +319,7 @@ func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) e
 	case err != nil:
 		return err
 	case where == providers.Here:
-		return fmt.Errorf("%w; it is stopped, and keeps its inventory itself: start it with %s", cause, s.o.command("up"))
+		return fmt.Errorf("%w; it keeps its inventory itself and so must run: start it with %s", cause, s.o.command("up"))
 	case where == providers.Nowhere && seen == 0:
 		return fs.ErrNotExist
 	}
