@@ -167,7 +167,7 @@ func jobText(r providers.JobReport) string {
 	}
 	left := ""
 	for _, name := range c.Unread {
-		left += fmt.Sprintf("  left %s alone: a manifest in it cannot be read, so what it needs cannot be told; push it again, or delete it by its digest\n", name)
+		left += fmt.Sprintf("  left its repository alone: %s cannot be read, so what it needs cannot be told; push it again, or delete it by that digest\n", name)
 	}
 	if c.Blobs == 0 && c.Uploads == 0 && c.Manifests == 0 && c.Tags == 0 && len(c.Repositories) == 0 {
 		return r.Job + ": nothing to remove\n" + left

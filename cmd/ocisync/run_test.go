@@ -117,8 +117,8 @@ password = { env = "OCISYNC_ROOT" }
 }
 
 func TestACollectionNamesWhatItLeftAlone(t *testing.T) {
-	const left = "  left a/x alone: a manifest in it cannot be read"
-	for _, c := range []providers.Collected{{Unread: []string{"a/x"}}, {Blobs: 1, Unread: []string{"a/x"}}} {
+	const left = "  left its repository alone: a/x@sha256:1 cannot be read"
+	for _, c := range []providers.Collected{{Unread: []string{"a/x@sha256:1"}}, {Blobs: 1, Unread: []string{"a/x@sha256:1"}}} {
 		if text := jobText(providers.JobReport{Job: "gc", Collected: &c}); !strings.Contains(text, "\n"+left) {
 			t.Errorf("%+v: %s", c, text)
 		}

@@ -39,8 +39,9 @@ type Collected struct {
 	Tags      int `json:"tags"`
 	// Repositories, sorted, are those that left the catalogue.
 	Repositories []string `json:"repositories"`
-	// Unread, sorted, are those of which nothing that is old went: a manifest of
-	// theirs is damaged or of an unknown format, so that what it needs cannot be told.
+	// Unread, sorted, are manifests, as repository@digest, that are damaged or of an
+	// unknown format: what they need cannot be told, so that nothing of their
+	// repositories went.
 	Unread []string `json:"unread,omitempty"`
 }
 
@@ -114,8 +115,8 @@ func collect(ctx context.Context, s *storage.Storage, g *gate, what collecting, 
 		err = c.sweep(ctx)
 	}
 	for repo, f := range c.findings {
-		if f.unknown {
-			c.result.Unread = append(c.result.Unread, repo)
+		for _, d := range f.unread {
+			c.result.Unread = append(c.result.Unread, repo+"@"+d.String())
 		}
 	}
 	slices.Sort(c.result.Unread)

@@ -194,7 +194,7 @@ func TestWhatIsLeftAloneIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := collected(t, data, schema.GC{})
-	want := embedded.Collected{Repositories: []string{}, Unread: []string{"a/x"}}
+	want := embedded.Collected{Repositories: []string{}, Unread: []string{"a/x@" + damaged.String()}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -25,7 +25,7 @@ type finding struct {
 	notes     []digest.Digest // that say nothing any more
 	empty     bool            // no manifest and no tag is left then
 	listed    bool            // the catalogue has it
-	unknown   bool            // a manifest cannot be read: all stays
+	unread    []digest.Digest // manifests that cannot be read: all stays
 }
 
 // oldTag is a tag to go; needed is whether what it names stays, because when
@@ -84,7 +84,7 @@ type scanner struct {
 	lists     map[digest.Digest][]digest.Digest // subject to what its fallback tags are and were
 	about     map[digest.Digest][]digest.Digest // subject to manifests
 	tags      int
-	unknown   bool // a manifest is of no known format: what it needs cannot be told
+	unread    []digest.Digest // manifests of no known format: what they need cannot be told
 	living    map[digest.Digest]bool
 	uses      map[digest.Digest]bool // content that stays
 	needs     map[digest.Digest]bool // blobs that stay where the repository links to them
@@ -150,7 +150,7 @@ func (s *scanner) readManifests(ctx context.Context) error {
 			continue
 		}
 		if !m.Known() {
-			s.unknown = true
+			s.unread = append(s.unread, l.Name)
 			continue
 		}
 		n.subject, n.index, n.blobs, n.children = m.About(), m.Index(), m.Contents(), m.Children()
@@ -343,7 +343,7 @@ func (s *scanner) stays(d digest.Digest) bool {
 func (s *scanner) live() map[digest.Digest]bool {
 	grown := map[digest.Digest]bool{} // what would stay if nothing were young
 	for d := range s.nodes {
-		if s.unknown || s.tagged[d] || s.stays(d) {
+		if len(s.unread) > 0 || s.tagged[d] || s.stays(d) {
 			s.spread(grown, d)
 		}
 	}
@@ -440,7 +440,7 @@ func (s *scanner) spread(staying map[digest.Digest]bool, todo ...digest.Digest) 
 // judge says which manifests, tags and marks go, and gathers what the others
 // need.
 func (s *scanner) judge(held map[digest.Digest]bool) *finding {
-	f := &finding{idle: map[digest.Digest]time.Time{}, unknown: s.unknown}
+	f := &finding{idle: map[digest.Digest]time.Time{}, unread: s.unread}
 	named := s.named()
 	for name, b := range s.fallbacks {
 		living := s.living[b.current]
@@ -510,7 +510,7 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 	for _, l := range links {
 		idle := s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)
 		needed := s.uses[l.Name] || s.uses[l.Target] || s.needs[l.Name] || s.needs[l.Target]
-		if s.unknown || needed || !idle && (s.young(l.Name, l.Made) || s.young(l.Target, l.Made)) {
+		if len(s.unread) > 0 || needed || !idle && (s.young(l.Name, l.Made) || s.young(l.Target, l.Made)) {
 			s.uses[l.Target] = true
 			continue
 		}

@@ -105,8 +105,8 @@ type Collected struct {
 	Tags      int `json:"tags"`
 	// Repositories, sorted, left the catalogue.
 	Repositories []string `json:"repositories"`
-	// Unread, sorted, were left alone: a manifest of theirs cannot be read, so that
-	// what it needs cannot be told.
+	// Unread, sorted, are manifests, as repository@digest, that cannot be read: what
+	// they need cannot be told, so that their repositories were left alone.
 	Unread []string `json:"unread,omitempty"`
 }
 
