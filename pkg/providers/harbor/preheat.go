@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -31,8 +30,9 @@ func readPreheats(ctx context.Context, s *site) error {
 	return nil
 }
 
-// preparePreheat refuses half a login: Harbor takes and keeps it whole.
-func preparePreheat(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+// preparePreheat refuses half a login: Harbor takes and keeps it whole. It refuses a
+// second instance of one address.
+func preparePreheat(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
 		return nil
 	}
@@ -51,7 +51,37 @@ func preparePreheat(_ context.Context, _ *site, c plan.Change, v *providers.Verd
 	case auth == "basic" && want.User == nil:
 		v.Refused = "Harbor keeps a login whole and shows none of it; declare user too"
 	}
-	return nil
+	if v.Refused != "" || c.Action != plan.Create {
+		return nil
+	}
+	other, err := s.sharing(ctx, c.Key.Name, of(want.URL, ""))
+	if other != "" {
+		v.Refused = fmt.Sprintf("Harbor makes no second instance of one address, and %s has it; give each its own, or take one of them out", other)
+	}
+	return err
+}
+
+// sharing finds another instance, there or about to be made, that has an address.
+func (s *site) sharing(ctx context.Context, name, address string) (string, error) {
+	list, err := s.allPreheats(ctx)
+	if err != nil {
+		return "", err
+	}
+	key := func(name string) string { return schema.Key{Kind: schema.KindPreheat, Name: name}.String() }
+	for _, x := range list {
+		if x.Name != name && x.Endpoint == address {
+			return key(x.Name), nil
+		}
+	}
+	for _, c := range s.planned {
+		if c.Action != plan.Create || c.Key.Name == name || c.After == nil {
+			continue
+		}
+		if x, ok := c.After.Spec.(*schema.Preheat); ok && of(x.URL, "") == address {
+			return key(c.Key.Name), nil
+		}
+	}
+	return "", nil
 }
 
 // normalPreheat has one default: Harbor takes it from the others.
@@ -104,12 +134,11 @@ func writePreheat(ctx context.Context, s *site, c plan.Change, live object) erro
 		}
 	}
 	err = s.c.CreatePreheat(ctx, next)
-	if api.Is(err, http.StatusInternalServerError) { // Harbor's answer to a name or an address that is taken
+	if api.Is(err, http.StatusInternalServerError) { // Harbor's answer to an address that is taken
 		s.preheats.forget()
-		list, e := s.allPreheats(ctx)
-		if e == nil && slices.ContainsFunc(list, func(x api.Preheat) bool { return x.Name == c.Key.Name }) {
+		if other, e := s.sharing(ctx, c.Key.Name, next.Endpoint); e == nil && other != "" {
 			return amended(err, func(cause error) error {
-				return fmt.Errorf("%w: an instance of that name exists (%w)", providers.ErrConflict, cause)
+				return fmt.Errorf("%w: %s has that address (%w)", providers.ErrConflict, other, cause)
 			})
 		}
 	}

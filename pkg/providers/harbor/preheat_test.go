@@ -61,8 +61,7 @@ func TestALoginOfPreheatingIsWrittenWhole(t *testing.T) {
 	}
 }
 
-// Harbor finds an instance by the number in the body, answers 500 to an address
-// that is taken, and changes no vendor.
+// Harbor finds an instance by the number in the body, and changes no vendor.
 func TestAnInstanceOfAnotherVendorIsMadeAnew(t *testing.T) {
 	h := newStandIn(t, harbortest.Options{})
 	p := h.open(t)
@@ -74,11 +73,29 @@ func TestAnInstanceOfAnotherVendorIsMadeAnew(t *testing.T) {
 	apply(t, p, kraken)
 	changes := compared(t, p, objects(t, `preheat/new {"vendor":"kraken","url":"https://n.example.com"}`))
 	h.behind(t, http.MethodPost, "/p2p/preheat/instances", `{"name":"new","vendor":"kraken","endpoint":"https://other.example.com","enabled":true}`)
-	says(t, failed(t, p, changes...), providers.ErrConflict, "preheat/new", "an instance of that name exists")
+	says(t, failed(t, p, changes...), providers.ErrConflict, "preheat/new", "409: instance new already exists")
 	h.behind(t, http.MethodPost, "/projects/library/preheat/policies", `{"name":"ph","provider_id":3,"filters":"[]","trigger":"{}","enabled":true}`)
 	key := schema.Key{Kind: schema.KindPreheat, Name: "new"}
 	live, _ := read(t, p, schema.KindPreheat).Get(key)
 	says(t, failed(t, p, plan.Change{Action: plan.Delete, Key: key, Before: &live}), providers.ErrInvalid, "some preheat policies are using it", "delete the projects' preheat policies")
 	_, _, err := p.Normalize(objects(t, `preheat/a {"default":true}`, `preheat/b {"default":true}`))
 	says(t, err, providers.ErrInvalid, "preheat/b is the default too")
+}
+
+// Harbor answers 500, without a word, to a second instance of one address.
+func TestASecondInstanceOfOneAddressIsRefused(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	const second = `preheat/second {"vendor":"kraken","url":"https://p2p.example.com"}`
+	both := compared(t, p, objects(t, peers, second))
+	verdicts, err := p.Prepare(t.Context(), both)
+	if err != nil || !strings.Contains(verdicts[1].Refused, "preheat/p2p has it") {
+		t.Errorf("two at once are refused so: %v, %v", verdicts, err)
+	}
+	late := compared(t, p, objects(t, second))
+	apply(t, p, peers)
+	if v := verdict(t, p, objects(t, second)); !strings.Contains(v.Refused, "preheat/p2p has it") {
+		t.Errorf("one beside another is refused so: %q", v.Refused)
+	}
+	says(t, failed(t, p, late...), providers.ErrConflict, "preheat/second", "preheat/p2p has that address", "500: internal server error")
 }

@@ -125,7 +125,7 @@ func goodName(name string) bool {
 	return regexp.MustCompile("^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$").MatchString(name)
 }
 
-// createInstance gives a 500 for what is there already.
+// createInstance gives a 500 for an address that another has.
 func (s *Server) createInstance(c *call) (answer, error) {
 	if err := c.inSystem("preheat-instance", "create"); err != nil {
 		return answer{}, err
@@ -144,7 +144,7 @@ func (s *Server) createInstance(c *call) (answer, error) {
 	}
 	i := &preheatInstance{id: s.next("instance"), request: given, setUp: s.now().Unix()}
 	if s.instances.named(given.Name) != nil {
-		return answer{}, internal()
+		return answer{}, conflict("instance %s already exists", given.Name)
 	}
 	s.instances.put(i.id, given.Name, i)
 	return created(c.r.URL.EscapedPath() + "/" + given.Name)
