@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -265,13 +266,38 @@ func writeSettings(ctx context.Context, s *site, c plan.Change, live object) err
 		return err
 	}
 	defer s.settings.forget()
-	err = s.c.Set(ctx, send)
-	if api.Is(err, http.StatusBadRequest) {
-		if kept := s.takeBack(ctx, before, send); kept != nil {
-			return amended(err, func(cause error) error { return fmt.Errorf("%w; %w", cause, kept) })
+	sent := map[string]json.RawMessage{}
+	for _, part := range inTurn(send) {
+		maps.Copy(sent, part)
+		err := s.c.Set(ctx, part)
+		if api.Is(err, http.StatusBadRequest) {
+			if kept := s.takeBack(ctx, before, sent); kept != nil {
+				return amended(err, func(cause error) error { return fmt.Errorf("%w; %w", cause, kept) })
+			}
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
+}
+
+// inTurn has the address of the audit log, which Harbor keeps although it refuses it,
+// go before other settings, with whether the database has one too: of the others some
+// cannot be taken back, since what was empty cannot be emptied any more.
+func inTurn(send map[string]json.RawMessage) []map[string]json.RawMessage {
+	const address, instead = "audit_log_forward_endpoint", "skip_audit_log_database"
+	first, rest := map[string]json.RawMessage{}, maps.Clone(send)
+	for _, name := range []string{address, instead} {
+		if value, ok := rest[name]; ok {
+			first[name] = value
+			delete(rest, name)
+		}
+	}
+	if first[address] == nil || len(rest) == 0 {
+		return []map[string]json.RawMessage{send}
+	}
+	return []map[string]json.RawMessage{first, rest}
 }
 
 // takeBack undoes what Harbor keeps of settings that it refuses, such as an address

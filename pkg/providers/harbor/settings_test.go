@@ -70,7 +70,7 @@ func TestEachChangeOfASettingByHandIsSeen(t *testing.T) {
 	want := apply(t, p, setting(strings.Join(all, ",")))
 	for name, value := range values {
 		was := string(first[name].Value)
-		if was == `""` && slices.Contains([]string{"ldap_base_dn", "ldap_url", "ldap_uid"}, name) {
+		if was == `""` && slices.Contains([]string{"ldap_base_dn", "ldap_url", "ldap_uid", "ldap_group_attribute_name"}, name) {
 			was = `"x"` // cannot be emptied any more
 		}
 		if name == "audit_log_forward_endpoint" {
@@ -167,20 +167,30 @@ func TestAccountsAreRefusedWhereTheyWillComeFromElsewhere(t *testing.T) {
 	}
 }
 
-// Harbor keeps an address that it refuses, and would use it.
+// Harbor keeps an address that it refuses, and would use it. What it keeps for ever
+// is not sent before.
 func TestWhatHarborKeepsOfWhatItRefusesIsTakenBack(t *testing.T) {
 	h := newStandIn(t, harbortest.Options{Remotes: elsewhere(map[string]harbortest.Health{"dead": harbortest.Unreachable})})
 	p := h.open(t)
-	changes := compared(t, p, objects(t, setting(`"audit_log_forward_endpoint":"dead:514","session_timeout":30`)))
+	changes := compared(t, p, objects(t, setting(`"audit_log_forward_endpoint":"dead:514","ldap_url":"ldap://l.example.com","session_timeout":30`)))
 	says(t, failed(t, p, changes...), providers.ErrInvalid, "could not connect to the audit endpoint: dead:514")
 	have := h.behind(t, http.MethodGet, "/configurations", "")
-	for _, part := range []string{`"audit_log_forward_endpoint":{"editable":true,"value":""}`, `"session_timeout":{"editable":true,"value":60}`} {
+	for _, part := range []string{`"audit_log_forward_endpoint":{"editable":true,"value":""}`, `"ldap_url":{"editable":true,"value":""}`, `"session_timeout":{"editable":true,"value":60}`} {
 		if !strings.Contains(have, part) {
 			t.Errorf("the settings do not have %s", part)
 		}
 	}
 	if rest := compared(t, p, objects(t, setting(`"audit_log_forward_endpoint":"dead:514"`))); len(rest) != 1 {
 		t.Errorf("the next plan is %s", told(rest))
+	}
+
+	changes = compared(t, p, objects(t, setting(`"audit_log_forward_endpoint":"alive:514","skip_audit_log_database":true,"ldap_group_search_filter":"f"`)))
+	says(t, failed(t, p, changes...), providers.ErrInvalid, "ldap group name attribute can not be empty")
+	have = h.behind(t, http.MethodGet, "/configurations", "")
+	for _, part := range []string{`"audit_log_forward_endpoint":{"editable":true,"value":""}`, `"skip_audit_log_database":{"editable":true,"value":false}`} {
+		if !strings.Contains(have, part) {
+			t.Errorf("after another refusal the settings do not have %s", part)
+		}
 	}
 }
 

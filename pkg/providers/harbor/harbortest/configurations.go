@@ -208,6 +208,9 @@ func (s *Server) checkSettings(values map[string]string, kinds map[string]settin
 			return badRequest("bad request: %v", err)
 		}
 	}
+	if r := s.checkGroups(values); r != nil {
+		return r
+	}
 	skip, endpoint := s.settingFlag("skip_audit_log_database"), s.setting("audit_log_forward_endpoint")
 	v, changesSkip := values["skip_audit_log_database"]
 	if changesSkip {
@@ -221,9 +224,39 @@ func (s *Server) checkSettings(values map[string]string, kinds map[string]settin
 		return badRequest("bad request: audit log forward endpoint should be configured before enable skip audit log in database")
 	}
 	for _, key := range keys {
-		if n, err := strconv.ParseInt(values[key], 10, 64); err == nil && kinds[key] == ofPositive && n <= 0 {
+		n, err := strconv.ParseInt(values[key], 10, 64)
+		switch {
+		case err != nil || kinds[key] != ofPositive:
+		case n <= 0:
 			return badRequest("the %s value must be positive", key)
+		case n > mostOfPositive:
+			return badRequest("the %s value is over the limit value: %d", key, mostOfPositive)
 		}
+	}
+	return nil
+}
+
+// mostOfPositive is all that the portal has room for.
+const mostOfPositive = 9999999999
+
+// checkGroups wants how LDAP names its groups once they are searched for.
+func (s *Server) checkGroups(values map[string]string) *refusal {
+	const filter, name, members = "ldap_group_search_filter", "ldap_group_attribute_name", "ldap_group_membership_attribute"
+	then := map[string]string{}
+	changes := false
+	for _, key := range []string{filter, name, members} {
+		value, given := values[key]
+		if !given {
+			value = s.setting(key)
+		}
+		then[key], changes = value, changes || given
+	}
+	switch {
+	case !changes || then[filter] == "":
+	case then[name] == "":
+		return badRequest("bad request: ldap group name attribute can not be empty")
+	case then[members] == "":
+		return badRequest("bad request: ldap group membership attribute can not be empty")
 	}
 	return nil
 }
