@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -303,12 +302,10 @@ func (c *Client) guard(ctx context.Context) (cookie, token string, err error) {
 	if err != nil {
 		return "", "", c.fail(doing, err, "")
 	}
-	resp, err := c.http.Do(req)
+	resp, _, err := c.outside(req)
 	if err != nil {
 		return "", "", c.connection(doing, err)
 	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 	return cookies(resp, guardName), resp.Header.Get(tokenHeader), nil
 }
 
@@ -326,12 +323,7 @@ func (c *Client) enter(ctx context.Context, name, password, guard, token string)
 		req.Header.Set("Cookie", guard)
 		req.Header.Set(tokenHeader, token)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return "", nil, c.connection(doing, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp, body, err := c.outside(req)
 	if err != nil {
 		return "", nil, c.connection(doing, err)
 	}

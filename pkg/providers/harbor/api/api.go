@@ -263,6 +263,23 @@ func (c *Client) roundTrip(req *http.Request, a *account) (int, http.Header, []b
 	return resp.StatusCode, resp.Header, body, nil
 }
 
+// outside sends a request that is none of the API's, one time, and returns its answer
+// with its body, which is read and closed.
+func (c *Client) outside(req *http.Request) (*http.Response, []byte, error) {
+	if err := c.gate.enter(req.Context()); err != nil {
+		return nil, nil, err
+	}
+	began := time.Now()
+	defer func() { c.gate.leave(false, time.Since(began)) }()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp, body, err
+}
+
 // encode writes a request's body.
 func encode[T any](v T) ([]byte, error) {
 	var b bytes.Buffer

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
@@ -178,6 +179,48 @@ func TestWhatARobotMayNotDoNeedsAnAdministrator(t *testing.T) {
 	}
 	if _, err := c.Settings(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A login is one of the requests of which there are not too many at once.
+func TestALoginIsCountedWithTheOthers(t *testing.T) {
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v2.0/configurations" {
+			answer(w, map[string]api.Setting{})
+			return
+		}
+		answer(w, []api.User{})
+	}, "robot$ocisync")
+	var flying, highest atomic.Int32
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if now := flying.Add(1); now > highest.Load() {
+			highest.Store(now)
+		}
+		defer flying.Add(-1)
+		time.Sleep(5 * time.Millisecond)
+		s.ServeHTTP(w, r)
+	})
+	c, err := open(t, s, robot("ocisync"), user("admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for i := range 200 {
+		wait.Go(func() {
+			var err error
+			if i == 20 {
+				_, err = c.Settings(t.Context())
+			} else {
+				_, err = c.Users(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := highest.Load(); n > 16 {
+		t.Errorf("%d at once", n)
 	}
 }
 

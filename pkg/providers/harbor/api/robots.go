@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -149,22 +148,15 @@ func (c *Client) Catalogue(ctx context.Context) (Catalogue, error) {
 // that changes nothing. It takes no account that is disabled, or has expired.
 func (c *Client) Accepts(ctx context.Context, name, secret string) (bool, error) {
 	const doing = "trying the secret"
-	if err := c.gate.enter(ctx); err != nil {
-		return false, err
-	}
-	began := time.Now()
-	defer func() { c.gate.leave(false, time.Since(began)) }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v2/", nil)
 	if err != nil {
 		return false, c.fail(doing, err, "")
 	}
 	req.SetBasicAuth(name, secret)
-	resp, err := c.http.Do(req)
+	resp, _, err := c.outside(req)
 	if err != nil {
 		return false, c.connection(doing, err)
 	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return true, nil
