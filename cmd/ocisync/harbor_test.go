@@ -561,7 +561,9 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	post("/replication/policies", `{"name":"there","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`)
 	post("/labels", `{"name":"library/x","color":"#000000","scope":"g"}`)
 	post("/projects", `{"project_name":"a","metadata":{"public":"false","enable_content_trust":"true"}}`)
-	post("/projects/a/immutabletagrules", `{"disabled":true,"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`)
+	const rules, rule = "/projects/a/immutabletagrules", `"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
+	post(rules, "{"+rule) // Harbor makes none that is off
+	w.api(t, http.MethodPut, rules+"/1001", `{"id":1001,"disabled":true,`+rule)
 	for _, name := range []string{"a/deep/app", "a/plain"} {
 		if err := w.Push(harbortest.Image{Repository: name, Tags: []string{"v1"}, Size: 9}); err != nil {
 			t.Fatal(err)

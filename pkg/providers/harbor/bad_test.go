@@ -97,7 +97,7 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 		}, namespaces, providers.ErrUnreachable, []string{"certificate", "registry.tls.ca"}},
 		"another password": {func(_ *testing.T, h *standIn) {
 			h.registry.Login = &schema.Login{User: h.registry.Login.User, Password: &schema.SecretRef{Env: providertest.SecretB}}
-		}, namespaces, providers.ErrUnauthorized, []string{"admin (registry.login)", "401: ", "see that the name and the password"}},
+		}, namespaces, providers.ErrUnauthorized, []string{"admin (registry.login)", "401 and says nothing", "see that the name and the password"}},
 		"a robot that is disabled": {func(t *testing.T, h *standIn) {
 			t.Helper()
 			admin := *h

@@ -61,8 +61,8 @@ func (h standIn) withScanner(t testing.TB) standIn {
 	return h
 }
 
-// pushed is the cycle of a registry where somebody pushes to a repository once
-// there is a project for it: Harbor makes none otherwise.
+// pushed is the cycle of a registry where somebody pushes to a repository, or pulls
+// through it, once there is a project for it: Harbor makes none otherwise.
 func (h standIn) pushed(ctx context.Context, p providers.Provider, desired schema.State) (int, error) {
 	isRepository := func(r schema.Resource) bool { return r.Key.Kind == schema.KindRepository }
 	first := desired
@@ -76,7 +76,7 @@ func (h standIn) pushed(ctx context.Context, p providers.Provider, desired schem
 	}
 	for _, r := range desired.Resources {
 		if isRepository(r) {
-			if err := h.Push(harbortest.Image{Repository: r.Key.Name, Tags: []string{"latest"}, Size: 1}); err != nil {
+			if err := h.Push(harbortest.Image{Repository: r.Key.Name, Tags: []string{"latest"}, Size: 1, Cached: true}); err != nil {
 				return n, err
 			}
 		}

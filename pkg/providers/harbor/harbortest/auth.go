@@ -133,7 +133,7 @@ func (s *Server) logIn(w http.ResponseWriter, c *call) (answer, error) {
 	}
 	u := s.userWith(form.Get("principal"), form.Get("password"))
 	if u == nil {
-		return answer{}, unauthorized()
+		return answer{}, &refusal{status: http.StatusUnauthorized}
 	}
 	sid := rand.Text()
 	s.login.sessions[sid] = u.id

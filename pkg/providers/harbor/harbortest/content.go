@@ -19,6 +19,9 @@ type Image struct {
 	Size int64
 	// Env are the variables in its configuration.
 	Env []string
+	// Cached says that it was pulled through the project, a cache, to which
+	// nobody pushes.
+	Cached bool
 }
 
 // Push does what a push does: it makes the repository and the artifact where
@@ -45,6 +48,9 @@ func (s *Server) Push(image Image) error {
 
 // checkPush says what a project does not take.
 func (s *Server) checkPush(p *project, image Image) error {
+	if p.registry != 0 && !image.Cached {
+		return refuse(http.StatusForbidden, "DENIED", "denied: can not push artifact to a proxy project: %s", p.name)
+	}
 	name := strings.TrimPrefix(image.Repository, p.name+"/")
 	r := s.repositories.named(image.Repository)
 	for _, tag := range image.Tags {

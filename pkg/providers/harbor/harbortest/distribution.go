@@ -120,6 +120,9 @@ func (s *Server) content(w http.ResponseWriter, c *call) (answer, error) {
 	if p == nil { // deleted since the token was made
 		return answer{}, notFound("project %s not found", in)
 	}
+	if action == "push" && p.registry != 0 {
+		return answer{}, s.checkPush(p, Image{Repository: repository})
+	}
 	r := s.repositories.named(repository)
 	switch {
 	case what == "tags":

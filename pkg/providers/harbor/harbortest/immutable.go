@@ -39,6 +39,7 @@ func (s *Server) listImmutable(c *call) (answer, error) {
 	return listed(c, p.immutable.all(), by, "id", func(m *immutable) tagRule { return m.rule })
 }
 
+// createImmutable makes a rule that is on, whatever is said of that.
 func (s *Server) createImmutable(c *call) (answer, error) {
 	p, err := s.project(c, "immutable-tag", "create")
 	if err != nil {
@@ -49,7 +50,7 @@ func (s *Server) createImmutable(c *call) (answer, error) {
 		return answer{}, err
 	}
 	m := &immutable{id: s.next("immutable"), rule: rule}
-	m.rule.ID = m.id
+	m.rule.ID, m.rule.Disabled = m.id, false
 	if p.immutable.named(m.key()) != nil {
 		return answer{}, conflict("immutable rule already exists")
 	}

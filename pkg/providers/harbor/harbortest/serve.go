@@ -125,7 +125,7 @@ func (s *Server) outside(w http.ResponseWriter, c *call) (answer, error) {
 	case path == "/c/log_out":
 		return s.logOut(c)
 	case strings.HasPrefix(path, "/c/"):
-		return done()
+		return answer{status: http.StatusNotFound, header: map[string]string{"Content-Type": "text/html; charset=utf-8"}, body: text("<html></html>")}, nil
 	}
 	s.fail(c.r.Method + " " + c.r.URL.Path + ": Harbor has no such path")
 	return answer{}, notFound("path %s was not found", c.r.URL.Path)

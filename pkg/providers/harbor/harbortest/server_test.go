@@ -247,7 +247,7 @@ func TestASessionWritesOnlyWithItsToken(t *testing.T) {
 		forget                   bool
 		want                     int
 	}{
-		{"GET", "/c/", "", "", false, 200},
+		{"GET", "/c/", "", "", false, 404},
 		{"POST", "/c/login", form, "principal=admin&password=wrong", false, 401},
 		{"POST", "/c/login", form, "principal=admin&password=Harbor12345", false, 200},
 		{"GET", "/api/v2.0/users/current", "", "", false, 200},
@@ -312,6 +312,58 @@ func TestARemoteThatIsDownCannotBeChanged(t *testing.T) {
 		if answer := c.want(200, "GET", "/registries/1", ""); !strings.Contains(answer, `"status":"`+x.shown+`"`) {
 			t.Errorf("in state %d: %s", x.state, answer)
 		}
+	}
+}
+
+// What a Harbor 2.15.2 was seen to answer beside the recordings.
+func TestAnswersThatNobodyRecorded(t *testing.T) {
+	const rules, rule = "/projects/library/immutabletagrules", `{"disabled":true,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
+	_, c := start(t, harbortest.Options{})
+	for _, x := range []struct {
+		status             int
+		method, path, body string
+		answer             string
+	}{
+		{201, "POST", rules, rule, ""},
+		{200, "GET", rules, "", `"id":1`},
+		{201, "POST", "/p2p/preheat/instances", `{"name":"p2p","vendor":"kraken","endpoint":"http://a"}`, ""},
+		{409, "POST", "/p2p/preheat/instances", `{"name":"p2p","vendor":"kraken","endpoint":"http://b"}`, "instance p2p already exists"},
+		{500, "POST", "/p2p/preheat/instances", `{"name":"other","vendor":"kraken","endpoint":"http://a"}`, "internal server error"},
+		{400, "PUT", "/configurations", `{"ldap_group_search_filter":"f"}`, "ldap group name attribute can not be empty"},
+		{200, "PUT", "/configurations", `{"ldap_group_search_filter":"f","ldap_group_attribute_name":"cn"}`, ""},
+		{400, "PUT", "/configurations", `{"ldap_group_membership_attribute":""}`, "ldap group membership attribute can not be empty"},
+		{400, "PUT", "/configurations", `{"session_timeout":10000000000}`, "the session_timeout value is over the limit value: 9999999999"},
+	} {
+		if answer := c.want(x.status, x.method, x.path, x.body); !strings.Contains(answer, x.answer) || strings.Contains(answer, `"disabled":true`) {
+			t.Errorf("%s %s %s: %s", x.method, x.path, x.body, answer)
+		}
+	}
+}
+
+func TestNobodyPushesToACache(t *testing.T) {
+	harbor, c := start(t, harbortest.Options{})
+	c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)
+	c.want(201, "POST", "/projects", `{"project_name":"cache","registry_id":1}`)
+	image := harbortest.Image{Repository: "cache/app", Tags: []string{"v1"}}
+	if err := harbor.Push(image); err == nil || !strings.Contains(err.Error(), "can not push artifact to a proxy project: cache") {
+		t.Errorf("a push: %v", err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url+"/v2/cache/app/blobs/uploads/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("admin", "Harbor12345")
+	w, err := c.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Body.Close()
+	if w.StatusCode != http.StatusForbidden {
+		t.Errorf("a push from outside: %d", w.StatusCode)
+	}
+	image.Cached = true
+	if err := harbor.Push(image); err != nil {
+		t.Error(err)
 	}
 }
 
