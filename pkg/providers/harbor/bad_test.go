@@ -104,9 +104,14 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 			robot(`"pull"`)(t, h)
 			apply(t, admin.open(t), `robot/weak {"enabled":false}`)
 		}, namespaces, providers.ErrUnauthorized, []string{"robot$weak (registry.login)", "neither disabled nor expired"}},
-		"a robot without rights":   {robot(`"pull"`), makes(person("x")), providers.ErrForbidden, []string{"user/x", "403: robot$weak", "registry.admin"}},
-		"a robot and its members":  {robot(`"pull"`), makes(`access/a {"anonymous":["pull"]}`), providers.ErrForbidden, []string{"access/a", "403: ", "registry.admin"}},
-		"an endpoint that is down": {func(*testing.T, *standIn) {}, makes(`remote/down {"type":"harbor","url":"https://down.example.com"}`), providers.ErrInvalid, []string{"remote/down", "400: the registry is unhealthy", "see that it answers"}},
+		"a robot without rights":          {robot(`"pull"`), makes(person("x")), providers.ErrForbidden, []string{"user/x", "403: robot$weak", "registry.admin"}},
+		"a robot and its members":         {robot(`"pull"`), makes(`access/a {"anonymous":["pull"]}`), providers.ErrForbidden, []string{"access/a", "403: ", "registry.admin"}},
+		"an endpoint that is down":        {func(*testing.T, *standIn) {}, makes(`remote/down {"type":"harbor","url":"https://down.example.com"}`), providers.ErrInvalid, []string{"remote/down", "400: the registry is unhealthy", "see that it answers"}},
+		"an endpoint that refuses Harbor": {func(*testing.T, *standIn) {}, makes(`remote/far {"type":"harbor","url":"https://refuses.example.com"}`), providers.ErrInvalid, []string{"remote/far", "401: authentication required", "see that it answers"}},
+		"an endpoint of a robot that may make none": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			robot(`"pull"`)(t, h)
+		}, makes(`remote/far {"type":"harbor","url":"https://refuses.example.com"}`), providers.ErrForbidden, []string{"remote/far", "403: robot$weak", "registry.admin"}},
 		"an endpoint that moves to one that is down": {func(t *testing.T, h *standIn) {
 			t.Helper()
 			apply(t, h.open(t), `remote/dr {"type":"harbor","url":"https://dr.example.com"}`)
@@ -117,7 +122,7 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bad := map[string]harbortest.Health{"down.example.com": harbortest.Unhealthy}
+			bad := map[string]harbortest.Health{"down.example.com": harbortest.Unhealthy, "refuses.example.com": harbortest.Refusing}
 			h := newStandIn(t, harbortest.Options{Remotes: elsewhere(bad)})
 			c.is(t, &h)
 			err := c.do(t, h)

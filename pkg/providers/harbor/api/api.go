@@ -186,6 +186,9 @@ type call struct {
 	// hint says what to do where Harbor answers 400, 412 or 500 and its own words
 	// do not help; "" for nothing in particular.
 	hint string
+	// relays says that Harbor asks another registry, whose refusal it may pass on as
+	// if it were its own.
+	relays bool
 }
 
 // do sends a request and reads a JSON answer into out, unless that is nil. An
@@ -212,7 +215,7 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 		return nil, nil, err
 	}
 	status, header, body, err := c.try(ctx, a, r)
-	if err == nil && status == http.StatusUnauthorized && a.expired() { // a session ends
+	if err == nil && status == http.StatusUnauthorized && !r.passedOn(a, status, body) && a.expired() { // a session ends
 		if err := c.prove(ctx, a); err != nil {
 			return nil, nil, err
 		}
@@ -221,7 +224,10 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 	if err != nil {
 		return nil, nil, c.connection(r.doing, err)
 	}
-	if status/100 != 2 {
+	switch {
+	case r.passedOn(a, status, body):
+		return nil, header, c.fail(r.doing, kinded{said(status, body), providers.ErrInvalid}, r.hint)
+	case status/100 != 2:
 		return nil, header, c.answer(r, status, header, body)
 	}
 	return body, header, nil

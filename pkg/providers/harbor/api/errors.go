@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,6 +104,27 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		return c.fail(r.doing, s, remedy)
 	}
 	return c.fail(r.doing, kinded{s, kind}, remedy)
+}
+
+// passedOn reports whether a refusal is another registry's: Harbor passes it on as its
+// own, with that one's words. Of what it refuses itself it says who asked, or no more
+// than that they may not.
+func (r call) passedOn(a *account, status int, body []byte) bool {
+	if !r.relays {
+		return false
+	}
+	s := said(status, body)
+	switch status {
+	case http.StatusUnauthorized:
+		return s.Message != "unauthorized"
+	case http.StatusForbidden:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return s.Message != a.user && !slices.Contains(s.Codes, "DENIED") && !strings.HasPrefix(s.Message, "CSRF token")
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return len(s.Codes) > 0
+	}
+	return false
 }
 
 // said is an answer with Harbor's own words of it.

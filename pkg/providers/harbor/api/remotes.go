@@ -46,7 +46,7 @@ func (c *Client) RemoteTypes(ctx context.Context) ([]string, error) {
 // TryRemote has Harbor reach for another registry, as a create would, and keeps
 // nothing.
 func (c *Client) TryRemote(ctx context.Context, r Remote) error {
-	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries/ping", doing: "having Harbor try it", hint: tried}, struct {
+	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries/ping", doing: "having Harbor try it", hint: tried, relays: true}, struct {
 		Type     string `json:"type"`
 		URL      string `json:"url"`
 		Login    string `json:"credential_type,omitempty"`
@@ -60,7 +60,7 @@ func (c *Client) TryRemote(ctx context.Context, r Remote) error {
 
 // CreateRemote tries the registry and keeps it if it answers.
 func (c *Client) CreateRemote(ctx context.Context, r Remote) error {
-	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries", doing: "creating it", hint: tried}, r)
+	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries", doing: "creating it", hint: tried, relays: true}, r)
 	return err
 }
 
@@ -78,7 +78,7 @@ type RemoteUpdate struct {
 
 // UpdateRemote tries the registry as it would be and keeps that if it answers.
 func (c *Client) UpdateRemote(ctx context.Context, id int64, u RemoteUpdate) error {
-	_, err := write(ctx, c, call{method: http.MethodPut, path: "/registries/" + number(id), doing: "changing it", hint: tried}, u)
+	_, err := write(ctx, c, call{method: http.MethodPut, path: "/registries/" + number(id), doing: "changing it", hint: tried, relays: true}, u)
 	return err
 }
 

@@ -3,6 +3,7 @@ package harbortest
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -236,6 +237,8 @@ func (s *Server) reach(r *registry) error {
 		return nil
 	case Unhealthy:
 		return badRequest("the registry is unhealthy")
+	case Refusing:
+		return refuse(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 	default:
 		return internal()
 	}

@@ -72,11 +72,12 @@ type Remote struct {
 // Health is how a remote is doing.
 type Health int
 
-// The three of them.
+// The four of them.
 const (
 	Healthy     Health = iota
 	Unhealthy          // it answers, and not as it should; a wrong password is one reason
 	Unreachable        // nothing listens
+	Refusing           // a registry that says 401 to whatever it is asked
 )
 
 // Server is one Harbor. It is safe for concurrent use.
