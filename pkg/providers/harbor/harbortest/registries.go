@@ -84,8 +84,13 @@ func (s *Server) showRegistryOf(r *registry) shownRegistry {
 	return shown
 }
 
+// healthOf asks Docker Hub where that is, whatever address it was given.
 func (s *Server) healthOf(r *registry) Health {
-	return s.options.Remotes(Remote{Kind: "registry", Type: r.kind, URL: r.url, Key: r.key, Secret: r.secret})
+	at := r.url
+	if r.kind == "docker-hub" {
+		at = "https://hub.docker.com"
+	}
+	return s.options.Remotes(Remote{Kind: "registry", Type: r.kind, URL: at, Key: r.key, Secret: r.secret})
 }
 
 // local is Harbor itself, which has the id 0.
@@ -232,12 +237,12 @@ func (s *Server) reach(r *registry) error {
 	if !slices.Contains(adapters(), r.kind) {
 		return internal()
 	}
-	switch s.healthOf(r) {
-	case Healthy:
+	switch health := s.healthOf(r); {
+	case health == Healthy:
 		return nil
-	case Unhealthy:
+	case health == Unhealthy && r.kind != "docker-hub": // where Harbor has to log in before
 		return badRequest("the registry is unhealthy")
-	case Refusing:
+	case health == Refusing:
 		return refuse(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 	default:
 		return internal()
