@@ -462,9 +462,11 @@ func jsonText(s string) string {
 	if plain {
 		return `"` + s + `"`
 	}
-	b, err := json.Marshal(s)
-	if err != nil { // it never fails for a string
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)              // as schema.CanonicalJSON writes it
+	if err := enc.Encode(s); err != nil { // it never fails for a string
 		return `""`
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -1,7 +1,9 @@
 package load_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +75,27 @@ deep = [[{ b = [{ c = [{ d = "x" }] }] }], ["y"]]
 				}
 			})
 		}
+	}
+}
+
+// What a registry has is compared with what a mode says as text, which therefore has
+// one form.
+func TestTextsOfSettingsAreCanonical(t *testing.T) {
+	for _, text := range []string{`say "no" & <b>`, `é & ü`, `a\b > c`, "tab\t& line\n", "\u2028 & \u2029", `plain & simple`} {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		canonical, err := schema.CanonicalJSON(quoted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const head = "version = 1\n[registry]\ntype = \"harbor\"\nurl = \"https://registry.example.com\"\n[registry.harbor]\n"
+		cfg, err := load.Mode(writeMode(t, "m", map[string][]byte{"m.toml": fmt.Appendf([]byte(head), "alone = %[1]s\nparts = { message = %[1]s }\n", quoted)}), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, schema.Values{{Path: "alone", JSON: canonical}, {Path: "parts.message", JSON: canonical}}, cfg)
 	}
 }
 
