@@ -1,6 +1,7 @@
 package harbor_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -40,6 +41,19 @@ func TestEachChangeOfAScannerByHandIsSeen(t *testing.T) {
 		}
 		h.behind(t, http.MethodPut, "/scanners/"+id, "{"+strings.Join(fields, ",")+"}")
 		drifts(t, p, want, "update scanner/trivy", "  "+c.line)
+	}
+}
+
+// What its API's description says of a key is the name of a header, which Harbor does
+// not take.
+func TestEachWayToLogInAtAScannerIsTaken(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{}).withScanner(t)
+	p := h.open(t)
+	for ours, theirs := range map[string]string{"none": "", "basic": "Basic", "bearer": "Bearer", "api-key": "APIKey"} {
+		apply(t, p, fmt.Sprintf(`scanner/trivy {"url":"http://trivy:8080","auth":%q,"credential":%s}`, ours, secretA))
+		if have := h.behind(t, http.MethodGet, "/scanners/"+h.scanner(t, "trivy"), ""); !strings.Contains(have, fmt.Sprintf(`"auth":%q`, theirs)) {
+			t.Errorf("%s is %s", ours, have)
+		}
 	}
 }
 

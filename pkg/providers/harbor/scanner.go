@@ -14,7 +14,7 @@ import (
 
 // scannerAuths are our words for how Harbor logs in at a scanner, and Harbor's.
 func scannerAuths() [][2]string {
-	return [][2]string{{"none", ""}, {"basic", "Basic"}, {"bearer", "Bearer"}, {"api-key", "X-ScannerAdapter-API-Key"}}
+	return [][2]string{{"none", ""}, {"basic", "Basic"}, {"bearer", "Bearer"}, {"api-key", "APIKey"}}
 }
 
 // theirs finds the partner of the first word of a pair; itself for another word.

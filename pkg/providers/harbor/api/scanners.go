@@ -13,7 +13,7 @@ type Scanner struct {
 	Name        string `json:"name"`
 	URL         string `json:"url"`
 	Description string `json:"description"`
-	Auth        string `json:"auth"`              // "", Basic, Bearer, X-ScannerAdapter-API-Key
+	Auth        string `json:"auth"`              // "", Basic, Bearer, APIKey; not what its description says
 	Credential  string `json:"access_credential"` // reads as ""
 	Insecure    bool   `json:"skip_certVerify"`
 	Internal    bool   `json:"use_internal_addr"`

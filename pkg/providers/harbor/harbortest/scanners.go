@@ -130,7 +130,7 @@ func (r *scannerRequest) check() error {
 	}
 	r.URL = address
 	switch {
-	case r.Auth != "" && !slices.Contains([]string{"Basic", "Bearer", "X-ScannerAdapter-API-Key"}, r.Auth):
+	case r.Auth != "" && !slices.Contains([]string{"Basic", "Bearer", "APIKey"}, r.Auth):
 		return badRequest("auth type %s is not supported", r.Auth)
 	case r.Auth != "" && r.Credential == "":
 		return badRequest("access_credential is required for auth type %s", r.Auth)
