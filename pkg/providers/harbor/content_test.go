@@ -161,3 +161,23 @@ func TestStateIsNotKeptWhereEverybodyReadsIt(t *testing.T) {
 		t.Errorf("once it is private: %v, %v", load, save)
 	}
 }
+
+// Of a repository that an account may not see Harbor says 401, though it knows who asks.
+func TestStateThatARobotMayNotReachSaysWhatItLacks(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), "namespace/a", `robot/weak {"access":{"a":["pull"]},"secret":{"value":`+secretA+`}}`)
+	h.behind(t, http.MethodPost, "/projects", `{"project_name":"ocisync","metadata":{"public":"false"}}`)
+	name := "weak"
+	h.registry.Login = &schema.Login{Robot: &name, Password: h.registry.Login.Password}
+	rt, release, err := h.open(t).Transport(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	s, err := oci.NewStore(oci.Options{URL: h.registry.URL, Transport: rt}, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Load(t.Context())
+	says(t, err, providers.ErrForbidden, "unauthorized to access repository: ocisync/state, action: pull", "give the account pull and push on ocisync/state")
+}

@@ -78,8 +78,18 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(r)
 	if resp != nil {
 		resp.Request = asked
+		if strings.HasPrefix(asked.URL.Path, ownProject) && resp.StatusCode == http.StatusUnauthorized {
+			forbidden(resp)
+		}
 	}
 	return resp, err
+}
+
+// forbidden has an answer say what it means: of what an account may not do in a project
+// Harbor says that the login does not suffice, and this one was proven.
+func forbidden(resp *http.Response) {
+	resp.StatusCode, resp.Status = http.StatusForbidden, "403 "+http.StatusText(http.StatusForbidden)
+	resp.Header.Del("Www-Authenticate")
 }
 
 // own reports whether ocisync's project is there, after it was made if it shall be.
