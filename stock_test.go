@@ -146,7 +146,7 @@ func newStock(t *testing.T, data string) *stock {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-modfile=tools/distribution.mod", "-o", s.bin, "github.com/distribution/distribution/v3/cmd/registry").CombinedOutput(); err != nil {
 		t.Fatalf("go build distribution: %v: %s", err, out)
 	}
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp: {addr: %q, draintimeout: 5s}\n", data, strings.TrimPrefix(s.url, "http://"))
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp: {addr: %q, draintimeout: 60s}\n", data, strings.TrimPrefix(s.url, "http://"))
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
