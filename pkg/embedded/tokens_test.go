@@ -354,7 +354,7 @@ func TestATokenServiceHasJobsDoneByTheSchedulesOfItsRules(t *testing.T) {
 	}()
 	select {
 	case <-rested:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("a job goes on that was told to end")
 	}
 	if status, _ := s.granted(t, "", "", ""); status != http.StatusOK {

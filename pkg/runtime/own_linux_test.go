@@ -143,7 +143,7 @@ func TestWhatTheRegistryPutsInPlaceOfOurFilesIsRefused(t *testing.T) {
 			p := w.process()
 			outcome := func(_ Outcome, err error) error { return err }
 			within := func(do func(context.Context) error) error {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				return do(ctx)
 			}
