@@ -36,7 +36,7 @@ func (s *site) start() (*exec.Cmd, *bytes.Buffer) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = cmd.Process.Kill() }) // where the test did not get as far
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://")); err == nil {
 			if err := c.Close(); err != nil {
 				s.t.Error(err)

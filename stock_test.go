@@ -168,7 +168,7 @@ func (s *stock) serve(t *testing.T) (stop func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := http.Get(s.url + "/v2/")
 		if err == nil {
 			resp.Body.Close()

@@ -93,7 +93,7 @@ func (x *target) set(down bool) {
 // wait wants what was received to be just that, in this order, a moment after.
 func (x *target) wait(t *testing.T, want ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		x.mu.Lock()
 		got, bad := slices.Clone(x.got), x.bad
 		x.mu.Unlock()
@@ -240,7 +240,7 @@ func TestIntegrationWebhooks(t *testing.T) {
 				want = append(want, fmt.Sprint("push team/app:down", i))
 				time.Sleep(100 * time.Millisecond) // Zot posts each at its own pace
 			}
-			for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.must(0, "status"), "3 deliveries wait"); time.Sleep(50 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); !strings.Contains(s.must(0, "status"), "3 deliveries wait"); time.Sleep(50 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("it does not say what waits: %s", s.must(0, "status"))
 				}

@@ -145,7 +145,7 @@ func TestUpRenewsRobotsInTimeAndGoesOnWhenTheirSecretsCannotBeDelivered(t *testi
 	}
 	until := func(what string, done func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("not within 30 s: " + what)
 			}

@@ -205,7 +205,7 @@ func TestTheRegistrySpeaksHTTP2ByTLS12OrLaterAndReloads(t *testing.T) {
 		}
 	}
 	writePair(t, cert, key, 2)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		if _, serial, err = get(0); err != nil {
 			t.Fatal(err)

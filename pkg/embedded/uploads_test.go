@@ -192,7 +192,7 @@ func besideSlowOnes(t *testing.T, method string) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); s.usage(t).Uploading == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.usage(t).Uploading == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the slow uploads have not begun")
 		}

@@ -72,7 +72,7 @@ func (r *receiver) set(down, lose bool) {
 // wait returns what was received once it is n deliveries.
 func (r *receiver) wait(t *testing.T, n int) []received {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		r.mu.Lock()
 		got := append([]received(nil), r.got...)
 		r.mu.Unlock()
@@ -264,7 +264,7 @@ func TestADeadReceiverHoldsUpNoPushAndGetsAllInOrderLater(t *testing.T) {
 			t.Errorf("signed without a secret: %+v", d)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what was delivered still waits")
 		}
@@ -322,7 +322,7 @@ func TestAWebhookThatWasDisabledOrDeletedIsToldNothing(t *testing.T) {
 	to.set(true, false)
 	push(t, r, "4")
 	change(Change{Delete: true, Object: schema.Resource{Key: schema.Key{Kind: schema.KindNamespace, Name: "team"}}})
-	for deadline := time.Now().Add(10 * time.Second); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(r.hooks.Waiting()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("deliveries of a deleted webhook still wait")
 		}

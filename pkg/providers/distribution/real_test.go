@@ -107,7 +107,7 @@ func (p *process) Start(ctx context.Context) error {
 		close(ended)
 	}()
 	rt := &http.Transport{DisableKeepAlives: true}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-ended:
 			return errors.New("it died: " + p.log.String())

@@ -175,7 +175,7 @@ func TestARealZotTakesNoPushWhileANamespaceIsFull(t *testing.T) {
 // soon waits for a Zot whose log nobody reads to take a change over.
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not come about that %s", what)
 		}

@@ -75,7 +75,7 @@ func (z *bareZot) start(t *testing.T) {
 		_ = c.Wait() // it ends by a signal, or of what a row writes
 		close(gone)
 	}(z.cmd, z.gone)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", z.address); err == nil {
 			c.Close()
 			return
