@@ -245,6 +245,15 @@ func (g grants) shared() grants {
 	return g
 }
 
+// meek is grants of which those who have logged in have what a rule can say: that is
+// written again where a rule speaks of others alone.
+func (g grants) meek() grants {
+	if _, ok := g.authenticated.rights(false); !ok {
+		g.authenticated &^= actCreate | actUpdate
+	}
+	return g
+}
+
 // loud is grants as a rule can say them: what none says counts as the right to
 // push, and conditions that policies do not share do not count.
 func (g grants) loud() grants {

@@ -168,6 +168,7 @@ type store struct {
 	at       []string // of its retention
 	policies []rawPolicy
 	gc       bool
+	dry      bool // it removes nothing
 }
 
 // stores lists the default store, then the sub-paths by route.
@@ -178,10 +179,10 @@ func (c configuration) stores() []store {
 		}
 		return r.Policies
 	}
-	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn()}}
+	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn(), c.Storage.Retention.dry()}}
 	for _, route := range sortedKeys(c.Storage.SubPaths) {
 		s := c.Storage.SubPaths[route]
-		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false)})
+		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false), s.Retention.dry()})
 	}
 	return out
 }

@@ -487,9 +487,15 @@ func (o *objects) readShadow(key schema.Key, stranger string) {
 
 // changedRule says grants, for which there is no rule, as one that is not what was
 // written: with what they give too much, or else without what they give too little.
-// It is nil where both would look like what was written.
+// Where who has logged in may less than anybody, they give anybody what both may: a
+// rule that speaks of anybody alone would not show it otherwise. It is nil where all
+// would look like what was written.
 func changedRule(g, written grants, immutable bool) (spec *schema.Access, holds bool) {
-	for _, as := range []grants{g.loud(), g.shared()} {
+	as := []grants{g.loud(), g.shared()}
+	if g.anonymous&actAll&^g.authenticated != 0 {
+		as = []grants{g.shared().meek(), g.loud(), g.shared()}
+	}
+	for _, as := range as {
 		for _, holds := range []bool{immutable, !immutable} {
 			if spec, ok := as.accessAs(holds); ok && !as.equal(written) {
 				return spec, holds

@@ -150,6 +150,26 @@ func TestARuleThatIsChangedByHandIsInEveryPlan(t *testing.T) {
 	}
 }
 
+// TestWhoHasLoggedInKeepsWhatAnybodyHas: also where the mode speaks of anybody alone,
+// and somebody gave accounts another right in its place.
+func TestWhoHasLoggedInKeepsWhatAnybodyHas(t *testing.T) {
+	for _, words := range [][]any{{"update"}, {}} {
+		w := newOpened(t, "", false)
+		pull := schema.Pull
+		w.desired.Resources[1].Spec = &schema.Access{Anonymous: &pull}
+		w.apply()
+		w.edit(func(g map[string]any) { g["defaultPolicy"] = words })
+		if len(w.changes()) == 0 {
+			t.Errorf("%v: as declared", words)
+		}
+		w.apply()
+		text, err := os.ReadFile(w.name)
+		if err != nil || !strings.Contains(string(text), `"defaultPolicy":["read"]`) && !strings.Contains(strings.Join(strings.Fields(string(text)), ""), `"defaultPolicy":["read"]`) {
+			t.Errorf("%v: after an apply: %s, %v", words, text, err)
+		}
+	}
+}
+
 // TestARuleTakesThePlaceOfWhatNoneSays: what stands at a declared namespace's pattern
 // is never called as declared for want of a word for it, and goes with an approval.
 func TestARuleTakesThePlaceOfWhatNoneSays(t *testing.T) {
@@ -220,6 +240,13 @@ func TestCopyingThatIsSwitchedOffIsNotDone(t *testing.T) {
 	}
 	if err != nil || !slices.Equal(said, []string{"storage.retention.dryRun", `storage.subPaths."/a".retention.dryRun`}) {
 		t.Errorf("%q, %v", said, err)
+	}
+	for on, want := range map[bool]string{true: "", false: "storage.gc is off in " + name} {
+		opened{T: t, name: name}.rewrite(func(doc map[string]any) { doc["storage"].(map[string]any)["gc"] = on })
+		notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindRetention, Name: "team"}, Spec: &schema.Retention{}}}}, time.Now())
+		if has := slices.ContainsFunc(notes, func(n plan.Note) bool { return strings.HasPrefix(n.Text, "storage.gc is off in "+name) }); err != nil || has == (want == "") {
+			t.Errorf("collection on %t: %v, %v", on, notes, err)
+		}
 	}
 }
 

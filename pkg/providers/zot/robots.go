@@ -157,7 +157,7 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 		notes = append(notes, p.unsaidAdmins(conf, desired)...)
 	}
 	if slices.Contains(desired.Kinds(), schema.KindRetention) {
-		notes = append(notes, p.dryRuns(conf)...)
+		notes = append(notes, p.dryRuns(conf, desired.Resources)...)
 	}
 	return notes
 }
@@ -264,16 +264,19 @@ func few(list []string) string {
 }
 
 // dryRuns says where retention removes nothing, whatever its rules say.
-func (p *Provider) dryRuns(conf configuration) (notes []plan.Note) {
-	say := func(path ...string) {
-		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf("%s is set in %s: Zot only logs what its rules would remove; take it out there", schema.JoinPath(append(path, "retention", "dryRun")...), p.paths.config)})
+func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes []plan.Note) {
+	say := func(format string, path ...string) {
+		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf(format, schema.JoinPath(path...), p.paths.config)})
 	}
-	if conf.Storage.Retention.dry() {
-		say("storage")
-	}
-	for _, route := range sortedKeys(conf.Storage.SubPaths) {
-		if conf.Storage.SubPaths[route].Retention.dry() {
-			say("storage", "subPaths", route)
+	for _, s := range conf.stores() {
+		if s.dry {
+			say("%s is set in %s: Zot only logs what its rules would remove; take it out there", append(slices.Clone(s.at), "dryRun")...)
+		}
+		in := func(r schema.Resource) bool {
+			return r.Key.Kind == schema.KindRetention && conf.storeOf(r.Key.Name) == s.route
+		}
+		if !s.gc && slices.ContainsFunc(ruled, in) {
+			say("%s is off in %s: Zot applies retention while it collects, so nothing removes what no rule keeps; switch it on there, or declare gc.schedule", append(slices.Clone(s.at[:len(s.at)-1]), "gc")...)
 		}
 	}
 	return notes
