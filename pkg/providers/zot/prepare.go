@@ -78,6 +78,13 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			_, verdicts[i].Refused = p.lacks(ctx, s, st, needs(c))
 		}
 	}
+	if why, gone := p.relocated(running, s, changes); why != "" {
+		for i := range verdicts {
+			if verdicts[i].Effect == plan.Restart && verdicts[i].Held == "" {
+				verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
+			}
+		}
+	}
 	p.closing(ctx, s, st, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
 	anonymousFirst(s, changes, verdicts, st)
@@ -140,6 +147,9 @@ func anonymousFirst(s *site, changes []plan.Change, verdicts []providers.Verdict
 // may do anything.
 const asksNobody = "2.1.6"
 
+// localDriver is Zot's for content on the disk, where none is said.
+const localDriver = "local"
+
 // moves says why a change that has Zot look for its content elsewhere must wait for
 // an approval, and what goes with it; "" for others, and where there is nothing to lose.
 func moves(c plan.Change, s *site) (why, gone string) {
@@ -154,18 +164,28 @@ func moves(c plan.Change, s *site) (why, gone string) {
 	var names []string
 	for _, v := range next.Values {
 		path := strings.ToLower(v.Path)
-		if !strings.HasPrefix(path, "storage.") || !strings.HasSuffix(path, ".rootdirectory") {
+		if !strings.HasPrefix(path, "storage.") {
 			continue
 		}
 		at := schema.SplitPath(v.Path)
-		was, there := pathAt(s.doc, at...)
-		of := "*"
-		if !there && len(at) > 2 { // a sub path of its own, for what lies in the store around it by now
-			was, of = s.conf.Storage.RootDirectory, strings.Trim(at[len(at)-2], "/")
-		}
 		is := ""
-		if json.Unmarshal([]byte(v.JSON), &is) == nil && was != "" && filepath.Clean(was) != filepath.Clean(is) {
-			from, to, names = was, is, append(names, of)
+		if json.Unmarshal([]byte(v.JSON), &is) != nil {
+			continue
+		}
+		switch {
+		case strings.HasSuffix(path, ".rootdirectory"):
+			was, there := pathAt(s.doc, at...)
+			of := "*"
+			if !there && len(at) > 2 { // a sub path of its own, for what lies in the store around it by now
+				was, of = s.conf.Storage.RootDirectory, strings.Trim(at[len(at)-2], "/")
+			}
+			if was != "" && filepath.Clean(was) != filepath.Clean(is) {
+				from, to, names = was, is, append(names, of)
+			}
+		case strings.HasSuffix(path, ".storagedriver.name"):
+			if was, _ := pathAt(s.doc, at...); cmp.Or(was, localDriver) != cmp.Or(is, localDriver) {
+				from, to, names = s.conf.Storage.RootDirectory, "what storageDriver names", append(names, "*")
+			}
 		}
 	}
 	if to == "" {
@@ -183,6 +203,76 @@ func moves(c plan.Change, s *site) (why, gone string) {
 		held = fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
 	}
 	return "the registry gets another place for its content", fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, held, to)
+}
+
+// relocated says why a restart must wait for an approval where somebody wrote another
+// place for content into the configuration of a Zot that runs, and what goes with it;
+// "" for none. What the mode declares of it is in force after the restart.
+func (p *Provider) relocated(running configuration, s *site, changes []plan.Change) (why, gone string) {
+	if s.doc == nil {
+		return "", ""
+	}
+	was, is := running.roots(), s.conf.roots()
+	for _, c := range changes {
+		if c.After == nil || c.Action == plan.Delete {
+			continue
+		}
+		if spec, ok := c.After.Spec.(*schema.Settings); ok {
+			declaredRoots(spec, is)
+		}
+	}
+	var names []string
+	for _, route := range slices.Sorted(maps.Keys(was)) {
+		if is[route] != was[route] {
+			names = append(names, cmp.Or(strings.Trim(route, "/"), "*"))
+		}
+	}
+	for _, route := range slices.Sorted(maps.Keys(is)) {
+		if _, there := was[route]; !there { // for what lies in the store around it by now
+			names = append(names, strings.Trim(route, "/"))
+		}
+	}
+	if len(names) == 0 {
+		return "", ""
+	}
+	list, known := stored(running, names)
+	if known && len(list) == 0 {
+		return "", ""
+	}
+	held, tags := "nobody can tell from here how much", 0
+	if known {
+		for _, r := range list {
+			tags += r.Tags
+		}
+		held = fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
+	}
+	return fmt.Sprintf("somebody wrote another place for content into %s, and a restart takes that over: put storage.rootDirectory and storage.subPaths there back, or declare them", p.paths.config),
+		fmt.Sprintf("what lies in %s (%s) is served no more by then", was[""], held)
+}
+
+// roots is where content lies, by route; "" is the main storage.
+func (c configuration) roots() map[string]string {
+	out := map[string]string{"": filepath.Clean(c.Storage.RootDirectory)}
+	for route, s := range c.Storage.SubPaths {
+		out[strings.ToLower(route)] = filepath.Clean(s.RootDirectory)
+	}
+	return out
+}
+
+// declaredRoots lays what settings say of that over it.
+func declaredRoots(spec *schema.Settings, roots map[string]string) {
+	for _, v := range spec.Values {
+		at, is := schema.SplitPath(v.Path), ""
+		if len(at) < 2 || !strings.EqualFold(at[0], "storage") || !strings.EqualFold(at[len(at)-1], "rootDirectory") || json.Unmarshal([]byte(v.JSON), &is) != nil {
+			continue
+		}
+		switch {
+		case len(at) == 2:
+			roots[""] = filepath.Clean(is)
+		case len(at) == 4 && strings.EqualFold(at[1], "subPaths"):
+			roots[strings.ToLower(at[2])] = filepath.Clean(is)
+		}
+	}
 }
 
 // closing lists, of a registry without any rule, the repositories that the

@@ -252,6 +252,12 @@ func TestAnotherPlaceForTheContentWaitsForAnApproval(t *testing.T) {
 	if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || v[0].Held == "" {
 		t.Errorf("of a sub path: %+v, %v", v, err)
 	}
+	for driver, want := range map[string]bool{"s3": true, "local": false} {
+		c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: "storage.storageDriver.name", JSON: strconv.Quote(driver)}}})
+		if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || (v[0].Held != "") != want {
+			t.Errorf("of the driver %s: %+v, %v", driver, v, err)
+		}
+	}
 	for path, want := range map[string]bool{`storage.subPaths."/team".rootDirectory`: true, `storage.subPaths."/other".rootDirectory`: false} {
 		c := made(schema.KindSettings, "", &schema.Settings{Values: schema.Values{{Path: path, JSON: `"/elsewhere"`}}})
 		if v, err := p.Prepare(t.Context(), []plan.Change{c}); err != nil || (v[0].Held != "") != want {

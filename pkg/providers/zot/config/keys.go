@@ -61,6 +61,9 @@ func (k Key) Secret() bool { return schema.SecretSetting(schema.TypeZot, k.Path)
 // later is what 2.1.6 refuses and 2.1.20 takes, as observed on both.
 const later = ">2.1.6"
 
+// latest is what 2.1.20 refuses, and a Zot of a few weeks after it takes.
+const latest = ">2.1.20"
+
 // Keys lists the settings of Zot, sorted by path. What takes them, and what
 // happens when they change, was observed on 2.1.6 and 2.1.20; where the two
 // differ in what they load live, a restart is right for both.
@@ -190,11 +193,11 @@ func Keys() []Key {
 		{"extensions.sync.registries[].maxRetries", Integer, "", Live},
 		{"extensions.sync.registries[].retryDelay", Duration, "", Live},
 		{"extensions.sync.registries[].maxRetryDelay", Duration, later, Live},
-		{"extensions.sync.registries[].manifestCheckInterval", Duration, later, Live},
-		{"extensions.sync.registries[].maxIdleConnsPerHost", Integer, later, Live},
-		{"extensions.sync.registries[].disableHTTP2", Boolean, later, Live},
-		{"extensions.sync.registries[].reqPerSec", Integer, later, Live}, // or a fraction
-		{"extensions.sync.registries[].reqConcurrent", Integer, later, Live},
+		{"extensions.sync.registries[].manifestCheckInterval", Duration, latest, Live},
+		{"extensions.sync.registries[].maxIdleConnsPerHost", Integer, latest, Live},
+		{"extensions.sync.registries[].disableHTTP2", Boolean, latest, Live},
+		{"extensions.sync.registries[].reqPerSec", Integer, latest, Live}, // or a fraction
+		{"extensions.sync.registries[].reqConcurrent", Integer, latest, Live},
 		{"extensions.sync.registries[].onlySigned", Boolean, "", Live},
 		{"extensions.sync.registries[].credentialHelper", Text, "", Live},
 		{"extensions.sync.registries[].oauth2CredentialHelper", Free, later, Live},

@@ -70,6 +70,8 @@ Some of Zot's ways that rules meet:
   rule says it. At one that was written by hand and that no rule says, a rule of the
   mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
+- A restart waits for an approval where somebody wrote another place for content into
+  the file of a Zot that runs: what lies in the former place would be gone from view.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
@@ -92,7 +94,7 @@ main storage alone. Drivers have keys of their own besides.
 		}
 		versions := "all"
 		if k.Versions != "" {
-			versions = "later than 2.1.6"
+			versions = "later than " + strings.TrimPrefix(k.Versions, ">")
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Path, k.Type, versions, spell(k.Reload), with)
 	}
