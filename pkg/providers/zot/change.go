@@ -38,6 +38,7 @@ type writer struct {
 	robots    map[schema.Key]bool
 	kinds     map[schema.Kind]bool
 	values    []schema.Value // settings to be written
+	ours      bool           // ocisync's own account and its namespace are
 
 	// gentle writes nothing that would have to restart Zot.
 	gentle bool
@@ -198,6 +199,9 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 	switch s := spec.(type) {
 	case *schema.Settings:
 		w.settings(s, before, secret)
+		if err := w.enterAgain(); err != nil {
+			return w.p.fail(c.Key, "writing", err, "")
+		}
 		return nil
 	case *schema.User:
 		if secret.hash != "" {
@@ -380,6 +384,21 @@ func (w *writer) put2(k schema.Key, spec schema.Spec) {
 	}
 }
 
+// enterAgain gives ocisync's own account its password where somebody changed that.
+func (w *writer) enterAgain() error {
+	if !w.ours {
+		return nil
+	}
+	if ok, err := htpasswd.Verify(w.now.hashes[selfLogin], w.own.Self); ok && err == nil {
+		return nil
+	}
+	hash, err := w.p.hash(w.own.Self)
+	if err != nil {
+		return err
+	}
+	return w.pass.Set(selfLogin, hash)
+}
+
 // settings notes the values that differ from those there are.
 func (w *writer) settings(s *schema.Settings, before schema.Resource, secret prepared) {
 	have := map[string]string{}
@@ -402,6 +421,8 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
+		case v.Path == ownPath:
+			w.ours = have[v.Path] != v.JSON
 		case have[v.Path] != v.JSON && (v.Path == schema.OutsidePath || !virtual(v.Path)):
 			w.values = append(w.values, v)
 		}

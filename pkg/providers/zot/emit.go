@@ -430,6 +430,9 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 			}
 		}
 	}
+	if w.ours {
+		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+	}
 	for _, ns := range sortedKeys(w.patterns) {
 		at := []string{"http", "accessControl", "repositories", pattern(ns)}
 		if _, exists := w.all[schema.Key{Kind: schema.KindNamespace, Name: ns}]; !exists {

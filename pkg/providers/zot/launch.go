@@ -283,6 +283,14 @@ func (p *Provider) enter() error {
 	return files.Create(p.paths.htpasswd, f.Bytes())
 }
 
+// ownGroup is for administrators and ocisync's own account alone.
+func ownGroup() json.RawMessage {
+	return encoded(policyGroup{
+		Policies:      []policy{{Users: []string{selfLogin}, Actions: actAll.names()}},
+		DefaultPolicy: []string{}, AnonymousPolicy: []string{},
+	})
+}
+
 // first is the configuration of a new registry.
 func (p *Provider) first() []byte {
 	host, port := p.listen()
@@ -292,12 +300,8 @@ func (p *Provider) first() []byte {
 		outside.DefaultPolicy = actAll.names()
 	}
 	control := text{"repositories": encoded(text{
-		everything: encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
-		// for administrators and ocisync's own account alone
-		ownPattern(): encoded(policyGroup{
-			Policies:      []policy{{Users: []string{selfLogin}, Actions: actAll.names()}},
-			DefaultPolicy: []string{}, AnonymousPolicy: []string{},
-		}),
+		everything:   encoded(map[string][]string{"defaultPolicy": outside.DefaultPolicy}),
+		ownPattern(): ownGroup(),
 	})}
 	http := text{
 		"address": encoded(host), "port": encoded(port),

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -41,6 +42,30 @@ const (
 	loginsLost    = `"lost"`
 )
 
+// ownPath is a value among the settings of a Zot that ocisync runs: whether its own
+// account and the namespace of it, where an inventory may lie, are as it made them.
+const (
+	ownPath    = "process.own_namespace"
+	ownAsMade  = `"as ocisync made it"`
+	ownChanged = `"changed"`
+)
+
+// ownAsMade reports whether that is so.
+func (o *objects) ownAsMade() bool {
+	ac := o.conf.HTTP.AccessControl
+	if o.own.Self == "" || ac == nil {
+		return true
+	}
+	group, there := ac.Repositories[ownPattern()]
+	want := newGrants()
+	want.users[selfLogin] = actAll
+	if !there || !grantsOf(group).equal(want) {
+		return false
+	}
+	ok, err := htpasswd.Verify(o.hashes[selfLogin], o.own.Self)
+	return ok && err == nil
+}
+
 // lostLogins reports whether that is so of a configuration whose accounts are known.
 func (o *objects) lostLogins() bool {
 	return o.htpasswd != "" && o.conf.HTTP.AccessControl != nil && !o.conf.authenticated() && !o.conf.anonymousAlone()
@@ -48,7 +73,7 @@ func (o *objects) lostLogins() bool {
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -75,6 +100,13 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 		}
 		spec.Values = append(spec.Values, v, logins, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
 			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
+		if p.paths.data != "" {
+			own := schema.Value{Path: ownPath, JSON: ownAsMade}
+			if !o.ownAsMade() {
+				own.JSON = ownChanged
+			}
+			spec.Values = append(spec.Values, own)
+		}
 		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 		r.Version = s.own.version(r, o.secret[key])

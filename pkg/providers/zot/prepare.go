@@ -686,6 +686,10 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}
+		case v.Path == ownPath:
+			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				how = plan.Reload
+			}
 		case v.Path == schema.OutsidePath:
 			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
 				continue

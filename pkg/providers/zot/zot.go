@@ -234,6 +234,9 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		}
 		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
+		if p.paths.data != "" {
+			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade})
+		}
 		addSettings(&st, more)
 		if why := p.unreadLog(); why != "" {
 			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindSettings}, Text: why})

@@ -72,6 +72,9 @@ Some of Zot's ways that rules meet:
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A restart waits for an approval where somebody wrote another place for content into
   the file of a Zot that runs: what lies in the former place would be gone from view.
+- ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
+  where an inventory may lie, are put right where somebody changed them:
+  ` + "`process.own_namespace`" + `.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 

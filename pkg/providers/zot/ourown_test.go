@@ -1,0 +1,84 @@
+package zot
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// TestTheOwnNamespaceIsPutRight: an inventory may lie in it, by which ocisync goes.
+func TestTheOwnNamespaceIsPutRight(t *testing.T) {
+	const key = `"ocisync/**": {`
+	for name, change := range map[string]struct{ config, accounts func(string) string }{
+		"opened": {config: func(text string) string {
+			i := strings.Index(text, key)
+			return text[:i] + strings.Replace(text[i:], `"anonymousPolicy": []`, `"anonymousPolicy": ["read"]`, 1)
+		}},
+		"given to another": {config: func(text string) string { return strings.Replace(text, selfLogin, "mallory", 1) }},
+		"taken away":       {config: func(text string) string { return strings.Replace(text, "ocisync/**", "other/**", 1) }},
+		"the account gone": {accounts: func(string) string { return "" }},
+		"the account taken over": {accounts: func(text string) string {
+			return text + selfLogin + ":$2y$05$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := played(t, nowhere, func(string) string { return recordLoaded })
+			if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+				t.Fatal(err)
+			}
+			for path, edit := range map[string]func(string) string{p.paths.config: change.config, p.paths.htpasswd: change.accounts} {
+				if edit == nil {
+					continue
+				}
+				text, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				after := edit(string(text))
+				if after == string(text) {
+					t.Fatalf("nothing is changed in %s", text)
+				}
+				if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := func() []plan.Change {
+				t.Helper()
+				want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+			}
+			list := changes()
+			if len(list) != 1 || len(list[0].Fields) != 1 || list[0].Fields[0].Path != "values."+ownPath {
+				t.Fatalf("the plan has %+v", list)
+			}
+			if err := wrote(t, p, list...); err != nil {
+				t.Fatal(err)
+			}
+			if left := changes(); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+			s, err := p.load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := htpasswd.Verify(s.hashes[selfLogin], s.own.Self); !ok || err != nil {
+				t.Errorf("ocisync's own account does not log in: %v", err)
+			}
+			if a.began != 1 {
+				t.Errorf("%d starts", a.began)
+			}
+		})
+	}
+}
