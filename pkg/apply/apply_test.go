@@ -503,3 +503,59 @@ func TestASecretThatCannotBeResolvedIsNotCheckedAndStopsNothing(t *testing.T) {
 		t.Errorf("notes: %v", found.Plan.Notes)
 	}
 }
+
+// unchecked is a registry that compares no secrets, and counts the writes of each path.
+type unchecked struct {
+	providers.Provider
+	written map[string]int
+}
+
+func (u unchecked) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	for _, c := range changes {
+		for _, f := range c.Fields {
+			u.written[f.Path]++
+		}
+	}
+	return u.Provider.Write(ctx, changes, report)
+}
+
+// A registry has settings from the start. A secret among them that it never shows is
+// given to it once, with or without a key that its hash is kept by.
+func TestASecretSettingThatIsNeverShownIsGivenOnce(t *testing.T) {
+	const path = "values.ldap.password"
+	settings := func(env string) schema.Resource {
+		return schema.Resource{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: "ldap.password", JSON: `{"env":"` + env + `"}`}}}}
+	}
+	for name, keyless := range map[string]bool{"with a key": false, "without one": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, modeOf(t, settings(providertest.SecretA)))
+			live := schema.Resource{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{}}, Unread: []string{path}}
+			p, err := memory.New(providertest.Secrets{}, schema.State{Resources: []schema.Resource{live}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := unchecked{p, map[string]int{}}
+			w.provider = u
+			if keyless {
+				w.key = state.Key{}
+			}
+			for range 2 {
+				_, report := w.mustApply("")
+				if _, err := w.cycle().Verify(t.Context(), report); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if u.written[path] != 1 {
+				t.Errorf("it is written %d times", u.written[path])
+			}
+			w.cfg = modeOf(t, settings(providertest.SecretB))
+			want := 2
+			if keyless { // nobody knows that it is another one
+				want = 1
+			}
+			if w.mustApply(""); u.written[path] != want {
+				t.Errorf("once it is another, it was written %d times", u.written[path])
+			}
+		})
+	}
+}

@@ -80,7 +80,19 @@ func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, p
 			return plan.Different, nil
 		}
 	}
-	return c.hashed(k, path, value), nil
+	m := c.hashed(k, path, value)
+	if m == plan.Unknown && k.Kind == schema.KindSettings && !c.gave(k, path) {
+		return plan.Never, nil
+	}
+	return m, nil
+}
+
+// gave reports whether the inventory says that ocisync applied a secret. Settings are
+// there from the start, and nobody else gives them what a mode declares: one that a
+// registry never shows would else be taken for given.
+func (c Cycle) gave(k schema.Key, path string) bool {
+	o, ok := c.Inventory.Get(k)
+	return ok && o.Spec != nil && slices.ContainsFunc(schema.Secrets(o.Spec), func(f schema.SecretField) bool { return f.Path == path })
 }
 
 // hashed asks the inventory's keyed hash.

@@ -19,6 +19,7 @@ const (
 	Equal                  // no change
 	Different              // a change: the file means another value than before, or nobody knows
 	Changed                // a change: the value is the one applied last, and there is another now
+	Never                  // a change: none was ever applied, and nobody knows whether there is one
 )
 
 // Ownership is what Diff needs to know of the inventory. A nil function
@@ -298,6 +299,8 @@ func (d *differ) hidden(k schema.Key, spec schema.Spec, unread []string) []Field
 			d.note(k, path+": (secret not checked)")
 		case Different, Changed:
 			out = append(out, Field{Path: path, Old: text("(secret)"), New: text("(secret changed)"), Sensitive: true})
+		case Never:
+			out = append(out, Field{Path: path, New: secretText(ref), Sensitive: true})
 		case Equal:
 		}
 	}
@@ -320,7 +323,7 @@ func (d *differ) hidden(k schema.Key, spec schema.Spec, unread []string) []Field
 			continue
 		}
 		switch d.match(k, l.path, l.text, nil) {
-		case Unknown:
+		case Unknown, Never:
 			d.note(k, l.path+": (not checked)")
 		case Different, Changed:
 			out = append(out, Field{Path: l.path, Old: unreadText, New: l.text})

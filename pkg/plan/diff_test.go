@@ -167,6 +167,7 @@ func TestSecretsShowAReferenceOrAWordNeverMore(t *testing.T) {
 		{"create", nil, Unknown, Field{Path: "password", New: `"(env OCISYNC_P)"`, Sensitive: true}},
 		{"none there", []string{"user/a"}, Equal, Field{Path: "password", New: `"(env OCISYNC_P)"`, Sensitive: true}},
 		{"different", []string{"user/a {} unread password"}, Different, Field{Path: "password", Old: `"(secret)"`, New: `"(secret changed)"`, Sensitive: true}},
+		{"never applied", []string{"user/a {} unread password"}, Never, Field{Path: "password", New: `"(env OCISYNC_P)"`, Sensitive: true}},
 		{"unknown", []string{"user/a {} unread password"}, Unknown, Field{}},
 		{"equal", []string{"user/a {} unread password"}, Equal, Field{}},
 	} {
