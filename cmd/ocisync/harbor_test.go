@@ -564,6 +564,8 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	const rules, rule = "/projects/a/immutabletagrules", `"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
 	post(rules, "{"+rule) // Harbor makes none that is off
 	w.api(t, http.MethodPut, rules+"/1001", `{"id":1001,"disabled":true,`+rule)
+	post("/p2p/preheat/instances", `{"name":"p2p","vendor":"dragonfly","endpoint":"https://p2p.example.com","enabled":true}`)
+	post("/projects/a/preheat/policies", `{"name":"early","provider_id":1001,"filters":"[]","trigger":"{}","enabled":true}`)
 	for _, name := range []string{"a/deep/app", "a/plain"} {
 		if err := w.Push(harbortest.Image{Repository: name, Tags: []string{"v1"}, Size: 9}); err != nil {
 			t.Fatal(err)
@@ -579,6 +581,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		"replication/there: to: remote \"not/one\" is not declared",
 		"repository/a/deep/app: there is no namespace a/deep",
 		"the metadata of a: no kind speaks of enable_content_trust",
+		`the preheat policy "early" of a: no kind speaks of what is preheated`,
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
 	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")

@@ -72,7 +72,7 @@ func (l *left) metadata(ctx context.Context) error {
 // account may not see is told where it is read.
 func (l *left) ofProjects(ctx context.Context) error {
 	return l.each(ctx, func(ctx context.Context, p api.Project) error {
-		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.immutablesOf, l.retentionOf} {
+		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.immutablesOf, l.retentionOf, l.preheatsOf} {
 			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) && !api.Is(err, 500) {
 				return err
 			}
@@ -112,6 +112,14 @@ func (l *left) retentionOf(ctx context.Context, p api.Project) error {
 	}
 	policy, err := l.c.Retention(ctx, id)
 	l.switchedOff(below(schema.KindRetention, p.Name), policy.Rules)
+	return err
+}
+
+func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
+	policies, err := l.c.PreheatPolicies(ctx, p.Name)
+	for _, x := range policies {
+		l.add("the preheat policy "+strconv.Quote(x.Name)+" of "+p.Name, "no kind speaks of what is preheated, only of the instances that do it")
+	}
 	return err
 }
 
