@@ -156,3 +156,25 @@ func TestMembersThatOneMayNotSeeAreUnknown(t *testing.T) {
 		t.Errorf("the scope is %+v", st.Scope)
 	}
 }
+
+// What Harbor refuses of an account it would refuse in the middle of an apply.
+func TestAccountsThatHarborHasNotAreRefused(t *testing.T) {
+	p := newStandIn(t, harbortest.Options{}).open(t)
+	apply(t, p, person("alice"))
+	for line, why := range map[string]string{
+		`user/alice {"full_name":"Alice \"A\" Smith"}`:             "write full_name without",
+		`user/alice {"full_name":"Alice <A> & Smith"}`:             "",
+		`user/alice {"comment":"` + strings.Repeat("é", 15) + `"}`: "",
+		`user/alice {"comment":"` + strings.Repeat("é", 16) + `"}`: "no comment of more than 30 bytes",
+		`user/bob {"email":"b@example.com"}`:                       "without a password",
+		`user/bob {"password":` + secretA + `}`:                    "without an email",
+	} {
+		want := objects(t, line)
+		if v := verdict(t, p, want); why == "" && v.Refused != "" || !strings.Contains(v.Refused, why) {
+			t.Errorf("%s is refused so: %q, want %q", line, v.Refused, why)
+		}
+		if why == "" {
+			apply(t, p, line)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package harbor
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -34,16 +35,23 @@ func prepareUser(ctx context.Context, s *site, c plan.Change, v *providers.Verdi
 	case c.Key.Name == "admin":
 		v.Refused = "admin is Harbor's own first account, which it shows to nobody; name another"
 	}
-	if v.Refused != "" || c.Action != plan.Create {
+	if v.Refused != "" || c.Action == plan.Delete {
 		return nil
 	}
 	spec, err := after[*schema.User](c)
 	if err != nil {
 		return err
 	}
-	if spec.Password == nil {
+	const none, most = `,"~#%$`, 30
+	switch {
+	case touches(c, "full_name") && strings.ContainsAny(of(spec.FullName, ""), none):
+		v.Refused = fmt.Sprintf("Harbor takes none of %s in a name; write full_name without", none)
+	case touches(c, "comment") && len(of(spec.Comment, "")) > most:
+		v.Refused = fmt.Sprintf("Harbor keeps no comment of more than %d bytes; write a shorter one", most)
+	case c.Action != plan.Create:
+	case spec.Password == nil:
 		v.Refused = "Harbor makes no account without a password; give one"
-	} else if spec.Email == nil || *spec.Email == "" {
+	case of(spec.Email, "") == "":
 		v.Refused = "Harbor makes no account without an email; give one"
 	}
 	return nil
