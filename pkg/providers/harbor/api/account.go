@@ -302,11 +302,11 @@ func (c *Client) guard(ctx context.Context) (cookie, token string, err error) {
 	if err != nil {
 		return "", "", c.fail(doing, err, "")
 	}
-	resp, _, err := c.outside(req)
+	_, header, _, err := c.outside(req)
 	if err != nil {
 		return "", "", c.connection(doing, err)
 	}
-	return cookies(resp, guardName), resp.Header.Get(tokenHeader), nil
+	return cookies(header, guardName), header.Get(tokenHeader), nil
 }
 
 // enter posts the login form; "" is a login that Harbor does not accept, which it
@@ -323,18 +323,18 @@ func (c *Client) enter(ctx context.Context, name, password, guard, token string)
 		req.Header.Set("Cookie", guard)
 		req.Header.Set(tokenHeader, token)
 	}
-	resp, body, err := c.outside(req)
+	status, header, body, err := c.outside(req)
 	if err != nil {
 		return "", nil, c.connection(doing, err)
 	}
-	switch resp.StatusCode {
+	switch status {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return "", said(resp.StatusCode, body), nil
+		return "", said(status, body), nil
 	default:
-		return "", nil, c.answer(call{method: http.MethodPost, path: "/c/login", doing: doing}, resp.StatusCode, resp.Header, body)
+		return "", nil, c.answer(call{method: http.MethodPost, path: "/c/login", doing: doing}, status, header, body)
 	}
-	both := []string{cookies(resp, sessionName)}
+	both := []string{cookies(header, sessionName)}
 	if guard != "" {
 		both = append(both, guard)
 	}
@@ -346,8 +346,8 @@ func (c *Client) enter(ctx context.Context, name, password, guard, token string)
 
 // cookies finds the last cookie of a name: Harbor sets a session twice in one
 // answer, and the second one is it.
-func cookies(resp *http.Response, name string) (last string) {
-	for _, k := range resp.Cookies() {
+func cookies(header http.Header, name string) (last string) {
+	for _, k := range (&http.Response{Header: header}).Cookies() {
 		if k.Name == name && k.Value != "" {
 			last = k.Name + "=" + k.Value
 		}

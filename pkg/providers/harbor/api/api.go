@@ -269,21 +269,14 @@ func (c *Client) roundTrip(req *http.Request, a *account) (int, http.Header, []b
 	return resp.StatusCode, resp.Header, body, nil
 }
 
-// outside sends a request that is none of the API's, one time, and returns its answer
-// with its body, which is read and closed.
-func (c *Client) outside(req *http.Request) (*http.Response, []byte, error) {
+// outside sends a request that is none of the API's, one time.
+func (c *Client) outside(req *http.Request) (int, http.Header, []byte, error) {
 	if err := c.gate.enter(req.Context()); err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
 	began := time.Now()
 	defer func() { c.gate.leave(false, time.Since(began)) }()
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp, body, err
+	return c.roundTrip(req, nil)
 }
 
 // encode writes a request's body.

@@ -153,15 +153,15 @@ func (c *Client) Accepts(ctx context.Context, name, secret string) (bool, error)
 		return false, c.fail(doing, err, "")
 	}
 	req.SetBasicAuth(name, secret)
-	resp, _, err := c.outside(req)
+	status, _, _, err := c.outside(req)
 	if err != nil {
 		return false, c.connection(doing, err)
 	}
-	switch resp.StatusCode {
+	switch status {
 	case http.StatusOK:
 		return true, nil
 	case http.StatusUnauthorized:
 		return false, nil
 	}
-	return false, c.fail(doing, fmt.Errorf("/v2/ answers %d", resp.StatusCode), "try again later")
+	return false, c.fail(doing, fmt.Errorf("/v2/ answers %d", status), "try again later")
 }
