@@ -104,9 +104,13 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 			robot(`"pull"`)(t, h)
 			apply(t, admin.open(t), `robot/weak {"enabled":false}`)
 		}, namespaces, providers.ErrUnauthorized, []string{"robot$weak (registry.login)", "neither disabled nor expired"}},
-		"a robot without rights":          {robot(`"pull"`), makes(person("x")), providers.ErrForbidden, []string{"user/x", "403: robot$weak", "registry.admin"}},
-		"a robot and its members":         {robot(`"pull"`), makes(`access/a {"anonymous":["pull"]}`), providers.ErrForbidden, []string{"access/a", "403: ", "registry.admin"}},
-		"an endpoint that is down":        {func(*testing.T, *standIn) {}, makes(`remote/down {"type":"harbor","url":"https://down.example.com"}`), providers.ErrInvalid, []string{"remote/down", "400: the registry is unhealthy", "see that it answers"}},
+		"a robot without rights":   {robot(`"pull"`), makes(person("x")), providers.ErrForbidden, []string{"user/x", "403: robot$weak", "registry.admin"}},
+		"a robot and its members":  {robot(`"pull"`), makes(`access/a {"anonymous":["pull"]}`), providers.ErrForbidden, []string{"access/a", "403: ", "registry.admin"}},
+		"an endpoint that is down": {func(*testing.T, *standIn) {}, makes(`remote/down {"type":"harbor","url":"https://down.example.com"}`), providers.ErrInvalid, []string{"remote/down", "400: the registry is unhealthy", "see that it answers"}},
+		"a group whose name another type has": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			h.behind(t, http.MethodPost, "/usergroups", `{"group_name":"ops","group_type":3}`)
+		}, makes(`group/ops {"type":"http"}`), nil, []string{"group/ops", "500: internal server error", "one group of a name"}},
 		"an endpoint that refuses Harbor": {func(*testing.T, *standIn) {}, makes(`remote/far {"type":"harbor","url":"https://refuses.example.com"}`), providers.ErrInvalid, []string{"remote/far", "401: authentication required", "see that it answers"}},
 		"an endpoint of a robot that may make none": {func(t *testing.T, h *standIn) {
 			t.Helper()

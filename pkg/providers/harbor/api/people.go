@@ -90,7 +90,7 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 
 // CreateGroup returns the id.
 func (c *Client) CreateGroup(ctx context.Context, g Group) (int64, error) {
-	header, err := write(ctx, c, call{method: http.MethodPost, path: "/usergroups", doing: "creating the group"}, g)
+	header, err := write(ctx, c, call{method: http.MethodPost, path: "/usergroups", doing: "creating the group", hint: "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"}, g)
 	if err != nil {
 		return 0, err
 	}

@@ -96,6 +96,8 @@ func (s *Server) createGroup(c *call) (answer, error) {
 		return answer{}, badRequest("LDAP Group DN is not found: DN:%s", g.dn)
 	case s.groups.named(g.key()) != nil:
 		return answer{}, conflict("duplicate user group, group name:%s, group type: %d, ldap group DN: %s", g.name, g.kind, g.dn)
+	case slices.ContainsFunc(s.groups.all(), func(other *group) bool { return other.name == g.name }): // of another type
+		return answer{}, internal()
 	}
 	return createdID(c, s.addGroup(g).id)
 }
