@@ -273,7 +273,7 @@ func (s *site) join(ctx context.Context, project, typ, name string, role int) er
 	}
 	i := slices.IndexFunc(groups, func(g api.Group) bool { return g.Name == name })
 	if i < 0 {
-		return &providers.Error{Err: fmt.Errorf("group %s: %w", name, providers.ErrNotFound), Remedy: "declare it as [group." + name + "]"}
+		return s.p.fail(schema.Key{Kind: schema.KindGroup, Name: name}, "", providers.ErrNotFound, "declare it as [group."+name+"]")
 	}
 	return s.c.AddMember(ctx, project, role, name, groups[i].ID)
 }

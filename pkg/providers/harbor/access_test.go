@@ -3,6 +3,7 @@ package harbor_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -175,6 +176,42 @@ func TestAccountsThatHarborHasNotAreRefused(t *testing.T) {
 		}
 		if why == "" {
 			apply(t, p, line)
+		}
+	}
+}
+
+// A group that says nothing of its type is of the one that accounts come from once the
+// settings of the same run are set.
+func TestAGroupIsOfTheTypeThatItsRunChooses(t *testing.T) {
+	for mode, kind := range map[string]string{"http_auth": "2", "oidc_auth": "3"} {
+		h := newStandIn(t, harbortest.Options{})
+		apply(t, h.open(t), setting(`"auth_mode":"`+mode+`"`), "group/team", "namespace/a", `access/a {"groups":{"team":["pull"]}}`)
+		if have := h.behind(t, http.MethodGet, "/usergroups", ""); !strings.Contains(have, `"group_type":`+kind) {
+			t.Errorf("while auth_mode is %s it is %s", mode, have)
+		}
+	}
+}
+
+func TestGroupsThatHarborHasNotAreRefused(t *testing.T) {
+	for _, c := range []struct{ mode, group, why string }{
+		{"http_auth", `{"type":"oidc"}`, "only groups of type http"},
+		{"http_auth", `{}`, ""},
+		{"ldap_auth", `{"type":"http"}`, "only groups of type ldap"},
+		{"ldap_auth", `{}`, "declare ldap_dn"},
+		{"oidc_auth", `{"type":"ldap"}`, "declare ldap_dn"},
+		{"db_auth", `{"type":"local"}`, "no groups of type"},
+		{"db_auth", `{"type":"http"}`, ""},
+	} {
+		p := newStandIn(t, harbortest.Options{}).open(t)
+		changes := compared(t, p, objects(t, setting(`"auth_mode":"`+c.mode+`"`), "group/team "+c.group))
+		verdicts, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, x := range changes {
+			if got := verdicts[i].Refused; x.Key.Kind == schema.KindGroup && (c.why == "" && got != "" || !strings.Contains(got, c.why)) {
+				t.Errorf("%s while auth_mode is %s is refused so: %q, want %q", c.group, c.mode, got, c.why)
+			}
 		}
 	}
 }

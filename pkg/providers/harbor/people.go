@@ -166,9 +166,16 @@ func prepareGroup(_ context.Context, s *site, c plan.Change, v *providers.Verdic
 	if err != nil {
 		return err
 	}
-	word := of(want.Type, ownType(s.c.AuthMode, want))
-	if _, ok := groupTypes()[word]; !ok {
+	word := of(want.Type, ownType(s.authMode, want))
+	only := map[string]string{"ldap_auth": "ldap", "http_auth": "http"}[s.authMode]
+	_, known := groupTypes()[word]
+	switch {
+	case !known:
 		v.Refused = fmt.Sprintf("Harbor has no groups of type %q; use ldap, http or oidc", word)
+	case only != "" && word != only:
+		v.Refused = fmt.Sprintf("Harbor shows only groups of type %s while auth_mode is %s, and would hide this one; use that, or leave type out", only, s.authMode)
+	case word == "ldap" && of(want.LDAPDN, "") == "":
+		v.Refused = "Harbor knows a group of LDAP by its distinguished name; declare ldap_dn"
 	}
 	if c.Action == plan.Update {
 		v.Notes = append(v.Notes, "is deleted and made anew, with its memberships: Harbor changes only a group's name")
@@ -184,7 +191,15 @@ func writeGroup(ctx context.Context, s *site, c plan.Change, live object) error 
 	if err != nil {
 		return err
 	}
-	g := api.Group{Name: c.Key.Name, Type: groupTypes()[of(want.Type, ownType(s.c.AuthMode, want))], DN: of(want.LDAPDN, "")}
+	word := of(want.Type, "")
+	if word == "" { // what this run made of auth_mode is its own
+		mode, _, err := s.c.Now(ctx)
+		if err != nil {
+			return err
+		}
+		word = ownType(mode, want)
+	}
+	g := api.Group{Name: c.Key.Name, Type: groupTypes()[word], DN: of(want.LDAPDN, "")}
 	if c.Action == plan.Create {
 		_, err := s.c.CreateGroup(ctx, g)
 		return err

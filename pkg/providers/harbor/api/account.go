@@ -215,7 +215,7 @@ func (a *account) whole() string {
 }
 
 func (c *Client) keep(info systemInfo) {
-	c.told.Do(func() { c.Version, c.AuthMode = info.Version, info.AuthMode })
+	c.told.Do(func() { c.Version = info.Version })
 }
 
 func (c *Client) info(ctx context.Context, a *account) (systemInfo, error) {

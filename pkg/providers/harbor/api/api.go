@@ -55,10 +55,7 @@ type Client struct {
 	admin  *account // nil where the mode names none
 	// Version is the server's, such as "v2.15.2-080b0220".
 	Version string
-	// AuthMode is where accounts come from, such as db_auth, when the login was
-	// proven.
-	AuthMode string
-	told     sync.Once
+	told    sync.Once
 }
 
 // Open makes a client and proves that Harbor takes the login for whom it says. A
