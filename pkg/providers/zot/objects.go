@@ -134,8 +134,8 @@ func (o *objects) readSync() {
 			}
 			if s := o.conf.Extensions.Sync; want != nil && s.has(want) < 0 {
 				i := s.like(want)
-				if i < 0 {
-					continue // somebody took it out
+				if i < 0 || s.verifies(i) != *want.TLSVerify {
+					continue // somebody took it out, or it is another's whoever that claims to be
 				}
 				c.Trigger = s.trigger(i)
 				if tags := s.tags(i); tags != want.tags() {

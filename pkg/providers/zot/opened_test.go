@@ -250,6 +250,39 @@ func TestCopyingThatIsSwitchedOffIsNotDone(t *testing.T) {
 	}
 }
 
+// TestACopyThatVerifiesNobodyIsNotAsDeclared: it may be another's whoever that claims
+// to be.
+func TestACopyThatVerifiesNobodyIsNotAsDeclared(t *testing.T) {
+	for _, unsafe := range []bool{false, true} {
+		p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent"},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+		remote := made(schema.KindRemote, "hub", &schema.Remote{Type: new("oci"), URL: new("https://hub.example.com"), TLS: &schema.TLS{Insecure: &unsafe}})
+		copies := made(schema.KindReplication, "all", &schema.Replication{From: new("hub"), Trigger: &schema.Trigger{Schedule: "@every 6h"}})
+		for key, err := range written(t, p, remote, copies) {
+			if err != nil {
+				t.Fatalf("%s: %v", key, err)
+			}
+		}
+		entry := func(doc map[string]any) map[string]any {
+			return doc["extensions"].(map[string]any)["sync"].(map[string]any)["registries"].([]any)[0].(map[string]any)
+		}
+		opened{T: t, name: name}.rewrite(func(doc map[string]any) { entry(doc)["tlsVerify"] = unsafe })
+		if _, is := readEverything(t, p).Get(copies.Key); is {
+			t.Errorf("insecure %t in the mode: it is as declared", unsafe)
+		}
+		if err := written(t, p, copies)[copies.Key.String()]; err != nil {
+			t.Fatal(err)
+		}
+		opened{T: t, name: name}.rewrite(func(doc map[string]any) {
+			if entry(doc)["tlsVerify"] == unsafe {
+				t.Errorf("insecure %t in the mode: it is not put right", unsafe)
+			}
+			if n := len(doc["extensions"].(map[string]any)["sync"].(map[string]any)["registries"].([]any)); n != 1 {
+				t.Errorf("%d entries", n)
+			}
+		})
+	}
+}
+
 // TestLoginsThatWereTakenOutComeBack: a Zot with rules for accounts and without those
 // does not start.
 func TestLoginsThatWereTakenOutComeBack(t *testing.T) {

@@ -158,8 +158,12 @@ func (o *objects) readFoundSync() {
 	if s == nil {
 		return
 	}
+	kept := map[schema.Key]schema.Resource{}
+	for k, spec := range o.kept {
+		kept[k] = schema.Resource{Key: k, Spec: spec}
+	}
 	known := map[int]bool{}
-	for _, r := range ours(o.all) {
+	for _, r := range append(ours(o.all), ours(kept)...) { // also what somebody changed of ours
 		if i := s.has(r); i >= 0 {
 			known[i] = true
 		} else if i := s.like(r); i >= 0 {
@@ -333,6 +337,12 @@ func (s *syncConfig) like(want *syncRegistry) int {
 		return ok && slices.Equal(r.URLs, want.URLs) && r.OnDemand == want.OnDemand && len(r.Content) == 1 && len(want.Content) == 1 &&
 			r.Content[0].Prefix == want.Content[0].Prefix && r.Content[0].Destination == want.Content[0].Destination
 	})
+}
+
+// verifies reports whether an entry copies from nobody but who proves its name.
+func (s *syncConfig) verifies(i int) bool {
+	r, _ := entryOf(s.Registries[i])
+	return r.TLSVerify == nil || *r.TLSVerify
 }
 
 // trigger is how often an entry copies.
