@@ -38,7 +38,10 @@ type Made struct {
 	Image, Binary   string
 	Args            []string // the mode's own
 	Listen, Network string
-	Mounts          []Mount // of a container
+	// Of a container: its mounts, those of which ocisync makes none, and what it may
+	// that ocisync lets none; the last two are sorted.
+	Mounts         []Mount
+	Others, Rights []string
 }
 
 // runs is what the paths of [Made.Values] begin with.
@@ -70,6 +73,7 @@ func (m Made) Values(driver string) schema.Values {
 		}
 		mounts = append(mounts, x.Path)
 	}
+	mounts = append(mounts, m.Others...)
 	slices.Sort(mounts)
 	out := schema.Values{
 		value("args", append([]string{}, m.Args...)),
@@ -78,7 +82,7 @@ func (m Made) Values(driver string) schema.Values {
 		value("state", "running"),
 	}
 	if driver == schema.DriverDocker {
-		out = append(out, value("image", m.Image), value("mounts", slices.Compact(mounts)), value("network", m.Network))
+		out = append(out, value("image", m.Image), value("mounts", slices.Compact(mounts)), value("network", m.Network), value("rights", append([]string{}, m.Rights...)))
 		slices.SortFunc(out, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
 	}
 	return out

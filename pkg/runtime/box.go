@@ -55,6 +55,9 @@ type found struct {
 	Started time.Time
 	Ended   time.Time
 	Code    int
+	// Others are mounts of which ocisync makes none, and Rights what it lets no
+	// container; both are sorted.
+	Others, Rights []string
 	// Restarts is how often the engine started it again since it was made.
 	Restarts int
 	// Failure is the engine's own word for why it does not run.
@@ -91,15 +94,22 @@ func (c *Container) wanted(ctx context.Context) (box, error) {
 	if err := c.o.makeOwn(); err != nil {
 		return box{}, err
 	}
-	info, err := os.Stat(c.o.data())
+	b.User, err = c.o.owner()
+	return b, err
+}
+
+// owner is who a container runs as, "" for whoever its image says.
+func (o Options) owner() (string, error) {
+	info, err := os.Stat(o.data())
 	if err != nil {
-		return box{}, c.fail(fmt.Errorf("registry.run.data: %w; make the directory, or correct it", err))
+		return "", fmt.Errorf("%s: registry.run.data: %w; make the directory, or correct it", o.Registry.URL, err)
 	}
 	// root in the image is whoever the image says; see docs/run.md
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 {
-		b.User = strconv.FormatUint(uint64(s.Uid), 10) + ":" + strconv.FormatUint(uint64(s.Gid), 10)
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || s.Uid == 0 {
+		return "", nil
 	}
-	return b, nil
+	return strconv.FormatUint(uint64(s.Uid), 10) + ":" + strconv.FormatUint(uint64(s.Gid), 10), nil
 }
 
 // giveAway makes what root put into a data directory of somebody else that
@@ -180,7 +190,8 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 	if wanted.User != "" {
 		d = differing(d, "user", f.User, wanted.User)
 	}
-	d = differing(d, "mounts", mounts(f.Mounts), mounts(wanted.Mounts))
+	d = differing(d, "mounts", mounts(f.Mounts, f.Others...), mounts(wanted.Mounts))
+	d = differing(d, "rights", strings.Join(f.Rights, ", "), "")
 	d = differing(d, "port", strconv.Itoa(f.Port), strconv.Itoa(wanted.Port))
 	d = differing(d, "address", f.Listen, wanted.Listen)
 	d = differing(d, "network", f.Network, wanted.Network)
@@ -197,8 +208,8 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 	return d, nil
 }
 
-func mounts(list []Mount) string {
-	var out []string
+func mounts(list []Mount, others ...string) string {
+	out := slices.Clone(others)
 	for _, m := range list {
 		out = append(out, m.String())
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -165,6 +166,8 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	}
 	now := c.o.asked()
 	d := then.differences(now)
+	d = differing(d, "mounts", strings.Join(f.Others, ", "), "")
+	d = differing(d, "rights", strings.Join(c.rights(f), ", "), "")
 	if then.Image != now.Image {
 		return d, nil
 	}
@@ -173,6 +176,18 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 		return d, nil
 	}
 	return beside(differing(nil, "image", short(f.imageID), short(id)), d), c.fail(err)
+}
+
+// rights are those of a container that ocisync lets none, its user among them if it
+// is not the owner of the data.
+func (c *Container) rights(f *found) []string {
+	owner, err := c.o.owner()
+	if err != nil || owner == "" || f.User == owner { // what is not there belongs to nobody
+		return f.Rights
+	}
+	list := append(slices.Clone(f.Rights), "user "+or(f.User, "of the image"))
+	slices.Sort(list)
+	return list
 }
 
 // Made says how the container was made; nil if none ever was.
@@ -191,7 +206,7 @@ func (c *Container) Made(ctx context.Context) (*Made, error) {
 	if !f.Running {
 		return &Made{Stopped: true}, nil
 	}
-	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts}
+	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts, Others: f.Others, Rights: c.rights(f)}
 	var then asked
 	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
 		m.Binary, m.Args, m.Network = then.Binary, then.Args, then.Network

@@ -92,6 +92,11 @@ func (d docker) inspect(ctx context.Context, name string) (*found, error) {
 	if c.ContainerJSONBase == nil || c.Config == nil || c.HostConfig == nil || c.State == nil {
 		return nil, errors.New("the engine tells too little of container " + name)
 	}
+	return inspected(c), nil
+}
+
+// inspected is a container as the engine tells of it.
+func inspected(c container.InspectResponse) *found {
 	f := &found{
 		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Labels: c.Config.Labels,
 		Running: c.State.Running && !c.State.Restarting, Paused: c.State.Paused, Started: instant(c.State.StartedAt), Ended: instant(c.State.FinishedAt),
@@ -104,17 +109,88 @@ func (d docker) inspect(ctx context.Context, name string) (*found, error) {
 	if c.Config.StopTimeout != nil {
 		f.Grace = time.Duration(*c.Config.StopTimeout) * time.Second
 	}
-	for _, m := range c.HostConfig.Mounts {
-		if m.Type == mount.TypeBind && m.Source == m.Target {
-			f.Mounts = append(f.Mounts, Mount{m.Source, !m.ReadOnly})
-		}
-	}
+	f.Mounts, f.Others = mounted(c.HostConfig)
+	f.Rights = rights(c.HostConfig)
 	for port, bindings := range c.HostConfig.PortBindings {
 		for _, b := range bindings {
 			f.Port, f.Listen = port.Int(), net.JoinHostPort(b.HostIP, b.HostPort)
 		}
 	}
-	return f, nil
+	return f
+}
+
+// mounted are the mounts that ocisync may have made, and the others, as docker run
+// has them.
+func mounted(h *container.HostConfig) (list []Mount, others []string) {
+	others = slices.Clone(h.Binds)
+	for _, name := range h.VolumesFrom {
+		others = append(others, "volumes of container "+name)
+	}
+	for _, m := range h.Mounts {
+		private := m.BindOptions == nil || m.BindOptions.Propagation == "" || m.BindOptions.Propagation == mount.PropagationRPrivate
+		if m.Type == mount.TypeBind && m.Source == m.Target && private {
+			list = append(list, Mount{m.Source, !m.ReadOnly})
+			continue
+		}
+		text := m.Source + ":" + m.Target
+		if m.Type != mount.TypeBind {
+			text = string(m.Type) + " " + text
+		}
+		if m.ReadOnly {
+			text += " (read-only)"
+		}
+		if !private {
+			text += " (" + string(m.BindOptions.Propagation) + ")"
+		}
+		others = append(others, text)
+	}
+	slices.Sort(others)
+	return list, others
+}
+
+// rights lists what a container may that ocisync lets none: see confined.
+func rights(h *container.HostConfig) []string {
+	var out []string
+	note := func(is bool, what string) {
+		if is {
+			out = append(out, what)
+		}
+	}
+	each := func(what string, list []string) {
+		for _, x := range list {
+			out = append(out, what+x)
+		}
+	}
+	note(h.Privileged, "privileged")
+	note(!slices.ContainsFunc(h.CapDrop, func(c string) bool { return strings.EqualFold(c, noCapability) }), "usual capabilities")
+	each("capability ", h.CapAdd)
+	note(!h.ReadonlyRootfs, "writable root")
+	note(!slices.ContainsFunc(h.SecurityOpt, keepsPrivileges), "new privileges")
+	each("", slices.DeleteFunc(slices.Clone(h.SecurityOpt), keepsPrivileges))
+	note(h.MaskedPaths != nil && len(h.MaskedPaths) == 0 || h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0, "unmasked system paths")
+	for path, options := range h.Tmpfs {
+		note(path != tmp || options != tmpOptions, "tmpfs "+path+":"+options)
+	}
+	note(h.IpcMode.IsHost() || h.IpcMode.IsContainer(), "ipc namespace "+string(h.IpcMode))
+	note(h.PidMode != "", "pid namespace "+string(h.PidMode))
+	note(h.UTSMode != "", "uts namespace "+string(h.UTSMode))
+	note(h.UsernsMode != "", "user namespace "+string(h.UsernsMode))
+	each("group ", h.GroupAdd)
+	for _, d := range h.Devices {
+		note(true, "device "+d.PathOnHost)
+	}
+	each("devices ", h.DeviceCgroupRules)
+	for _, d := range h.DeviceRequests {
+		note(true, "devices of driver "+or(d.Driver, "any"))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// keepsPrivileges reports whether a security option is the one that ocisync sets.
+func keepsPrivileges(option string) bool {
+	value, is := strings.CutPrefix(option, noNewPrivileges)
+	return is && (value == "" || value == ":true" || value == "=true")
 }
 
 func instant(s string) time.Time {
@@ -125,9 +201,26 @@ func instant(s string) time.Time {
 	return t
 }
 
-// create makes a container with as little right as a registry can do with: no
-// capability, no new privilege, a root that cannot be written. What changes
-// here counts bounds up.
+const (
+	noCapability    = "ALL" // is dropped
+	noNewPrivileges = "no-new-privileges"
+	tmp             = "/tmp"
+	tmpOptions      = "rw,noexec,nosuid,nodev,mode=1777"
+)
+
+// confined is as little right as a registry can do with: no capability, no new
+// privilege, a root that cannot be written. What changes here counts bounds up, and
+// is compared in rights.
+func confined() *container.HostConfig {
+	return &container.HostConfig{
+		ReadonlyRootfs: true,
+		CapDrop:        []string{noCapability},
+		SecurityOpt:    []string{noNewPrivileges},
+		Tmpfs:          map[string]string{tmp: tmpOptions},
+	}
+}
+
+// create makes a confined container.
 func (d docker) create(ctx context.Context, name string, b box, labels map[string]string) (string, error) {
 	host, port, err := net.SplitHostPort(b.Listen)
 	if err != nil {
@@ -145,16 +238,11 @@ func (d docker) create(ctx context.Context, name string, b box, labels map[strin
 		// alone has none; the image's own question knows neither port nor certificate
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 	}
-	hostConfig := &container.HostConfig{
-		NetworkMode:    container.NetworkMode(b.Network),
-		PortBindings:   nat.PortMap{inside: {{HostIP: host, HostPort: port}}},
-		ReadonlyRootfs: true,
-		CapDrop:        []string{"ALL"},
-		SecurityOpt:    []string{"no-new-privileges"},
-		Tmpfs:          map[string]string{"/tmp": "rw,noexec,nosuid,nodev,mode=1777"},
-		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
-		LogConfig:      container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "16m", "max-file": "3"}},
-	}
+	hostConfig := confined()
+	hostConfig.NetworkMode = container.NetworkMode(b.Network)
+	hostConfig.PortBindings = nat.PortMap{inside: {{HostIP: host, HostPort: port}}}
+	hostConfig.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}
+	hostConfig.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "16m", "max-file": "3"}}
 	for _, m := range b.Mounts {
 		hostConfig.Mounts = append(hostConfig.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Path, Target: m.Path, ReadOnly: !m.Writable})
 	}

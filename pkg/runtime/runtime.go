@@ -169,7 +169,10 @@ type Made struct {
 	Image, Binary   string
 	Args            []string // the mode's own
 	Listen, Network string
-	Mounts          []Mount // of a container
+	// Of a container: its mounts, those of which ocisync makes none, and what it may
+	// that ocisync lets none; the last two are sorted.
+	Mounts         []Mount
+	Others, Rights []string
 }
 
 // Outcome says what [Process.Up] and its like did.

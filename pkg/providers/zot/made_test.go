@@ -127,6 +127,47 @@ func TestAnotherImagePortOrMountIsAChangeThatApplyMakes(t *testing.T) {
 	}
 }
 
+// TestAContainerThatSomebodyMadeAnewIsAChangeThatApplyMakes: what it mounts and may
+// besides is named.
+func TestAContainerThatSomebodyMadeAnewIsAChangeThatApplyMakes(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	p.registry.Run.Driver, p.registry.Run.Image, p.registry.Run.Listen = schema.DriverDocker, "zot:2", "127.0.0.1:5001"
+	wants := func() providers.Made {
+		l, err := p.Launch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return providers.Wanted(p.registry, l)
+	}
+	m := &maker{actor: a, wants: wants}
+	p.process = m
+	made := wants()
+	m.made = &made
+	if err := wrote(t, p, settled(t, p)...); err != nil {
+		t.Fatal(err)
+	}
+	for path, otherwise := range map[string]func(*providers.Made){
+		"values.run.mounts": func(m *providers.Made) { m.Others = []string{"/etc:/hostetc"} },
+		"values.run.rights": func(m *providers.Made) { m.Rights = []string{"privileged"} },
+	} {
+		otherwise(m.made)
+		c := settled(t, p)
+		if len(c) != 1 || !slices.Equal(changed(c[0]), []string{path}) || !providers.Renews(c[0]) {
+			t.Fatalf("%s: %+v", path, c)
+		}
+		if shown := c[0].Fields[0].Old; !strings.Contains(shown, "/etc:/hostetc") && !strings.Contains(shown, "privileged") {
+			t.Errorf("%s: it is not named: %s", path, shown)
+		}
+		if v, err := p.Prepare(t.Context(), c); err != nil || v[0].Effect != plan.Restart || v[0].Refused != "" {
+			t.Errorf("%s: %+v, %v", path, v, err)
+		}
+		before := m.renewed
+		if err := wrote(t, p, c...); err != nil || m.renewed == before {
+			t.Errorf("%s: renewed %d times, %v", path, m.renewed, err)
+		}
+	}
+}
+
 // TestAZotGoesBackToTheAddressItHad if it does not start with what is written once
 // it listens at another one.
 func TestAZotGoesBackToTheAddressItHad(t *testing.T) {
