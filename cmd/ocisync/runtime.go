@@ -99,7 +99,7 @@ func (p process) Made(ctx context.Context) (*providers.Made, error) {
 	if m == nil || err != nil {
 		return nil, err
 	}
-	out := providers.Made{Stopped: m.Stopped, Image: m.Image, Binary: m.Binary, Args: m.Args, Listen: m.Listen, Network: m.Network, Others: m.Others, Rights: m.Rights}
+	out := providers.Made{Stopped: m.Stopped, Image: m.Image, Binary: m.Binary, Args: m.Args, Listen: m.Listen, Also: m.Also, Network: m.Network, Others: m.Others, Rights: m.Rights}
 	for _, x := range m.Mounts {
 		out.Mounts = append(out.Mounts, providers.Mount(x))
 	}

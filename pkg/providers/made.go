@@ -38,6 +38,7 @@ type Made struct {
 	Image, Binary   string
 	Args            []string // the mode's own
 	Listen, Network string
+	Also            []string // addresses of a container besides
 	// Of a container: its mounts, those of which ocisync makes none, and what it may
 	// that ocisync lets none; the last two are sorted.
 	Mounts         []Mount
@@ -78,7 +79,7 @@ func (m Made) Values(driver string) schema.Values {
 	out := schema.Values{
 		value("args", append([]string{}, m.Args...)),
 		value("binary", m.Binary),
-		value("listen", m.Listen),
+		value("listen", strings.Join(append([]string{m.Listen}, m.Also...), ", ")),
 		value("state", "running"),
 	}
 	if driver == schema.DriverDocker {

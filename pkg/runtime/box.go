@@ -55,6 +55,8 @@ type found struct {
 	Started time.Time
 	Ended   time.Time
 	Code    int
+	// Published are its ports, sorted; Listen and Port are one of them.
+	Published []published
 	// Others are mounts of which ocisync makes none, and Rights what it lets no
 	// container; both are sorted.
 	Others, Rights []string
@@ -62,6 +64,45 @@ type found struct {
 	Restarts int
 	// Failure is the engine's own word for why it does not run.
 	Failure string
+}
+
+// published is a port of a container at an address of its host.
+type published struct {
+	Listen string
+	Port   int // inside
+}
+
+// at has the container be asked at an address, if it is published there.
+func (f *found) at(address string) {
+	if len(f.Published) == 0 {
+		return
+	}
+	i := max(0, slices.IndexFunc(f.Published, func(p published) bool { return p.Listen == address }))
+	f.Listen, f.Port = f.Published[i].Listen, f.Published[i].Port
+}
+
+// also lists where it is published besides.
+func (f *found) also() []string {
+	var out []string
+	for _, p := range f.Published {
+		switch {
+		case p == published{f.Listen, f.Port}:
+		case p.Port == f.Port:
+			out = append(out, p.Listen)
+		default:
+			out = append(out, fmt.Sprintf("%s (port %d)", p.Listen, p.Port))
+		}
+	}
+	return out
+}
+
+func (f *found) addresses() string {
+	return strings.Join(append([]string{f.Listen}, f.also()...), ", ")
+}
+
+// has reports whether it is the container itself that has an address while it runs.
+func (f *found) has(address string) bool {
+	return shared(f.Listen, address) || slices.ContainsFunc(f.Published, func(p published) bool { return shared(p.Listen, address) })
 }
 
 // labels say whose a container is, and what it is made from.
@@ -193,7 +234,7 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 	d = differing(d, "mounts", mounts(f.Mounts, f.Others...), mounts(wanted.Mounts))
 	d = differing(d, "rights", strings.Join(f.Rights, ", "), "")
 	d = differing(d, "port", strconv.Itoa(f.Port), strconv.Itoa(wanted.Port))
-	d = differing(d, "address", f.Listen, wanted.Listen)
+	d = differing(d, "address", f.addresses(), wanted.Listen)
 	d = differing(d, "network", f.Network, wanted.Network)
 	if len(d) > 0 {
 		return d, nil

@@ -251,7 +251,7 @@ func (c *Container) lastWords(ctx context.Context, f *found) string {
 // replace puts a new container in the place of one. It is made while the former
 // runs, so that an image or a file that is missing harms nobody.
 func (c *Container) replace(ctx context.Context, old *found, b box, labels map[string]string) error {
-	if _, local := c.engine.describe(ctx); local && b.Listen != old.Listen {
+	if _, local := c.engine.describe(ctx); local && !old.has(b.Listen) {
 		if err := c.o.free(ctx, b.Listen); err != nil {
 			return err
 		}

@@ -122,6 +122,10 @@ func (c *Container) ours(ctx context.Context, name string) (*found, error) {
 			name, ErrDisplaced, f.Labels[labelData], c.o.data()))
 	default:
 		f.Face = f.Labels[labelFace]
+		var then asked
+		if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else any address does
+			f.at(then.Address)
+		}
 		return f, nil
 	}
 	return nil, c.fail(fmt.Errorf("container %s: %w: %s; remove or rename it (docker rename), or give this one another name with state.instance", name, ErrForeign, why))
@@ -166,6 +170,9 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	}
 	now := c.o.asked()
 	d := then.differences(now)
+	if then.Address == now.Address {
+		d = differing(d, "address", f.addresses(), now.Address)
+	}
 	d = differing(d, "mounts", strings.Join(f.Others, ", "), "")
 	d = differing(d, "rights", strings.Join(c.rights(f), ", "), "")
 	if then.Image != now.Image {
@@ -206,7 +213,7 @@ func (c *Container) Made(ctx context.Context) (*Made, error) {
 	if !f.Running {
 		return &Made{Stopped: true}, nil
 	}
-	m := Made{Image: f.Image, Listen: f.Listen, Mounts: f.Mounts, Others: f.Others, Rights: c.rights(f)}
+	m := Made{Image: f.Image, Listen: f.Listen, Also: f.also(), Mounts: f.Mounts, Others: f.Others, Rights: c.rights(f)}
 	var then asked
 	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
 		m.Binary, m.Args, m.Network = then.Binary, then.Args, then.Network

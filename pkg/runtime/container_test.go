@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocisync/ocisync/pkg/porttest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -33,12 +35,15 @@ type memoryEngine struct {
 	made       int
 	calls      []string
 	fails      map[string]error // by call
+	local      bool             // it has the addresses of this host
+	listeners  map[string][]net.Listener
 }
 
 func newMemoryEngine() *memoryEngine {
 	return &memoryEngine{
 		images: map[string]string{"zot:1": "sha256:1111"}, registry: map[string]string{"zot:2": "sha256:2222"},
 		containers: map[string]*found{}, networks: map[string]bool{}, nth: map[string]int{}, wired: map[string]int{}, fails: map[string]error{},
+		listeners: map[string][]net.Listener{},
 	}
 }
 
@@ -97,6 +102,13 @@ func (m *memoryEngine) start(_ context.Context, id string) error {
 			return ErrTaken
 		}
 	}
+	if m.local {
+		l, err := net.Listen("tcp", c.Listen) //nolint:noctx // it takes no time
+		if err != nil {
+			return ErrTaken
+		}
+		m.listeners[c.ID] = append(m.listeners[c.ID], l)
+	}
 	c.Started, c.Running = time.Now(), true
 	if slices.Contains(c.Args, "dies") {
 		c.Running, c.Code, c.Ended = false, 7, time.Now()
@@ -111,7 +123,16 @@ func (m *memoryEngine) stop(_ context.Context, id string, grace time.Duration) e
 	if c.Running {
 		c.Running, c.Ended = false, time.Now()
 	}
+	m.hangUp(c.ID)
 	return m.call("stop", c.Name, grace.String())
+}
+
+// hangUp has nobody listen for a container.
+func (m *memoryEngine) hangUp(id string) {
+	for _, l := range m.listeners[id] {
+		_ = l.Close()
+	}
+	delete(m.listeners, id)
 }
 
 // exec says its words, and exits by them.
@@ -138,6 +159,7 @@ func (m *memoryEngine) remove(_ context.Context, id string) error {
 	defer m.Unlock()
 	c := m.get(id)
 	delete(m.containers, c.ID)
+	m.hangUp(c.ID)
 	return m.call("remove", c.Name)
 }
 
@@ -220,7 +242,9 @@ func (m *memoryEngine) of(_ context.Context, label, value string) ([]string, err
 	return names, nil
 }
 
-func (m *memoryEngine) describe(context.Context) (string, bool) { return "an engine in memory", false }
+func (m *memoryEngine) describe(context.Context) (string, bool) {
+	return "an engine in memory", m.local
+}
 
 func (m *memoryEngine) log(_ context.Context, id string, _ time.Time, _ int, _ bool) (io.ReadCloser, error) {
 	m.Lock()
@@ -606,6 +630,63 @@ func TestATakenPortOfAContainerIsSaid(t *testing.T) {
 	h.memory.fails["start"] = ErrTaken
 	_, err := h.Up(t.Context())
 	wantError(t, err, ErrTaken, "127.0.0.1:5000", "name another in registry.run.listen")
+}
+
+// TestAPortOfItsOwnIsNoAddressInUse, however else the container is published.
+func TestAPortOfItsOwnIsNoAddressInUse(t *testing.T) {
+	h := newHarbour(t)
+	h.memory.local = true
+	h.o.Registry.Run.Listen = porttest.Address(t)
+	_, port, err := net.SplitHostPort(h.o.listen())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.memory.hangUp(h.one().ID) })
+	h.up()
+	for what, c := range map[string]struct {
+		published []published
+		running   string
+	}{
+		"a second address":             {[]published{{"0.0.0.0:1", 5000}, {h.o.listen(), 5000}}, h.o.listen() + ", 0.0.0.0:1"},
+		"one of every address":         {[]published{{"0.0.0.0:" + port, 5000}}, "0.0.0.0:" + port},
+		"an address of a second port":  {[]published{{"127.0.0.1:1", 22}, {h.o.listen(), 5000}}, h.o.listen() + ", 127.0.0.1:1 (port 22)"},
+		"the same address, of another": {[]published{{"127.0.0.1:1", 5000}, {h.o.listen(), 22}}, h.o.listen() + ", 127.0.0.1:1 (port 5000)"},
+	} {
+		made := h.one()
+		made.Published = c.published
+		made.at("")
+		want := []Difference{{What: "address", Running: c.running, Wanted: h.o.listen()}}
+		if d, err := h.Differences(t.Context()); err != nil || !cmp.Equal(d, want) {
+			t.Errorf("%s: differences %v, %v", what, d, err)
+		}
+		m, err := h.Made(t.Context())
+		if err != nil || strings.Join(append([]string{m.Listen}, m.Also...), ", ") != c.running {
+			t.Errorf("%s: made %+v, %v", what, m, err)
+		}
+		out, err := h.Up(t.Context())
+		if err != nil || !slices.ContainsFunc(out.Changed, func(d Difference) bool { return d == want[0] }) {
+			t.Errorf("%s: %+v, %v", what, out, err)
+		}
+		if now := h.one(); now.ID == made.ID || !now.Running || now.Listen != h.o.listen() {
+			t.Errorf("%s: afterwards %+v", what, now)
+		}
+	}
+	h.o.Registry.Run.Listen = "0.0.0.0:" + port
+	if out := h.up(); len(out.Changed) != 1 || h.one().Listen != h.o.listen() {
+		t.Errorf("from an address to every address: %+v", out)
+	}
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	before := h.one()
+	h.o.Registry.Run.Listen = other.Addr().String()
+	_, err = h.Up(t.Context())
+	wantError(t, err, ErrTaken, other.Addr().String())
+	if now := h.one(); now.ID != before.ID || !now.Started.Equal(before.Started) {
+		t.Errorf("an address that another program has: %+v", now)
+	}
 }
 
 func TestAnEngineThatIsAwayIsSaid(t *testing.T) {

@@ -113,9 +113,11 @@ func inspected(c container.InspectResponse) *found {
 	f.Rights = rights(c.HostConfig)
 	for port, bindings := range c.HostConfig.PortBindings {
 		for _, b := range bindings {
-			f.Port, f.Listen = port.Int(), net.JoinHostPort(b.HostIP, b.HostPort)
+			f.Published = append(f.Published, published{net.JoinHostPort(b.HostIP, b.HostPort), port.Int()})
 		}
 	}
+	slices.SortFunc(f.Published, func(a, b published) int { return cmp.Or(cmp.Compare(a.Listen, b.Listen), cmp.Compare(a.Port, b.Port)) })
+	f.at("")
 	return f
 }
 
@@ -176,6 +178,7 @@ func rights(h *container.HostConfig) []string {
 	note(h.UTSMode != "", "uts namespace "+string(h.UTSMode))
 	note(h.UsernsMode != "", "user namespace "+string(h.UsernsMode))
 	each("group ", h.GroupAdd)
+	note(h.PublishAllPorts, "every port published")
 	for _, d := range h.Devices {
 		note(true, "device "+d.PathOnHost)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/go-connections/nat"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -43,6 +44,7 @@ func TestEveryRightThatOcisyncGivesNoContainerIsSeen(t *testing.T) {
 		"uts namespace host":    func(h *container.HostConfig) { h.UTSMode = "host" },
 		"user namespace host":   func(h *container.HostConfig) { h.UsernsMode = "host" },
 		"group 999":             func(h *container.HostConfig) { h.GroupAdd = []string{"999"} },
+		"every port published":  func(h *container.HostConfig) { h.PublishAllPorts = true },
 		"device /dev/sda":       func(h *container.HostConfig) { h.Devices = []container.DeviceMapping{{PathOnHost: "/dev/sda"}} },
 		"devices a *:* rwm":     func(h *container.HostConfig) { h.DeviceCgroupRules = []string{"a *:* rwm"} },
 		"devices of driver any": func(h *container.HostConfig) { h.DeviceRequests = []container.DeviceRequest{{}} },
@@ -136,5 +138,18 @@ func ownedBySomebody(t *testing.T, dir string) {
 	}
 	if err := os.Chown(dir, 4711, 4712); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestEveryPublishedAddressIsSeen(t *testing.T) {
+	f := inspectedOf(func(c *container.InspectResponse) {
+		c.HostConfig.PortBindings = nat.PortMap{
+			"5000/tcp": {{HostIP: "127.0.0.1", HostPort: "5000"}, {HostIP: "0.0.0.0", HostPort: "5001"}},
+			"22/tcp":   {{HostPort: "2222"}},
+		}
+	})
+	f.at("127.0.0.1:5000")
+	if got, want := f.addresses(), "127.0.0.1:5000, 0.0.0.0:5001, :2222 (port 22)"; got != want || f.Port != 5000 {
+		t.Errorf("%q, port %d; want %q", got, f.Port, want)
 	}
 }

@@ -181,6 +181,27 @@ func TestANewAddressThatIsTakenLeavesWhatRuns(t *testing.T) {
 	w.must("ending", s.end())
 }
 
+// TestAProcessMovesFromEveryAddressToOne: the port is its own.
+func TestAProcessMovesFromEveryAddressToOne(t *testing.T) {
+	w := newWorld(t, "well")
+	_, port, err := net.SplitHostPort(w.address)
+	w.must("its port", err)
+	one := w.options.Launch
+	w.options.Registry.Run.Listen = "0.0.0.0:" + port
+	w.options.Launch = func(ctx context.Context) (Launch, error) {
+		l, err := one(ctx)
+		l.Args = []string{"0.0.0.0:" + port}
+		return l, err
+	}
+	s := w.supervise()
+	w.options.Registry.Run.Listen, w.options.Launch = w.address, one
+	out, err := w.process().Up(t.Context())
+	if err != nil || len(out.Changed) != 2 || !w.answers() {
+		t.Errorf("%+v, %v", out, err)
+	}
+	w.must("ending", s.end())
+}
+
 func TestAProgramThatIsNotThereIsSaid(t *testing.T) {
 	w := newWorld(t, "well")
 	for binary, words := range map[string]string{

@@ -169,6 +169,7 @@ type Made struct {
 	Image, Binary   string
 	Args            []string // the mode's own
 	Listen, Network string
+	Also            []string // addresses of a container besides
 	// Of a container: its mounts, those of which ocisync makes none, and what it may
 	// that ocisync lets none; the last two are sorted.
 	Mounts         []Mount
@@ -353,6 +354,18 @@ func (o Options) ready(ctx context.Context, address string, ended <-chan struct{
 		case <-time.After(o.Patience.Probe):
 		}
 	}
+}
+
+// shared reports whether two that listen at these addresses may be in each other's
+// way: a name may stand for any address.
+func shared(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB {
+		return false
+	}
+	ipA, ipB := net.ParseIP(hostA), net.ParseIP(hostB)
+	return ipA == nil || ipB == nil || ipA.IsUnspecified() || ipB.IsUnspecified() || ipA.Equal(ipB)
 }
 
 // Reach is the address at which a registry is asked on this host that listens

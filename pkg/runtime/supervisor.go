@@ -271,7 +271,7 @@ func (s *supervisor) wait(ctx context.Context, r *running) error {
 // does not get ready, the former is started again, and the error says so.
 func (s *supervisor) replace(ctx context.Context, p program) error {
 	former := s.current.Program
-	if p.Listen != former.Listen { // while the former still runs
+	if !shared(p.Listen, former.Listen) { // while the former still runs
 		if err := s.free(ctx, p.Listen); err != nil {
 			return err
 		}

@@ -149,13 +149,14 @@ func TestAContainerThatSomebodyMadeAnewIsAChangeThatApplyMakes(t *testing.T) {
 	for path, otherwise := range map[string]func(*providers.Made){
 		"values.run.mounts": func(m *providers.Made) { m.Others = []string{"/etc:/hostetc"} },
 		"values.run.rights": func(m *providers.Made) { m.Rights = []string{"privileged"} },
+		"values.run.listen": func(m *providers.Made) { m.Also = []string{"0.0.0.0:15511"} },
 	} {
 		otherwise(m.made)
 		c := settled(t, p)
 		if len(c) != 1 || !slices.Equal(changed(c[0]), []string{path}) || !providers.Renews(c[0]) {
 			t.Fatalf("%s: %+v", path, c)
 		}
-		if shown := c[0].Fields[0].Old; !strings.Contains(shown, "/etc:/hostetc") && !strings.Contains(shown, "privileged") {
+		if shown := c[0].Fields[0].Old; !strings.Contains(shown, "/etc:/hostetc") && !strings.Contains(shown, "privileged") && !strings.Contains(shown, "127.0.0.1:5001, 0.0.0.0:15511") {
 			t.Errorf("%s: it is not named: %s", path, shown)
 		}
 		if v, err := p.Prepare(t.Context(), c); err != nil || v[0].Effect != plan.Restart || v[0].Refused != "" {
