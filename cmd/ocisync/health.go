@@ -73,6 +73,9 @@ func (o *options) health(ctx context.Context) error {
 		if err == nil && s.Paused {
 			err = fmt.Errorf("%s: somebody paused it; let it go on with docker unpause, or start it again with ocisync restart", running(driver, s))
 		}
+		if err == nil && s.OffNetwork != "" {
+			err = fmt.Errorf("%s: somebody took it off; ocisync up makes it anew on it", running(driver, s))
+		}
 		add("runs", err, running(driver, s))
 		add("answers", ready(cfg.Registry)(ctx, cfg.Registry.Address()), "GET /v2/")
 		if takesTokens(cfg) {

@@ -55,6 +55,7 @@ type found struct {
 	Started time.Time
 	Ended   time.Time
 	Code    int
+	Off     bool // of its network, which somebody took it from
 	// Published are its ports, sorted; Listen and Port are one of them.
 	Published []published
 	// Others are mounts of which ocisync makes none, and Rights what it lets no
@@ -94,6 +95,14 @@ func (f *found) also() []string {
 		}
 	}
 	return out
+}
+
+// network is the one that it is on.
+func (f *found) network() string {
+	if f.Off {
+		return "off " + f.Network
+	}
+	return f.Network
 }
 
 func (f *found) addresses() string {
@@ -235,7 +244,7 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 	d = differing(d, "rights", strings.Join(f.Rights, ", "), "")
 	d = differing(d, "port", strconv.Itoa(f.Port), strconv.Itoa(wanted.Port))
 	d = differing(d, "address", f.addresses(), wanted.Listen)
-	d = differing(d, "network", f.Network, wanted.Network)
+	d = differing(d, "network", f.network(), wanted.Network)
 	if len(d) > 0 {
 		return d, nil
 	}

@@ -52,7 +52,7 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 		return Outcome{}, err
 	}
 	if v == verbStart && old != nil {
-		if old.Running {
+		if old.Running && !old.Off {
 			return Outcome{Already: true}, c.wait(ctx, old)
 		}
 		return Outcome{}, c.again(ctx, old)
@@ -186,13 +186,18 @@ func (c *Container) start(ctx context.Context, f *found) error {
 }
 
 // again runs a container that ran before. One whose network was removed meanwhile
-// cannot start any more, and is made anew as it was.
+// cannot start any more, and one that was taken off it is reached by nobody: both are
+// made anew as they were.
 func (c *Container) again(ctx context.Context, f *found) error {
-	err := c.run(ctx, f)
-	if !errors.Is(err, ErrNoNetwork) {
-		return err
+	why := "it was taken off its network " + f.Network
+	if !f.Off {
+		err := c.run(ctx, f)
+		if !errors.Is(err, ErrNoNetwork) {
+			return err
+		}
+		why = "its network was removed"
 	}
-	c.o.Say("container " + f.Name + " is made anew: its network was removed")
+	c.o.Say("container " + f.Name + " is made anew: " + why)
 	return c.replace(ctx, f, f.box, f.Labels)
 }
 
@@ -272,7 +277,7 @@ func (c *Container) replace(ctx context.Context, old *found, b box, labels map[s
 	}
 	if err := c.run(ctx, made); err != nil {
 		err = drop(err)
-		if !old.Running {
+		if !old.Running || old.Off {
 			return err
 		}
 		if again := c.again(all, old); again != nil {

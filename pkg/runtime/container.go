@@ -152,6 +152,10 @@ func (c *Container) Status(ctx context.Context) (Status, error) {
 		s.Paused = true
 		s.Detail += ", paused"
 	}
+	if f.Off {
+		s.OffNetwork = f.Network
+		s.Detail += ", off its network " + f.Network
+	}
 	return s, nil
 }
 
@@ -169,10 +173,9 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 		return nil, c.fail(fmt.Errorf("container %s: label %s: %w; ocisync up makes it anew", f.Name, labelAsked, err))
 	}
 	now := c.o.asked()
+	now.Network = or(now.Network, c.name())
+	then.Address, then.Network = f.addresses(), f.network()
 	d := then.differences(now)
-	if then.Address == now.Address {
-		d = differing(d, "address", f.addresses(), now.Address)
-	}
 	d = differing(d, "mounts", strings.Join(f.Others, ", "), "")
 	d = differing(d, "rights", strings.Join(c.rights(f), ", "), "")
 	if then.Image != now.Image {
@@ -216,7 +219,14 @@ func (c *Container) Made(ctx context.Context) (*Made, error) {
 	m := Made{Image: f.Image, Listen: f.Listen, Also: f.also(), Mounts: f.Mounts, Others: f.Others, Rights: c.rights(f)}
 	var then asked
 	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
-		m.Binary, m.Args, m.Network = then.Binary, then.Args, then.Network
+		m.Binary, m.Args = then.Binary, then.Args
+	}
+	wanted := c.o.Registry.Run.Network
+	switch m.Network = f.network(); m.Network {
+	case or(wanted, c.name()):
+		m.Network = wanted
+	case c.name():
+		m.Network = ""
 	}
 	return &m, nil
 }
@@ -268,7 +278,7 @@ func (c *Container) Keep(ctx context.Context) (again func(context.Context) error
 			return nil
 		case now.Labels[labelSpec] != then.Labels[labelSpec]:
 			return c.replace(ctx, now, then.box, then.Labels)
-		case now.Running:
+		case now.Running && !now.Off:
 			return c.wait(ctx, now)
 		}
 		return c.again(ctx, now)

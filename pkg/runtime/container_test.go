@@ -287,7 +287,7 @@ func newHarbour(t *testing.T) *harbour {
 			h.memory.Lock()
 			defer h.memory.Unlock()
 			for _, c := range h.memory.containers {
-				if c.Running && !slices.Contains(c.Args, "deaf") {
+				if c.Running && !c.Off && !slices.Contains(c.Args, "deaf") {
 					return nil
 				}
 			}
@@ -861,6 +861,84 @@ func TestAContainerWhoseNetworkWasRemovedIsMadeAnew(t *testing.T) {
 				t.Errorf("it is another than it was: %+v", out)
 			}
 		})
+	}
+}
+
+// TestAContainerOffItsNetworkIsPutRight, by whoever starts it, and is said before.
+func TestAContainerOffItsNetworkIsPutRight(t *testing.T) {
+	for name, start := range map[string]func(*harbour) error{
+		"up":      func(h *harbour) error { _, err := h.Up(t.Context()); return err },
+		"restart": func(h *harbour) error { _, err := h.Restart(t.Context()); return err },
+		"start":   func(h *harbour) error { return h.Start(t.Context()) },
+		"start of one that was stopped": func(h *harbour) error {
+			return errors.Join(h.Stop(t.Context()), h.Start(t.Context()))
+		},
+		"as it ran": func(h *harbour) error {
+			again, err := h.Keep(t.Context())
+			if err != nil {
+				return err
+			}
+			return again(t.Context())
+		},
+	} {
+		h := newHarbour(t)
+		h.up()
+		before := h.one()
+		before.Off = true
+		if s, err := h.Status(t.Context()); err != nil || s.OffNetwork != "ocisync-dev" || !strings.Contains(s.Detail, "off its network ocisync-dev") {
+			t.Errorf("%s: status %+v, %v", name, s, err)
+		}
+		want := []Difference{{What: "network", Running: "off ocisync-dev", Wanted: "ocisync-dev"}}
+		if d, err := h.Differences(t.Context()); err != nil || !cmp.Equal(d, want) {
+			t.Errorf("%s: differences %v, %v", name, d, err)
+		}
+		if m, err := h.Made(t.Context()); err != nil || m.Network != "off ocisync-dev" {
+			t.Errorf("%s: made %+v, %v", name, m, err)
+		}
+		if err := start(h); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if now := h.one(); now.ID == before.ID || !now.Running || now.Off {
+			t.Errorf("%s: afterwards %+v", name, now)
+		}
+		if m, err := h.Made(t.Context()); err != nil || m.Network != "" {
+			t.Errorf("%s: made anew %+v, %v", name, m, err)
+		}
+	}
+}
+
+func TestAContainerOffItsNetworkWhoseSuccessorFailsIsSaid(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	h.one().Off = true
+	h.memory.fails["start"] = errors.New("no more memory")
+	for doing, err := range map[string]error{"start": h.Start(t.Context()), "up": func() error { _, err := h.Up(t.Context()); return err }()} {
+		if err == nil || strings.Count(err.Error(), "no more memory") != 1 {
+			t.Errorf("%s: %v", doing, err)
+		}
+	}
+	h.one()
+}
+
+// TestAContainerInAnotherNetworkIsAChange, where somebody made it anew there.
+func TestAContainerInAnotherNetworkIsAChange(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	h.one().Network = "host"
+	if m, err := h.Made(t.Context()); err != nil || m.Network != "host" {
+		t.Errorf("made %+v, %v", m, err)
+	}
+	if h.up(); h.one().Network != "ocisync-dev" {
+		t.Errorf("%+v", h.one())
+	}
+	h.o.Registry.Run.Network = "ocisync-dev" // its own, by its name
+	h.up()
+	if m, err := h.Made(t.Context()); err != nil || m.Network != "ocisync-dev" {
+		t.Errorf("by its name: made %+v, %v", m, err)
+	}
+	h.o.Registry.Run.Network = "other"
+	if m, err := h.Made(t.Context()); err != nil || m.Network != "" {
+		t.Errorf("before it gets another: made %+v, %v", m, err)
 	}
 }
 

@@ -111,6 +111,7 @@ func inspected(c container.InspectResponse) *found {
 	}
 	f.Mounts, f.Others = mounted(c.HostConfig)
 	f.Rights = rights(c.HostConfig)
+	f.Off = off(c)
 	for port, bindings := range c.HostConfig.PortBindings {
 		for _, b := range bindings {
 			f.Published = append(f.Published, published{net.JoinHostPort(b.HostIP, b.HostPort), port.Int()})
@@ -119,6 +120,21 @@ func inspected(c container.InspectResponse) *found {
 	slices.SortFunc(f.Published, func(a, b published) int { return cmp.Or(cmp.Compare(a.Listen, b.Listen), cmp.Compare(a.Port, b.Port)) })
 	f.at("")
 	return f
+}
+
+// off reports whether somebody took a container off its network. Of what is no
+// network of the engine's that is not asked.
+func off(c container.InspectResponse) bool {
+	mode := c.HostConfig.NetworkMode
+	if c.NetworkSettings == nil || !mode.IsUserDefined() && !mode.IsBridge() {
+		return false
+	}
+	for name, n := range c.NetworkSettings.Networks {
+		if name == string(mode) || n != nil && strings.HasPrefix(n.NetworkID, string(mode)) {
+			return false
+		}
+	}
+	return true
 }
 
 // mounted are the mounts that ocisync may have made, and the others, as docker run

@@ -6,6 +6,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	"github.com/google/go-cmp/cmp"
 )
@@ -151,5 +152,29 @@ func TestEveryPublishedAddressIsSeen(t *testing.T) {
 	f.at("127.0.0.1:5000")
 	if got, want := f.addresses(), "127.0.0.1:5000, 0.0.0.0:5001, :2222 (port 22)"; got != want || f.Port != 5000 {
 		t.Errorf("%q, port %d; want %q", got, f.Port, want)
+	}
+}
+
+func TestAContainerOffItsNetworkIsSeen(t *testing.T) {
+	mine := map[string]*network.EndpointSettings{"ocisync-dev": {NetworkID: "26f8"}}
+	for name, c := range map[string]struct {
+		mode string
+		on   map[string]*network.EndpointSettings
+		off  bool
+	}{
+		"on it":       {"ocisync-dev", mine, false},
+		"by its id":   {"26f8", mine, false},
+		"off it":      {"ocisync-dev", map[string]*network.EndpointSettings{}, true},
+		"on another":  {"ocisync-dev", map[string]*network.EndpointSettings{"other": {NetworkID: "1111"}}, true},
+		"the host's":  {"host", nil, false},
+		"the default": {"default", nil, false},
+	} {
+		f := inspectedOf(func(r *container.InspectResponse) {
+			r.HostConfig.NetworkMode = container.NetworkMode(c.mode)
+			r.NetworkSettings = &container.NetworkSettings{Networks: c.on}
+		})
+		if f.Off != c.off {
+			t.Errorf("%s: off %t", name, f.Off)
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -191,6 +192,7 @@ func TestIntegrationContainers(t *testing.T) {
 	for typ, ref := range images {
 		t.Run(typ, func(t *testing.T) {
 			t.Run("Life", func(t *testing.T) { containerLives(t, e, typ, ref) })
+			t.Run("Strangers", func(t *testing.T) { containerIsMadeByHand(t, e, typ, ref) })
 			t.Run("Failures", func(t *testing.T) { containerFails(t, e, typ, ref) })
 		})
 	}
@@ -339,6 +341,60 @@ func containerLives(t *testing.T, e *enginetest.Engine, typ, ref string) {
 	if list, err := e.Client.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelMode+"="+r.options.Mode))}); err != nil || len(list) != 0 {
 		t.Errorf("left: %v, %v", list, err)
 	}
+}
+
+// containerIsMadeByHand has somebody make it anew with the labels it has, or change it.
+func containerIsMadeByHand(t *testing.T, e *enginetest.Engine, typ, ref string) {
+	t.Helper()
+	r := newReal(t, typ, "", ref)
+	c := r.container()
+	_, err := c.Up(t.Context())
+	r.must("up", err)
+	digest := r.push()
+	second := porttest.Address(t)
+	_, port, _ := strings.Cut(second, ":")
+	remake := func(otherwise func(*container.HostConfig)) func() {
+		return func() {
+			was, err := e.Client.ContainerInspect(t.Context(), c.name())
+			r.must("inspect", err)
+			r.must("removing", e.Client.ContainerRemove(t.Context(), was.ID, container.RemoveOptions{Force: true}))
+			otherwise(was.HostConfig)
+			made, err := e.Client.ContainerCreate(t.Context(), was.Config, was.HostConfig, nil, nil, c.name())
+			r.must("making", err)
+			r.must("starting", e.Client.ContainerStart(t.Context(), made.ID, container.StartOptions{}))
+		}
+	}
+	for what, by := range map[string]func(){
+		"rights": remake(func(h *container.HostConfig) { h.ReadonlyRootfs, h.SecurityOpt = false, nil }),
+		"mounts": remake(func(h *container.HostConfig) { h.Binds = []string{"/etc:/hostetc"} }),
+		"address": remake(func(h *container.HostConfig) {
+			for p := range h.PortBindings {
+				h.PortBindings[p] = append(h.PortBindings[p], nat.PortBinding{HostIP: "0.0.0.0", HostPort: port})
+			}
+		}),
+		"network": func() { r.must("disconnecting", e.Client.NetworkDisconnect(t.Context(), c.name(), c.name(), true)) },
+	} {
+		for doing, do := range map[string]func(context.Context) (Outcome, error){"up": c.Up, "restart": c.Restart} {
+			by()
+			d, err := c.Differences(t.Context())
+			if err != nil || len(d) != 1 || d[0].What != what {
+				t.Errorf("%s: differences %v, %v", what, d, err)
+			}
+			t.Log(d)
+			out, err := do(t.Context())
+			if err != nil || len(out.Changed) != 1 || out.Changed[0].What != what {
+				t.Errorf("%s: %s: %+v, %v", what, doing, out, err)
+			}
+			if d, err := c.Differences(t.Context()); err != nil || len(d) != 0 {
+				t.Errorf("%s: after %s: %v, %v", what, doing, d, err)
+			}
+			r.has(digest)
+		}
+	}
+	r.must("stop", c.Stop(t.Context()))
+	r.must("disconnecting", e.Client.NetworkDisconnect(t.Context(), c.name(), c.name(), true))
+	r.must("start", c.Start(t.Context()))
+	r.has(digest)
 }
 
 func containerFails(t *testing.T, e *enginetest.Engine, typ, ref string) {

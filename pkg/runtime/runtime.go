@@ -155,6 +155,9 @@ type Status struct {
 	Restarts int       `json:"restarts,omitempty"` // after it died, by who supervises it
 	// Paused is a container that runs, and that somebody paused: it answers nobody.
 	Paused bool `json:"paused,omitempty"`
+	// OffNetwork is the network that somebody took a container off, so that it is
+	// reached by nobody.
+	OffNetwork string `json:"off_network,omitempty"`
 	// Detail is for people: "ended 3 s ago: exit status 2".
 	Detail string `json:"detail,omitempty"`
 	// Supervisor is who starts it again when it dies, "" for nobody.
