@@ -63,7 +63,7 @@ func hears(ctx context.Context, cfg *schema.Config) (string, error) {
 	}
 	said, err := webhook.Ask(ctx, box)
 	if err != nil {
-		return "", fmt.Errorf("%w; start ocisync up, which does", err)
+		return "", err
 	}
 	n := 0
 	for _, more := range said.Waiting {

@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -37,10 +38,14 @@ type Inbox struct {
 	Listen string `json:"listen"`
 	// Secret is what the registry says when it posts.
 	Secret string `json:"secret"`
+	// Place is the file that address and secret were made for.
+	Place string `json:"place,omitempty"`
 	// Namespaces and Hooks are those of a registry whose rules lie elsewhere than
 	// with the receiver. Both are sorted.
 	Namespaces []string `json:"namespaces,omitempty"`
 	Hooks      []Posted `json:"hooks,omitempty"`
+
+	file string // that it was read from
 }
 
 // Posted is a webhook in an inbox.
@@ -93,6 +98,25 @@ func (b *Inbox) Move(host string) bool {
 	return true
 }
 
+// Copied reports whether it came with a copy of another directory, whose registry has
+// its address and secret, or whose receiver answers there now.
+func (b Inbox) Copied(ctx context.Context) bool {
+	if b.Listen == "" || b.file == "" {
+		return false
+	}
+	if b.Place != "" {
+		return b.Place != b.file
+	}
+	_, err := Ask(ctx, b)
+	return errors.Is(err, errElsewhere)
+}
+
+// Renew gives it an address and a secret of its own.
+func (b *Inbox) Renew(listen string) {
+	fresh := NewInbox(listen)
+	b.Format, b.Listen, b.Secret, b.Place = fresh.Format, fresh.Listen, fresh.Secret, b.file
+}
+
 // FreeAddress is one of a host, of a port or the next ones above it, that nobody
 // has now.
 func FreeAddress(host string, port int) string {
@@ -120,7 +144,7 @@ func ReadInbox(name string) (Inbox, error) {
 		return Inbox{}, err
 	}
 	const restore = "restore it from a backup, or move it away and apply the mode again"
-	var box Inbox
+	box := Inbox{file: absolute(name)}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	switch err := dec.Decode(&box); {
@@ -148,6 +172,7 @@ func (b Inbox) Save(name string) error {
 		}
 		return nil
 	}
+	b.Place = cmp.Or(b.Place, absolute(name))
 	slices.Sort(b.Namespaces)
 	slices.SortFunc(b.Hooks, func(x, y Posted) int { return cmp.Compare(x.Key.Name, y.Key.Name) })
 	text, err := json.MarshalIndent(b, "", " ") //nolint:gosec // the receiver reads it there
@@ -155,6 +180,14 @@ func (b Inbox) Save(name string) error {
 		return err
 	}
 	return regular.Replace(filepath.Dir(name), filepath.Base(name), append(text, '\n'))
+}
+
+// absolute is a file's name from the root.
+func absolute(name string) string {
+	if path, err := filepath.Abs(name); err == nil {
+		return path
+	}
+	return name
 }
 
 // mailbox is an inbox as its file has it now. Safe for concurrent use.

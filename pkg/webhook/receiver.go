@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -157,6 +159,8 @@ func (r *Receiver) serve(ctx context.Context, address string) (end func(), err e
 
 // Received says of a receiver what it has to tell.
 type Received struct {
+	// Inbox is the file whose events are received.
+	Inbox string `json:"inbox"`
 	// Waiting counts deliveries by webhook.
 	Waiting map[string]int `json:"waiting"`
 	// Since is when it began; Last is when the registry posted last, zero where it
@@ -196,7 +200,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 }
 
 func (r *Receiver) received() Received {
-	said := Received{Waiting: r.engine.Waiting(), Since: r.since.UTC()}
+	said := Received{Inbox: absolute(r.options.Inbox), Waiting: r.engine.Waiting(), Since: r.since.UTC()}
 	if last := r.last.Load(); last != 0 {
 		said.Last = time.Unix(last, 0).UTC()
 	}
@@ -252,6 +256,10 @@ func (r *Receiver) take(w http.ResponseWriter, q *http.Request) (status int, why
 // ErrDeaf says that nobody receives what a registry posts.
 var ErrDeaf = errors.New("nobody receives the registry's events")
 
+// errElsewhere says that the receiver of another directory does, of which this one is
+// a copy.
+var errElsewhere = errors.New("those of another directory are received")
+
 // Ask asks the receiver of an inbox what waits. ErrDeaf: there is none.
 func Ask(ctx context.Context, box Inbox) (Received, error) {
 	ctx, cancel := context.WithTimeout(ctx, asking)
@@ -264,14 +272,23 @@ func Ask(ctx context.Context, box Inbox) (Received, error) {
 	t := &http.Transport{DisableKeepAlives: true} // no proxy: the secret is for the receiver
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return Received{}, fmt.Errorf("%w at %s", ErrDeaf, box.Listen)
+		return Received{}, fmt.Errorf("%w at %s; start ocisync up, which does", ErrDeaf, box.Listen)
 	}
 	defer resp.Body.Close()
 	var out Received
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPost)).Decode(&out); err != nil || resp.StatusCode != http.StatusOK {
-		return Received{}, fmt.Errorf("%w: another program has the address %s", ErrDeaf, box.Listen)
+		return Received{}, fmt.Errorf("%w: another program has the address %s; end that, and start ocisync up", ErrDeaf, box.Listen)
+	}
+	if out.Inbox != "" && box.file != "" && !sameDirectory(out.Inbox, box.file) {
+		return Received{}, fmt.Errorf("%w: %w at %s, of which this one is a copy: %s; ocisync restart gives this one an address and a secret of its own", ErrDeaf, errElsewhere, box.Listen, filepath.Dir(out.Inbox))
 	}
 	return out, nil
+}
+
+func sameDirectory(a, b string) bool {
+	infoA, errA := os.Stat(filepath.Dir(a))
+	infoB, errB := os.Stat(filepath.Dir(b))
+	return a == b || errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // Await waits until the receiver of an inbox that was just written listens, so

@@ -293,6 +293,101 @@ func TestAnInboxMovesToAnotherHost(t *testing.T) {
 	}
 }
 
+// copied is an inbox in a copy of its directory.
+func copied(t *testing.T, file string) (string, Inbox) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := InboxFile(t.TempDir())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(other), 0o700), os.WriteFile(other, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	box, err := ReadInbox(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other, box
+}
+
+func TestACopiedInboxIsRenewed(t *testing.T) {
+	file, was := inboxAt(t, "team/ci")
+	own, err := ReadInbox(file)
+	if err != nil || own.Copied(t.Context()) {
+		t.Errorf("where it was made: %+v, %v", own, err)
+	}
+	other, box := copied(t, file)
+	if !box.Copied(t.Context()) {
+		t.Errorf("a copy: %+v", box)
+	}
+	if err := box.Save(other); err != nil { // with other webhooks, say
+		t.Fatal(err)
+	}
+	if box, err = ReadInbox(other); err != nil || !box.Copied(t.Context()) {
+		t.Errorf("a copy that was written: %+v, %v", box, err)
+	}
+	box.Renew("127.0.0.1:9")
+	if err := box.Save(other); err != nil {
+		t.Fatal(err)
+	}
+	box, err = ReadInbox(other)
+	if err != nil || box.Copied(t.Context()) || box.Secret == was.Secret || box.Listen != "127.0.0.1:9" || len(box.Hooks) != 1 {
+		t.Errorf("renewed: %+v, %v", box, err)
+	}
+}
+
+// TestAReceiverOfAnotherDirectoryIsNobodys, though it has the same secret.
+func TestAReceiverOfAnotherDirectoryIsNobodys(t *testing.T) {
+	file, box := inboxAt(t, "team/ci")
+	box.Place = ""                 // as an earlier ocisync wrote it
+	text, err := json.Marshal(box) //nolint:gosec // of a test
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		receiverOf(t, file).Run(ctx)
+	}()
+	defer func() {
+		end()
+		<-done
+	}()
+	own, err := ReadInbox(file)
+	for deadline := time.Now().Add(time.Minute); err == nil; time.Sleep(time.Millisecond) {
+		if _, asked := Ask(t.Context(), own); asked == nil || time.Now().After(deadline) {
+			err = asked
+			break
+		}
+	}
+	if err != nil || own.Copied(t.Context()) {
+		t.Fatalf("its own: %v", err)
+	}
+	_, other := copied(t, file)
+	if _, err := Ask(t.Context(), other); !errors.Is(err, ErrDeaf) || !strings.Contains(err.Error(), filepath.Dir(file)) || !strings.Contains(err.Error(), "ocisync restart") {
+		t.Errorf("of a copy: %v", err)
+	}
+	if !other.Copied(t.Context()) {
+		t.Error("that it is a copy is not seen by who receives")
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(filepath.Dir(file)), link); err != nil {
+		t.Fatal(err)
+	}
+	linked, err := ReadInbox(InboxFile(link))
+	if err == nil {
+		_, err = Ask(t.Context(), linked)
+	}
+	if err != nil {
+		t.Errorf("by another way: %v", err)
+	}
+}
+
 func TestAnInboxThatIsNoneIsSaidWithoutItsSecrets(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "events.json")
 	for _, text := range []string{

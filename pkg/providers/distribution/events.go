@@ -178,9 +178,10 @@ func (p *Provider) inbox(ctx context.Context) (webhook.Inbox, error) {
 
 // follow gives the inbox, and the endpoint that posts to it, another address where
 // the network of the registry's container has one, which is made anew after each
-// ocisync down. It reports whether the document is another now.
+// ocisync down, and another secret too where both came with a copy of another
+// directory. It reports whether the document is another now.
 func (p *Provider) follow(ctx context.Context, doc *document) (changed bool, err error) {
-	if p.registry.Driver() != schema.DriverDocker || !p.inboxed() {
+	if !p.inboxed() {
 		return false, nil
 	}
 	box, err := webhook.ReadInbox(p.inboxFile())
@@ -200,12 +201,25 @@ func (p *Provider) follow(ctx context.Context, doc *document) (changed bool, err
 		}
 		return false, nil
 	}
-	if box.Move(host) {
+	former := box.Secret
+	moved := box.Move(host)
+	if box.Copied(ctx) {
+		address, err := p.mailAddress(host)
+		if err != nil {
+			return false, err
+		}
+		box.Renew(address)
+		moved = true
+	}
+	if !moved && p.registry.Driver() != schema.DriverDocker {
+		return false, nil
+	}
+	if moved {
 		if err := box.Save(p.inboxFile()); err != nil {
 			return false, p.configError("starting the registry", err)
 		}
 	}
-	if !doc.posts(box.Secret) || doc.notifies(box) {
+	if !doc.posts(former) || doc.notifies(box) {
 		return false, nil
 	}
 	if err := doc.notify(box); err != nil {
@@ -229,22 +243,31 @@ func (p *Provider) provideInbox(ctx context.Context) (webhook.Inbox, error) {
 	case host == "": // it gets the right one when it is started
 		host = providers.Loopback
 	}
-	_, text, err := net.SplitHostPort(p.place.Listen)
-	if err != nil {
-		return box, err
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		return box, err
-	}
 	if err := p.provide(); err != nil {
 		return box, err
 	}
-	box = webhook.NewInbox(webhook.FreeAddress(host, port+1))
+	address, err := p.mailAddress(host)
+	if err != nil {
+		return box, err
+	}
+	box = webhook.NewInbox(address)
 	if err := box.Save(p.inboxFile()); err != nil {
 		return box, p.configError("writing settings", err)
 	}
 	return box, nil
+}
+
+// mailAddress is a free one of a host, above the registry's port.
+func (p *Provider) mailAddress(host string) (string, error) {
+	_, text, err := net.SplitHostPort(p.place.Listen)
+	if err != nil {
+		return "", err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return "", err
+	}
+	return webhook.FreeAddress(host, port+1), nil
 }
 
 // leaves are a document's, of which ocisync's endpoint is one that says whether

@@ -148,6 +148,58 @@ func (n *neighbour) Host(context.Context) (address, why string, err error) {
 	return n.host, "", nil
 }
 
+// TestACopiedDirectoryHasAReceiverOfItsOwn: the registry would tell the webhooks of the
+// one that it was copied from.
+func TestACopiedDirectoryHasAReceiverOfItsOwn(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	f := &fake{config: filepath.Join(data, "config.yml")}
+	p, err := distribution.New(schema.Registry{
+		Type: schema.TypeDistribution, URL: "http://localhost:9", Run: &schema.Run{Driver: schema.DriverProcess, Binary: "x", Data: data},
+	}, f, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() webhook.Inbox {
+		t.Helper()
+		f.running = false
+		if err := p.BeforeStart(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b, err := webhook.ReadInbox(webhook.InboxFile(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	start()
+	if _, err := providertest.DirectCycle(t.Context(), p, hooks(t, "push")); err != nil {
+		t.Fatal(err)
+	}
+	text := f.took
+	was := start()
+	if f.took != text {
+		t.Errorf("of no copy: it took %s", f.took)
+	}
+	elsewhere := was
+	elsewhere.Place = "/srv/another/ocisync/events.json"
+	if err := elsewhere.Save(webhook.InboxFile(data)); err != nil {
+		t.Fatal(err)
+	}
+	now := start()
+	if now.Secret == was.Secret || strings.Contains(f.took, was.Secret) || !strings.Contains(f.took, "http://"+now.Listen+"/") || !strings.Contains(f.took, "Bearer "+now.Secret) {
+		t.Errorf("the inbox is %+v; it took %s", now, f.took)
+	}
+	if got, err := providertest.DirectCycle(t.Context(), p, hooks(t, "push")); err != nil || got != 0 {
+		t.Errorf("%d changes, %v", got, err)
+	}
+	if start().Secret != now.Secret {
+		t.Error("the next start renews it again")
+	}
+}
+
 func TestTheEndpointFollowsTheNetworkOfTheContainer(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	n := &neighbour{fake: &fake{config: filepath.Join(data, "config.yml")}}

@@ -133,11 +133,9 @@ func (p *Provider) inbox(ctx context.Context) (webhook.Inbox, error) {
 }
 
 // follow gives the inbox, and the sink that posts to it, another address where the
-// network of Zot's container has one, which is made anew after each ocisync down.
+// network of Zot's container has one, which is made anew after each ocisync down, and
+// another secret too where both came with a copy of another directory.
 func (p *Provider) follow(ctx context.Context) error {
-	if p.registry.Driver() != schema.DriverDocker {
-		return nil
-	}
 	box, err := webhook.ReadInbox(p.paths.inbox)
 	if err != nil {
 		return p.unreadable(err)
@@ -155,7 +153,15 @@ func (p *Provider) follow(ctx context.Context) error {
 		}
 		return nil
 	}
+	former := box.Secret
 	moved := box.Move(host)
+	if box.Copied(ctx) {
+		box.Renew(p.mailAddress(host))
+		moved = true
+	}
+	if !moved && p.registry.Driver() != schema.DriverDocker {
+		return nil
+	}
 	text, err := files.Read(p.paths.config)
 	if err != nil {
 		return p.unreadable(err)
@@ -165,7 +171,7 @@ func (p *Provider) follow(ctx context.Context) error {
 		return p.fail(schema.Key{}, "", err, "mend the file: Zot does not start with it")
 	}
 	events := conf.Extensions.Events
-	if events.posts(box.Secret) && !events.post(box) {
+	if events.posts(former) && !events.post(box) {
 		set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
 		emitEvents(events, box, set, func(path ...string) { doc.Delete(path...) })
 		if err == nil {
@@ -206,17 +212,21 @@ func (w *writer) mail(ctx context.Context) (webhook.Inbox, error) {
 		case host == "": // it gets the right one when it is started
 			host = providers.Loopback
 		}
-		_, port := w.p.listen()
-		above, err := strconv.Atoi(port)
-		if err != nil {
-			above = 0
-		}
-		fresh := webhook.NewInbox(webhook.FreeAddress(host, above+1))
-		next.Format, next.Listen, next.Secret = fresh.Format, fresh.Listen, fresh.Secret
+		next.Renew(w.p.mailAddress(host))
 	}
 	slices.Sort(next.Namespaces)
 	slices.SortFunc(next.Hooks, func(a, b webhook.Posted) int { return strings.Compare(a.Key.Name, b.Key.Name) })
 	return next, nil
+}
+
+// mailAddress is a free one of a host, above Zot's port.
+func (p *Provider) mailAddress(host string) string {
+	_, port := p.listen()
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		n = 0
+	}
+	return webhook.FreeAddress(host, n+1)
 }
 
 // emitEvents gives Zot one sink that posts to the inbox, or takes it out where

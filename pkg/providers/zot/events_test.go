@@ -2,6 +2,7 @@ package zot
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -228,6 +229,61 @@ func TestTheSinkFollowsTheNetworkOfTheContainer(t *testing.T) {
 	start()
 	if n.text() != text || len(webhooksOf(t, p)) != 0 {
 		t.Errorf("it says %s", n.text())
+	}
+}
+
+// TestACopiedDirectoryHasAReceiverOfItsOwn: Zot would tell the webhooks of the
+// registry that it was copied from.
+func TestACopiedDirectoryHasAReceiverOfItsOwn(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := wrote(t, p, makes(schema.KindNamespace, "team", &schema.Namespace{}), hookTo("team/a")); err != nil {
+		t.Fatal(err)
+	}
+	box := func() webhook.Inbox {
+		t.Helper()
+		b, err := webhook.ReadInbox(p.paths.inbox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	start := func() {
+		t.Helper()
+		a.running = false
+		if err := p.BeforeStart(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was, text := box(), a.text()
+	if start(); a.text() != text || box().Secret != was.Secret {
+		t.Errorf("of no copy: %s", a.text())
+	}
+	elsewhere := was
+	elsewhere.Place = "/srv/another/ocisync/events.json"
+	if err := elsewhere.Save(p.paths.inbox); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", was.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	start()
+	now := box()
+	if now.Secret == was.Secret || now.Listen == was.Listen || len(now.Hooks) != 1 {
+		t.Errorf("the inbox is %+v; it was %+v", now, was)
+	}
+	if text := a.text(); strings.Contains(text, was.Secret) || !strings.Contains(text, now.Secret) || !strings.Contains(text, `"http://`+now.Listen+`/"`) {
+		t.Errorf("Zot's file: %s", text)
+	}
+	if got := webhooksOf(t, p); len(got) != 1 {
+		t.Errorf("there are %v", got)
+	}
+	if start(); box().Secret != now.Secret {
+		t.Error("the next start renews it again")
 	}
 }
 
