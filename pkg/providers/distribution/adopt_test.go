@@ -201,7 +201,7 @@ health:
 `)
 	want := []string{
 		":3: log.levels: Distribution has no such setting, and ignores it; log has accesslog, ",
-		":7: storage.s4: Distribution has no such setting",
+		":4: storage: content has one place; keep one of filesystem, s4",
 		":11: http.relativeurls: write true or false",
 		":12: http.headers.X-A: write a list of texts",
 		":14: redis.options: Distribution has no such setting",

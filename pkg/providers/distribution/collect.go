@@ -69,7 +69,7 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 	if !dry {
 		if n := now.doc.get(readOnly); n != nil && n.Value == "true" && p.contained() {
 			// one before was killed, and what it left may be at work in there
-			if err := p.restart(ctx); err != nil {
+			if err := p.again(ctx); err != nil {
 				return report, err
 			}
 		}

@@ -365,7 +365,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		notes = append(notes, lines...)
 	}
 	if p.place.Config != "" {
-		for _, text := range p.odd() {
+		for _, text := range p.lines(p.odd()) {
 			notes = append(notes, plan.Note{Key: settingsKey(), Text: text})
 		}
 	}

@@ -17,6 +17,7 @@ type valueType string
 
 const (
 	textValue     valueType = `a text, such as "info"`
+	quotedValue   valueType = "a text in quotes"
 	numberValue   valueType = "a whole number"
 	boolValue     valueType = "true or false"
 	durationValue valueType = `a text with a number and its unit, such as "60s"`
@@ -39,7 +40,7 @@ type key struct {
 // that are ocisync's own to set are checked before, by schema.OwnedSetting.
 func keys() []key {
 	out := []key{
-		{path: "log.level", is: textValue, of: []string{"error", "warn", "info", "debug"}},
+		{path: "log.level", is: textValue, of: levels()},
 		{path: "log.formatter", is: textValue, of: []string{"text", "json", "logstash"}},
 		{path: "log.fields.*", is: anyValue},
 		{path: "log.reportcaller", is: boolValue},
@@ -136,6 +137,9 @@ func keys() []key {
 	add(textValue, "proxy.", "remoteurl username password exec.command")
 	return out
 }
+
+// levels are those of the log.
+func levels() []string { return []string{"error", "warn", "info", "debug"} }
 
 // drivers are the places that storage may name, one of them.
 func drivers() []string { return []string{"filesystem", "s3", "gcs", "azure", "inmemory"} }

@@ -1,6 +1,7 @@
 package distribution
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,14 @@ func (p *Provider) Launch(context.Context) (providers.Launch, error) {
 // BeforeStart implements [providers.Launcher]. A configuration that is there is
 // made to say where the registry listens, where whoever starts it waits for it.
 func (p *Provider) BeforeStart(ctx context.Context, face string) error {
+	if err := p.lead(ctx, face); err != nil {
+		return err
+	}
+	p.remember()
+	return nil
+}
+
+func (p *Provider) lead(ctx context.Context, face string) error {
 	if err := p.provide(); err != nil {
 		return err
 	}
@@ -172,14 +181,32 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	if err != nil {
 		return err
 	}
-	return p.startable(now.doc)
+	if err := p.startable(now.doc); err != nil {
+		return err
+	}
+	since, running, err := p.running(ctx)
+	if err != nil || !running || bytes.Equal(now.bytes, p.startedWith(since, now.bytes)) {
+		return err // it starts with what it ignores, and ignores it already
+	}
+	return p.correct(now.doc.strict())
+}
+
+// correct refuses to start the registry with what is wrong.
+func (p *Provider) correct(problems []problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return &providers.Error{
+		Registry: p.registry.URL, Key: settingsKey(), Doing: "starting the registry", Err: errors.New(strings.Join(p.lines(problems), "; ")),
+		Remedy: "correct the file: one that runs goes on with what it has read",
+	}
 }
 
 // startable tells why the registry would not start with a configuration, or let
 // nobody in, as far as that can be seen from outside.
 func (p *Provider) startable(doc *document) error {
-	if doc.get("storage") == nil {
-		return p.configError("starting the registry", errors.New("it names no storage"))
+	if err := p.correct(slices.DeleteFunc(doc.strict(), func(x problem) bool { return x.ignored })); err != nil {
+		return err
 	}
 	if p.place.Service != nil && p.place.Data != "" {
 		if err := token.CheckKeys(p.place.Keys()); err != nil {

@@ -151,7 +151,7 @@ func (p *Provider) anew(ctx context.Context, c plan.Change, try bool) error {
 }
 
 // keep returns what has the registry run again as it does now, with the settings
-// of now; nil where it does not run. What that returns is why, and what became of it.
+// that it was started with; nil where it does not run. What that returns is why, and what became of it.
 func (p *Provider) keep(ctx context.Context) (goBack func(why error) error, err error) {
 	keeper, ok := p.process.(providers.Keeper)
 	if !ok {
@@ -165,9 +165,15 @@ func (p *Provider) keep(ctx context.Context) (goBack func(why error) error, err 
 	if err != nil {
 		return nil, err
 	}
+	since, _, err := p.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before = p.startedWith(since, before)
 	ctx = context.WithoutCancel(ctx)
 	return func(why error) error {
 		err := p.process.Stop(ctx)
+		aside := p.setAside(before)
 		if err == nil {
 			err = replaceConfig(p.place.Config, before)
 		}
@@ -176,6 +182,9 @@ func (p *Provider) keep(ctx context.Context) (goBack func(why error) error, err 
 		}
 		if err != nil {
 			return fmt.Errorf("%w; and it could not be started again as it ran before: %w", why, err)
+		}
+		if aside != "" {
+			why = fmt.Errorf("%w; config.yml is put back%s", why, aside)
 		}
 		return errors.Join(why, p.forget())
 	}, nil

@@ -139,8 +139,9 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (v provid
 			return v, err
 		}
 	}
-	if odd := p.odd(); len(odd) > 0 && len(native) > 0 && v.Refused == "" {
-		v.Refused = "correct these lines first: " + strings.Join(odd, "; ")
+	odd := slices.DeleteFunc(p.odd(), func(x problem) bool { return p.mends(x, native) })
+	if len(odd) > 0 && len(native) > 0 && v.Refused == "" {
+		v.Refused = "correct these lines first: " + strings.Join(p.lines(odd), "; ")
 	}
 	if p.place.Config == "" || !slices.ContainsFunc(native, func(x schema.Value) bool { return strings.HasPrefix(x.Path, "auth."+p.way()+".") }) {
 		return v, nil

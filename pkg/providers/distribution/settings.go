@@ -2,6 +2,7 @@ package distribution
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -210,6 +211,45 @@ func (p *Provider) former() string {
 	return filepath.Join(p.place.Data, "ocisync", "config.former.yml")
 }
 
+// started is where the content lies that ocisync started the registry with last.
+func (p *Provider) started() string {
+	return filepath.Join(p.place.Data, ownDir, "config.started.yml")
+}
+
+// remember keeps what the registry is started with. Without it, as on a full disk,
+// it starts all the same.
+func (p *Provider) remember() {
+	b, err := readConfig(p.place.Config)
+	if err != nil {
+		return
+	}
+	if have, err := readConfig(p.started()); err == nil && bytes.Equal(have, b) {
+		return
+	}
+	if err := replaceConfig(p.started(), b); err != nil {
+		p.logger.Warn("what the registry is started with is not kept", "error", errors.Join(err, os.Remove(p.started())))
+	}
+}
+
+// startedWith is what a registry that runs since a time was started with, as far as
+// that is known: else what config.yml said before it is written. The engine starts a
+// container again by itself, with what lies there then.
+func (p *Provider) startedWith(since time.Time, before []byte) []byte {
+	if p.registry.Run == nil || p.contained() && !p.changed(since) {
+		return before
+	}
+	if b, err := readConfig(p.started()); err == nil {
+		return b
+	}
+	return before
+}
+
+// changed reports whether config.yml was changed after the registry was started.
+func (p *Provider) changed(since time.Time) bool {
+	info, err := os.Lstat(p.place.Config)
+	return err == nil && since.Add(startClock).Before(info.ModTime())
+}
+
 // outdated reports whether a registry that runs since a time was started with
 // the former content.
 func (p *Provider) outdated(since time.Time) bool {
@@ -327,6 +367,9 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 	how := "run `ocisync restart`"
 	if p.process == nil {
 		how = "restart it"
+	}
+	if len(p.odd()) > 0 {
+		how = "correct the lines that this plan names, then " + how
 	}
 	return fmt.Sprintf("config.yml was changed at %s by others and the registry runs since %s: it does not know what the file says; %s", info.ModTime().UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339), how), nil
 }

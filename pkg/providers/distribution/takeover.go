@@ -1,11 +1,15 @@
 package distribution
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+
+	yaml "go.yaml.in/yaml/v3"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 )
@@ -27,6 +31,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if running && p.process != nil { // it is stopped only for what can start
 		doc, err := parseDocument(next)
 		if err == nil {
+			unlined(&doc.root)
 			err = p.startable(doc)
 		}
 		if err != nil {
@@ -34,7 +39,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		}
 	}
 	if running && !old {
-		if err := replaceConfig(p.former(), before); err != nil {
+		if err := replaceConfig(p.former(), p.startedWith(since, before)); err != nil {
 			return p.configError("writing settings", err)
 		}
 	}
@@ -52,7 +57,15 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started
 		return p.putBack(ctx, err)
 	}
-	return p.forget()
+	return errors.Join(p.forget(), p.discard(p.aside()))
+}
+
+// again restarts the registry with config.yml as it is, if it would start with that.
+func (p *Provider) again(ctx context.Context) error {
+	if err := p.Precheck(ctx, ""); err != nil {
+		return err
+	}
+	return p.restart(ctx)
 }
 
 func (p *Provider) restart(ctx context.Context) error {
@@ -73,6 +86,7 @@ func (p *Provider) putBack(ctx context.Context, cause error) error {
 	if err != nil {
 		return fail("look at its log, correct the settings, and apply again", err)
 	}
+	aside := p.setAside(before)
 	// its time is that of the start before
 	if err := errors.Join(replaceConfig(p.place.Config, before), p.process.Stop(ctx)); err != nil {
 		return fail("put "+p.former()+" in the place of "+p.place.Config+" and start the registry", err)
@@ -80,11 +94,34 @@ func (p *Provider) putBack(ctx context.Context, cause error) error {
 	if err := p.process.Start(ctx); err != nil {
 		return fail("the settings before were put back, and it does not start with them either; look at its log", err)
 	}
-	return fail("the settings before were put back and the registry runs with them; correct the new ones, and apply again", p.forget())
+	return fail("the settings before were put back and the registry runs with them"+aside+"; correct the new ones, and apply again", p.forget())
 }
 
-func (p *Provider) forget() error {
-	if err := os.Remove(p.former()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// setAside keeps what config.yml says, which may be what somebody wrote by hand,
+// before other content is put there, and says where.
+func (p *Provider) setAside(other []byte) string {
+	b, err := readConfig(p.place.Config)
+	if err == nil && bytes.Equal(b, other) {
+		return ""
+	}
+	if err == nil {
+		err = replaceConfig(p.aside(), b)
+	}
+	if err != nil {
+		p.logger.Warn("what the registry does not start with is not kept", "error", err)
+		return ""
+	}
+	return ", and " + p.aside() + " holds what it did not start with"
+}
+
+func (p *Provider) aside() string {
+	return filepath.Join(p.place.Data, ownDir, "config.refused.yml")
+}
+
+func (p *Provider) forget() error { return p.discard(p.former()) }
+
+func (p *Provider) discard(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return p.configError("writing settings", err)
 	}
 	return nil
@@ -106,4 +143,12 @@ func (p *Provider) tellOperator(running bool, next []byte) error {
 // byHand is what the operator does, and how ocisync knows that it is done.
 func (p *Provider) byHand() string {
 	return fmt.Sprintf("restart the registry; if a plan shows it still, ocisync sees neither its process nor its start in registry.files.log: remove %s to say that it is done", p.former())
+}
+
+// unlined has what is not written yet tell of no lines.
+func unlined(n *yaml.Node) {
+	n.Line = 0
+	for _, c := range n.Content {
+		unlined(c)
+	}
 }

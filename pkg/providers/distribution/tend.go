@@ -217,7 +217,7 @@ func (p *Provider) tend(ctx context.Context, quiet time.Duration) error {
 	if !written.IsZero() && !written.Equal(p.renewed) && (quiet >= calm || time.Since(written) >= certificateWait) {
 		p.renewed = written
 		p.logger.Info("the registry is restarted: it has another certificate")
-		return p.restart(context.WithoutCancel(ctx))
+		return p.again(context.WithoutCancel(ctx))
 	}
 	written, former, err := p.keysDue(since)
 	if err != nil {
@@ -225,7 +225,7 @@ func (p *Provider) tend(ctx context.Context, quiet time.Duration) error {
 	}
 	if !written.IsZero() && !former && quiet >= keysCalm {
 		p.logger.Info("the registry is restarted, since nobody has a token: it is to forget a former key")
-		return p.restart(context.WithoutCancel(ctx))
+		return p.again(context.WithoutCancel(ctx))
 	}
 	return nil
 }
