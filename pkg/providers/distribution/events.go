@@ -60,11 +60,14 @@ func (d *document) notified() (list *yaml.Node, at int) {
 	})
 }
 
-// posts reports whether a document has the registry post with a secret, wherever to.
-func (d *document) posts(secret string) bool {
+// posts says where to a document has the registry post with a secret, "" for nowhere.
+func (d *document) posts(secret string) (url string) {
 	list, at := d.notified()
 	var have endpoint
-	return at >= 0 && list.Content[at].Decode(&have) == nil && slices.Equal(have.Headers["Authorization"], []string{"Bearer " + secret})
+	if at < 0 || list.Content[at].Decode(&have) != nil || !slices.Equal(have.Headers["Authorization"], []string{"Bearer " + secret}) {
+		return ""
+	}
+	return have.URL
 }
 
 // notifies reports whether a document has the registry post to an inbox.
@@ -73,14 +76,15 @@ func (d *document) notifies(box webhook.Inbox) bool {
 	if at < 0 || box.Listen == "" {
 		return false
 	}
-	var have endpoint
-	if list.Content[at].Decode(&have) != nil {
-		return false
+	node := *list.Content[at]
+	node.Content = slices.Clone(node.Content)
+	if i := slices.IndexFunc(node.Content, func(n *yaml.Node) bool { return n.Value == "disabled" }); i >= 0 && i%2 == 0 && node.Content[i+1].Value == "false" {
+		node.Content = slices.Delete(node.Content, i, i+2) // it is as if it were not there
 	}
-	a, errA := json.Marshal(have)
-	b, errB := json.Marshal(endpointOf(box))
-	off := child(list.Content[at], "disabled")
-	return errA == nil && errB == nil && string(a) == string(b) && (off == nil || off.Value == "false")
+	have, errA := nodeJSON(&node)
+	text, errB := json.Marshal(endpointOf(box))
+	want, errC := schema.CanonicalJSON(text)
+	return errors.Join(errA, errB, errC) == nil && have == want
 }
 
 // notify has the registry post to an inbox.
@@ -219,7 +223,7 @@ func (p *Provider) follow(ctx context.Context, doc *document) (changed bool, err
 			return false, p.configError("starting the registry", err)
 		}
 	}
-	if !doc.posts(former) || doc.notifies(box) {
+	if url := doc.posts(former); url == "" || url == endpointOf(box).URL && former == box.Secret {
 		return false, nil
 	}
 	if err := doc.notify(box); err != nil {
@@ -271,7 +275,7 @@ func (p *Provider) mailAddress(host string) (string, error) {
 }
 
 // leaves are a document's, of which ocisync's endpoint is one that says whether
-// it is as it shall be.
+// it is as it shall be, and what is not ocisync's in auth another.
 func (p *Provider) leaves(ctx context.Context, d *document) (values schema.Values, secrets []string, err error) {
 	box, err := p.inbox(ctx)
 	if err != nil {
@@ -286,11 +290,18 @@ func (p *Provider) leaves(ctx context.Context, d *document) (values schema.Value
 		return nil, nil, err
 	}
 	bare.unnotify()
-	if values, secrets, err = bare.leaves(); err == nil && d.notifies(box) {
-		values = append(values, schema.Value{Path: notifyPath, JSON: notifyOn})
-		slices.SortFunc(values, byPath)
+	values, secrets, err = bare.leaves()
+	if err != nil {
+		return nil, nil, err
 	}
-	return values, secrets, err
+	if d.notifies(box) {
+		values = append(values, schema.Value{Path: notifyPath, JSON: notifyOn})
+	}
+	if p.ownsLogin() {
+		values = append(values, p.othersValue(d))
+	}
+	slices.SortFunc(values, byPath)
+	return values, secrets, nil
 }
 
 // notifying adds to the desired settings that the registry notifies ocisync,

@@ -143,7 +143,7 @@ func (p *Provider) prepareSettings(ctx context.Context, c plan.Change) (v provid
 	if len(odd) > 0 && len(native) > 0 && v.Refused == "" {
 		v.Refused = "correct these lines first: " + strings.Join(p.lines(odd), "; ")
 	}
-	if p.place.Config == "" || !slices.ContainsFunc(native, func(x schema.Value) bool { return strings.HasPrefix(x.Path, "auth."+p.way()+".") }) {
+	if p.place.Config == "" || p.way() == "" || !slices.ContainsFunc(native, func(x schema.Value) bool { return strings.HasPrefix(x.Path, "auth.") }) {
 		return v, nil
 	}
 	if live, err := p.file(); err == nil {

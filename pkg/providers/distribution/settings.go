@@ -48,6 +48,9 @@ func (p *Provider) owned(declared schema.Values) schema.Values {
 		out = slices.DeleteFunc(out, func(v schema.Value) bool { return v.Path == path })
 		out = append(out, schema.Value{Path: path, JSON: json})
 	}
+	if p.ownsLogin() {
+		set(othersPath, `""`)
+	}
 	if p.place.Service != nil {
 		set("auth.token.realm", quoted(p.place.Realm()))
 		set("auth.token.service", quoted(p.place.Name))
@@ -429,6 +432,12 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 		if v.Path == schema.OutsidePath || !wanted(v.Path) {
 			continue
 		}
+		if v.Path == othersPath {
+			for _, path := range p.others(doc) {
+				doc.drop(path)
+			}
+			continue
+		}
 		if v.Path == notifyPath {
 			box, err := p.provideInbox(ctx)
 			if err == nil {
@@ -452,21 +461,6 @@ func (p *Provider) lay(ctx context.Context, doc *document, values schema.Values,
 		}
 	}
 	return p.whole(doc)
-}
-
-// ways are those to log in that Distribution has, of which a configuration
-// names one.
-func ways() []string { return []string{"token", "htpasswd", "silly", "none"} }
-
-// way is the one that ocisync sets, "" for none.
-func (p *Provider) way() string {
-	switch {
-	case p.byFile():
-		return "htpasswd"
-	case p.place.Service != nil:
-		return "token"
-	}
-	return ""
 }
 
 // whole adds what every configuration needs and no plan shows: the version; the
