@@ -135,7 +135,7 @@ func (o *options) up(ctx context.Context, detach bool, command string) error {
 
 // upOnce has a registry running in the background.
 func (o *options) upOnce(ctx context.Context, cfg *schema.Config, r runner) error {
-	out, err := r.Up(ctx)
+	out, err := o.orBack(ctx, cfg, r, r.Up)
 	if err != nil {
 		return err
 	}

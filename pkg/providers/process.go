@@ -35,6 +35,16 @@ type Prechecker interface {
 	Precheck(ctx context.Context, face string) error
 }
 
+// Reverter is what a [Launcher] offers that knows with what files its registry was
+// started.
+type Reverter interface {
+	// Revert returns what has the registry run again as it does now, with those files;
+	// nil where it does not run, or they are as they were. It is called when the
+	// registry did not start again: what it takes is why, and what it returns is that
+	// and what became of it.
+	Revert(context.Context) (goBack func(why error) error, err error)
+}
+
 // Pair refuses a certificate and key that a registry would not start with; their
 // paths go from its directory.
 func Pair(dir, cert, key string) error {

@@ -36,8 +36,9 @@ import (
 
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
-// [providers.Launcher], [providers.Runner], [providers.Withholder],
-// [providers.Attendant], [providers.Hosted] and [providers.Blank].
+// [providers.Launcher], [providers.Reverter], [providers.Runner],
+// [providers.Withholder], [providers.Attendant], [providers.Hosted] and
+// [providers.Blank].
 type Provider struct {
 	registry schema.Registry
 	place    Place

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/distribution"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
@@ -138,5 +139,47 @@ func TestWhatTheEngineStartedAgainWithIsWhatIsPutBack(t *testing.T) {
 	changes, _ := settings(t, p, level("debug"))
 	if err := write(t, p, changes); err == nil || f.took != by {
 		t.Errorf("%v; it runs with\n%s", err, f.took)
+	}
+}
+
+// TestARestartThatFailsGoesBackToWhatTheRegistryWasStartedWith where somebody wrote
+// what it does not start with, and nothing sees that beforehand.
+func TestARestartThatFailsGoesBackToWhatTheRegistryWasStartedWith(t *testing.T) {
+	_, f := running(t)
+	m := &maker{fake: f, made: &providers.Made{}}
+	p := open(t, filepath.Dir(f.config), m)
+	if goBack, err := p.Revert(t.Context()); goBack != nil || err != nil {
+		t.Errorf("nothing to go back to: %v", err)
+	}
+	before := f.took
+	edited(t, f, before+"redis: {addrs: [nowhere]}\n")
+	goBack, err := p.Revert(t.Context())
+	if goBack == nil || err != nil {
+		t.Fatal(err)
+	}
+	f.refuses = "nowhere"
+	why := errors.Join(f.Stop(t.Context()), p.BeforeStart(t.Context(), ""), f.Start(t.Context()))
+	if why == nil {
+		t.Fatal("it starts")
+	}
+	if err := goBack(why); !errors.Is(err, why) || !strings.Contains(err.Error(), "it runs again, with config.yml put back, and ") || !strings.Contains(err.Error(), "config.refused.yml holds") {
+		t.Errorf("error %v", err)
+	}
+	if b, err := os.ReadFile(f.config); err != nil || string(b) != before || !f.running || f.took != before {
+		t.Errorf("%v; it runs %t with\n%s\nand the file says\n%s", err, f.running, f.took, b)
+	}
+	if b, err := os.ReadFile(filepath.Join(filepath.Dir(f.config), "ocisync", "config.refused.yml")); err != nil || !strings.Contains(string(b), "nowhere") {
+		t.Errorf("what was written by hand: %v\n%s", err, b)
+	}
+	if err := p.BeforeStart(t.Context(), ""); err != nil { // as who starts it again does
+		t.Fatal(err)
+	}
+	if goBack, err := p.Revert(t.Context()); goBack != nil || err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	f.running = false
+	edited(t, f, before+"# by hand\n")
+	if goBack, err := p.Revert(t.Context()); goBack != nil || err != nil {
+		t.Errorf("of one that does not run: %v", err)
 	}
 }

@@ -184,7 +184,7 @@ func (p *Provider) keep(ctx context.Context) (goBack func(why error) error, err 
 			return fmt.Errorf("%w; and it could not be started again as it ran before: %w", why, err)
 		}
 		if aside != "" {
-			why = fmt.Errorf("%w; config.yml is put back%s", why, aside)
+			why = fmt.Errorf("%w; it runs again, with config.yml put back%s", why, aside)
 		}
 		return errors.Join(why, p.forget())
 	}, nil

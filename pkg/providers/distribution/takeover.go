@@ -97,6 +97,22 @@ func (p *Provider) putBack(ctx context.Context, cause error) error {
 	return fail("the settings before were put back and the registry runs with them"+aside+"; correct the new ones, and apply again", p.forget())
 }
 
+// Revert implements [providers.Reverter].
+func (p *Provider) Revert(ctx context.Context) (goBack func(why error) error, err error) {
+	now, err := readConfig(p.place.Config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, p.configError("reading settings", err)
+	}
+	since, running, err := p.running(ctx)
+	if err != nil || !running || bytes.Equal(now, p.startedWith(since, now)) {
+		return nil, err
+	}
+	return p.keep(ctx)
+}
+
 // setAside keeps what config.yml says, which may be what somebody wrote by hand,
 // before other content is put there, and says where.
 func (p *Provider) setAside(other []byte) string {
