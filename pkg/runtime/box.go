@@ -114,6 +114,41 @@ func (f *found) has(address string) bool {
 	return shared(f.Listen, address) || slices.ContainsFunc(f.Published, func(p published) bool { return shared(p.Listen, address) })
 }
 
+// own is what a container has of its image where nothing else is said.
+type own struct {
+	Entrypoint, Env []string
+	User            string
+}
+
+// given is what a container was made with besides what is its image's own.
+type given struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env"`
+}
+
+// given is empty of a container that an earlier ocisync made.
+func (f *found) given() (g given) {
+	if json.Unmarshal([]byte(f.Labels[labelGiven]), &g) != nil {
+		return given{}
+	}
+	return g
+}
+
+// asked is what the mode said of it; nothing, which counts as another, where that
+// cannot be read.
+func (f *found) asked() (a asked) {
+	if json.Unmarshal([]byte(f.Labels[labelAsked]), &a) != nil {
+		return asked{}
+	}
+	return a
+}
+
+// otherArgs are its arguments, where they are not those that it was made with.
+func (f *found) otherArgs() (args []string, is bool) {
+	made := f.given().Args
+	return f.Args, len(made) > 0 && !slices.Equal(f.Args, made)
+}
+
 // labels say whose a container is, and what it is made from.
 func (c *Container) labels(b box) (map[string]string, error) {
 	spec, err := b.digest()
@@ -121,9 +156,14 @@ func (c *Container) labels(b box) (map[string]string, error) {
 		return nil, err
 	}
 	asked, err := json.Marshal(c.o.asked())
+	if err != nil {
+		return nil, err
+	}
+	given, err := json.Marshal(given{b.Args, append([]string{}, b.Env...)})
 	return map[string]string{
 		labelMode: c.o.Mode, labelInstance: c.o.Instance, labelRegistry: c.o.Registry.URL,
 		labelData: c.o.data(), labelSpec: spec, labelAsked: string(asked), labelFace: b.Face,
+		labelGiven: string(given),
 	}, err
 }
 
@@ -217,7 +257,7 @@ func (c *Container) image(ctx context.Context, b *box) (err error) {
 
 // differences lists in what a container is another than is wanted. Without an
 // id the wanted image is not looked at.
-func (f *found) differences(wanted box) ([]Difference, error) {
+func (f *found) differences(wanted box, rights []string) ([]Difference, error) {
 	var d []Difference
 	d = differing(d, "image", f.Image, wanted.Image)
 	if f.Image == wanted.Image && wanted.imageID != "" {
@@ -237,11 +277,8 @@ func (f *found) differences(wanted box) ([]Difference, error) {
 		}
 	}
 	d = differing(d, "environment", "", strings.Join(missing, " "))
-	if wanted.User != "" {
-		d = differing(d, "user", f.User, wanted.User)
-	}
 	d = differing(d, "mounts", mounts(f.Mounts, f.Others...), mounts(wanted.Mounts))
-	d = differing(d, "rights", strings.Join(f.Rights, ", "), "")
+	d = differing(d, "rights", strings.Join(rights, ", "), "")
 	d = differing(d, "port", strconv.Itoa(f.Port), strconv.Itoa(wanted.Port))
 	d = differing(d, "address", f.addresses(), wanted.Listen)
 	d = differing(d, "network", f.network(), wanted.Network)

@@ -86,7 +86,11 @@ func (c *Container) bring(ctx context.Context, v verb, wanted box) (Outcome, err
 		}
 		return Outcome{}, nil
 	}
-	changed, err := old.differences(wanted)
+	rights, err := c.rights(ctx, old)
+	if err != nil {
+		return Outcome{}, err
+	}
+	changed, err := old.differences(wanted, rights)
 	switch {
 	case err != nil:
 		return Outcome{}, err

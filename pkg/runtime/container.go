@@ -20,6 +20,7 @@ const (
 	labelSpec     = "ocisync.spec"  // digest of the box it was made from
 	labelAsked    = "ocisync.asked" // what the mode said, as JSON
 	labelFace     = "ocisync.face"
+	labelGiven    = "ocisync.given" // see given, as JSON
 )
 
 // next is appended to the name of a container that is to take the place of one.
@@ -52,6 +53,9 @@ type containers interface {
 }
 
 type surroundings interface {
+	// own is what an image, by its id, says of its containers. ErrNoImage: it is
+	// not there any more.
+	own(ctx context.Context, id string) (own, error)
 	// image returns the id of a local image. ErrNoImage: there is none.
 	image(ctx context.Context, ref string) (id string, err error)
 	pull(ctx context.Context, ref string, progress func(done, total int64)) error
@@ -122,10 +126,7 @@ func (c *Container) ours(ctx context.Context, name string) (*found, error) {
 			name, ErrDisplaced, f.Labels[labelData], c.o.data()))
 	default:
 		f.Face = f.Labels[labelFace]
-		var then asked
-		if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else any address does
-			f.at(then.Address)
-		}
+		f.at(f.asked().Address)
 		return f, nil
 	}
 	return nil, c.fail(fmt.Errorf("container %s: %w: %s; remove or rename it (docker rename), or give this one another name with state.instance", name, ErrForeign, why))
@@ -175,9 +176,16 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	now := c.o.asked()
 	now.Network = or(now.Network, c.name())
 	then.Address, then.Network = f.addresses(), f.network()
+	rights, err := c.rights(ctx, f)
+	if err != nil {
+		return nil, err
+	}
 	d := then.differences(now)
+	if args, is := f.otherArgs(); is {
+		d = differing(d, "arguments", words(args), words(f.given().Args))
+	}
 	d = differing(d, "mounts", strings.Join(f.Others, ", "), "")
-	d = differing(d, "rights", strings.Join(c.rights(f), ", "), "")
+	d = differing(d, "rights", strings.Join(rights, ", "), "")
 	if then.Image != now.Image {
 		return d, nil
 	}
@@ -188,16 +196,40 @@ func (c *Container) Differences(ctx context.Context) ([]Difference, error) {
 	return beside(differing(nil, "image", short(f.imageID), short(id)), d), c.fail(err)
 }
 
-// rights are those of a container that ocisync lets none, its user among them if it
-// is not the owner of the data.
-func (c *Container) rights(f *found) []string {
-	owner, err := c.o.owner()
-	if err != nil || owner == "" || f.User == owner { // what is not there belongs to nobody
-		return f.Rights
+// rights are those of a container that ocisync lets none, and what it was given that
+// is neither its image's own nor from ocisync: a user, a program, variables.
+func (c *Container) rights(ctx context.Context, f *found) ([]string, error) {
+	list := slices.Clone(f.Rights)
+	image, err := c.engine.own(ctx, f.imageID)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNoImage) {
+		return nil, c.fail(err)
 	}
-	list := append(slices.Clone(f.Rights), "user "+or(f.User, "of the image"))
+	owner, err := c.o.owner()
+	if err == nil && owner == "" && known {
+		owner = image.User
+	} else if err != nil || owner == "" { // what is not there belongs to nobody
+		owner = f.User
+	}
+	if f.User != owner {
+		list = append(list, "user "+or(f.User, "of the image"))
+	}
+	program := image.Entrypoint
+	if binary := f.asked().Binary; binary != "" {
+		program = []string{binary}
+	}
+	if known && !slices.Equal(f.Entrypoint, program) {
+		list = append(list, "program "+words(f.Entrypoint))
+	}
+	if given := f.given(); known && given.Env != nil {
+		for _, v := range f.Env {
+			if name, _, _ := strings.Cut(v, "="); !slices.Contains(given.Env, v) && !slices.Contains(image.Env, v) {
+				list = append(list, "variable "+name)
+			}
+		}
+	}
 	slices.Sort(list)
-	return list
+	return list, nil
 }
 
 // Made says how the container was made; nil if none ever was.
@@ -216,10 +248,13 @@ func (c *Container) Made(ctx context.Context) (*Made, error) {
 	if !f.Running {
 		return &Made{Stopped: true}, nil
 	}
-	m := Made{Image: f.Image, Listen: f.Listen, Also: f.also(), Mounts: f.Mounts, Others: f.Others, Rights: c.rights(f)}
-	var then asked
-	if json.Unmarshal([]byte(f.Labels[labelAsked]), &then) == nil { // else it counts as another
-		m.Binary, m.Args = then.Binary, then.Args
+	then := f.asked()
+	m := Made{Image: f.Image, Binary: then.Binary, Args: then.Args, Listen: f.Listen, Also: f.also(), Mounts: f.Mounts, Others: f.Others}
+	if m.Rights, err = c.rights(ctx, f); err != nil {
+		return nil, err
+	}
+	if args, is := f.otherArgs(); is {
+		m.Args = args
 	}
 	wanted := c.o.Registry.Run.Network
 	switch m.Network = f.network(); m.Network {

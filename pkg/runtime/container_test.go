@@ -35,6 +35,7 @@ type memoryEngine struct {
 	made       int
 	calls      []string
 	fails      map[string]error // by call
+	says       own              // every image
 	local      bool             // it has the addresses of this host
 	listeners  map[string][]net.Listener
 }
@@ -184,6 +185,12 @@ func (m *memoryEngine) image(_ context.Context, ref string) (string, error) {
 		return id, nil
 	}
 	return "", ErrNoImage
+}
+
+func (m *memoryEngine) own(context.Context, string) (own, error) {
+	m.Lock()
+	defer m.Unlock()
+	return m.says, m.fails["own"]
 }
 
 func (m *memoryEngine) pull(_ context.Context, ref string, progress func(done, total int64)) error {

@@ -351,6 +351,17 @@ func (d docker) image(ctx context.Context, ref string) (string, error) {
 	return i.ID, d.explained(err)
 }
 
+func (d docker) own(ctx context.Context, id string) (own, error) {
+	i, err := d.client.ImageInspect(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return own{}, ErrNoImage
+	}
+	if err != nil || i.Config == nil {
+		return own{}, d.explained(err)
+	}
+	return own{i.Config.Entrypoint, i.Config.Env, i.Config.User}, nil
+}
+
 // pull reads what the engine tells of a pull, layer by layer.
 func (d docker) pull(ctx context.Context, ref string, progress func(done, total int64)) error {
 	missing := func(err error) error {

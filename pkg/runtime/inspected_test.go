@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -113,6 +115,69 @@ func TestAContainerThatSomebodyMadeAnewIsMadeAnew(t *testing.T) {
 				t.Errorf("%s: after %s: %+v", what, doing, now)
 			}
 		}
+	}
+}
+
+// TestWhatAContainerWasGivenBesidesIsSeen: it is neither its image's own nor from
+// ocisync.
+func TestWhatAContainerWasGivenBesidesIsSeen(t *testing.T) {
+	for want, otherwise := range map[string]func(*found){
+		"variable REGISTRY_AUTH": func(f *found) { f.Env = append(f.Env, "REGISTRY_AUTH=none") },
+		"variable A":             func(f *found) { f.Env = []string{"A=2", "PATH=/bin"} },
+		"program sh -c":          func(f *found) { f.Entrypoint = []string{"sh", "-c"} },
+		"user 7":                 func(f *found) { f.User = "7" },
+		"": func(f *found) {
+			f.Labels = map[string]string{labelMode: "dev", labelData: f.Labels[labelData], labelAsked: f.Labels[labelAsked], labelSpec: f.Labels[labelSpec]}
+		}, // of an earlier ocisync
+	} {
+		h := newHarbour(t)
+		h.memory.says = own{Entrypoint: []string{"/registry"}, Env: []string{"PATH=/bin"}, User: "65532"}
+		merged := func() *found { // as the engine does
+			c := h.one()
+			c.Entrypoint, c.Env = h.memory.says.Entrypoint, append(slices.Clone(c.Env), h.memory.says.Env...)
+			if c.User == "" {
+				c.User = h.memory.says.User
+			}
+			return c
+		}
+		h.up()
+		merged()
+		if m, err := h.Made(t.Context()); err != nil || len(m.Rights) != 0 {
+			t.Fatalf("%s: as it was made: %+v, %v", want, m, err)
+		}
+		otherwise(h.one())
+		m, err := h.Made(t.Context())
+		if err != nil || strings.Join(m.Rights, ", ") != want {
+			t.Errorf("%s: made %+v, %v", want, m, err)
+		}
+		if d, err := h.Differences(t.Context()); err != nil || len(d) != len(m.Rights) {
+			t.Errorf("%s: differences %v, %v", want, d, err)
+		}
+		before := h.one().ID
+		if h.up(); (h.one().ID != before) != (want != "") {
+			t.Errorf("%s: up left %+v", want, h.one())
+		}
+		h.memory.fails["own"] = ErrNoImage
+		if _, err := h.Made(t.Context()); err != nil {
+			t.Errorf("%s: with an image that is gone: %v", want, err)
+		}
+	}
+}
+
+func TestArgumentsThatSomebodyChangedAreSeen(t *testing.T) {
+	h := newHarbour(t)
+	h.up()
+	h.one().Args = []string{"serve", "/data/other.json"}
+	if m, err := h.Made(t.Context()); err != nil || !slices.Equal(m.Args, h.one().Args) {
+		t.Errorf("made %+v, %v", m, err)
+	}
+	want := []Difference{{What: "arguments", Running: "serve /data/other.json", Wanted: "serve"}}
+	if d, err := h.Differences(t.Context()); err != nil || !cmp.Equal(d, want) {
+		t.Errorf("differences %v, %v", d, err)
+	}
+	h.up()
+	if m, err := h.Made(t.Context()); err != nil || len(m.Args) != 0 {
+		t.Errorf("made anew: %+v, %v", m, err)
 	}
 }
 

@@ -353,19 +353,20 @@ func containerIsMadeByHand(t *testing.T, e *enginetest.Engine, typ, ref string) 
 	digest := r.push()
 	second := porttest.Address(t)
 	_, port, _ := strings.Cut(second, ":")
-	remake := func(otherwise func(*container.HostConfig)) func() {
+	remake := func(otherwise func(*container.HostConfig), variables ...string) func() {
 		return func() {
 			was, err := e.Client.ContainerInspect(t.Context(), c.name())
 			r.must("inspect", err)
 			r.must("removing", e.Client.ContainerRemove(t.Context(), was.ID, container.RemoveOptions{Force: true}))
 			otherwise(was.HostConfig)
+			was.Config.Env = append(was.Config.Env, variables...)
 			made, err := e.Client.ContainerCreate(t.Context(), was.Config, was.HostConfig, nil, nil, c.name())
 			r.must("making", err)
 			r.must("starting", e.Client.ContainerStart(t.Context(), made.ID, container.StartOptions{}))
 		}
 	}
 	for what, by := range map[string]func(){
-		"rights": remake(func(h *container.HostConfig) { h.ReadonlyRootfs, h.SecurityOpt = false, nil }),
+		"rights": remake(func(h *container.HostConfig) { h.ReadonlyRootfs, h.SecurityOpt = false, nil }, "REGISTRY_LOG_LEVEL=debug"),
 		"mounts": remake(func(h *container.HostConfig) { h.Binds = []string{"/etc:/hostetc"} }),
 		"address": remake(func(h *container.HostConfig) {
 			for p := range h.PortBindings {
