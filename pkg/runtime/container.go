@@ -33,6 +33,7 @@ const bounds = 2
 type engine interface {
 	surroundings
 	containers
+	images
 	// log reads what a container wrote since then, at most the last lines of it
 	// (0: all); with more it goes on.
 	log(ctx context.Context, id string, since time.Time, tail int, more bool) (io.ReadCloser, error)
@@ -52,13 +53,16 @@ type containers interface {
 	rename(ctx context.Context, id, name string) error
 }
 
-type surroundings interface {
+type images interface {
 	// own is what an image, by its id, says of its containers. ErrNoImage: it is
 	// not there any more.
 	own(ctx context.Context, id string) (own, error)
 	// image returns the id of a local image. ErrNoImage: there is none.
 	image(ctx context.Context, ref string) (id string, err error)
 	pull(ctx context.Context, ref string, progress func(done, total int64)) error
+}
+
+type surroundings interface {
 	// network makes a private network unless it is there.
 	network(ctx context.Context, name string, labels map[string]string) error
 	// host is the address of this host in a network: its gateway, by which a

@@ -104,7 +104,7 @@ func (m *memoryEngine) start(_ context.Context, id string) error {
 		}
 	}
 	if m.local {
-		l, err := net.Listen("tcp", c.Listen) //nolint:noctx // it takes no time
+		l, err := net.Listen("tcp", c.Listen)
 		if err != nil {
 			return ErrTaken
 		}

@@ -341,7 +341,7 @@ func TestACopiedInboxIsRenewed(t *testing.T) {
 func TestAReceiverOfAnotherDirectoryIsNobodys(t *testing.T) {
 	file, box := inboxAt(t, "team/ci")
 	box.Place = ""                 // as an earlier ocisync wrote it
-	text, err := json.Marshal(box) //nolint:gosec // of a test
+	text, err := json.Marshal(box)
 	if err == nil {
 		err = os.WriteFile(file, text, 0o600)
 	}
