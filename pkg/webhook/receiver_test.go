@@ -340,7 +340,7 @@ func TestACopiedInboxIsRenewed(t *testing.T) {
 // TestAReceiverOfAnotherDirectoryIsNobodys, though it has the same secret.
 func TestAReceiverOfAnotherDirectoryIsNobodys(t *testing.T) {
 	file, box := inboxAt(t, "team/ci")
-	box.Place = ""                 // as an earlier ocisync wrote it
+	box.Place = "" // as an earlier ocisync wrote it
 	text, err := json.Marshal(box)
 	if err == nil {
 		err = os.WriteFile(file, text, 0o600)
