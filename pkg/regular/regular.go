@@ -48,25 +48,41 @@ func ReadIn(root *os.Root, name string, limit int64) ([]byte, error) {
 }
 
 // ReadOwn reads a file of a directory whose owner may have put anything there: no
-// link is followed, and what has another name elsewhere is not read. Errors:
-// [ErrLink].
+// link is followed, and what has another name elsewhere is not read. One that is
+// replaced meanwhile is looked at again. Errors: [ErrLink].
 func ReadOwn(root *os.Root, name string, limit int64) ([]byte, error) {
+	const tries = 100 // who replaces it does not go on for ever, unless to be in the way
+	for range tries {
+		b, replaced, err := readOwn(root, name, limit)
+		if !replaced {
+			return b, err
+		}
+	}
+	return nil, named(name, ErrLink)
+}
+
+func readOwn(root *os.Root, name string, limit int64) (b []byte, replaced bool, err error) {
 	seen, err := root.Lstat(name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if st, ok := seen.Sys().(*syscall.Stat_t); seen.Mode()&fs.ModeSymlink != 0 || ok && seen.Mode().IsRegular() && st.Nlink > 1 {
-		return nil, named(name, ErrLink)
+		return nil, false, named(name, ErrLink)
 	}
 	f, err := OpenIn(root, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !os.SameFile(seen, info) { // another took its place
-		return nil, named(name, errors.Join(ErrLink, err))
+	info, err := f.Stat()
+	if err != nil {
+		return nil, false, named(name, err)
 	}
-	return all(f, name, limit)
+	if !os.SameFile(seen, info) {
+		return nil, true, nil
+	}
+	b, err = all(f, name, limit)
+	return b, false, err
 }
 
 // Open opens a file to read it. Whoever reads it bounds that.
