@@ -149,7 +149,7 @@ access.users.root = ["admin"]
 	}
 	says(there.must(0, "plan", "--detailed-exitcode"), "no changes")
 	here.must(0, "down")
-	says(here.must(1, "plan"), "is stopped", "ocisync up")
+	says(here.must(1, "plan"), "must run", "ocisync up")
 	if out := there.must(1, "plan"); strings.Contains(out, "--new") {
 		t.Errorf("a registry that is known is not a new one: %s", out)
 	}
