@@ -63,8 +63,8 @@ func answered(t *testing.T, c net.Conn, within time.Duration) (*http.Response, e
 }
 
 // patience is how long an answer may take that waits for nothing, on a machine that
-// has much else to do; less than a body may.
-const patience = 15 * time.Second
+// has much else to do; less than what drains a body may.
+const patience = 8 * time.Second
 
 const form = "application/x-www-form-urlencoded"
 
