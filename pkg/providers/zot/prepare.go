@@ -191,18 +191,28 @@ func moves(c plan.Change, s *site) (why, gone string) {
 	if to == "" {
 		return "", ""
 	}
-	list, known := stored(s.conf, names)
-	if known && len(list) == 0 {
+	much := held(s.conf, names)
+	if much == "" {
 		return "", ""
 	}
-	held, tags := "nobody can tell from here how much", 0
-	if known {
-		for _, r := range list {
-			tags += r.Tags
-		}
-		held = fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
+	return "the registry gets another place for its content", fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, much, to)
+}
+
+// held says how much of what the names match lies where a configuration says; "" for
+// nothing.
+func held(c configuration, names []string) string {
+	list, known := stored(c, names)
+	switch {
+	case !known:
+		return "nobody can tell from here how much"
+	case len(list) == 0:
+		return ""
 	}
-	return "the registry gets another place for its content", fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, held, to)
+	tags := 0
+	for _, r := range list {
+		tags += r.Tags
+	}
+	return fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
 }
 
 // relocated says why a restart must wait for an approval where somebody wrote another
@@ -235,19 +245,12 @@ func (p *Provider) relocated(running configuration, s *site, changes []plan.Chan
 	if len(names) == 0 {
 		return "", ""
 	}
-	list, known := stored(running, names)
-	if known && len(list) == 0 {
+	much := held(running, names)
+	if much == "" {
 		return "", ""
 	}
-	held, tags := "nobody can tell from here how much", 0
-	if known {
-		for _, r := range list {
-			tags += r.Tags
-		}
-		held = fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
-	}
 	return fmt.Sprintf("somebody wrote another place for content into %s, and a restart takes that over: put storage.rootDirectory and storage.subPaths there back, or declare them", p.paths.config),
-		fmt.Sprintf("what lies in %s (%s) is served no more by then", was[""], held)
+		fmt.Sprintf("what lies in %s (%s) is served no more by then", was[""], much)
 }
 
 // roots is where content lies, by route; "" is the main storage.
