@@ -78,6 +78,9 @@ type visit struct {
 	pushed *pushed
 	// freed says that deletions left much to collect, short that there was no room.
 	freed, short bool
+	// again says that a request that found no room may be answered anew after a
+	// collection, retried that it was.
+	again, retried bool
 }
 
 type visitKey struct{}

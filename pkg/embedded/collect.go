@@ -81,10 +81,13 @@ type collecting struct {
 	untagged bool                   // manifests without a tag go too
 	dry      bool                   // nothing goes, it is only counted
 	limited  func(repo string) bool // a quota holds, so that what a deletion by digest freed waits for no delay; may be nil
-	uploads  *unfinished            // those that somebody may be working on; may be nil
-	after    func()                 // called after the last slice, before writers go on; may be nil
-	announce func([]removal)        // called with tags and manifests before any goes; may be nil
-	tell     func([]removal)        // called with what went of them, before writers go on; may be nil
+	// yields reports that a blob of a repository waits for no delay, where no manifest
+	// needs it; may be nil
+	yields   func(repo string, d digest.Digest) bool
+	uploads  *unfinished     // those that somebody may be working on; may be nil
+	after    func()          // called after the last slice, before writers go on; may be nil
+	announce func([]removal) // called with tags and manifests before any goes; may be nil
+	tell     func([]removal) // called with what went of them, before writers go on; may be nil
 }
 
 func collectingBy(spec *schema.GC, dry bool) collecting {
@@ -361,8 +364,7 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		switch {
 		case len(f.layers) > 0:
 			d := f.layers[0]
-			stored, idle := f.idle[d]
-			if idle && !c.told(repo, d).Before(stored) || !idle && c.lately(repo, d) {
+			if !c.mayStillGo(repo, d) {
 				return true, c.find(ctx, repo)
 			}
 			f.layers = f.layers[1:]
@@ -398,6 +400,18 @@ func (c *collection) removeNext(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return true, nil
+}
+
+// mayStillGo reports whether nobody was told meanwhile that a blob to go is there.
+func (c *collection) mayStillGo(repo string, d digest.Digest) bool {
+	f := c.findings[repo]
+	if target, yields := f.yielding[d]; yields {
+		return c.yields(repo, target)
+	}
+	if stored, idle := f.idle[d]; idle {
+		return c.told(repo, d).Before(stored)
+	}
+	return !c.lately(repo, d)
 }
 
 func (c *collection) went(repo, reference string, err error) error {

@@ -41,8 +41,8 @@ func TestPushingAndDeletingGoesOnWithinTheQuota(t *testing.T) {
 }
 
 // What was left behind before, by deletions whose collection a crash prevented, keeps
-// no push out for longer than a collection takes; without the delay over.
-func TestARefusedPushHasWhatWasDeletedCollected(t *testing.T) {
+// no push out, though the delay is not over.
+func TestAPushHasWhatWasDeletedCollected(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	t.Run("without a quota", func(t *testing.T) {
 		s := quota(t, data, -1)
@@ -56,16 +56,10 @@ func TestARefusedPushHasWhatWasDeletedCollected(t *testing.T) {
 	if u := s.usage(t); u.Waiting < 180_000 {
 		t.Fatalf("waiting: %+v", u)
 	}
-	im := imageOf(t, 60_000, 1)
-	if err := s.push(t, "team/app:t", im); denied(err) == nil {
-		t.Fatalf("the push: %v", err)
+	s.mustPush(t, "team/app:t", imageOf(t, 60_000, 1))
+	if u := s.usage(t); u.Waiting > 100_000 {
+		t.Errorf("still waiting: %+v", u)
 	}
-	for end := time.Now().Add(20 * time.Second); s.usage(t).Waiting > 100_000; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting: %+v", s.usage(t))
-		}
-	}
-	s.mustPush(t, "team/app:t", im)
 }
 
 // A blob that somebody sent, or was told to be there, after the manifest that is
@@ -371,5 +365,100 @@ func TestDeletionsAfterARestartCollect(t *testing.T) {
 	blobs, err := filepath.Glob(filepath.Join(data, "docker/registry/v2/blobs/sha256/*/*/data"))
 	if err != nil || len(blobs) > 6 {
 		t.Errorf("%d blobs of nine are left, %v", len(blobs), err)
+	}
+}
+
+// What a refused push sent gives way to the next, but for what another relies on: of
+// two images with a layer in common one is refused, and the other's manifest comes
+// after others have needed the room.
+func TestWhatAnotherPushReliesOnStaysThoughOneIsRefused(t *testing.T) {
+	s := quota(t, filepath.Join(t.TempDir(), "data"), 100_000)
+	all := schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push | schema.Delete}, schema.Grant{Name: "eve", Rights: schema.Pull | schema.Push})}
+	s.change(t, putUser(t, "eve", false), putAccess("team", all))
+	common, own, more := bytes.Repeat([]byte("c"), 20_000), bytes.Repeat([]byte("o"), 60_000), bytes.Repeat([]byte("m"), 60_000)
+	for _, b := range [][]byte{common, own, more, []byte("{}")} {
+		s.upload(t, "eve", "team/app", b)
+	}
+	if got := s.asDev(t, "HEAD", "/v2/team/app/blobs/"+digest.FromBytes(common).String()); got != http.StatusOK {
+		t.Fatal(got)
+	}
+	layer := func(b []byte) imagespec.Descriptor {
+		return imagespec.Descriptor{MediaType: "application/x", Digest: digest.FromBytes(b), Size: int64(len(b))}
+	}
+	both, one := artifact("a", "both", ""), artifact("a", "one", "")
+	both.Layers, one.Layers = []imagespec.Descriptor{layer(common), layer(own), layer(more)}, []imagespec.Descriptor{layer(common)}
+	if resp, b := s.request(t, "PUT", "eve", "/v2/team/app/manifests/both", imagespec.MediaTypeImageManifest, marshalled(t, both)); resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("the refused: %d %s", resp.StatusCode, b)
+	}
+	s.mustPush(t, "team/other:full", imageOf(t, 70_000, 1)) // fits what is left of 200 kB without one of the refused
+	if u := s.usage(t); u.Waiting != 80_002 {
+		t.Errorf("beside the layer of another: %+v", u)
+	}
+	s.upload(t, "dev", "team/app", []byte("{}"))
+	s.put(t, "dev", "team/app", "one", imagespec.MediaTypeImageManifest, one)
+	if got := s.asDev(t, "HEAD", "/v2/team/app/blobs/"+digest.FromBytes(common).String()); got != http.StatusOK {
+		t.Errorf("the common layer: %d", got)
+	}
+}
+
+// Of what deleted tags left, used until a collection, a refused push has gone what is
+// older than the delay; nobody need order it.
+func TestARefusedPushHasWhatDeletedTagsLeftCollected(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	t.Run("before", func(t *testing.T) {
+		s := quota(t, data, 100_000)
+		s.mustPush(t, "team/app:t", imageOf(t, 60_000, 1))
+		if got := s.asDev(t, "DELETE", "/v2/team/app/manifests/t"); got != http.StatusAccepted {
+			t.Fatal(got)
+		}
+	})
+	old := time.Now().Add(-24 * time.Hour)
+	if err := filepath.WalkDir(data, func(name string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chtimes(name, old, old))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, data)
+	im := imageOf(t, 60_000, 1)
+	if err := s.push(t, "team/app:t", im); denied(err) == nil {
+		t.Fatalf("the push: %v", err)
+	}
+	for end := time.Now().Add(20 * time.Second); s.usage(t).Used > 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still used: %+v", s.usage(t))
+		}
+	}
+	s.mustPush(t, "team/app:t", im)
+}
+
+// However a blob comes, it has what refused pushes left give way.
+func TestEveryWayToSendABlobHasRoomMade(t *testing.T) {
+	blob := bytes.Repeat([]byte("b"), 60_000)
+	for name, send := range map[string]func(t *testing.T, s *served) int{
+		"in parts": func(t *testing.T, s *served) int { t.Helper(); return s.uploadInParts(t, "team/app", blob, true) },
+		"at once": func(t *testing.T, s *served) int {
+			t.Helper()
+			resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+			resp, _ = s.sendPart(t, http.MethodPut, resp.Header.Get("Location")+"&digest="+digest.FromBytes(blob).String(), blob)
+			return resp.StatusCode
+		},
+		"mounted": func(t *testing.T, s *served) int {
+			t.Helper()
+			s.upload(t, "dev", "free/app", blob)
+			return s.asDev(t, "POST", "/v2/team/app/blobs/uploads/?mount="+digest.FromBytes(blob).String()+"&from=free/app")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := quota(t, filepath.Join(t.TempDir(), "data"), 100_000)
+			for i := range 3 {
+				s.upload(t, "dev", "team/app", bytes.Repeat([]byte{byte(i)}, 60_000))
+			}
+			if got := s.uploadInParts(t, "team/app", bytes.Repeat([]byte("x"), 120_000), false); got != http.StatusForbidden {
+				t.Fatalf("what is too large: %d", got)
+			}
+			if got := send(t, s); got != http.StatusCreated {
+				t.Errorf("%d: %+v", got, s.usage(t))
+			}
+		})
 	}
 }

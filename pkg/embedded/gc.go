@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -12,7 +14,7 @@ import (
 const JobGC = "gc"
 
 const (
-	// roomPatience is how long a deletion waits for the collection that it causes, and
+	// roomPatience is how long a request waits for the collection that it causes, and
 	// roomRest how long for one to begin.
 	roomPatience = 30 * time.Second
 	roomRest     = 2 * time.Second
@@ -62,29 +64,44 @@ func (d document) gc() *schema.GC {
 }
 
 // makeRoom collects, outside of the gate, what deletions in a namespace with a quota
-// left when it has become much, and has who deletes wait for that a while, if it begins
-// soon: he may push next. Of a push that found no room it only begins.
+// left when it has become much, and has who deletes wait for that: he may push next.
+// So it does for a push that finds room then. Of any other that found none it only begins.
 func (r *Registry) makeRoom(ctx context.Context, v *visit) {
-	if r.jobs == nil || !v.freed && !v.short {
-		return
+	switch {
+	case r.jobs == nil:
+	case v.freed || v.again:
+		r.collectSoon(ctx)
+	case v.short:
+		r.jobs.hurry(JobGC, false)
 	}
-	done, rest := r.jobs.hurry(JobGC, v.freed)
-	if !v.freed || rest > roomRest {
-		return
+}
+
+// collectSoon collects, outside of the gate, and waits for that a while, if it begins
+// soon. It reports whether it was done.
+func (r *Registry) collectSoon(ctx context.Context) bool {
+	done, rest := r.jobs.hurry(JobGC, true)
+	if rest > roomRest {
+		return false
 	}
 	patience := time.NewTimer(roomPatience)
 	defer patience.Stop()
 	select {
 	case <-done:
+		return true
 	case <-patience.C:
 	case <-ctx.Done():
 	}
+	return false
 }
 
 // collect runs beside pushes.
 func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
 	what.limited = func(repo string) bool { _, p := r.store.now().policyOf(repo); return p.limited }
+	what.yields = func(repo string, d digest.Digest) bool {
+		l := r.guard.ledgers.of(r.store.now().rules.Namespace(repo), false)
+		return l != nil && l.goes(d)
+	}
 	what.after, what.uploads = func() { r.guard.ledgers.collected(what.delay) }, r.guard.ledgers.uploads
 	if !dry {
 		h := r.herald()

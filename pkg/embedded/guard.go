@@ -31,6 +31,7 @@ type guard struct {
 	locks   *tagLocks
 	now     func() time.Time
 	logger  *slog.Logger
+	collect func(context.Context) bool // collects garbage soon, and waits for that; may be nil
 }
 
 // openGuard starts to keep times. The caller holds the directory's lock.
@@ -53,9 +54,13 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 		next.ServeHTTP(w, q)
 		return
 	}
-	p := &passage{guard: g, visit: v, next: next, w: &answer{ResponseWriter: w, logger: g.logger}, q: q, at: g.store.now()}
+	p := &passage{guard: g, visit: v, next: next, w: &answer{ResponseWriter: w, logger: g.logger}, q: q, at: g.store.now(), began: g.now()}
 	p.namespace, p.policy = p.at.policyOf(t.repository)
 	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
+	if p.policy.limited && q.Method != http.MethodGet && may(schema.Pull|schema.Push) {
+		depart := p.ledgers.of(p.namespace, true).arrive(p.sender())
+		defer func() { depart(p.w.status == http.StatusForbidden && !p.mayComeAgain()) }()
+	}
 	switch {
 	case t.of == "manifest" && q.Method == http.MethodGet:
 		p.pull()
@@ -65,6 +70,8 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 		p.deleteManifest()
 	case t.of == "blob" && q.Method == http.MethodDelete && may(schema.Delete):
 		p.deleteBlob()
+	case t.of == "blob" && q.Method == http.MethodHead && p.policy.limited && may(schema.Pull|schema.Push):
+		p.lookForBlob()
 	case t.of == "upload" && t.upload == "" && q.Method == http.MethodPost && may(schema.Pull|schema.Push):
 		p.mount(v.rules)
 	case t.upload != "" && may(schema.Pull|schema.Push):
@@ -72,7 +79,7 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 	default:
 		p.pass()
 	}
-	v.short = p.w.short
+	v.short, v.again = p.w.short, p.mayComeAgain()
 }
 
 // passage is one request on its way past the guard.
@@ -89,6 +96,28 @@ type passage struct {
 	// will be if that was announced, and whether it was removed
 	stored, announced int64
 	abandoned         bool
+	began             time.Time
+}
+
+// sender is who sends the request.
+func (p *passage) sender() sender {
+	return sender{p.who.String(), clientOf(p.q), p.repository}
+}
+
+// mayComeAgain reports whether the request was refused for want of room that a
+// collection makes, and can be answered anew.
+func (p *passage) mayComeAgain() bool {
+	return p.w.yields && p.q.ContentLength == 0 && !p.retried
+}
+
+// lookForBlob tells who may push whether a blob is there, which he will not send then.
+func (p *passage) lookForBlob() {
+	if d, err := digest.Parse(p.reference); err == nil {
+		if d, err = p.storage.Content(context.WithoutCancel(p.q.Context()), p.repository, d); err == nil {
+			p.ledgers.of(p.namespace, true).relies(p.sender(), d, p.began)
+		}
+	}
+	p.pass()
 }
 
 func (p *passage) pass() {
@@ -108,6 +137,7 @@ type answer struct {
 	refusal func() error // may be nil, and return nil
 	refused bool
 	short   bool // for want of room
+	yields  bool // that a collection makes
 	logger  *slog.Logger
 }
 
@@ -155,7 +185,7 @@ func (a *answer) refuse(err error) {
 	e := entry{Code: "DENIED", Message: err.Error()}
 	switch {
 	case errors.As(err, &quota):
-		a.short = true
+		a.short, a.yields = true, quota.yields
 		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}

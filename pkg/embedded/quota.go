@@ -30,6 +30,7 @@ type quotaError struct {
 	waiting     int64 // the blobs that wait, where they are the reason
 	uploading   int64 // what unfinished uploads hold, where they are
 	needs       int64
+	yields      bool // there may be room after a collection
 }
 
 func (e *quotaError) Error() string {
@@ -39,9 +40,12 @@ func (e *quotaError) Error() string {
 		text += fmt.Sprintf(", and %d wait for their manifest or for a collection", e.waiting)
 	}
 	if e.uploading > 0 {
-		text += fmt.Sprintf(", and uploads that are not finished hold %d, until they are or, left alone for %.0f minutes, give way", e.uploading, leftAlone.Minutes())
+		text += fmt.Sprintf(", and uploads that are not finished hold %d", e.uploading)
 	}
-	return text + "; a refusal has garbage collected, at most once a minute, as does ocisync run gc: that frees what was deleted by digest at once, and what deleted tags and unfinished pushes left once it is older than gc.delay; push again then, delete what is not needed, or raise the quota"
+	if e.waiting > 0 || e.uploading > 0 {
+		text += fmt.Sprintf("; what refused pushes left, and others that were silent for %.0f minutes, gives way to the next push", leftAlone.Minutes())
+	}
+	return text + "; a refusal has garbage collected, at most once a minute, as does ocisync run gc: that frees what was deleted by digest at once, and what deleted tags left once it is older than gc.delay; push again then, delete what is not needed, or raise the quota"
 }
 
 // ledgers holds a ledger for each namespace with a quota that was asked for.
@@ -81,6 +85,8 @@ func (s *ledgers) collected(delay time.Duration) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.freed = 0
+		l.claims.forget()
+		clear(l.claims.yielded)
 		maps.DeleteFunc(l.unlinked, func(_ digest.Digest, at time.Time) bool { return time.Since(at) > delay })
 	})
 }
@@ -107,6 +113,7 @@ type ledger struct {
 	waiting   int64
 	begun     bool  // it was counted once
 	freed     int64 // of waiting, by deletions since the last collection
+	claims    *claims
 	// unlinked are blobs that a client deleted, and when. Their content stays until
 	// a collection, and so waits as long as that may take.
 	unlinked map[digest.Digest]time.Time
@@ -130,7 +137,7 @@ type holding struct {
 
 func newLedger(namespace string, uploads *unfinished) *ledger {
 	return &ledger{
-		namespace: namespace, uploads: uploads,
+		namespace: namespace, uploads: uploads, claims: newClaims(uploads.now),
 		blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}, unlinked: map[digest.Digest]time.Time{},
 	}
 }
@@ -404,21 +411,23 @@ func (l *ledger) dropManifest(limit int64, repository string, d digest.Digest) b
 	return l.freed > limit/4
 }
 
-// mayHold returns *quotaError where there is no room for a blob. The caller
-// holds the lock, as that of beginBlob does.
-func (l *ledger) mayHold(limit int64, d digest.Digest, size int64) error {
-	if b := l.blobs[d]; b != nil { // what comes under its name may be less, or another: only more needs room
-		if b.here {
-			return nil
-		}
-		size -= b.size
-	}
+// adds is by how much a namespace grows with a blob.
+func (l *ledger) adds(d digest.Digest, size int64) int64 {
+	b := l.blobs[d]
 	switch {
-	case size <= 0:
-	case size > limit-l.used:
-		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: size}
-	case l.used+l.waiting+size-limit > limit:
-		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: size}
+	case b == nil:
+		return size
+	case b.here:
+		return 0
+	}
+	return max(0, size-b.size) // what comes under its name may be less, or another: only more needs room
+}
+
+// mayHold returns *quotaError where a blob alone is too large. The caller holds the
+// lock, as that of beginBlob does.
+func (l *ledger) mayHold(limit int64, d digest.Digest, size int64) error {
+	if n := l.adds(d, size); n > 0 && n > limit-l.used {
+		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: n}
 	}
 	return nil
 }
@@ -429,6 +438,11 @@ func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 	if err := l.mayHold(limit, d, size); err != nil {
 		return err
 	}
+	if n := l.adds(d, size); n > 0 {
+		if lacks := l.used + l.waiting + n - limit - limit; lacks > 0 {
+			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: n, yields: l.yields(limit, lacks, lacks)}
+		}
+	}
 	l.update(d, size, func(b *blobCount) {
 		b.linking++
 		if !b.here {
@@ -438,12 +452,56 @@ func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 	return nil
 }
 
+// yields reports whether a collection frees the bytes that are lacked of what waits:
+// deletions left it, or nobody relies on it any more. It has more freed where more is
+// wanted soon.
+func (l *ledger) yields(limit, lacks, wants int64) bool {
+	if lacks <= l.freed {
+		return true
+	}
+	waiting := map[digest.Digest]int64{}
+	for d, b := range l.blobs {
+		if b.linked > 0 && b.named+b.naming+b.linking == 0 {
+			waiting[d] = b.size
+		}
+	}
+	return l.claims.yield(waiting, lacks, max(lacks, wants), limit/4)
+}
+
+// goes reports whether a blob is to go with the collection that asks.
+func (l *ledger) goes(d digest.Digest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, goes := l.claims.yielded[d]
+	return goes
+}
+
+// relies notes that a sender relies on a blob, by a request that began then.
+func (l *ledger) relies(who sender, d digest.Digest, began time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claims.claim(who, d, began)
+}
+
+// arrive notes a request of a sender, until the function it returns says that it is
+// over, and whether it was refused for good.
+func (l *ledger) arrive(who sender) (depart func(refused bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claims.arrive(who)
+	return func(refused bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.claims.depart(who, refused)
+	}
+}
+
 // admit gives an upload room for so many bytes that have come, of so many that
 // were announced. Else it says why not, whether there may be some when others
 // are finished, and which others are to give way for it: these the caller removes.
 // The oldest of those that somebody works on waits for no other, so that they
-// all come to an end.
-func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size, announced int64) (wait bool, gone []uploadKind, err error) {
+// all come to an end. With yields blobs are to give way too, by a collection.
+func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size, announced int64, yields bool) (wait bool, gone []uploadKind, short *quotaError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	others := l.uploads.load(now.rules, l.namespace, k)
@@ -456,9 +514,13 @@ func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size, announced
 		l.uploads.take(k, size)
 		return false, nil, nil
 	}
-	return alone <= limit || others.recent, l.uploads.giveWay(now.rules, l.namespace, lacks), &quotaError{
+	short = &quotaError{
 		namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, uploading: others.parked + others.active, needs: max(size, announced),
 	}
+	if gone = l.uploads.giveWay(now.rules, l.namespace, lacks, l.claims.over); len(gone) == 0 && yields {
+		short.yields = l.yields(limit, lacks, lacks+announced-size)
+	}
+	return alone <= limit || others.recent, gone, short
 }
 
 // endBlob enters what became of it: stored is what the repository now links

@@ -232,6 +232,37 @@ func TestOfTwoPushesThatDoNotFitTogetherOneDoes(t *testing.T) {
 	}
 }
 
+// What refused pushes sent is no reason to refuse another, however many were: of many
+// layers each, or of so few that their second is refused before any manifest comes.
+func TestOfTwoPushesOneDoesAfterManyThatDidNot(t *testing.T) {
+	for _, layers := range []int64{4, 2} {
+		t.Run(fmt.Sprint(layers, " layers"), func(t *testing.T) {
+			s := quota(t, filepath.Join(t.TempDir(), "data"), 300<<10)
+			for round := range 12 {
+				images := []v1.Image{imageOf(t, (200<<10)/layers, layers), imageOf(t, (200<<10)/layers, layers)}
+				errs := make([]error, len(images))
+				var all sync.WaitGroup
+				for i, im := range images {
+					ref := s.ref(t, fmt.Sprintf("team/app:%d", i))
+					all.Go(func() { errs[i] = remote.Write(ref, im, s.as("dev")...) })
+				}
+				all.Wait()
+				if (errs[0] == nil) == (errs[1] == nil) {
+					t.Fatalf("round %d: errors %v and %v; want exactly one", round, errs[0], errs[1])
+				}
+				done := images[0]
+				if errs[0] != nil {
+					done = images[1]
+				}
+				s.wantUsed(t, "after both", bytesOf(t, done))
+				if got := s.asDev(t, "DELETE", "/v2/team/app/manifests/"+digestOf(t, done)); got != http.StatusAccepted {
+					t.Fatalf("round %d: deleted: %d", round, got)
+				}
+			}
+		})
+	}
+}
+
 func TestDeletionGivesSpaceBackAndUseSurvivesARestart(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	im, second := imageOf(t, 40<<10, 1), imageOf(t, 40<<10, 2)

@@ -18,9 +18,10 @@ import (
 type finding struct {
 	tags      []oldTag // fallback tags without their subject
 	manifests []doomed
-	layers    []digest.Digest             // links of blobs
-	idle      map[digest.Digest]time.Time // such that wait for no delay, unless somebody was told of them since
-	stale     []note                      // of referrers that are gone
+	layers    []digest.Digest                 // links of blobs
+	idle      map[digest.Digest]time.Time     // such that wait for no delay, unless somebody was told of them since
+	yielding  map[digest.Digest]digest.Digest // such that give way to who needs their room, by what is linked
+	stale     []note                          // of referrers that are gone
 	uploads   []storage.Upload
 	notes     []digest.Digest // that say nothing any more
 	empty     bool            // no manifest and no tag is left then
@@ -440,7 +441,7 @@ func (s *scanner) spread(staying map[digest.Digest]bool, todo ...digest.Digest) 
 // judge says which manifests, tags and marks go, and gathers what the others
 // need.
 func (s *scanner) judge(held map[digest.Digest]bool) *finding {
-	f := &finding{idle: map[digest.Digest]time.Time{}, unread: s.unread}
+	f := &finding{idle: map[digest.Digest]time.Time{}, yielding: map[digest.Digest]digest.Digest{}, unread: s.unread}
 	named := s.named()
 	for name, b := range s.fallbacks {
 		living := s.living[b.current]
@@ -508,15 +509,21 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 		return err
 	}
 	for _, l := range links {
-		idle := s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)
+		yields := s.c.yields != nil && s.c.yields(s.repo, l.Target)
+		idle := yields || s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)
 		needed := s.uses[l.Name] || s.uses[l.Target] || s.needs[l.Name] || s.needs[l.Target]
 		if len(s.unread) > 0 || needed || !idle && (s.young(l.Name, l.Made) || s.young(l.Target, l.Made)) {
 			s.uses[l.Target] = true
 			continue
 		}
+		switch {
+		case yields:
+			f.yielding[l.Name] = l.Target
+		case idle:
+			f.idle[l.Name] = s.spent[l.Name]
+		}
 		if idle {
 			s.c.freed[l.Target] = struct{}{}
-			f.idle[l.Name] = s.spent[l.Name]
 		}
 		f.layers = append(f.layers, l.Name)
 	}

@@ -38,6 +38,8 @@ type upload struct {
 	left     time.Time // by the last request to this process
 	touched  time.Time // what is stored, when it was found
 	gone     bool      // it gives way: nobody can go on with it
+	by       sender    // of the last request to this process
+	began    time.Time // it
 }
 
 // last is when an upload was last sent to, as far as is known.
@@ -64,7 +66,7 @@ func (u *unfinished) of(k uploadKind) *upload {
 
 // begin notes that a request works on an upload; it must be followed by leave
 // or end. False: the upload is being removed.
-func (u *unfinished) begin(k uploadKind) bool {
+func (u *unfinished) begin(k uploadKind, by sender) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	o := u.of(k)
@@ -72,19 +74,23 @@ func (u *unfinished) begin(k uploadKind) bool {
 		return false
 	}
 	o.requests++
+	o.by, o.began = by, u.now()
 	return true
 }
 
-// giveWay picks, of a namespace's uploads that were left alone, those left first,
-// until they hold so many bytes; none where all together hold less. Nobody can go
-// on with these any more: they must be removed, and given to end, or else to keep.
-func (u *unfinished) giveWay(rules *access.Rules, namespace string, size int64) (gone []uploadKind) {
+// giveWay picks, of a namespace's uploads that were left alone or of which over says
+// that their sender's push is, those left first, until they hold so many bytes; none
+// where all together hold less. Nobody can go on with these any more: they must be
+// removed, and given to end, or else to keep.
+func (u *unfinished) giveWay(rules *access.Rules, namespace string, size int64, over func(by sender, began time.Time) bool) (gone []uploadKind) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := u.now()
 	var alone []uploadKind
 	for k, o := range u.uploads {
-		if o.requests == 0 && o.size > 0 && !o.gone && now.Sub(o.last()) >= leftAlone && belongs(rules, namespace, k.repository) {
+		since := now.Sub(o.last())
+		idle := since >= leftAlone || since >= settling && over(o.by, o.began)
+		if idle && o.requests == 0 && o.size > 0 && !o.gone && belongs(rules, namespace, k.repository) {
 			alone = append(alone, k)
 		}
 	}

@@ -60,6 +60,7 @@ func (p *passage) mount(rules *access.Rules) {
 	var stored digest.Digest
 	if p.w.status == http.StatusCreated {
 		stored = d
+		l.relies(p.sender(), d, p.began)
 	}
 	l.endBlob(p.repository, d, stored, size)
 }
@@ -101,7 +102,7 @@ func (p *passage) goOn() {
 		p.pass()
 		return
 	}
-	if !uploads.begin(k) {
+	if !uploads.begin(k, p.sender()) {
 		ociError(p.w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the upload was left alone and gave way to others; begin it anew")
 		return
 	}
@@ -176,9 +177,7 @@ func (p *passage) arrived(l *ledger) (int64, bool) {
 	ctx := context.WithoutCancel(p.q.Context())
 	came, err := p.storage.Uploaded(ctx, p.repository, p.upload)
 	if err == nil {
-		l.mu.Lock()
-		err = l.ready(ctx, p.storage, p.at)
-		l.mu.Unlock()
+		err = l.known(ctx, p.storage, p.at)
 	}
 	if err != nil {
 		p.w.refuse(err)
@@ -235,8 +234,12 @@ func (p *passage) bound(l *ledger, came int64, whole func(size int64) error) {
 	}
 }
 
-// uploadPatience is how long an upload waits for others to be finished.
-const uploadPatience = 30 * time.Second
+const (
+	// uploadPatience is how long an upload waits for others to be finished.
+	uploadPatience = 30 * time.Second
+	// maxCollections is how often one part of it has garbage collected.
+	maxCollections = 3
+)
 
 // admitted waits until an upload has room for so many bytes in all, or returns
 // *quotaError.
@@ -245,13 +248,26 @@ func (p *passage) admitted(l *ledger, size int64) error {
 	defer patience.Stop()
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for {
+	for tries := 0; ; {
 		next := l.uploads.next()
-		wait, gone, err := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size, p.announced)
+		wait, gone, short := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size, p.announced, tries < maxCollections)
+		if short == nil {
+			return nil
+		}
 		if len(gone) > 0 && p.remove(gone) {
 			continue
 		}
-		if err == nil || !wait {
+		if short.yields {
+			tries++
+			if p.collect != nil && p.collect(p.q.Context()) {
+				if err := l.known(context.WithoutCancel(p.q.Context()), p.storage, p.at); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		err := error(short)
+		if !wait {
 			return err
 		}
 		select {
@@ -402,9 +418,11 @@ func (p *passage) commit() {
 		l.mu.Unlock()
 	}
 	if err != nil {
-		p.drain(p.q.Body)
-		p.abandon()
 		p.w.refuse(err)
+		if !p.mayComeAgain() {
+			p.drain(p.q.Body)
+			p.abandon()
+		}
 		return
 	}
 	p.bound(l, came, later)
@@ -420,6 +438,9 @@ func (p *passage) commit() {
 		if b, ok, err := p.storage.Blob(ctx, stored); err == nil && ok {
 			size = b.Size
 		}
+	}
+	if stored != "" {
+		l.relies(p.sender(), stored, p.began)
 	}
 	l.endBlob(p.repository, d, stored, size)
 }

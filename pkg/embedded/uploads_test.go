@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/embedded"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // sendPart sends a part of an upload as dev and returns status and location.
@@ -97,20 +98,26 @@ func TestUnfinishedUploadsCountAgainstTheQuotaAndGoWithCollection(t *testing.T) 
 	var statuses []int
 	t.Run("fill", func(t *testing.T) {
 		s := quota(t, data, 100<<10)
+		all := schema.Access{Users: schema.NewGrants(schema.Grant{Name: "dev", Rights: schema.Pull | schema.Push}, schema.Grant{Name: "eve", Rights: schema.Pull | schema.Push})}
+		s.change(t, putUser(t, "eve", false), putAccess("team", all))
+		as := []string{}
 		for i := range 5 {
-			resp, text := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+			if i == 4 { // a refusal would end the push of who sent the others
+				as = []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("eve:pw-eve"))}
+			}
+			resp, text := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil, as...)
 			if resp.StatusCode != http.StatusAccepted {
 				t.Fatal(resp.Status, text)
 			}
-			resp, text = s.sendPart(t, http.MethodPatch, resp.Header.Get("Location"), bytes.Repeat([]byte{byte(i)}, part))
+			resp, text = s.sendPart(t, http.MethodPatch, resp.Header.Get("Location"), bytes.Repeat([]byte{byte(i)}, part), as...)
 			statuses = append(statuses, resp.StatusCode)
 			if resp.StatusCode == http.StatusForbidden && (!strings.Contains(text, "DENIED") || !strings.Contains(text, `"uploading":204800,"needs":51200}`)) {
 				t.Error(text)
 			}
 		}
-		resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+		resp, _ := s.sendPart(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil, as...)
 		whole := bytes.Repeat([]byte("whole"), part/4)
-		resp, text := s.sendPart(t, http.MethodPut, resp.Header.Get("Location")+"&digest="+digest.FromBytes(whole).String(), whole)
+		resp, text := s.sendPart(t, http.MethodPut, resp.Header.Get("Location")+"&digest="+digest.FromBytes(whole).String(), whole, as...)
 		if resp.StatusCode != http.StatusForbidden || !strings.Contains(text, `"uploading":204800,"needs":64000}`) {
 			t.Error(resp.Status, text)
 		}

@@ -29,6 +29,7 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 			(v.who.may(v.rules, schema.Push, v.repository) || v.who.may(v.rules, schema.Delete, v.repository))
 	}
 	var later *afterwards
+	original := w
 	switch q.Method {
 	case http.MethodOptions:
 	case http.MethodGet, http.MethodHead:
@@ -73,6 +74,11 @@ func (r *Registry) routeContent(w http.ResponseWriter, q *http.Request, v *visit
 	if later != nil {
 		p.leave()
 		r.makeRoom(q.Context(), v)
+		if v.again {
+			v.again, v.retried = false, true
+			r.routeContent(original, q, v, next)
+			return
+		}
 		later.send()
 	}
 }

@@ -1,0 +1,172 @@
+package embedded
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxClaims bounds what a namespace remembers of who relies on its blobs.
+const maxClaims = 1 << 17
+
+// sender is who pushes to a repository, as far as pushes can be told apart:
+// two at once of one account, from one address, are one.
+type sender struct {
+	account    string
+	address    netip.Addr
+	repository string
+}
+
+// presence is what a sender does.
+type presence struct {
+	requests int       // under way
+	last     time.Time // when one was over
+	refused  time.Time // when one was refused for good; zero if never
+}
+
+// claims knows who relies on the blobs of a namespace that wait for their manifest:
+// who sent one, mounted it, or was told that it is there. A claim is over when
+// something else was refused to its sender since, which ends a push, or when he was
+// silent for as long as leftAlone. Methods are not for use at once.
+type claims struct {
+	now     func() time.Time
+	since   time.Time // it knows of no claim before
+	senders map[sender]*presence
+	made    map[digest.Digest]map[sender]time.Time
+	count   int
+	yielded map[digest.Digest]struct{} // goes with the next collection, unless somebody claims it before
+}
+
+func newClaims(now func() time.Time) *claims {
+	return &claims{
+		now: now, since: now(), senders: map[sender]*presence{},
+		made: map[digest.Digest]map[sender]time.Time{}, yielded: map[digest.Digest]struct{}{},
+	}
+}
+
+// arrive notes that a request of a sender is under way; depart must follow.
+func (c *claims) arrive(who sender) {
+	p := c.senders[who]
+	if p == nil {
+		p = &presence{}
+		c.senders[who] = p
+	}
+	p.requests++
+}
+
+// depart notes that it is over, and whether it was refused for good.
+func (c *claims) depart(who sender, refused bool) {
+	p := c.senders[who]
+	p.requests--
+	p.last = c.now()
+	if refused {
+		p.refused = p.last
+	}
+}
+
+// claim notes that a sender relies on a blob, by a request that began then.
+func (c *claims) claim(who sender, d digest.Digest, began time.Time) {
+	if c.count >= maxClaims {
+		c.forget()
+	}
+	if c.count >= maxClaims {
+		clear(c.made)
+		c.count, c.since = 0, c.now()
+	}
+	delete(c.yielded, d)
+	by := c.made[d]
+	if by == nil {
+		by = map[sender]time.Time{}
+		c.made[d] = by
+	}
+	at, again := by[who]
+	if !again {
+		c.count++
+	}
+	if began.After(at) {
+		by[who] = began
+	}
+}
+
+// over reports whether a claim is.
+func (c *claims) over(who sender, at time.Time) bool {
+	p := c.senders[who]
+	switch {
+	case p == nil:
+		return c.now().Sub(at) >= leftAlone
+	case p.refused.After(at):
+		return true
+	}
+	return p.requests == 0 && c.now().Sub(p.last) >= leftAlone
+}
+
+// free reports whether nobody relies on a blob, and when somebody did last, as far
+// as is known.
+func (c *claims) free(d digest.Digest) (last time.Time, free bool) {
+	for who, at := range c.made[d] {
+		if !c.over(who, at) {
+			return at, false
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last, !last.IsZero() || c.now().Sub(c.since) >= leftAlone
+}
+
+// forget drops what says nothing any more.
+func (c *claims) forget() {
+	for d, by := range c.made {
+		maps.DeleteFunc(by, func(who sender, at time.Time) bool {
+			gone := c.over(who, at) && c.now().Sub(at) >= leftAlone
+			if gone {
+				c.count--
+			}
+			return gone
+		})
+		if len(by) == 0 {
+			delete(c.made, d)
+		}
+	}
+	maps.DeleteFunc(c.senders, func(_ sender, p *presence) bool {
+		return p.requests == 0 && c.now().Sub(p.last) >= leftAlone
+	})
+}
+
+// yield picks blobs that nobody relies on, those claimed longest ago first, until they
+// hold what is wanted, and of those that were left alone for spare more: collections are
+// dear. False, and none, where all together hold less than is lacked. They go with the
+// next collection, for whoever asks first.
+func (c *claims) yield(waiting map[digest.Digest]int64, lacks, wants, spare int64) bool {
+	type candidate struct {
+		digest digest.Digest
+		last   time.Time
+	}
+	var all []candidate
+	var held int64
+	for d, size := range waiting {
+		if _, taken := c.yielded[d]; taken {
+			continue
+		}
+		if last, free := c.free(d); free {
+			all = append(all, candidate{d, last})
+			held += size
+		}
+	}
+	if held < lacks {
+		return false
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.digest, b.digest)) })
+	for _, x := range all {
+		if wants <= 0 && (wants+spare <= 0 || c.now().Sub(x.last) < leftAlone) {
+			break
+		}
+		c.yielded[x.digest] = struct{}{}
+		wants -= waiting[x.digest]
+	}
+	return true
+}
