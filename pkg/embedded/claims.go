@@ -28,6 +28,13 @@ type presence struct {
 	refused  time.Time // when one was refused for good; zero if never
 }
 
+// reliance is that somebody relies on a blob, by a request that began so many nanoseconds
+// after 1970.
+type reliance struct {
+	by    *presence
+	began int64
+}
+
 // claims knows who relies on the blobs of a namespace that wait for their manifest:
 // who sent one, mounted it, or was told that it is there. A claim is over when
 // something else was refused to its sender since, which ends a push, or when he was
@@ -36,7 +43,7 @@ type claims struct {
 	now     func() time.Time
 	since   time.Time // it knows of no claim before
 	senders map[sender]*presence
-	made    map[digest.Digest]map[sender]time.Time
+	made    map[digest.Digest][]reliance
 	count   int
 	yielded map[digest.Digest]struct{} // goes with the next collection, unless somebody claims it before
 }
@@ -44,23 +51,25 @@ type claims struct {
 func newClaims(now func() time.Time) *claims {
 	return &claims{
 		now: now, since: now(), senders: map[sender]*presence{},
-		made: map[digest.Digest]map[sender]time.Time{}, yielded: map[digest.Digest]struct{}{},
+		made: map[digest.Digest][]reliance{}, yielded: map[digest.Digest]struct{}{},
 	}
 }
 
 // arrive notes that a request of a sender is under way; depart must follow.
-func (c *claims) arrive(who sender) {
+func (c *claims) arrive(who sender) { c.of(who).requests++ }
+
+func (c *claims) of(who sender) *presence {
 	p := c.senders[who]
 	if p == nil {
 		p = &presence{}
 		c.senders[who] = p
 	}
-	p.requests++
+	return p
 }
 
 // depart notes that it is over, and whether it was refused for good.
 func (c *claims) depart(who sender, refused bool) {
-	p := c.senders[who]
+	p := c.of(who)
 	p.requests--
 	p.last = c.now()
 	if refused {
@@ -68,7 +77,8 @@ func (c *claims) depart(who sender, refused bool) {
 	}
 }
 
-// claim notes that a sender relies on a blob, by a request that began then.
+// claim notes that a sender relies on a blob, by a request of his, under way, that began
+// then.
 func (c *claims) claim(who sender, d digest.Digest, began time.Time) {
 	if c.count >= maxClaims {
 		c.forget()
@@ -78,37 +88,36 @@ func (c *claims) claim(who sender, d digest.Digest, began time.Time) {
 		c.count, c.since = 0, c.now()
 	}
 	delete(c.yielded, d)
-	by := c.made[d]
-	if by == nil {
-		by = map[sender]time.Time{}
-		c.made[d] = by
+	by, at := c.of(who), began.UnixNano()
+	for i, m := range c.made[d] {
+		if m.by == by {
+			c.made[d][i].began = max(m.began, at)
+			return
+		}
 	}
-	at, again := by[who]
-	if !again {
-		c.count++
-	}
-	if began.After(at) {
-		by[who] = began
-	}
+	c.count++
+	c.made[d] = append(c.made[d], reliance{by, at})
 }
 
-// over reports whether a claim is.
-func (c *claims) over(who sender, at time.Time) bool {
+// over reports whether nobody relies on what a sender did by a request that began then.
+func (c *claims) over(who sender, began time.Time) bool {
 	p := c.senders[who]
-	switch {
-	case p == nil:
-		return c.now().Sub(at) >= leftAlone
-	case p.refused.After(at):
-		return true
+	if p == nil {
+		return c.now().Sub(began) >= leftAlone
 	}
-	return p.requests == 0 && c.now().Sub(p.last) >= leftAlone
+	return c.ended(p, began)
+}
+
+func (c *claims) ended(p *presence, began time.Time) bool {
+	return p.refused.After(began) || p.requests == 0 && c.now().Sub(p.last) >= leftAlone
 }
 
 // free reports whether nobody relies on a blob, and when somebody did last, as far
 // as is known.
 func (c *claims) free(d digest.Digest) (last time.Time, free bool) {
-	for who, at := range c.made[d] {
-		if !c.over(who, at) {
+	for _, m := range c.made[d] {
+		at := time.Unix(0, m.began)
+		if !c.ended(m.by, at) {
 			return at, false
 		}
 		if at.After(last) {
@@ -120,15 +129,15 @@ func (c *claims) free(d digest.Digest) (last time.Time, free bool) {
 
 // forget drops what says nothing any more.
 func (c *claims) forget() {
-	for d, by := range c.made {
-		maps.DeleteFunc(by, func(who sender, at time.Time) bool {
-			gone := c.over(who, at) && c.now().Sub(at) >= leftAlone
-			if gone {
-				c.count--
-			}
-			return gone
+	for d, made := range c.made {
+		left := slices.DeleteFunc(made, func(m reliance) bool {
+			at := time.Unix(0, m.began)
+			return c.ended(m.by, at) && c.now().Sub(at) >= leftAlone
 		})
-		if len(by) == 0 {
+		c.count += len(left) - len(made)
+		if len(left) > 0 {
+			c.made[d] = left
+		} else {
 			delete(c.made, d)
 		}
 	}

@@ -139,6 +139,7 @@ func TestOneBlobGivesWayOnce(t *testing.T) {
 		}
 	}
 	kept := slices.Collect(maps.Keys(c.yielded))[0]
+	c.arrive(sender{})
 	c.claim(sender{}, kept, now)
 	if _, goes := c.yielded[kept]; goes {
 		t.Error("a blob goes that somebody was told of since")

@@ -480,7 +480,9 @@ func (l *ledger) goes(d digest.Digest) bool {
 func (l *ledger) relies(who sender, d digest.Digest, began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.claims.claim(who, d, began)
+	if l.counted == "" || l.blobs[d] != nil { // else there is no such blob
+		l.claims.claim(who, d, began)
+	}
 }
 
 // arrive notes a request of a sender, until the function it returns says that it is
