@@ -158,7 +158,7 @@ func startedOneOf(p process, of []process) bool {
 
 // misses goes by when the file was born, where this user may not see what is
 // watched; where nothing tells, it says no.
-func (p process) misses(name string) bool {
+func (p process) misses(name string, by Watching) bool {
 	info, err := os.Stat(name)
 	if err != nil {
 		return false
@@ -176,7 +176,7 @@ func (p process) misses(name string) bool {
 		return ok && slices.Contains(watched, st.Ino)
 	}
 	dir, err := os.Stat(filepath.Dir(name))
-	return err == nil && !is(info) && !is(dir)
+	return err == nil && !is(info) && (by == TheFile || !is(dir))
 }
 
 // times of a file: when anything of it changed last, and when it was made, zero

@@ -73,11 +73,21 @@ func (s Server) Doubt() string {
 	return fmt.Sprintf("the processes %s have the command line of the one that serves, and none of them is seen to be the one that listens at port %s, so that each counts: end those that do not serve", strings.Join(pids, ", "), s.port)
 }
 
-// Misses reports whether the server is not told of what is written to a file that
-// it is told of by an inotify watch, because the file was replaced by another one
-// since it began. Of several that may be it one is enough.
-func (s Server) Misses(name string) bool {
-	return slices.ContainsFunc(s.may, func(p process) bool { return p.misses(name) })
+// Watching is what a server has an inotify watch on to be told of a file: the file
+// alone, or its directory in versions that are told of another in its place too.
+type Watching bool
+
+// The ways to be told of a file.
+const (
+	TheFile        Watching = false
+	OrItsDirectory Watching = true
+)
+
+// Misses reports whether the server is not told of what is written to a file, because
+// it was replaced by another one since the server began. Of several that may be it one
+// is enough.
+func (s Server) Misses(name string, by Watching) bool {
+	return slices.ContainsFunc(s.may, func(p process) bool { return p.misses(name, by) })
 }
 
 // servesElsewhere finds a process that listens at an address's port and whose command

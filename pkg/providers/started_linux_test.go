@@ -118,19 +118,19 @@ func TestWhatWasReplacedSinceItsProcessBeganIsMissed(t *testing.T) {
 	if !ok {
 		t.Fatal("it is not found")
 	}
-	if first.Misses(name) {
+	if first.Misses(name, providers.TheFile) {
 		t.Error("a file as it was is missed")
 	}
 	put(t, name)
-	if first.Misses(name) {
+	if first.Misses(name, providers.TheFile) {
 		t.Error("what is written in place is missed")
 	}
 	replace(t, name)
-	if !first.Misses(name) {
+	if !first.Misses(name, providers.TheFile) {
 		t.Error("a file in the place of another is not missed")
 	}
 	put(t, name)
-	if !first.Misses(name) {
+	if !first.Misses(name, providers.TheFile) {
 		t.Error("what is written there then is not missed")
 	}
 }
@@ -197,8 +197,11 @@ func TestWhoListensAtTheRegistrysPortServes(t *testing.T) {
 			if !ok {
 				t.Fatal("none is found")
 			}
-			if got := s.Misses(config); got != test.misses {
+			if got := s.Misses(config, providers.OrItsDirectory); got != test.misses {
 				t.Errorf("it misses what was written: %t, want %t", got, test.misses)
+			}
+			if got := s.Misses(config, providers.TheFile); got == test.inPlace {
+				t.Errorf("one that is told by the file alone misses what was written: %t", got)
 			}
 			if got := s.Doubt(); (got != "") != test.doubt || strings.Contains(s.ID, ",") != test.doubt {
 				t.Errorf("it is %s; doubt %q, want one: %t", s.ID, got, test.doubt)

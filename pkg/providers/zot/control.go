@@ -24,19 +24,19 @@ var (
 // for what it does in the background before it reloads.
 const slow = 6
 
-// awaitReload waits for the record of a reload that began after a place in the
+// awaitReload waits for the record of what was loaded after a place in the
 // log, and after an instant where Zot writes to a file that was renamed.
-func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since time.Time, patience time.Duration) error {
+func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since time.Time, patience time.Duration, loaded string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for n := 0; ; n++ {
 		done, failed := false, false
 		if r, err := p.openLog(ctx, s, from); err == nil && r != nil {
-			done, failed = scan(r, time.Time{})
+			done, failed = scan(r, time.Time{}, loaded)
 			r.Close()
 		}
 		if rotated := p.rotatedLogs(s); !done && !failed && n%8 == 0 && len(rotated) > 0 {
-			done, failed = scanTail(rotated[0], since)
+			done, failed = scanTail(rotated[0], since, loaded)
 		}
 		switch {
 		case done:
@@ -98,7 +98,7 @@ func readOr(name string) []byte {
 // see whether it did.
 func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect, st status, gentle bool) error {
 	switch {
-	case !st.running || how == plan.Live && t.config == nil:
+	case !st.running:
 		return p.write(s, t)
 	case how == plan.Restart:
 		return p.restart(ctx, s, t)
@@ -108,6 +108,15 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	if err := p.write(s, t); err != nil {
 		return err
 	}
+	accounts := func() error {
+		if !readable || t.accounts == nil || s.accounts == nil || files.Equal(s.accounts, t.accounts) || st.misses.accounts {
+			return nil
+		}
+		return p.awaitAccounts(ctx, p.after(s, t), from, since, gentle)
+	}
+	if t.config == nil {
+		return accounts()
+	}
 	if !readable {
 		if p.process != nil && !gentle {
 			p.logger.Warn("nothing tells whether Zot takes the new configuration over, so that it is restarted", "registry", p.registry.URL)
@@ -116,9 +125,9 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		return nil // nobody can see it; the proof is from outside
 	}
 	patience := p.awaits(st)
-	switch err := p.awaitReload(ctx, s, from, since, patience); {
+	switch err := p.awaitReload(ctx, s, from, since, patience, recordLoaded); {
 	case err == nil:
-		return nil
+		return accounts()
 	case errors.Is(err, errRefused):
 		return errors.Join(err, p.write(p.after(s, t), back(s, t)))
 	case p.process != nil && !gentle: // the watch was lost, by a rename that nobody knows of
@@ -127,6 +136,20 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 	default:
 		return fmt.Errorf("%w: %w; somebody replaced the file by another, so that Zot no longer sees it change: restart Zot", providers.ErrPending, err)
 	}
+}
+
+// awaitAccounts waits until Zot has read the accounts that were written, which versions
+// later than 2.1.20 do a moment after.
+func (p *Provider) awaitAccounts(ctx context.Context, s *site, from int64, since time.Time, gentle bool) error {
+	err := p.awaitReload(ctx, s, from, since, p.patience, recordUsers)
+	if err == nil || errors.Is(err, errRefused) { // of a configuration, which is told elsewhere
+		return nil
+	}
+	if p.process != nil && !gentle {
+		p.logger.Warn("Zot says nothing of the new accounts, so that it is restarted", "registry", p.registry.URL, "waited", p.patience)
+		return p.restart(ctx, s, texts{})
+	}
+	return fmt.Errorf("%w: the accounts are written, and its log says nothing of them within %v: restart Zot", providers.ErrPending, p.patience)
 }
 
 // awaits is how long a reload may take.

@@ -34,12 +34,17 @@ type actor struct {
 	mu          sync.Mutex
 	running     bool
 	log         strings.Builder
-	seen        string
+	seen, known string // of the configuration and the accounts
+	deaf        bool   // it says nothing of new accounts
 	began, over int
 }
 
-func (a *actor) text() string {
-	b, err := files.Read(a.config)
+func (a *actor) text() string { return content(a.config) }
+
+func (a *actor) users() string { return content(filepath.Join(filepath.Dir(a.config), "htpasswd")) }
+
+func content(name string) string {
+	b, err := files.Read(name)
 	if err != nil {
 		return ""
 	}
@@ -58,7 +63,7 @@ func (a *actor) Start(context.Context) error {
 	if err := a.starts(a.text()); err != nil {
 		return err
 	}
-	a.running, a.seen = true, a.text()
+	a.running, a.seen, a.known = true, a.text(), a.users()
 	a.began++
 	a.log.Reset()
 	return nil
@@ -87,6 +92,10 @@ func (a *actor) look() {
 		if record := a.says(now); record != "" {
 			fmt.Fprintf(&a.log, "{\"message\":%q}\n", record)
 		}
+	}
+	if now := a.users(); a.running && !a.deaf && now != a.known {
+		a.known = now
+		fmt.Fprintf(&a.log, "{\"message\":%q}\n", recordUsers)
 	}
 }
 
@@ -121,6 +130,30 @@ func wrote(t *testing.T, p *Provider, changes ...plan.Change) error {
 		t.Fatal(err)
 	}
 	return errors.Join(all...)
+}
+
+// TestAccountsAreInForceWhenTheLogSaysSo: else it is restarted, or somebody else's is to be.
+func TestAccountsAreInForceWhenTheLogSaysSo(t *testing.T) {
+	for name, deaf := range map[string]bool{"told": false, "silent": true} {
+		t.Run(name, func(t *testing.T) {
+			p, a := played(t, nowhere, func(string) string { return recordLoaded })
+			if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+				t.Fatal(err)
+			}
+			s, err := p.load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := a.began
+			a.deaf = deaf
+			if err := p.commit(t.Context(), s, texts{accounts: append(s.accounts, "u:$2y$05$x\n"...)}, plan.Live, status{running: true}, false); err != nil {
+				t.Fatal(err)
+			}
+			if restarted := a.began > began; restarted != deaf {
+				t.Errorf("restarted: %v", restarted)
+			}
+		})
+	}
 }
 
 const nowhere = "http://127.0.0.1:9"

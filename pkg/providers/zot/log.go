@@ -20,6 +20,7 @@ const (
 	recordStarted = `configuration settings`
 	recordLoaded  = `loaded new configuration settings`
 	recordFailed  = `failed to reload config`
+	recordUsers   = `loaded htpasswd file`
 )
 
 // logFile is the file that Zot logs to, "" where it is what its process
@@ -188,6 +189,6 @@ func (p *Provider) printedFailure(ctx context.Context, s *site) bool {
 	if _, err := io.CopyN(io.Discard, r, s.printed); err != nil {
 		return false // it was cut
 	}
-	_, failed := scan(r, time.Time{})
+	_, failed := scan(r, time.Time{}, recordLoaded)
 	return failed
 }

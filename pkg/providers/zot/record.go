@@ -57,11 +57,11 @@ func lines(r io.Reader, texts []string, each func(l line, raw []byte)) {
 }
 
 // scan looks for the last record that tells of a reload since an instant.
-func scan(r io.Reader, since time.Time) (done, failed bool) {
-	lines(r, []string{recordLoaded, recordFailed}, func(l line, _ []byte) {
+func scan(r io.Reader, since time.Time, loaded string) (done, failed bool) {
+	lines(r, []string{loaded, recordFailed}, func(l line, _ []byte) {
 		switch {
 		case l.Time.Before(since):
-		case l.Message == recordLoaded:
+		case l.Message == loaded:
 			done, failed = true, false
 		case strings.HasPrefix(l.Message, recordFailed):
 			done, failed = false, true
@@ -182,13 +182,13 @@ func lastRecordOf(name string, most int64) (*record, int64) {
 }
 
 // scanTail looks for the last record of a reload in the end of a file.
-func scanTail(name string, since time.Time) (done, failed bool) {
+func scanTail(name string, since time.Time, loaded string) (done, failed bool) {
 	f, err := tail(name, 1<<20)
 	if err != nil {
 		return false, false
 	}
 	defer f.Close()
-	return scan(f, since)
+	return scan(f, since, loaded)
 }
 
 // tail opens the end of a file. The caller closes it.

@@ -183,11 +183,11 @@ func TestAPipeIsNoLog(t *testing.T) {
 // TestClientsForgeNoRecords: what they call themselves stands in the log too.
 func TestClientsForgeNoRecords(t *testing.T) {
 	for _, message := range []string{recordLoaded, recordFailed, recordFailed + ", retry writing it."} {
-		if done, failed := scan(strings.NewReader(forged(message)), time.Time{}); done || failed {
+		if done, failed := scan(strings.NewReader(forged(message)), time.Time{}, recordLoaded); done || failed {
 			t.Errorf("%q: done %v, failed %v", message, done, failed)
 		}
 	}
-	if done, _ := scan(strings.NewReader(ofRecord("reloaded params", recordLoaded)+forged(recordFailed)), time.Time{}); !done {
+	if done, _ := scan(strings.NewReader(ofRecord("reloaded params", recordLoaded)+forged(recordFailed)), time.Time{}, recordLoaded); !done {
 		t.Error("a forged failure hides what is true")
 	}
 }

@@ -328,14 +328,14 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err == nil || !strings.Contains(err.Error(), "did not take") {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience, recordLoaded); err == nil || !strings.Contains(err.Error(), "did not take") {
 		t.Errorf("a broken configuration: %v", err)
 	}
 	from, _ = p.logEnd(t.Context(), s)
 	if err := files.Write(z.config, []byte("{"), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience, recordLoaded); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
 	if err := os.Truncate(z.log, 0); err != nil { // rotated
@@ -344,7 +344,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, before, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1)))); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience, recordLoaded); err != nil {
 		t.Errorf("after the log was rotated: %v", err)
 	}
 	time.Sleep(300 * time.Millisecond) // after a broken one Zot takes a file over twice
@@ -352,7 +352,7 @@ func TestAReloadIsTold(t *testing.T) {
 	from, _ = p.logEnd(t.Context(), s)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := p.awaitReload(ctx, s, from, time.Now(), p.patience); err == nil {
+	if err := p.awaitReload(ctx, s, from, time.Now(), p.patience, recordLoaded); err == nil {
 		t.Error("a reload is told where there was none")
 	}
 	for _, agent := range []string{recordLoaded, recordFailed} {
@@ -370,7 +370,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if b, err := os.ReadFile(z.log); err != nil || !bytes.Contains(b, []byte(recordFailed)) {
 		t.Fatal("Zot does not log what clients call themselves")
 	}
-	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience); !errors.Is(err, errSilent) {
+	if err := p.awaitReload(t.Context(), s, from, time.Now(), p.patience, recordLoaded); !errors.Is(err, errSilent) {
 		t.Errorf("clients that call themselves as Zot speaks: %v", err)
 	}
 	if err := os.Rename(z.log, z.log+".1"); err != nil { // rotated, and Zot goes on writing there
@@ -384,7 +384,7 @@ func TestAReloadIsTold(t *testing.T) {
 	if err := files.Write(z.config, z.text(document(storage, strings.Replace(plainHTTP, `"port"`, `"realm":"x","port"`, 1))), before); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitReload(t.Context(), s, from, since, p.patience); err != nil {
+	if err := p.awaitReload(t.Context(), s, from, since, p.patience, recordLoaded); err != nil {
 		t.Errorf("after the log was renamed: %v", err)
 	}
 }

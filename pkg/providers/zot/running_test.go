@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -356,22 +357,28 @@ func TestAccountsInAFileThatWasReplacedComeIntoForce(t *testing.T) {
 // Of somebody else's Zot without a log that can be read nothing tells but its
 // process.
 func TestWhatIsWrittenToAFileThatWasReplacedIsPending(t *testing.T) {
-	s := newStand(t)
-	s.apply(t, team()...)
-	r := s.registry
-	r.Run, r.Files = nil, &schema.FilePaths{Config: s.config, Htpasswd: filepath.Join(s.registry.Run.Data, "htpasswd")}
-	for name, file := range map[string]string{"configuration": r.Files.Config, "accounts": r.Files.Htpasswd} {
+	for _, name := range []string{"configuration", "accounts"} {
 		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			s.apply(t, team()...)
+			r := s.registry
+			r.Run, r.Files = nil, &schema.FilePaths{Config: s.config, Htpasswd: filepath.Join(s.registry.Run.Data, "htpasswd")}
 			p, err := zot.New(r, nil, providertest.Secrets{}, nil, zot.HashCost(bcrypt.MinCost))
 			if err != nil {
 				t.Fatal(err)
 			}
 			other := &stand{Provider: p, registry: r, server: s.server, config: s.config}
-			change := create(object(schema.KindGroup, "of-"+name, &schema.Group{Users: schema.NewSet("alice")}))
+			file, change := r.Files.Config, create(object(schema.KindGroup, "readers", &schema.Group{Users: schema.NewSet("alice")}))
 			if name == "accounts" {
-				change = create(object(schema.KindUser, "carol", &schema.User{Password: secret(providertest.SecretA)}))
+				file, change = r.Files.Htpasswd, create(object(schema.KindUser, "carol", &schema.User{Password: secret(providertest.SecretA)}))
 			}
 			replaced(t, file)
+			if name == "accounts" && s.follows(t, file) { // later than 2.1.20
+				if err := other.write(t, change)[change.Key.String()]; err != nil {
+					t.Error(err)
+				}
+				return
+			}
 			verdicts, err := p.Prepare(t.Context(), []plan.Change{change})
 			if err != nil || verdicts[0].Effect != plan.ByHand || !strings.Contains(strings.Join(verdicts[0].Notes, " "), "another file") {
 				t.Errorf("Prepare says %+v, %v", verdicts, err)
@@ -387,6 +394,17 @@ func TestWhatIsWrittenToAFileThatWasReplacedIsPending(t *testing.T) {
 			}
 		})
 	}
+}
+
+// follows reports whether the running Zot is told of another file in the place of one,
+// because it watches the directory.
+func (s *stand) follows(t *testing.T, file string) bool {
+	t.Helper()
+	zot, ok := providers.ServedBy(s.config, &url.URL{Host: s.server.address})
+	if !ok {
+		t.Fatal("no Zot is found")
+	}
+	return !zot.Misses(file, providers.OrItsDirectory)
 }
 
 func TestAConfigurationThatZotDoesNotTakeIsPutBack(t *testing.T) {

@@ -83,7 +83,10 @@ func (p *Provider) servedBy() (providers.Server, bool) {
 
 // seen notes what its process is told of.
 func (st *status) seen(zot providers.Server, config, accounts string) {
-	st.misses = misses{config: zot.Misses(config), accounts: accounts != "" && zot.Misses(accounts)}
+	st.misses = misses{
+		config:   zot.Misses(config, providers.TheFile), // later versions than 2.1.20 watch the directory of accounts alone
+		accounts: accounts != "" && zot.Misses(accounts, providers.OrItsDirectory),
+	}
 	st.watches, st.doubt = !st.misses.config, zot.Doubt()
 }
 
