@@ -17,6 +17,7 @@ import (
 
 var (
 	errSilent  = errors.New("its log says nothing of the new configuration")
+	errBegun   = fmt.Errorf("%w but that it began to take it over", errSilent)
 	errRefused = errors.New("it did not take the new configuration over")
 )
 
@@ -26,8 +27,8 @@ const slow = 6
 
 // awaitReload waits for the record of what was loaded after a place in the
 // log, and after an instant where Zot writes to a file that was renamed.
-func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since time.Time, patience time.Duration, loaded string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (p *Provider) awaitReload(asked context.Context, s *site, from int64, since time.Time, patience time.Duration, loaded string) error {
+	ctx, cancel := context.WithTimeout(asked, patience)
 	defer cancel()
 	for n := 0; ; n++ {
 		done, failed := false, false
@@ -46,10 +47,25 @@ func (p *Provider) awaitReload(ctx context.Context, s *site, from int64, since t
 		}
 		select {
 		case <-ctx.Done():
+			if loaded == recordLoaded && p.begun(asked, s, from) {
+				return errBegun
+			}
 			return errSilent
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// begun reports whether Zot wrote down, after a place in the log, that it saw its
+// configuration change.
+func (p *Provider) begun(ctx context.Context, s *site, from int64) bool {
+	r, err := p.openLog(ctx, s, from)
+	if err != nil || r == nil {
+		return false
+	}
+	defer r.Close()
+	saw, _ := scan(r, time.Time{}, recordBegun)
+	return saw
 }
 
 // texts are files as they shall be; nil stays as it is.
@@ -162,9 +178,12 @@ func (p *Provider) awaits(st status) time.Duration {
 
 // unseen puts back what no record says that Zot took over, so that its next start
 // does not meet a file that it may have refused.
-func (p *Provider) unseen(s *site, t texts, st status) error {
+func (p *Provider) unseen(s *site, t texts, st status, why error) error {
 	if err := p.write(p.after(s, t), back(s, t)); err != nil {
 		return fmt.Errorf("%w, and what %s held before could not be put back: %w; see that Zot starts with it (zot verify) before it is started again", errSilent, p.paths.config, err)
+	}
+	if errors.Is(why, errBegun) {
+		return fmt.Errorf("%w within %v, so that %s holds again what it held; either Zot waits for what it does in the background, such as a copy of sync, before it reloads: apply again when that is over; or it refused it, which it prints on its standard error and not in its log's file", errBegun, p.awaits(st), p.paths.config)
 	}
 	return fmt.Errorf("%w within %v, so that %s holds again what it held; either Zot refused it, which it prints on its standard error and not in its log's file, or it no longer sees the file change since somebody replaced that by another: look at what Zot prints, or restart Zot, and apply again", errSilent, p.awaits(st), p.paths.config)
 }

@@ -85,17 +85,23 @@ func (a *actor) Log(context.Context) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(a.log.String())), nil
 }
 
+// written is a record as it stands in the log, "" for none.
+func (*actor) written(record string) string {
+	if record == "" {
+		return ""
+	}
+	return fmt.Sprintf("{\"message\":%q}\n", record)
+}
+
 // look takes a new file over, as far as it does. The caller holds mu.
 func (a *actor) look() {
 	if now := a.text(); a.running && now != a.seen {
 		a.seen = now
-		if record := a.says(now); record != "" {
-			fmt.Fprintf(&a.log, "{\"message\":%q}\n", record)
-		}
+		a.log.WriteString(a.written(a.says(now)))
 	}
 	if now := a.users(); a.running && !a.deaf && now != a.known {
 		a.known = now
-		fmt.Fprintf(&a.log, "{\"message\":%q}\n", recordUsers)
+		a.log.WriteString(a.written(recordUsers))
 	}
 }
 

@@ -170,7 +170,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if t.config != nil || t.accounts != nil || t.creds != nil || how != plan.Live {
 		switch err := w.p.commit(ctx, w.s, t, how, w.st, w.gentle); {
 		case errors.Is(err, errSilent):
-			return w.p.unseen(w.s, t, w.st)
+			return w.p.unseen(w.s, t, w.st, err)
 		case err != nil:
 			return err
 		}
@@ -333,6 +333,8 @@ func (w *writer) emitSchedules(set func(rawJSON, ...string), remove func(...stri
 func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)) {
 	if w.admins {
 		names, whole := w.now.conf.admins()
+		mends := !whole && w.now.mendsAdmins()
+		whole = whole || mends
 		var next []string
 		for _, n := range names {
 			if u, ok := w.spec(schema.KindUser, n).(*schema.User); isRobot(n) || nameless(n) || ok && (!whole || u.Admin != nil && *u.Admin) {
@@ -344,10 +346,10 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 				next = append(next, k.Name)
 			}
 		}
-		if !slices.Equal(names, next) {
+		if mends || !slices.Equal(names, next) {
 			slices.Sort(next)
 			w.control(set)
-			if w.now.conf.HTTP.AccessControl == nil || w.now.conf.HTTP.AccessControl.AdminPolicy == nil {
+			if mends || w.now.conf.HTTP.AccessControl == nil || w.now.conf.HTTP.AccessControl.AdminPolicy == nil {
 				set(encoded(policy{Users: next, Actions: actAll.names()}), "http", "accessControl", "adminPolicy")
 			} else {
 				set(encoded(append([]string{}, next...)), "http", "accessControl", "adminPolicy", "users")

@@ -21,6 +21,7 @@ const (
 	recordLoaded  = `loaded new configuration settings`
 	recordFailed  = `failed to reload config`
 	recordUsers   = `loaded htpasswd file`
+	recordBegun   = `config file changed, trying to reload config`
 )
 
 // logFile is the file that Zot logs to, "" where it is what its process

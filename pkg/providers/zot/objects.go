@@ -554,6 +554,20 @@ func (c configuration) admins() (names []string, whole bool) {
 	return p.Users, parseActions(p.Actions)&actAll == actAll && len(p.Conditions) == 0
 }
 
+// mendsAdmins reports whether the administrators of the configuration, who may do less
+// or under conditions, are all ones that were declared: a plan gives those everything
+// again.
+func (o *objects) mendsAdmins() bool {
+	if o.conf.HTTP.AccessControl == nil || o.conf.HTTP.AccessControl.AdminPolicy == nil {
+		return false
+	}
+	a := o.conf.HTTP.AccessControl.AdminPolicy
+	return len(a.Groups) == 0 && !slices.ContainsFunc(a.Users, func(name string) bool {
+		u, ok := keptAs[*schema.User](o, schema.KindUser, name)
+		return !ok || u.Admin == nil || !*u.Admin
+	})
+}
+
 // readPeople reads users and groups: those that have an account or members,
 // that were declared, and that rules name. A hash that is not of bcrypt counts as
 // no password: nobody can tell whose it is, and Zot may or may not take it.

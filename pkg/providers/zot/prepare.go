@@ -434,7 +434,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 			return noLogins
 		}
 		names, whole := now.conf.admins()
-		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 {
+		if spec.Admin != nil && *spec.Admin && !whole && len(names) > 0 && !now.mendsAdmins() {
 			return fmt.Sprintf("http.accessControl.adminPolicy of %s gives its users (%s) less than everything, or under conditions; give it the actions read, create, update and delete and no conditions first", p.paths.config, strings.Join(names, ", "))
 		}
 	}
