@@ -15,7 +15,7 @@ const JobGC = "gc"
 
 const (
 	// roomPatience is how long a request waits for the collection that it causes, and
-	// roomRest how long for one to begin.
+	// roomRest how long a deletion waits for one to begin.
 	roomPatience = 30 * time.Second
 	roomRest     = 2 * time.Second
 	// roomPause is the least time between two collections that refused pushes cause.
@@ -69,18 +69,20 @@ func (d document) gc() *schema.GC {
 func (r *Registry) makeRoom(ctx context.Context, v *visit) {
 	switch {
 	case r.jobs == nil:
-	case v.freed || v.again:
-		r.collectSoon(ctx)
+	case v.freed:
+		r.collectSoon(ctx, roomRest)
+	case v.again:
+		r.collectSoon(ctx, roomPatience)
 	case v.short:
 		r.jobs.hurry(JobGC, false)
 	}
 }
 
 // collectSoon collects, outside of the gate, and waits for that a while, if it begins
-// soon. It reports whether it was done.
-func (r *Registry) collectSoon(ctx context.Context) bool {
+// within so long. It reports whether it was done.
+func (r *Registry) collectSoon(ctx context.Context, begins time.Duration) bool {
 	done, rest := r.jobs.hurry(JobGC, true)
-	if rest > roomRest {
+	if rest > begins {
 		return false
 	}
 	patience := time.NewTimer(roomPatience)

@@ -244,7 +244,7 @@ func (r *Registry) openContent(ctx context.Context, deliveries *webhook.Queue, u
 	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
 		return err
 	}
-	r.guard.collect = r.collectSoon
+	r.guard.collect = func(ctx context.Context) bool { return r.collectSoon(ctx, roomPatience) }
 	*undo = append(*undo, r.guard.close)
 	r.store.contents = func(context.Context) (*contents, error) {
 		return &contents{

@@ -235,7 +235,7 @@ func (p *passage) bound(l *ledger, came int64, whole func(size int64) error) {
 }
 
 const (
-	// uploadPatience is how long an upload waits for others to be finished.
+	// uploadPatience is how long an upload waits for room.
 	uploadPatience = 30 * time.Second
 	// maxCollections is how often one part of it has garbage collected.
 	maxCollections = 3
@@ -244,8 +244,8 @@ const (
 // admitted waits until an upload has room for so many bytes in all, or returns
 // *quotaError.
 func (p *passage) admitted(l *ledger, size int64) error {
-	patience := time.NewTimer(uploadPatience)
-	defer patience.Stop()
+	ctx, cancel := context.WithTimeout(p.q.Context(), uploadPatience)
+	defer cancel()
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for tries := 0; ; {
@@ -259,7 +259,7 @@ func (p *passage) admitted(l *ledger, size int64) error {
 		}
 		if short.yields {
 			tries++
-			if p.collect != nil && p.collect(p.q.Context()) {
+			if p.collect != nil && p.collect(ctx) {
 				if err := l.known(context.WithoutCancel(p.q.Context()), p.storage, p.at); err != nil {
 					return err
 				}
@@ -273,9 +273,7 @@ func (p *passage) admitted(l *ledger, size int64) error {
 		select {
 		case <-next:
 		case <-look.C:
-		case <-patience.C:
-			return err
-		case <-p.q.Context().Done():
+		case <-ctx.Done():
 			return err
 		}
 	}
