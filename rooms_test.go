@@ -91,8 +91,9 @@ func rooms() map[string]room {
 		"pkg/webhook":                 {may: []string{"schema", "pkg/regular", "pkg/access"}},
 		"pkg/embedded/storage":        {may: []string{"schema", "pkg/regular"}},
 		"pkg/embedded/storage/s3test": {may: []string{"schema"}},
+		"pkg/embedded/quota":          {may: []string{"schema", "pkg/access", "pkg/embedded/storage"}},
 		"pkg/embedded": {
-			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage"},
+			may:   []string{"schema", "pkg/regular", "pkg/retention", "pkg/access", "pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded/storage", "pkg/embedded/quota"},
 			tests: []string{"pkg/embedded/storage/s3test"},
 		},
 

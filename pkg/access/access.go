@@ -233,6 +233,12 @@ func (r *Rules) Namespace(repository string) string {
 	return name
 }
 
+// Holds reports whether a repository lies in a namespace and in none below that; the
+// namespace need not exist yet.
+func (r *Rules) Holds(namespace, repository string) bool {
+	return In(namespace, repository) && len(r.Namespace(repository)) <= len(namespace)
+}
+
 func (r *Rules) find(repository string) (string, *namespace) {
 	for name := repository; name != ""; {
 		if ns, ok := r.namespaces[name]; ok {

@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/embedded/quota"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -84,7 +85,7 @@ type collecting struct {
 	// yields reports that a blob of a repository waits for no delay, where no manifest
 	// needs it; may be nil
 	yields   func(repo string, d digest.Digest) bool
-	uploads  *unfinished     // those that somebody may be working on; may be nil
+	uploads  *quota.Uploads  // those that somebody may be working on; may be nil
 	after    func()          // called after the last slice, before writers go on; may be nil
 	announce func([]removal) // called with tags and manifests before any goes; may be nil
 	tell     func([]removal) // called with what went of them, before writers go on; may be nil
@@ -441,14 +442,14 @@ func (c *collection) removeUpload(ctx context.Context, repo string, u storage.Up
 	c.result.Bytes += u.Size
 	err := c.storage.RemoveUpload(ctx, repo, u.ID)
 	if err == nil && c.uploads != nil {
-		c.uploads.end(uploadKind{repo, u.ID})
+		c.uploads.End(quota.Upload{Repository: repo, ID: u.ID})
 	}
 	return err
 }
 
 // inUse reports whether an upload may still go on.
 func (c *collection) inUse(repo, id string) bool {
-	return c.uploads != nil && c.uploads.busy(repo, id, c.now.Add(-max(oldUpload, c.delay)))
+	return c.uploads != nil && c.uploads.Busy(repo, id, c.now.Add(-max(oldUpload, c.delay)))
 }
 
 // tidy takes a repository that holds nothing any more out of the catalogue.

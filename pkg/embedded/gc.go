@@ -101,10 +101,10 @@ func (r *Registry) collect(ctx context.Context, dry bool) (Report, error) {
 	what := collectingBy(r.store.now().doc.gc(), dry)
 	what.limited = func(repo string) bool { _, p := r.store.now().policyOf(repo); return p.limited }
 	what.yields = func(repo string, d digest.Digest) bool {
-		l := r.guard.ledgers.of(r.store.now().rules.Namespace(repo), false)
-		return l != nil && l.goes(d)
+		l := r.guard.ledgers.Of(r.store.now().rules.Namespace(repo), false)
+		return l != nil && l.Goes(d)
 	}
-	what.after, what.uploads = func() { r.guard.ledgers.collected(what.delay) }, r.guard.ledgers.uploads
+	what.after, what.uploads = func() { r.guard.ledgers.Collected(what.delay) }, r.guard.ledgers.Uploads
 	if !dry {
 		h := r.herald()
 		if err := h.resume(ctx, false); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/quota"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -25,7 +26,7 @@ import (
 // final and print with its message; 413 says the same to none of them.
 type guard struct {
 	storage *storage.Storage
-	ledgers *ledgers
+	ledgers *quota.Ledgers
 	times   *times
 	store   *store
 	locks   *tagLocks
@@ -38,7 +39,7 @@ type guard struct {
 func openGuard(ctx context.Context, data string, s *storage.Storage, st *store, logger *slog.Logger) (*guard, error) {
 	g := &guard{
 		storage: s, store: st, locks: newTagLocks(), now: time.Now, times: newTimes(data, logger),
-		ledgers: newLedgers(s), logger: logger,
+		ledgers: quota.NewLedgers(s), logger: logger,
 	}
 	return g, openTimes(context.WithoutCancel(ctx), g.times, s)
 }
@@ -58,7 +59,7 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 	p.namespace, p.policy = p.at.policyOf(t.repository)
 	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
 	if p.policy.limited && q.Method != http.MethodGet && may(schema.Pull|schema.Push) {
-		depart := p.ledgers.of(p.namespace, true).arrive(p.sender())
+		depart := p.ledgers.Of(p.namespace, true).Arrive(p.sender())
 		defer func() { depart(p.w.status == http.StatusForbidden && !p.mayComeAgain()) }()
 	}
 	switch {
@@ -100,8 +101,8 @@ type passage struct {
 }
 
 // sender is who sends the request.
-func (p *passage) sender() sender {
-	return sender{p.who.String(), clientOf(p.q), p.repository}
+func (p *passage) sender() quota.Sender {
+	return quota.Sender{Account: p.who.String(), Address: clientOf(p.q), Repository: p.repository}
 }
 
 // mayComeAgain reports whether the request was refused for want of room that a
@@ -114,7 +115,7 @@ func (p *passage) mayComeAgain() bool {
 func (p *passage) lookForBlob() {
 	if d, err := digest.Parse(p.reference); err == nil {
 		if d, err = p.storage.Content(context.WithoutCancel(p.q.Context()), p.repository, d); err == nil {
-			p.ledgers.of(p.namespace, true).relies(p.sender(), d, p.began)
+			p.ledgers.Of(p.namespace, true).Relies(p.sender(), d, p.began)
 		}
 	}
 	p.pass()
@@ -174,7 +175,7 @@ func (a *answer) Write(b []byte) (int, error) {
 func (a *answer) refuse(err error) {
 	a.refused = true
 	a.status = http.StatusForbidden
-	var quota *quotaError
+	var short *quota.Error
 	var fixed fixedError
 	var incomplete incompleteError
 	type entry struct {
@@ -184,9 +185,9 @@ func (a *answer) refuse(err error) {
 	}
 	e := entry{Code: "DENIED", Message: err.Error()}
 	switch {
-	case errors.As(err, &quota):
-		a.short, a.yields = true, quota.yields
-		e.Detail = &refusalOf{Reason: "quota", Namespace: quota.namespace, Limit: quota.limit, Used: quota.used, Waiting: quota.waiting, Uploading: quota.uploading, Needs: quota.needs}
+	case errors.As(err, &short):
+		a.short, a.yields = true, short.Yields
+		e.Detail = &refusalOf{Reason: "quota", Namespace: short.Namespace, Limit: short.Limit, Used: short.Used, Waiting: short.Waiting, Uploading: short.Uploading, Needs: short.Needs}
 	case errors.As(err, &fixed):
 		e.Detail = &refusalOf{Reason: "immutable", Tag: fixed.tag}
 	case errors.As(err, &incomplete):
@@ -215,17 +216,17 @@ type refusalOf struct {
 
 // ledger returns the namespace's ledger, nil where no quota holds, and the
 // function to call when the request is over.
-func (p *passage) ledger() (l *ledger, over func()) {
+func (p *passage) ledger() (l *quota.Ledger, over func()) {
 	if p.policy.limited {
-		l = p.ledgers.of(p.namespace, true)
+		l = p.ledgers.Of(p.namespace, true)
 	}
 	return l, func() {
 		now := p.store.now()
-		switch other := p.ledgers.of(now.rules.Namespace(p.repository), false); {
+		switch other := p.ledgers.Of(now.rules.Namespace(p.repository), false); {
 		case now.names != p.at.names:
-			p.ledgers.forget() // it may belong to another namespace now
+			p.ledgers.Forget() // it may belong to another namespace now
 		case l == nil && other != nil:
-			other.forget() // a quota was set meanwhile
+			other.Forget() // a quota was set meanwhile
 		}
 	}
 }
@@ -252,12 +253,12 @@ func (p *passage) putManifest() {
 	l, over := p.ledger()
 	defer over()
 	if l != nil {
-		items, err := p.beginManifest(ctx, l, d)
+		items, err := l.BeginManifest(ctx, p.at.view(), p.policy.limit, p.repository, d, int64(len(p.pushed.body)), p.pushed.manifest)
 		if err != nil {
 			p.w.refuse(err)
 			return
 		}
-		defer func() { l.endManifest(p.repository, items, p.w.status == http.StatusCreated) }()
+		defer func() { l.EndManifest(p.repository, items, p.w.status == http.StatusCreated) }()
 	}
 	if err := p.storage.Mend(ctx, d, p.pushed.body); err != nil {
 		p.w.refuse(err)
@@ -298,35 +299,6 @@ func (p *passage) complete(ctx context.Context, tag string) error {
 	return nil
 }
 
-func (p *passage) beginManifest(ctx context.Context, l *ledger, d digest.Digest) ([]item, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.ready(ctx, p.storage, p.at); err != nil {
-		return nil, err
-	}
-	contents, err := stored(ctx, p.storage, p.repository, p.pushed.manifest)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range contents {
-		if b := l.blobs[r]; b != nil && b.here {
-			continue
-		}
-		if _, ok, err := p.storage.Layer(ctx, p.repository, r); err != nil {
-			return nil, err
-		} else if !ok {
-			continue // of another registry by its URL, or the push will fail
-		}
-		if b, ok, err := p.storage.Blob(ctx, r); err != nil {
-			return nil, err
-		} else if ok {
-			l.link(p.repository, r, b.Size)
-		}
-	}
-	items := l.items(d, int64(len(p.pushed.body)), contents)
-	return items, l.beginManifest(p.policy.limit, items)
-}
-
 // deleteManifest removes a tag, or a manifest with all its tags.
 func (p *passage) deleteManifest() {
 	defer p.locks.remove(p.repository)()
@@ -357,7 +329,7 @@ func (p *passage) deleteManifest() {
 	l, over := p.ledger()
 	defer over()
 	if l != nil { // to know what goes
-		if err := l.known(ctx, p.storage, p.at); err != nil {
+		if err := l.Known(ctx, p.at.view()); err != nil {
 			p.w.refuse(err)
 			return
 		}
@@ -371,7 +343,7 @@ func (p *passage) deleteManifest() {
 	}
 	p.times.removedDigest(p.repository, d)
 	if l != nil {
-		p.freed = l.dropManifest(p.policy.limit, p.repository, d)
+		p.freed = l.DropManifest(p.policy.limit, p.repository, d)
 	}
 }
 
@@ -430,7 +402,7 @@ func (p *passage) deleteBlob() {
 	}
 	p.pass()
 	if l != nil && p.w.status == http.StatusAccepted {
-		l.unlink(d)
+		l.Unlink(d)
 	}
 }
 

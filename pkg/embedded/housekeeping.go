@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/quota"
+	"github.com/ocisync/ocisync/schema"
 )
 
 func (r *Registry) serveUsage(w http.ResponseWriter, q *http.Request) {
@@ -35,7 +37,7 @@ func (r *Registry) serveRetention(w http.ResponseWriter, q *http.Request) {
 }
 
 // usages counts the namespaces, those with a quota where none is named.
-func usages(ctx context.Context, all *ledgers, now *snapshot, namespaces []string) ([]Usage, error) {
+func usages(ctx context.Context, all *quota.Ledgers, now *snapshot, namespaces []string) ([]Usage, error) {
 	if len(namespaces) == 0 {
 		for _, n := range sortedNames(now.policies) {
 			if now.policies[n].limited {
@@ -48,9 +50,14 @@ func usages(ctx context.Context, all *ledgers, now *snapshot, namespaces []strin
 		if n == "" || access.In(access.Reserved, n) {
 			continue
 		}
-		u, err := all.usage(ctx, now, n)
+		p := now.policies[n]
+		count, err := all.Count(ctx, now.view(), n, p.limited)
 		if err != nil {
 			return nil, err
+		}
+		u := Usage{Namespace: n, Limit: schema.Unlimited, Used: schema.Size(count.Used), Waiting: schema.Size(count.Waiting), Uploading: schema.Size(count.Uploading)}
+		if p.limited {
+			u.Limit = schema.Size(p.limit)
 		}
 		list = append(list, u)
 	}
@@ -76,7 +83,7 @@ func (d *Directory) Usage(ctx context.Context, namespaces []string) ([]Usage, er
 	if err != nil {
 		return nil, err
 	}
-	return usages(ctx, newLedgers(s), compile(doc, "", nil), namespaces)
+	return usages(ctx, quota.NewLedgers(s), compile(doc, "", nil), namespaces)
 }
 
 // Retention runs a retention job in the process that serves the registry.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
-	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/retention"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -174,12 +173,6 @@ type Usage struct {
 	Waiting schema.Size `json:"waiting"`
 	// Uploading is what uploads hold that are not finished.
 	Uploading schema.Size `json:"uploading,omitempty"`
-}
-
-// belongs reports whether a repository is counted for a namespace, which need
-// not exist yet.
-func belongs(rules *access.Rules, namespace, repository string) bool {
-	return access.In(namespace, repository) && len(rules.Namespace(repository)) <= len(namespace)
 }
 
 func sortedNames[V any](m map[string]V) []string {

@@ -249,7 +249,7 @@ func (r *Registry) openContent(ctx context.Context, deliveries *webhook.Queue, u
 	r.store.contents = func(context.Context) (*contents, error) {
 		return &contents{
 			storage: r.storage, gate: r.gate, times: r.guard.times, queue: deliveries,
-			close: func(context.Context) error { r.guard.ledgers.forget(); return nil },
+			close: func(context.Context) error { r.guard.ledgers.Forget(); return nil },
 		}, nil
 	}
 	r.upkeep = newUpkeep(r)

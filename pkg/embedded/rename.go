@@ -259,7 +259,7 @@ func (m move) repositories(ctx context.Context, s *storage.Storage, rules *acces
 	if err != nil {
 		return nil, fmt.Errorf("listing the repositories of %s: %w", m.From, err)
 	}
-	return slices.DeleteFunc(all, func(r string) bool { return !belongs(rules, m.From.Name, r) }), nil
+	return slices.DeleteFunc(all, func(r string) bool { return !rules.Holds(m.From.Name, r) }), nil
 }
 
 // settled lists the repositories below a name as they are once all moves are
@@ -273,7 +273,7 @@ func settled(ctx context.Context, s *storage.Storage, at *snapshot, below string
 		if m.From.Kind != schema.KindNamespace {
 			continue
 		}
-		list = slices.DeleteFunc(list, func(r string) bool { return belongs(at.rules, m.From.Name, r) })
+		list = slices.DeleteFunc(list, func(r string) bool { return at.rules.Holds(m.From.Name, r) })
 		more, err := m.repositories(ctx, s, at.rules)
 		if err != nil {
 			return nil, err
@@ -308,7 +308,7 @@ func (m move) check(ctx context.Context, s *storage.Storage, at *snapshot) error
 	}
 	var problems []error
 	for _, from := range list {
-		if !belongs(at.rules, m.From.Name, from) {
+		if !at.rules.Holds(m.From.Name, from) {
 			continue
 		}
 		to := m.renamed(from)
@@ -353,7 +353,7 @@ func (c *contents) settle(ctx context.Context, doc document, rules *access.Rules
 			c.gate.note(from)
 			c.gate.note(to)
 		}
-		c.times.moved(m.From.Name, func(r string) (string, bool) { return m.renamed(r), belongs(rules, m.From.Name, r) })
+		c.times.moved(m.From.Name, func(r string) (string, bool) { return m.renamed(r), rules.Holds(m.From.Name, r) })
 		for _, o := range doc.Objects {
 			if ns, ok := o.Key.Namespace(); ok && ns == m.To && o.Key.Kind == schema.KindWebhook {
 				if err := c.queue.Rename(move{From: m.To, To: m.From}.renamed(o.Key.Name), o.Key.Name); err != nil {

@@ -124,7 +124,7 @@ func (r *Registry) retain(ctx context.Context, o RetentionOptions) (RetentionRep
 	}
 	report, err := j.run(ctx, o)
 	if !o.DryRun && len(report.Untagged) > 0 {
-		r.guard.ledgers.forget()
+		r.guard.ledgers.Forget()
 	}
 	r.upkeep.retained(report, err)
 	return report, err
@@ -221,7 +221,7 @@ func (j *retentionJob) run(ctx context.Context, o RetentionOptions) (RetentionRe
 			failed = append(failed, fmt.Errorf("listing the repositories of namespace %s: %w", n, err))
 		}
 		for _, name := range names {
-			if !belongs(at.rules, n, name) {
+			if !at.rules.Holds(n, name) {
 				continue
 			}
 			if err := j.repository(ctx, n, name); err != nil {
@@ -286,7 +286,7 @@ func (j *retentionJob) batch(ctx context.Context, namespace, name string, failed
 		defer j.lock(name)()
 	}
 	at := j.state()
-	if p = at.policies[namespace]; !p.retained || !belongs(at.rules, namespace, name) {
+	if p = at.policies[namespace]; !p.retained || !at.rules.Holds(namespace, name) {
 		return policy{}, nil, false, nil // changed while the run was under way
 	}
 	all, err := j.judge(ctx, namespace, name, p)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/quota"
 	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/pkg/webhook"
 	"github.com/ocisync/ocisync/schema"
@@ -222,6 +223,8 @@ type snapshot struct {
 	robots   map[string]*robotLogin    // by login name
 	former   int                       // the most hashes of former secrets that an account of a robot has
 }
+
+func (s *snapshot) view() quota.View { return quota.View{Names: s.names, Rules: s.rules} }
 
 // compile prepares a document. Accounts that did not change keep what they
 // remember; those that did forget it.

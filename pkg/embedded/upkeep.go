@@ -71,10 +71,10 @@ func (u *upkeep) Collect(to chan<- prometheus.Metric) {
 			continue
 		}
 		to <- prometheus.MustNewConstMetric(u.limit, prometheus.GaugeValue, float64(p.limit), name)
-		usage, err := u.registry.guard.ledgers.usage(ctx, now, name)
+		count, err := u.registry.guard.ledgers.Count(ctx, now.view(), name, true)
 		if err == nil {
-			to <- prometheus.MustNewConstMetric(u.used, prometheus.GaugeValue, float64(usage.Used), name)
-			to <- prometheus.MustNewConstMetric(u.waiting, prometheus.GaugeValue, float64(usage.Waiting+usage.Uploading), name)
+			to <- prometheus.MustNewConstMetric(u.used, prometheus.GaugeValue, float64(count.Used), name)
+			to <- prometheus.MustNewConstMetric(u.waiting, prometheus.GaugeValue, float64(count.Waiting+count.Uploading), name)
 		}
 	}
 }

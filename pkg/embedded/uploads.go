@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocisync/ocisync/pkg/access"
+	"github.com/ocisync/ocisync/pkg/embedded/quota"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -52,7 +53,7 @@ func (p *passage) mount(rules *access.Rules) {
 		p.pass()
 		return
 	}
-	if err := p.beginBlob(ctx, l, d, size); err != nil {
+	if err := l.BeginBlob(ctx, p.at.view(), p.policy.limit, d, size); err != nil {
 		p.w.refuse(err)
 		return
 	}
@@ -60,9 +61,9 @@ func (p *passage) mount(rules *access.Rules) {
 	var stored digest.Digest
 	if p.w.status == http.StatusCreated {
 		stored = d
-		l.relies(p.sender(), d, p.began)
+		l.Relies(p.sender(), d, p.began)
 	}
-	l.endBlob(p.repository, d, stored, size)
+	l.EndBlob(p.repository, d, stored, size)
 }
 
 func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (int64, bool, error) {
@@ -73,20 +74,16 @@ func (p *passage) mountable(ctx context.Context, from string, d digest.Digest) (
 	return b.Size, ok, err
 }
 
-func (p *passage) beginBlob(ctx context.Context, l *ledger, d digest.Digest, size int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.ready(ctx, p.storage, p.at); err != nil {
-		return err
-	}
-	return l.beginBlob(p.policy.limit, d, size)
+// unfinished is the upload that the request is about.
+func (p *passage) unfinished() quota.Upload {
+	return quota.Upload{Repository: p.repository, ID: p.upload}
 }
 
 // goOn passes on a request about an upload that has begun, and keeps count of
 // it.
 func (p *passage) goOn() {
-	uploads := p.ledgers.uploads
-	k := uploadKind{p.repository, p.upload}
+	uploads := p.ledgers.Uploads
+	k := p.unfinished()
 	sends := p.patch
 	switch p.q.Method {
 	case http.MethodPatch:
@@ -95,14 +92,14 @@ func (p *passage) goOn() {
 	case http.MethodDelete:
 		p.cancel()
 		if p.w.status < http.StatusBadRequest {
-			uploads.end(k)
+			uploads.End(k)
 		}
 		return
 	default:
 		p.pass()
 		return
 	}
-	if !uploads.begin(k, p.sender()) {
+	if !uploads.Begin(k, p.sender()) {
 		ociError(p.w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the upload was left alone and gave way to others; begin it anew")
 		return
 	}
@@ -119,9 +116,9 @@ func (p *passage) goOn() {
 		}
 	}
 	if size > 0 && p.w.status != http.StatusCreated && !p.abandoned {
-		uploads.leave(k, size)
+		uploads.Leave(k, size)
 	} else { // an upload without content is no burden, and is known again when it goes on
-		uploads.end(k)
+		uploads.End(k)
 	}
 }
 
@@ -173,11 +170,11 @@ func (p *passage) patch() {
 }
 
 // arrived returns how much of the upload there is.
-func (p *passage) arrived(l *ledger) (int64, bool) {
+func (p *passage) arrived(l *quota.Ledger) (int64, bool) {
 	ctx := context.WithoutCancel(p.q.Context())
 	came, err := p.storage.Uploaded(ctx, p.repository, p.upload)
 	if err == nil {
-		err = l.known(ctx, p.storage, p.at)
+		err = l.Known(ctx, p.at.view())
 	}
 	if err != nil {
 		p.w.refuse(err)
@@ -188,16 +185,12 @@ func (p *passage) arrived(l *ledger) (int64, bool) {
 // bound passes the request on with a body that ends with an error where it
 // would grow beyond what there can be room for, or where whole, which is told
 // how much there is when all of it has come and may be nil, has one.
-func (p *passage) bound(l *ledger, came int64, whole func(size int64) error) {
-	full := func(needs int64) *quotaError {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return &quotaError{namespace: l.namespace, limit: p.policy.limit, used: l.used, needs: needs}
-	}
+func (p *passage) bound(l *quota.Ledger, came int64, whole func(size int64) error) {
+	full := func(needs int64) error { return l.TooLarge(p.policy.limit, needs) }
 	body := p.q.Body
 	p.stored = came
 	if n := p.q.ContentLength; n >= 0 {
-		if total := came + n; total > l.room(p.policy.limit, total) && !p.continues(l, came, total) {
+		if total := came + n; total > l.Room(p.policy.limit, total) && !p.continues(l, came, total) {
 			p.w.Header().Set("Connection", "close")
 			p.drain(body)
 			p.abandon()
@@ -205,8 +198,8 @@ func (p *passage) bound(l *ledger, came int64, whole func(size int64) error) {
 			return
 		}
 	}
-	b := &bounded{ReadCloser: body, came: came, room: l.room(p.policy.limit, 0), most: math.MaxInt64, whole: whole}
-	b.more = func() int64 { return l.room(p.policy.limit, -1) }
+	b := &bounded{ReadCloser: body, came: came, room: l.Room(p.policy.limit, 0), most: math.MaxInt64, whole: whole}
+	b.more = func() int64 { return l.Room(p.policy.limit, -1) }
 	if n := p.q.ContentLength; n > 0 {
 		b.most, p.announced = came+n, came+n
 	}
@@ -242,25 +235,25 @@ const (
 )
 
 // admitted waits until an upload has room for so many bytes in all, or returns
-// *quotaError.
-func (p *passage) admitted(l *ledger, size int64) error {
+// [*quota.Error].
+func (p *passage) admitted(l *quota.Ledger, size int64) error {
 	ctx, cancel := context.WithTimeout(p.q.Context(), uploadPatience)
 	defer cancel()
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for tries := 0; ; {
-		next := l.uploads.next()
-		wait, gone, short := l.admit(p.at, p.policy.limit, uploadKind{p.repository, p.upload}, size, p.announced, tries < maxCollections)
+		next := p.ledgers.Uploads.Next()
+		wait, gone, short := l.Admit(p.at.view(), p.policy.limit, p.unfinished(), size, p.announced, tries < maxCollections)
 		if short == nil {
 			return nil
 		}
 		if len(gone) > 0 && p.remove(gone) {
 			continue
 		}
-		if short.yields {
+		if short.Yields {
 			tries++
 			if p.collect != nil && p.collect(ctx) {
-				if err := l.known(context.WithoutCancel(p.q.Context()), p.storage, p.at); err != nil {
+				if err := l.Known(context.WithoutCancel(p.q.Context()), p.at.view()); err != nil {
 					return err
 				}
 				continue
@@ -280,15 +273,15 @@ func (p *passage) admitted(l *ledger, size int64) error {
 }
 
 // remove removes uploads that give way, and reports whether all have gone.
-func (p *passage) remove(gone []uploadKind) bool {
+func (p *passage) remove(gone []quota.Upload) bool {
 	all := true
 	for _, k := range gone {
-		if err := p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), k.repository, k.id); err != nil {
-			p.ledgers.uploads.keep(k)
+		if err := p.storage.RemoveUpload(context.WithoutCancel(p.q.Context()), k.Repository, k.ID); err != nil {
+			p.ledgers.Uploads.Keep(k)
 			all = false
 			continue
 		}
-		p.ledgers.uploads.end(k)
+		p.ledgers.Uploads.End(k)
 	}
 	return all
 }
@@ -302,9 +295,9 @@ func (p *passage) abandon() {
 
 // continues reports whether a part of an upload may be part of a blob that the
 // namespace has: one that came whole would have its size.
-func (p *passage) continues(l *ledger, came, total int64) bool {
+func (p *passage) continues(l *quota.Ledger, came, total int64) bool {
 	partly := came > 0 || p.q.Header.Get("Content-Range") != ""
-	return partly && total <= l.room(p.policy.limit, -1)
+	return partly && total <= l.Room(p.policy.limit, -1)
 }
 
 // drain reads on for a while, so that the client gets to read the answer.
@@ -400,20 +393,18 @@ func (p *passage) commit() {
 	var size int64
 	begun := false
 	whole := func(all int64) error {
-		if err := p.beginBlob(ctx, l, d, all); err != nil {
+		if err := l.BeginBlob(ctx, p.at.view(), p.policy.limit, d, all); err != nil {
 			return err
 		}
 		size, begun = all, true
-		l.uploads.take(uploadKind{p.repository, p.upload}, 0) // it is counted as waiting
+		p.ledgers.Uploads.Take(p.unfinished(), 0) // it is counted as waiting
 		return nil
 	}
 	later := whole
 	if p.q.ContentLength == 0 {
 		err, later = whole(came), nil
 	} else {
-		l.mu.Lock()
-		err = l.mayHold(p.policy.limit, d, came+max(p.q.ContentLength, 0))
-		l.mu.Unlock()
+		err = l.MayHold(p.policy.limit, d, came+max(p.q.ContentLength, 0))
 	}
 	if err != nil {
 		p.w.refuse(err)
@@ -438,7 +429,7 @@ func (p *passage) commit() {
 		}
 	}
 	if stored != "" {
-		l.relies(p.sender(), stored, p.began)
+		l.Relies(p.sender(), stored, p.began)
 	}
-	l.endBlob(p.repository, d, stored, size)
+	l.EndBlob(p.repository, d, stored, size)
 }

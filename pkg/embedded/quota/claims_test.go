@@ -1,4 +1,4 @@
-package embedded
+package quota
 
 import (
 	"fmt"
@@ -12,82 +12,82 @@ import (
 
 // TestBlobsGiveWayWhenNobodyReliesOnThem: to who needs room; all of 10 bytes.
 func TestBlobsGiveWayWhenNobodyReliesOnThem(t *testing.T) {
-	ann, ben := sender{account: "ann", repository: "team/app"}, sender{account: "ben", repository: "team/app"}
+	ann, ben := Sender{Account: "ann", Repository: "team/app"}, Sender{Account: "ben", Repository: "team/app"}
 	for _, tt := range []struct {
 		name   string
 		lacks  int64
-		happen func(c *claims, pass func(time.Duration), request func(who sender, refused bool, blobs ...string))
+		happen func(c *claims, pass func(time.Duration), request func(who Sender, refused bool, blobs ...string))
 		want   []string // nil: there is no room
 	}{
-		{"just sent", 1, func(_ *claims, _ func(time.Duration), request func(sender, bool, ...string)) {
+		{"just sent", 1, func(_ *claims, _ func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 		}, nil},
-		{"refused since", 20, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"refused since", 20, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)
 			request(ann, true)
 		}, []string{"a", "b"}},
-		{"of another since", 1, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"of another since", 1, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)
 			request(ben, true)
 		}, nil},
-		{"that another was told of", 10, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"that another was told of", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)
 			request(ben, false, "a")
 			pass(time.Second)
 			request(ann, true)
 		}, []string{"b"}},
-		{"more than there is", 11, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"more than there is", 11, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			request(ben, false, "a")
 			pass(time.Second)
 			request(ann, true)
 		}, nil},
-		{"the longest ago first", 10, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"the longest ago first", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			for _, blob := range []string{"b", "a"} {
 				request(ann, false, blob)
 				pass(time.Second)
 			}
 			request(ann, true)
 		}, []string{"b"}},
-		{"no more than is lacked", 5, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"no more than is lacked", 5, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a")
 			pass(time.Second)
 			request(ann, false, "b")
 			pass(time.Second)
 			request(ann, true)
 		}, []string{"a"}},
-		{"more where all were left alone", 10, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"more where all were left alone", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(leftAlone)
 		}, []string{"a", "b"}},
-		{"whose sender still sends", 1, func(c *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"whose sender still sends", 1, func(c *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			c.arrive(ann)
 			pass(10 * leftAlone)
 		}, nil},
-		{"whose sender sent just now", 1, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"whose sender sent just now", 1, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(leftAlone)
 			request(ann, false)
 			pass(leftAlone - time.Second)
 		}, nil},
-		{"sent again after a refusal", 10, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"sent again after a refusal", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)
 			request(ann, true)
 			pass(time.Second)
 			request(ann, false, "b")
 		}, []string{"a"}},
-		{"of before all that is known", 10, func(_ *claims, pass func(time.Duration), _ func(sender, bool, ...string)) {
+		{"of before all that is known", 10, func(_ *claims, pass func(time.Duration), _ func(Sender, bool, ...string)) {
 			pass(leftAlone)
 		}, []string{"a", "b"}},
-		{"of before, just begun", 10, func(_ *claims, pass func(time.Duration), _ func(sender, bool, ...string)) {
+		{"of before, just begun", 10, func(_ *claims, pass func(time.Duration), _ func(Sender, bool, ...string)) {
 			pass(leftAlone - time.Second)
 		}, nil},
-		{"too many to remember", 10, func(_ *claims, pass func(time.Duration), request func(sender, bool, ...string)) {
+		{"too many to remember", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)
 			request(ann, true)
@@ -100,7 +100,7 @@ func TestBlobsGiveWayWhenNobodyReliesOnThem(t *testing.T) {
 			now := time.Unix(1e9, 0)
 			c := newClaims(func() time.Time { return now })
 			pass := func(d time.Duration) { now = now.Add(d) }
-			tt.happen(c, pass, func(who sender, refused bool, blobs ...string) {
+			tt.happen(c, pass, func(who Sender, refused bool, blobs ...string) {
 				c.arrive(who)
 				for _, b := range blobs {
 					c.claim(who, digest.FromString(b), now)
@@ -139,8 +139,8 @@ func TestOneBlobGivesWayOnce(t *testing.T) {
 		}
 	}
 	kept := slices.Collect(maps.Keys(c.yielded))[0]
-	c.arrive(sender{})
-	c.claim(sender{}, kept, now)
+	c.arrive(Sender{})
+	c.claim(Sender{}, kept, now)
 	if _, goes := c.yielded[kept]; goes {
 		t.Error("a blob goes that somebody was told of since")
 	}
@@ -151,12 +151,12 @@ func TestClaimsAreForgotten(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	c := newClaims(func() time.Time { return now })
 	for i := range 100 {
-		who := sender{account: fmt.Sprint(i)}
+		who := Sender{Account: fmt.Sprint(i)}
 		c.arrive(who)
-		c.claim(who, digest.FromString(who.account), now)
+		c.claim(who, digest.FromString(who.Account), now)
 		c.depart(who, false)
 	}
-	busy := sender{account: "busy"}
+	busy := Sender{Account: "busy"}
 	c.arrive(busy)
 	c.claim(busy, digest.FromString("busy"), now)
 	now = now.Add(leftAlone)

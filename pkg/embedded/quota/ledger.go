@@ -1,4 +1,10 @@
-package embedded
+// Package quota counts what namespaces hold, decides whether a push fits, and says
+// what gives way to it. It knows nothing of requests: [Ledger] is told of blobs and
+// manifests as they begin and end, and counts what is stored when it is asked first.
+//
+// Start at [Ledgers]; who relies on what waits is in claims.go, and uploads that are
+// not finished in uploads.go. docs/adr/0012 has the reasons.
+package quota
 
 import (
 	"context"
@@ -10,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -23,65 +30,76 @@ import (
 // may take twice the limit, enough for two pushes at once and not more. A blob that
 // a manifest already names, a foreign layer for one, must fit when it comes.
 
-// quotaError says that something does not fit.
-type quotaError struct {
-	namespace   string
-	limit, used int64
-	waiting     int64 // the blobs that wait, where they are the reason
-	uploading   int64 // what unfinished uploads hold, where they are
-	needs       int64
-	yields      bool // there may be room after a collection
+// View is what namespaces there are at a time.
+type View struct {
+	Names string // of all, and never ""
+	Rules *access.Rules
 }
 
-func (e *quotaError) Error() string {
+// Error says that something does not fit; sizes are bytes.
+type Error struct {
+	Namespace   string
+	Limit, Used int64
+	Waiting     int64 // the blobs that wait, where they are the reason
+	Uploading   int64 // what unfinished uploads hold, where they are
+	Needs       int64
+	Yields      bool // there may be room after a collection
+}
+
+// Error says what does not fit, and how there may be room.
+func (e *Error) Error() string {
 	size := func(n int64) string { return fmt.Sprintf("%d bytes (%s)", n, schema.Size(n).Human()) }
-	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.namespace, size(e.limit), e.needs, e.used)
-	if e.waiting > 0 {
-		text += fmt.Sprintf(", and %d wait for their manifest or for a collection", e.waiting)
+	text := fmt.Sprintf("namespace %s: its quota of %s does not hold %d bytes more; %d are used", e.Namespace, size(e.Limit), e.Needs, e.Used)
+	if e.Waiting > 0 {
+		text += fmt.Sprintf(", and %d wait for their manifest or for a collection", e.Waiting)
 	}
-	if e.uploading > 0 {
-		text += fmt.Sprintf(", and uploads that are not finished hold %d", e.uploading)
+	if e.Uploading > 0 {
+		text += fmt.Sprintf(", and uploads that are not finished hold %d", e.Uploading)
 	}
-	if e.waiting > 0 || e.uploading > 0 {
+	if e.Waiting > 0 || e.Uploading > 0 {
 		text += fmt.Sprintf("; what refused pushes left, and others that were silent for %.0f minutes, gives way to the next push", leftAlone.Minutes())
 	}
 	return text + "; a refusal has garbage collected, at most once a minute, as does ocisync run gc: that frees what was deleted by digest at once, and what deleted tags left once it is older than gc.delay; push again then, delete what is not needed, or raise the quota"
 }
 
-// ledgers holds a ledger for each namespace with a quota that was asked for.
-type ledgers struct {
+// Ledgers holds a ledger for each namespace with a quota that was asked for. Its
+// methods may be called at once, as those of its ledgers.
+type Ledgers struct {
+	// Uploads are those of all namespaces that are not finished.
+	Uploads *Uploads
+
 	storage *storage.Storage
-	uploads *unfinished
 	mu      sync.Mutex
-	all     map[string]*ledger
+	all     map[string]*Ledger
 }
 
-func newLedgers(s *storage.Storage) *ledgers {
-	return &ledgers{storage: s, uploads: newUnfinished(), all: map[string]*ledger{}}
+// NewLedgers returns the ledgers of a storage.
+func NewLedgers(s *storage.Storage) *Ledgers {
+	return &Ledgers{storage: s, Uploads: newUploads(), all: map[string]*Ledger{}}
 }
 
-// of returns the namespace's ledger, counted, or nil with make false where
-// nobody asked for it yet.
-func (s *ledgers) of(namespace string, create bool) *ledger {
+// Of returns the namespace's ledger, or nil without create where nobody asked for it
+// yet.
+func (s *Ledgers) Of(namespace string, create bool) *Ledger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.all[namespace]
 	if l == nil && create {
-		l = newLedger(namespace, s.uploads)
+		l = newLedger(namespace, s.storage, s.Uploads)
 		s.all[namespace] = l
 	}
 	return l
 }
 
-// forget makes every ledger count anew when it is needed next. Call it after
-// content changed by another way than past the guard.
-func (s *ledgers) forget() { s.each((*ledger).forget) }
+// Forget makes every ledger count anew when it is needed next. Call it after
+// content changed by another way than they are told of.
+func (s *Ledgers) Forget() { s.each((*Ledger).Forget) }
 
-// collected is forget after a collection, which took what deletions had left for
+// Collected is Forget after a collection, which took what deletions had left for
 // longer than the delay, unless others need it.
-func (s *ledgers) collected(delay time.Duration) {
-	s.each(func(l *ledger) {
-		l.forget()
+func (s *Ledgers) Collected(delay time.Duration) {
+	s.each(func(l *Ledger) {
+		l.Forget()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.freed = 0
@@ -91,7 +109,7 @@ func (s *ledgers) collected(delay time.Duration) {
 	})
 }
 
-func (s *ledgers) each(do func(*ledger)) {
+func (s *Ledgers) each(do func(*Ledger)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.all {
@@ -99,12 +117,13 @@ func (s *ledgers) each(do func(*ledger)) {
 	}
 }
 
-// ledger counts the content of one namespace. It is counted from the storage
+// Ledger counts the content of one namespace. It is counted from the storage
 // when it is needed first, under its lock: what is stored meanwhile is entered
 // after, and entering twice changes nothing.
-type ledger struct {
+type Ledger struct {
 	namespace string
-	uploads   *unfinished
+	storage   *storage.Storage
+	uploads   *Uploads
 	mu        sync.Mutex
 	counted   string // what namespaces there were; "" before counting
 	blobs     map[digest.Digest]*blobCount
@@ -135,38 +154,39 @@ type holding struct {
 	manifests map[digest.Digest][]digest.Digest // and what each counts
 }
 
-func newLedger(namespace string, uploads *unfinished) *ledger {
-	return &ledger{
-		namespace: namespace, uploads: uploads, claims: newClaims(uploads.now),
+func newLedger(namespace string, s *storage.Storage, uploads *Uploads) *Ledger {
+	return &Ledger{
+		namespace: namespace, storage: s, uploads: uploads, claims: newClaims(uploads.now),
 		blobs: map[digest.Digest]*blobCount{}, repos: map[string]*holding{}, unlinked: map[digest.Digest]time.Time{},
 	}
 }
 
-func (l *ledger) forget() {
+// Forget has it count anew when it is needed next.
+func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counted = ""
 }
 
-// known counts the namespace if it is not.
-func (l *ledger) known(ctx context.Context, s *storage.Storage, now *snapshot) error {
+// Known counts the namespace if it is not.
+func (l *Ledger) Known(ctx context.Context, now View) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ready(ctx, s, now)
+	return l.ready(ctx, now)
 }
 
 // ready counts the namespace unless that was done for the same namespaces.
 // The caller holds the lock.
-func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) error {
-	if l.counted == now.names {
+func (l *Ledger) ready(ctx context.Context, now View) error {
+	if l.counted == now.Names {
 		return nil
 	}
 	l.counted = ""
-	fresh := newLedger(l.namespace, l.uploads)
-	if err := fresh.count(ctx, s, now); err != nil {
+	fresh := newLedger(l.namespace, l.storage, l.uploads)
+	if err := fresh.count(ctx, now); err != nil {
 		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
 	}
-	if err := l.countUnlinked(ctx, s, fresh); err != nil {
+	if err := l.countUnlinked(ctx, fresh); err != nil {
 		return fmt.Errorf("counting namespace %s: %w", l.namespace, err)
 	}
 	for d, b := range l.blobs { // pushes under way stay
@@ -175,7 +195,7 @@ func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) e
 		}
 	}
 	l.blobs, l.repos, l.used, l.waiting = fresh.blobs, fresh.repos, fresh.used, fresh.waiting
-	l.counted = now.names
+	l.counted = now.Names
 	if !l.begun { // deletions before a restart may have left it
 		l.begun, l.freed = true, l.waiting
 	}
@@ -184,9 +204,9 @@ func (l *ledger) ready(ctx context.Context, s *storage.Storage, now *snapshot) e
 
 // countUnlinked counts the blobs that clients deleted, as waiting in no repository,
 // and forgets those of which the content went.
-func (l *ledger) countUnlinked(ctx context.Context, s *storage.Storage, fresh *ledger) error {
+func (l *Ledger) countUnlinked(ctx context.Context, fresh *Ledger) error {
 	for d := range l.unlinked {
-		size, there, err := fresh.sizeOf(ctx, s, d)
+		size, there, err := fresh.sizeOf(ctx, d)
 		switch {
 		case err != nil:
 			return err
@@ -199,23 +219,24 @@ func (l *ledger) countUnlinked(ctx context.Context, s *storage.Storage, fresh *l
 	return nil
 }
 
-// unlink enters that a client deleted a blob. Manifests may still name it, so the
+// Unlink enters that a client deleted a blob. Manifests may still name it, so the
 // namespace is counted anew.
-func (l *ledger) unlink(d digest.Digest) {
+func (l *Ledger) Unlink(d digest.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unlinked[d] = time.Now()
 	l.counted = ""
 }
 
-func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) error {
+func (l *Ledger) count(ctx context.Context, now View) error {
+	s := l.storage
 	names, err := s.Repositories(ctx, l.namespace)
 	if err != nil {
 		return err
 	}
 	manifests := map[string][]digest.Digest{}
 	for _, name := range names {
-		if !belongs(now.rules, l.namespace, name) {
+		if !now.Rules.Holds(l.namespace, name) {
 			continue
 		}
 		uploads, err := s.Uploads(ctx, name)
@@ -228,7 +249,7 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 			return err
 		}
 		for _, d := range storage.Targets(layers) {
-			if n, ok, err := l.sizeOf(ctx, s, d); err != nil {
+			if n, ok, err := l.sizeOf(ctx, d); err != nil {
 				return err
 			} else if ok {
 				l.link(name, d, n)
@@ -239,13 +260,13 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 			return err
 		}
 		manifests[name] = storage.Targets(links)
-		if err := l.leftOver(ctx, s, name); err != nil {
+		if err := l.leftOver(ctx, name); err != nil {
 			return err
 		}
 	}
 	for name, list := range manifests {
 		for _, d := range list {
-			n, ok, err := l.sizeOf(ctx, s, d)
+			n, ok, err := l.sizeOf(ctx, d)
 			if err != nil {
 				return err
 			}
@@ -256,7 +277,7 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 			if err != nil {
 				return err
 			}
-			contents, err := stored(ctx, s, name, m)
+			contents, err := l.stored(ctx, name, m)
 			if err != nil {
 				return err
 			}
@@ -268,8 +289,8 @@ func (l *ledger) count(ctx context.Context, s *storage.Storage, now *snapshot) e
 
 // leftOver counts the content of manifests that were deleted, which waits as their
 // blobs do.
-func (l *ledger) leftOver(ctx context.Context, s *storage.Storage, repository string) error {
-	notes, err := s.Notes(ctx, repository)
+func (l *Ledger) leftOver(ctx context.Context, repository string) error {
+	notes, err := l.storage.Notes(ctx, repository)
 	if err != nil {
 		return err
 	}
@@ -277,12 +298,12 @@ func (l *ledger) leftOver(ctx context.Context, s *storage.Storage, repository st
 		if n.Kept {
 			continue
 		}
-		if _, there, err := s.Manifest(ctx, repository, n.Digest); err != nil {
+		if _, there, err := l.storage.Manifest(ctx, repository, n.Digest); err != nil {
 			return err
 		} else if there {
 			continue
 		}
-		if size, ok, err := l.sizeOf(ctx, s, n.Digest); err != nil {
+		if size, ok, err := l.sizeOf(ctx, n.Digest); err != nil {
 			return err
 		} else if ok {
 			l.link(repository, n.Digest, size)
@@ -291,21 +312,21 @@ func (l *ledger) leftOver(ctx context.Context, s *storage.Storage, repository st
 	return nil
 }
 
-func (l *ledger) sizeOf(ctx context.Context, s *storage.Storage, d digest.Digest) (int64, bool, error) {
+func (l *Ledger) sizeOf(ctx context.Context, d digest.Digest) (int64, bool, error) {
 	if b := l.blobs[d]; b != nil && b.here {
 		return b.size, true, nil
 	}
-	b, ok, err := s.Blob(ctx, d)
+	b, ok, err := l.storage.Blob(ctx, d)
 	return b.Size, ok, err
 }
 
 // stored are the blobs that a manifest of a repository is made of, by the digests of
 // what is counted, sorted, each once.
-func stored(ctx context.Context, s *storage.Storage, repository string, m storage.Manifest) ([]digest.Digest, error) {
+func (l *Ledger) stored(ctx context.Context, repository string, m storage.Manifest) ([]digest.Digest, error) {
 	out := m.Contents()
 	for i, d := range out {
 		var err error
-		if out[i], err = s.Content(ctx, repository, d); err != nil {
+		if out[i], err = l.storage.Content(ctx, repository, d); err != nil {
 			return nil, err
 		}
 	}
@@ -313,21 +334,21 @@ func stored(ctx context.Context, s *storage.Storage, repository string, m storag
 	return slices.Compact(out), nil
 }
 
-// item is what a manifest counts.
-type item struct {
+// Item is what a manifest counts.
+type Item struct {
 	digest digest.Digest
 	size   int64
 }
 
 // items is what a manifest counts: itself and the contents it names, of which those
 // that the namespace has not have no size.
-func (l *ledger) items(d digest.Digest, size int64, contents []digest.Digest) []item {
-	out := []item{{d, size}}
+func (l *Ledger) items(d digest.Digest, size int64, contents []digest.Digest) []Item {
+	out := []Item{{d, size}}
 	for _, r := range contents {
 		if r == d {
 			continue
 		}
-		i := item{digest: r}
+		i := Item{digest: r}
 		if b := l.blobs[r]; b != nil {
 			i.size = b.size
 		}
@@ -337,7 +358,7 @@ func (l *ledger) items(d digest.Digest, size int64, contents []digest.Digest) []
 }
 
 // update changes what is known of a digest and keeps the sums right.
-func (l *ledger) update(d digest.Digest, size int64, change func(*blobCount)) {
+func (l *Ledger) update(d digest.Digest, size int64, change func(*blobCount)) {
 	b := l.blobs[d]
 	if b == nil {
 		b = &blobCount{size: size}
@@ -354,7 +375,7 @@ func (l *ledger) update(d digest.Digest, size int64, change func(*blobCount)) {
 	}
 }
 
-func (l *ledger) add(b *blobCount, sign int64) {
+func (l *Ledger) add(b *blobCount, sign int64) {
 	switch {
 	case b.named+b.naming > 0:
 		l.used += sign * b.size
@@ -363,7 +384,7 @@ func (l *ledger) add(b *blobCount, sign int64) {
 	}
 }
 
-func (l *ledger) repo(name string) *holding {
+func (l *Ledger) repo(name string) *holding {
 	h := l.repos[name]
 	if h == nil {
 		h = &holding{map[digest.Digest]bool{}, map[digest.Digest][]digest.Digest{}}
@@ -372,14 +393,14 @@ func (l *ledger) repo(name string) *holding {
 	return h
 }
 
-func (l *ledger) link(repository string, d digest.Digest, size int64) {
+func (l *Ledger) link(repository string, d digest.Digest, size int64) {
 	if h := l.repo(repository); !h.links[d] {
 		h.links[d] = true
 		l.update(d, size, func(b *blobCount) { b.linked, b.here = b.linked+1, true })
 	}
 }
 
-func (l *ledger) manifest(repository string, d digest.Digest, items []item) {
+func (l *Ledger) manifest(repository string, d digest.Digest, items []Item) {
 	h := l.repo(repository)
 	if _, ok := h.manifests[d]; ok {
 		return
@@ -392,10 +413,10 @@ func (l *ledger) manifest(repository string, d digest.Digest, items []item) {
 	h.manifests[d] = list
 }
 
-// dropManifest enters that a repository has a manifest no more. It reports whether
+// DropManifest enters that a repository has a manifest no more. It reports whether
 // deletions have freed so much that it is time to collect it: less than that takes
 // no room from a push that the limit allows.
-func (l *ledger) dropManifest(limit int64, repository string, d digest.Digest) bool {
+func (l *Ledger) DropManifest(limit int64, repository string, d digest.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.repo(repository)
@@ -412,7 +433,7 @@ func (l *ledger) dropManifest(limit int64, repository string, d digest.Digest) b
 }
 
 // adds is by how much a namespace grows with a blob.
-func (l *ledger) adds(d digest.Digest, size int64) int64 {
+func (l *Ledger) adds(d digest.Digest, size int64) int64 {
 	b := l.blobs[d]
 	switch {
 	case b == nil:
@@ -423,24 +444,45 @@ func (l *ledger) adds(d digest.Digest, size int64) int64 {
 	return max(0, size-b.size) // what comes under its name may be less, or another: only more needs room
 }
 
-// mayHold returns *quotaError where a blob alone is too large. The caller holds the
-// lock, as that of beginBlob does.
-func (l *ledger) mayHold(limit int64, d digest.Digest, size int64) error {
+// MayHold returns *Error where a blob alone is too large.
+func (l *Ledger) MayHold(limit int64, d digest.Digest, size int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mayHold(limit, d, size)
+}
+
+// TooLarge says that something is which needs so much.
+func (l *Ledger) TooLarge(limit, needs int64) *Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Error{Namespace: l.namespace, Limit: limit, Used: l.used, Needs: needs}
+}
+
+func (l *Ledger) mayHold(limit int64, d digest.Digest, size int64) error {
 	if n := l.adds(d, size); n > 0 && n > limit-l.used {
-		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: n}
+		return &Error{Namespace: l.namespace, Limit: limit, Used: l.used, Needs: n}
 	}
 	return nil
 }
 
-// beginBlob makes room for a blob; *quotaError: there is none. It must be
-// followed by endBlob with the same digest.
-func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
+// BeginBlob makes room for a blob; *Error: there is none. It must be
+// followed by EndBlob with the same digest.
+func (l *Ledger) BeginBlob(ctx context.Context, now View, limit int64, d digest.Digest, size int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx, now); err != nil {
+		return err
+	}
+	return l.beginBlob(limit, d, size)
+}
+
+func (l *Ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 	if err := l.mayHold(limit, d, size); err != nil {
 		return err
 	}
 	if n := l.adds(d, size); n > 0 {
 		if lacks := l.used + l.waiting + n - limit - limit; lacks > 0 {
-			return &quotaError{namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, needs: n, yields: l.yields(limit, lacks, lacks)}
+			return &Error{Namespace: l.namespace, Limit: limit, Used: l.used, Waiting: l.waiting, Needs: n, Yields: l.yields(limit, lacks, lacks)}
 		}
 	}
 	l.update(d, size, func(b *blobCount) {
@@ -455,7 +497,7 @@ func (l *ledger) beginBlob(limit int64, d digest.Digest, size int64) error {
 // yields reports whether a collection frees the bytes that are lacked of what waits:
 // deletions left it, or nobody relies on it any more. It has more freed where more is
 // wanted soon.
-func (l *ledger) yields(limit, lacks, wants int64) bool {
+func (l *Ledger) yields(limit, lacks, wants int64) bool {
 	if lacks <= l.freed {
 		return true
 	}
@@ -468,16 +510,16 @@ func (l *ledger) yields(limit, lacks, wants int64) bool {
 	return l.claims.yield(waiting, lacks, max(lacks, wants), limit/4)
 }
 
-// goes reports whether a blob is to go with the collection that asks.
-func (l *ledger) goes(d digest.Digest) bool {
+// Goes reports whether a blob is to go with the collection that asks.
+func (l *Ledger) Goes(d digest.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, goes := l.claims.yielded[d]
 	return goes
 }
 
-// relies notes that a sender relies on a blob, by a request that began then.
-func (l *ledger) relies(who sender, d digest.Digest, began time.Time) {
+// Relies notes that a sender relies on a blob, by a request that began then.
+func (l *Ledger) Relies(who Sender, d digest.Digest, began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.counted == "" || l.blobs[d] != nil { // else there is no such blob
@@ -485,9 +527,9 @@ func (l *ledger) relies(who sender, d digest.Digest, began time.Time) {
 	}
 }
 
-// arrive notes a request of a sender, until the function it returns says that it is
+// Arrive notes a request of a sender, until the function it returns says that it is
 // over, and whether it was refused for good.
-func (l *ledger) arrive(who sender) (depart func(refused bool)) {
+func (l *Ledger) Arrive(who Sender) (depart func(refused bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claims.arrive(who)
@@ -498,36 +540,36 @@ func (l *ledger) arrive(who sender) (depart func(refused bool)) {
 	}
 }
 
-// admit gives an upload room for so many bytes that have come, of so many that
+// Admit gives an upload room for so many bytes that have come, of so many that
 // were announced. Else it says why not, whether there may be some when others
 // are finished, and which others are to give way for it: these the caller removes.
 // The oldest of those that somebody works on waits for no other, so that they
 // all come to an end. With yields blobs are to give way too, by a collection.
-func (l *ledger) admit(now *snapshot, limit int64, k uploadKind, size, announced int64, yields bool) (wait bool, gone []uploadKind, short *quotaError) {
+func (l *Ledger) Admit(now View, limit int64, k Upload, size, announced int64, yields bool) (wait bool, gone []Upload, short *Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	others := l.uploads.load(now.rules, l.namespace, k)
+	others := l.uploads.load(now, l.namespace, k)
 	alone := l.used + l.waiting + others.parked + size - limit
 	lacks := alone - limit
 	if others.older {
 		lacks += others.active
 	}
 	if lacks <= 0 {
-		l.uploads.take(k, size)
+		l.uploads.Take(k, size)
 		return false, nil, nil
 	}
-	short = &quotaError{
-		namespace: l.namespace, limit: limit, used: l.used, waiting: l.waiting, uploading: others.parked + others.active, needs: max(size, announced),
+	short = &Error{
+		Namespace: l.namespace, Limit: limit, Used: l.used, Waiting: l.waiting, Uploading: others.parked + others.active, Needs: max(size, announced),
 	}
-	if gone = l.uploads.giveWay(now.rules, l.namespace, lacks, l.claims.over); len(gone) == 0 && yields {
-		short.yields = l.yields(limit, lacks, lacks+announced-size)
+	if gone = l.uploads.giveWay(now, l.namespace, lacks, l.claims.over); len(gone) == 0 && yields {
+		short.Yields = l.yields(limit, lacks, lacks+announced-size)
 	}
 	return alone <= limit || others.recent, gone, short
 }
 
-// endBlob enters what became of it: stored is what the repository now links
+// EndBlob enters what became of it: stored is what the repository now links
 // to, "" for nothing.
-func (l *ledger) endBlob(repository string, begun, stored digest.Digest, size int64) {
+func (l *Ledger) EndBlob(repository string, begun, stored digest.Digest, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if stored != "" && l.counted != "" {
@@ -544,9 +586,39 @@ func (l *ledger) endBlob(repository string, begun, stored digest.Digest, size in
 	})
 }
 
-// beginManifest makes room for what a manifest counts; *quotaError: there is
-// none. What adds nothing fits always.
-func (l *ledger) beginManifest(limit int64, items []item) error {
+// BeginManifest makes room for what a manifest of a repository counts, of so many bytes;
+// *Error: there is none. What adds nothing fits always. It must be followed by
+// EndManifest with what it returns.
+func (l *Ledger) BeginManifest(ctx context.Context, now View, limit int64, repository string, d digest.Digest, size int64, m storage.Manifest) ([]Item, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx, now); err != nil {
+		return nil, err
+	}
+	contents, err := l.stored(ctx, repository, m)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range contents {
+		if b := l.blobs[r]; b != nil && b.here {
+			continue
+		}
+		if _, ok, err := l.storage.Layer(ctx, repository, r); err != nil {
+			return nil, err
+		} else if !ok {
+			continue // of another registry by its URL, or the push will fail
+		}
+		if b, ok, err := l.storage.Blob(ctx, r); err != nil {
+			return nil, err
+		} else if ok {
+			l.link(repository, r, b.Size)
+		}
+	}
+	items := l.items(d, size, contents)
+	return items, l.beginManifest(limit, items)
+}
+
+func (l *Ledger) beginManifest(limit int64, items []Item) error {
 	var more int64
 	for _, i := range items {
 		if b := l.blobs[i.digest]; b == nil || b.named+b.naming == 0 {
@@ -554,7 +626,7 @@ func (l *ledger) beginManifest(limit int64, items []item) error {
 		}
 	}
 	if more > 0 && more > limit-l.used {
-		return &quotaError{namespace: l.namespace, limit: limit, used: l.used, needs: more}
+		return &Error{Namespace: l.namespace, Limit: limit, Used: l.used, Needs: more}
 	}
 	for _, i := range items {
 		l.update(i.digest, i.size, func(b *blobCount) { b.naming++ })
@@ -562,8 +634,8 @@ func (l *ledger) beginManifest(limit int64, items []item) error {
 	return nil
 }
 
-// endManifest enters whether the manifest was stored.
-func (l *ledger) endManifest(repository string, items []item, stored bool) {
+// EndManifest enters whether the manifest was stored.
+func (l *Ledger) EndManifest(repository string, items []Item, stored bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if stored && l.counted != "" {
@@ -574,10 +646,10 @@ func (l *ledger) endManifest(repository string, items []item, stored bool) {
 	}
 }
 
-// room returns how large an upload may be whose digest is not known yet: what
+// Room returns how large an upload may be whose digest is not known yet: what
 // is left or, since it may be a blob that the namespace has, the largest such.
 // With exact only a blob of that very size counts.
-func (l *ledger) room(limit, exact int64) int64 {
+func (l *Ledger) Room(limit, exact int64) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := max(limit-l.used, 0)
@@ -592,22 +664,20 @@ func (l *ledger) room(limit, exact int64) int64 {
 	return left
 }
 
-// usage counts a namespace, which need not exist.
-func (s *ledgers) usage(ctx context.Context, now *snapshot, namespace string) (Usage, error) {
-	p := now.policies[namespace]
-	u := Usage{Namespace: namespace, Limit: schema.Unlimited}
-	l := newLedger(namespace, s.uploads)
-	if p.limited {
-		u.Limit = schema.Size(p.limit)
-		l = s.of(namespace, true)
+// Count is how much of its quota a namespace uses, in bytes.
+type Count struct{ Used, Waiting, Uploading int64 }
+
+// Count counts a namespace, which need not exist: by its ledger where a quota holds.
+func (s *Ledgers) Count(ctx context.Context, now View, namespace string, limited bool) (Count, error) {
+	l := newLedger(namespace, s.storage, s.Uploads)
+	if limited {
+		l = s.Of(namespace, true)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.ready(ctx, s.storage, now); err != nil {
-		return u, err
+	if err := l.ready(ctx, now); err != nil {
+		return Count{}, err
 	}
-	u.Used, u.Waiting = schema.Size(l.used), schema.Size(l.waiting)
-	open := s.uploads.load(now.rules, namespace, uploadKind{})
-	u.Uploading = schema.Size(open.parked + open.active)
-	return u, nil
+	open := s.Uploads.load(now, namespace, Upload{})
+	return Count{l.used, l.waiting, open.parked + open.active}, nil
 }

@@ -1,11 +1,10 @@
-package embedded
+package quota
 
 import (
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 )
 
@@ -17,19 +16,20 @@ const settling = 2 * time.Second
 // that want its room: a client that still works on it goes on within less.
 const leftAlone = 2 * time.Minute
 
-// unfinished knows the uploads that have begun and not ended: how much of each
+// Uploads knows the uploads that have begun and not ended: how much of each
 // is stored, and whether somebody works on it. Those of before this process
 // are found when a namespace is counted.
-type unfinished struct {
+type Uploads struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	uploads map[uploadKind]*upload
+	uploads map[Upload]*upload
 	last    uint64
 	changed chan struct{} // closed when one has ended or is left
 }
 
-type uploadKind struct{ repository, id string }
+// Upload is one in a repository.
+type Upload struct{ Repository, ID string }
 
 type upload struct {
 	number   uint64 // in the order in which they began
@@ -38,7 +38,7 @@ type upload struct {
 	left     time.Time // by the last request to this process
 	touched  time.Time // what is stored, when it was found
 	gone     bool      // it gives way: nobody can go on with it
-	by       sender    // of the last request to this process
+	by       Sender    // of the last request to this process
 	began    time.Time // it
 }
 
@@ -50,11 +50,11 @@ func (o *upload) last() time.Time {
 	return o.left
 }
 
-func newUnfinished() *unfinished {
-	return &unfinished{now: time.Now, uploads: map[uploadKind]*upload{}, changed: make(chan struct{})}
+func newUploads() *Uploads {
+	return &Uploads{now: time.Now, uploads: map[Upload]*upload{}, changed: make(chan struct{})}
 }
 
-func (u *unfinished) of(k uploadKind) *upload {
+func (u *Uploads) of(k Upload) *upload {
 	o := u.uploads[k]
 	if o == nil {
 		u.last++
@@ -64,9 +64,9 @@ func (u *unfinished) of(k uploadKind) *upload {
 	return o
 }
 
-// begin notes that a request works on an upload; it must be followed by leave
-// or end. False: the upload is being removed.
-func (u *unfinished) begin(k uploadKind, by sender) bool {
+// Begin notes that a request works on an upload; it must be followed by Leave
+// or End. False: the upload is being removed.
+func (u *Uploads) Begin(k Upload, by Sender) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	o := u.of(k)
@@ -79,22 +79,22 @@ func (u *unfinished) begin(k uploadKind, by sender) bool {
 }
 
 // giveWay picks, of a namespace's uploads that were left alone or of which over says
-// that their sender's push is, those left first, until they hold so many bytes; none
+// that their Sender's push is, those left first, until they hold so many bytes; none
 // where all together hold less. Nobody can go on with these any more: they must be
-// removed, and given to end, or else to keep.
-func (u *unfinished) giveWay(rules *access.Rules, namespace string, size int64, over func(by sender, began time.Time) bool) (gone []uploadKind) {
+// removed, and given to End, or else to Keep.
+func (u *Uploads) giveWay(now View, namespace string, size int64, over func(by Sender, began time.Time) bool) (gone []Upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	now := u.now()
-	var alone []uploadKind
+	at := u.now()
+	var alone []Upload
 	for k, o := range u.uploads {
-		since := now.Sub(o.last())
+		since := at.Sub(o.last())
 		idle := since >= leftAlone || since >= settling && over(o.by, o.began)
-		if idle && o.requests == 0 && o.size > 0 && !o.gone && belongs(rules, namespace, k.repository) {
+		if idle && o.requests == 0 && o.size > 0 && !o.gone && now.Rules.Holds(namespace, k.Repository) {
 			alone = append(alone, k)
 		}
 	}
-	slices.SortFunc(alone, func(a, b uploadKind) int { return u.uploads[a].last().Compare(u.uploads[b].last()) })
+	slices.SortFunc(alone, func(a, b Upload) int { return u.uploads[a].last().Compare(u.uploads[b].last()) })
 	for _, k := range alone {
 		if size <= 0 {
 			break
@@ -111,8 +111,8 @@ func (u *unfinished) giveWay(rules *access.Rules, namespace string, size int64, 
 	return gone
 }
 
-// keep takes back that an upload gives way.
-func (u *unfinished) keep(k uploadKind) {
+// Keep takes back that an upload gives way.
+func (u *Uploads) Keep(k Upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if o := u.uploads[k]; o != nil {
@@ -120,8 +120,8 @@ func (u *unfinished) keep(k uploadKind) {
 	}
 }
 
-// leave notes that a request is over, and how much is stored.
-func (u *unfinished) leave(k uploadKind, size int64) {
+// Leave notes that a request is over, and how much is stored.
+func (u *Uploads) Leave(k Upload, size int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	o := u.of(k)
@@ -129,44 +129,44 @@ func (u *unfinished) leave(k uploadKind, size int64) {
 	u.wake()
 }
 
-// end forgets an upload.
-func (u *unfinished) end(k uploadKind) {
+// End forgets an upload.
+func (u *Uploads) End(k Upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.uploads, k)
 	u.wake()
 }
 
-func (u *unfinished) wake() {
+func (u *Uploads) wake() {
 	close(u.changed)
 	u.changed = make(chan struct{})
 }
 
 // found enters what is stored of a repository's uploads, those that nobody
 // works on.
-func (u *unfinished) found(repository string, list []storage.Upload) {
+func (u *Uploads) found(repository string, list []storage.Upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	stored := map[string]bool{}
 	for _, s := range list {
 		stored[s.ID] = true
-		if o := u.of(uploadKind{repository, s.ID}); o.requests == 0 {
+		if o := u.of(Upload{repository, s.ID}); o.requests == 0 {
 			o.size = max(o.size, s.Size)
 			o.touched = s.Touched
 		}
 	}
 	for k, o := range u.uploads {
-		if k.repository == repository && !stored[k.id] && o.requests == 0 {
+		if k.Repository == repository && !stored[k.ID] && o.requests == 0 {
 			delete(u.uploads, k)
 		}
 	}
 }
 
-// busy reports whether somebody works on an upload, or did since.
-func (u *unfinished) busy(repository, id string, since time.Time) bool {
+// Busy reports whether somebody works on an upload, or did since.
+func (u *Uploads) Busy(repository, id string, since time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	o := u.uploads[uploadKind{repository, id}]
+	o := u.uploads[Upload{repository, id}]
 	return o != nil && (o.requests > 0 || o.left.After(since))
 }
 
@@ -178,37 +178,37 @@ type load struct {
 	recent         bool // one that was just left may still go on, or one gives way
 }
 
-func (u *unfinished) load(rules *access.Rules, namespace string, but uploadKind) (l load) {
+func (u *Uploads) load(now View, namespace string, but Upload) (l load) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	number := u.last + 1
 	if own := u.uploads[but]; own != nil {
 		number = own.number
 	}
-	now := u.now()
+	at := u.now()
 	for k, o := range u.uploads {
 		switch {
-		case k == but || !belongs(rules, namespace, k.repository):
+		case k == but || !now.Rules.Holds(namespace, k.Repository):
 		case o.requests > 0:
 			l.active += o.size
 			l.older = l.older || o.number < number
 		default:
 			l.parked += o.size
-			l.recent = l.recent || o.gone || now.Sub(o.left) < settling
+			l.recent = l.recent || o.gone || at.Sub(o.left) < settling
 		}
 	}
 	return l
 }
 
-// take gives a request under way so much room.
-func (u *unfinished) take(k uploadKind, size int64) {
+// Take gives a request under way so much room.
+func (u *Uploads) Take(k Upload, size int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.of(k).size = size
 }
 
-// next is closed when there may be more room.
-func (u *unfinished) next() <-chan struct{} {
+// Next is closed when there may be more room.
+func (u *Uploads) Next() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.changed

@@ -1,4 +1,4 @@
-package embedded
+package quota
 
 import (
 	"cmp"
@@ -13,12 +13,12 @@ import (
 // maxClaims bounds what a namespace remembers of who relies on its blobs.
 const maxClaims = 1 << 17
 
-// sender is who pushes to a repository, as far as pushes can be told apart:
+// Sender is who pushes to a repository, as far as pushes can be told apart:
 // two at once of one account, from one address, are one.
-type sender struct {
-	account    string
-	address    netip.Addr
-	repository string
+type Sender struct {
+	Account    string
+	Address    netip.Addr
+	Repository string
 }
 
 // presence is what a sender does.
@@ -42,7 +42,7 @@ type reliance struct {
 type claims struct {
 	now     func() time.Time
 	since   time.Time // it knows of no claim before
-	senders map[sender]*presence
+	senders map[Sender]*presence
 	made    map[digest.Digest][]reliance
 	count   int
 	yielded map[digest.Digest]struct{} // goes with the next collection, unless somebody claims it before
@@ -50,15 +50,15 @@ type claims struct {
 
 func newClaims(now func() time.Time) *claims {
 	return &claims{
-		now: now, since: now(), senders: map[sender]*presence{},
+		now: now, since: now(), senders: map[Sender]*presence{},
 		made: map[digest.Digest][]reliance{}, yielded: map[digest.Digest]struct{}{},
 	}
 }
 
 // arrive notes that a request of a sender is under way; depart must follow.
-func (c *claims) arrive(who sender) { c.of(who).requests++ }
+func (c *claims) arrive(who Sender) { c.of(who).requests++ }
 
-func (c *claims) of(who sender) *presence {
+func (c *claims) of(who Sender) *presence {
 	p := c.senders[who]
 	if p == nil {
 		p = &presence{}
@@ -68,7 +68,7 @@ func (c *claims) of(who sender) *presence {
 }
 
 // depart notes that it is over, and whether it was refused for good.
-func (c *claims) depart(who sender, refused bool) {
+func (c *claims) depart(who Sender, refused bool) {
 	p := c.of(who)
 	p.requests--
 	p.last = c.now()
@@ -79,7 +79,7 @@ func (c *claims) depart(who sender, refused bool) {
 
 // claim notes that a sender relies on a blob, by a request of his, under way, that began
 // then.
-func (c *claims) claim(who sender, d digest.Digest, began time.Time) {
+func (c *claims) claim(who Sender, d digest.Digest, began time.Time) {
 	if c.count >= maxClaims {
 		c.forget()
 	}
@@ -100,7 +100,7 @@ func (c *claims) claim(who sender, d digest.Digest, began time.Time) {
 }
 
 // over reports whether nobody relies on what a sender did by a request that began then.
-func (c *claims) over(who sender, began time.Time) bool {
+func (c *claims) over(who Sender, began time.Time) bool {
 	p := c.senders[who]
 	if p == nil {
 		return c.now().Sub(began) >= leftAlone
@@ -141,7 +141,7 @@ func (c *claims) forget() {
 			delete(c.made, d)
 		}
 	}
-	maps.DeleteFunc(c.senders, func(_ sender, p *presence) bool {
+	maps.DeleteFunc(c.senders, func(_ Sender, p *presence) bool {
 		return p.requests == 0 && c.now().Sub(p.last) >= leftAlone
 	})
 }
