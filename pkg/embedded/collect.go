@@ -60,6 +60,7 @@ type collection struct {
 
 	marked   map[digest.Digest]struct{}
 	freed    map[digest.Digest]struct{} // waits for no delay
+	late     []digest.Digest            // such that was found since the blobs were listed
 	findings map[string]*finding
 	// what is left to do, in this order: no manifest outlives what it needs
 	referring []string // repositories with tags and manifests to go
@@ -194,12 +195,32 @@ func (c *collection) renew(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, d := range c.late {
+		b, ok, err := c.storage.Blob(ctx, d)
+		if err != nil {
+			return err
+		}
+		if ok {
+			c.blobs = append(c.blobs, oldBlob{d, b.Size})
+		}
+	}
+	c.late = nil
 	return nil
+}
+
+// free has content go without the delay, unless something needs it: its link goes, and
+// without that no later run would know.
+func (c *collection) free(d digest.Digest) {
+	if _, known := c.freed[d]; !known {
+		c.freed[d] = struct{}{}
+		c.late = append(c.late, d)
+	}
 }
 
 // old lists the blobs that are not young.
 func (c *collection) old(ctx context.Context) ([]oldBlob, error) {
 	var out []oldBlob
+	c.late = nil
 	err := c.storage.Blobs(ctx, func(d digest.Digest) error {
 		if _, stays := c.marked[d]; stays {
 			return nil

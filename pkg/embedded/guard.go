@@ -60,7 +60,7 @@ func (g *guard) serve(w http.ResponseWriter, q *http.Request, v *visit, next htt
 	may := func(right schema.Rights) bool { return v.who.may(v.rules, right, t.repository) }
 	if p.policy.limited && q.Method != http.MethodGet && may(schema.Pull|schema.Push) {
 		depart := p.ledgers.Of(p.namespace, true).Arrive(p.sender())
-		defer func() { depart(p.w.status == http.StatusForbidden && !p.mayComeAgain()) }()
+		defer func() { depart(p.w.status == http.StatusForbidden && !p.mayComeAgain() || p.cut) }()
 	}
 	switch {
 	case t.of == "manifest" && q.Method == http.MethodGet:
@@ -97,6 +97,7 @@ type passage struct {
 	// will be if that was announced, and whether it was removed
 	stored, announced int64
 	abandoned         bool
+	cut               bool // its sender broke it off
 	began             time.Time
 }
 
@@ -258,7 +259,7 @@ func (p *passage) putManifest() {
 			p.w.refuse(err)
 			return
 		}
-		defer func() { l.EndManifest(p.repository, items, p.w.status == http.StatusCreated) }()
+		defer func() { l.EndManifest(p.sender(), items, p.w.status == http.StatusCreated) }()
 	}
 	if err := p.storage.Mend(ctx, d, p.pushed.body); err != nil {
 		p.w.refuse(err)

@@ -23,10 +23,11 @@ type finding struct {
 	yielding  map[digest.Digest]digest.Digest // such that give way to who needs their room, by what is linked
 	stale     []note                          // of referrers that are gone
 	uploads   []storage.Upload
-	notes     []digest.Digest // that say nothing any more
-	empty     bool            // no manifest and no tag is left then
-	listed    bool            // the catalogue has it
-	unread    []digest.Digest // manifests that cannot be read: all stays
+	notes     []digest.Digest        // that say nothing any more
+	empty     bool                   // no manifest and no tag is left then
+	listed    bool                   // the catalogue has it
+	unread    []digest.Digest        // manifests that cannot be read: all stays
+	used      map[digest.Digest]bool // content that stays, where a quota holds
 }
 
 // oldTag is a tag to go; needed is whether what it names stays, because when
@@ -203,14 +204,14 @@ func (s *scanner) readDeleted(ctx context.Context) error {
 // spend notes what a manifest that was deleted by its digest no longer needs, where
 // a quota holds.
 func (s *scanner) spend(ctx context.Context, d digest.Digest, m storage.Manifest) error {
-	if s.c.limited == nil || !s.c.limited(s.repo) {
+	if !s.limited() {
 		return nil
 	}
 	b, ok, err := s.c.storage.Blob(ctx, d)
 	if err != nil || !ok {
 		return err
 	}
-	s.c.freed[d] = struct{}{}
+	s.c.free(d)
 	for _, content := range m.Contents() {
 		if s.spent[content].Before(b.Made) {
 			s.spent[content] = b.Made
@@ -453,7 +454,7 @@ func (s *scanner) judge(held map[digest.Digest]bool) *finding {
 		switch {
 		case held[d]:
 			s.uses[d] = true
-		case s.nodes[d] == nil && len(s.about[d])+len(s.lists[d]) == 0:
+		case s.nodes[d] == nil && len(s.about[d])+len(s.lists[d]) == 0 && !s.marked(d):
 			f.notes = append(f.notes, d)
 		}
 	}
@@ -510,7 +511,7 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 	}
 	for _, l := range links {
 		yields := s.c.yields != nil && s.c.yields(s.repo, l.Target)
-		idle := yields || s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)
+		idle := (yields || s.idle(l.Name, l.Made) && s.idle(l.Target, l.Made)) && !s.marked(l.Target)
 		needed := s.uses[l.Name] || s.uses[l.Target] || s.needs[l.Name] || s.needs[l.Target]
 		if len(s.unread) > 0 || needed || !idle && (s.young(l.Name, l.Made) || s.young(l.Target, l.Made)) {
 			s.uses[l.Target] = true
@@ -523,15 +524,27 @@ func (s *scanner) judgeLayers(ctx context.Context, f *finding) error {
 			f.idle[l.Name] = s.spent[l.Name]
 		}
 		if idle {
-			s.c.freed[l.Target] = struct{}{}
+			s.c.free(l.Target)
 		}
 		f.layers = append(f.layers, l.Name)
 	}
 	for d := range s.uses {
 		s.c.marked[d] = struct{}{}
 	}
+	if s.limited() {
+		f.used = s.uses
+	}
 	return nil
 }
+
+// marked reports whether this run marked content for the repository before: it stays
+// until the next, and so must what leads to it.
+func (s *scanner) marked(d digest.Digest) bool {
+	before := s.c.findings[s.repo]
+	return before != nil && before.used[d]
+}
+
+func (s *scanner) limited() bool { return s.c.limited != nil && s.c.limited(s.repo) }
 
 func (s *scanner) judgeNotes(ctx context.Context, f *finding) error {
 	t := s.c.storage

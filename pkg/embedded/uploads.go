@@ -109,6 +109,7 @@ func (p *passage) goOn() {
 	if p.w.status == http.StatusInternalServerError && sent.size > 0 && !sent.cut { // the disk may be full: what came of it serves nobody
 		p.abandon()
 	}
+	p.cut = sent.cut
 	size := p.stored
 	if !p.storage.InBucket() {
 		if n, err := p.storage.Uploaded(context.WithoutCancel(p.q.Context()), p.repository, p.upload); err == nil {

@@ -25,23 +25,25 @@ type Sender struct {
 type presence struct {
 	requests int       // under way
 	last     time.Time // when one was over
-	refused  time.Time // when one was refused for good; zero if never
+	ended    time.Time // when one ended a push; zero if never
 }
 
 // reliance is that somebody relies on a blob, by a request that began so many nanoseconds
-// after 1970.
+// after 1970, until a manifest of his that names it is stored.
 type reliance struct {
 	by    *presence
 	began int64
+	done  bool
 }
 
 // claims knows who relies on the blobs of a namespace that wait for their manifest:
-// who sent one, mounted it, or was told that it is there. A claim is over when
-// something else was refused to its sender since, which ends a push, or when he was
-// silent for as long as leftAlone. Methods are not for use at once.
+// who sent one, mounted it, or was told that it is there. A claim is over when his
+// manifest is stored, when something else was refused to him since or his connection
+// broke, which end a push, or when he was silent for as long as leftAlone. Methods are
+// not for use at once.
 type claims struct {
 	now     func() time.Time
-	since   time.Time // it knows of no claim before
+	since   time.Time // it forgot what claims there were then; zero if it never did
 	senders map[Sender]*presence
 	made    map[digest.Digest][]reliance
 	count   int
@@ -50,7 +52,7 @@ type claims struct {
 
 func newClaims(now func() time.Time) *claims {
 	return &claims{
-		now: now, since: now(), senders: map[Sender]*presence{},
+		now: now, senders: map[Sender]*presence{},
 		made: map[digest.Digest][]reliance{}, yielded: map[digest.Digest]struct{}{},
 	}
 }
@@ -67,13 +69,14 @@ func (c *claims) of(who Sender) *presence {
 	return p
 }
 
-// depart notes that it is over, and whether it was refused for good.
-func (c *claims) depart(who Sender, refused bool) {
+// depart notes that it is over, and whether that ends the push: it was refused for good,
+// or cut off.
+func (c *claims) depart(who Sender, ended bool) {
 	p := c.of(who)
 	p.requests--
 	p.last = c.now()
-	if refused {
-		p.refused = p.last
+	if ended {
+		p.ended = p.last
 	}
 }
 
@@ -91,12 +94,22 @@ func (c *claims) claim(who Sender, d digest.Digest, began time.Time) {
 	by, at := c.of(who), began.UnixNano()
 	for i, m := range c.made[d] {
 		if m.by == by {
-			c.made[d][i].began = max(m.began, at)
+			c.made[d][i] = reliance{by, max(m.began, at), false}
 			return
 		}
 	}
 	c.count++
-	c.made[d] = append(c.made[d], reliance{by, at})
+	c.made[d] = append(c.made[d], reliance{by, at, false})
+}
+
+// fulfil notes that a manifest of a sender's is stored that names a blob.
+func (c *claims) fulfil(who Sender, d digest.Digest) {
+	by := c.senders[who]
+	for i, m := range c.made[d] {
+		if m.by == by {
+			c.made[d][i].done = true
+		}
+	}
 }
 
 // over reports whether nobody relies on what a sender did by a request that began then.
@@ -109,7 +122,7 @@ func (c *claims) over(who Sender, began time.Time) bool {
 }
 
 func (c *claims) ended(p *presence, began time.Time) bool {
-	return p.refused.After(began) || p.requests == 0 && c.now().Sub(p.last) >= leftAlone
+	return p.ended.After(began) || p.requests == 0 && c.now().Sub(p.last) >= leftAlone
 }
 
 // free reports whether nobody relies on a blob, and when somebody did last, as far
@@ -117,14 +130,14 @@ func (c *claims) ended(p *presence, began time.Time) bool {
 func (c *claims) free(d digest.Digest) (last time.Time, free bool) {
 	for _, m := range c.made[d] {
 		at := time.Unix(0, m.began)
-		if !c.ended(m.by, at) {
+		if !m.done && !c.ended(m.by, at) {
 			return at, false
 		}
 		if at.After(last) {
 			last = at
 		}
 	}
-	return last, !last.IsZero() || c.now().Sub(c.since) >= leftAlone
+	return last, !last.IsZero() || c.now().Sub(c.since) >= leftAlone // what waited before a start is of no push
 }
 
 // forget drops what says nothing any more.
@@ -132,7 +145,7 @@ func (c *claims) forget() {
 	for d, made := range c.made {
 		left := slices.DeleteFunc(made, func(m reliance) bool {
 			at := time.Unix(0, m.began)
-			return c.ended(m.by, at) && c.now().Sub(at) >= leftAlone
+			return (m.done || c.ended(m.by, at)) && c.now().Sub(at) >= leftAlone
 		})
 		c.count += len(left) - len(made)
 		if len(left) > 0 {

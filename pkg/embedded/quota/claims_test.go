@@ -81,12 +81,22 @@ func TestBlobsGiveWayWhenNobodyReliesOnThem(t *testing.T) {
 			pass(time.Second)
 			request(ann, false, "b")
 		}, []string{"a"}},
-		{"of before all that is known", 10, func(_ *claims, pass func(time.Duration), _ func(Sender, bool, ...string)) {
-			pass(leftAlone)
+		{"whose manifest is stored", 20, func(c *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
+			request(ann, false, "a", "b")
+			request(ben, false, "a", "b")
+			c.fulfil(ann, digest.FromString("a"))
+			c.fulfil(ann, digest.FromString("b"))
+			pass(time.Second)
+			request(ben, true)
 		}, []string{"a", "b"}},
-		{"of before, just begun", 10, func(_ *claims, pass func(time.Duration), _ func(Sender, bool, ...string)) {
-			pass(leftAlone - time.Second)
-		}, nil},
+		{"sent again after the manifest", 10, func(c *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
+			request(ann, false, "a", "b")
+			c.fulfil(ann, digest.FromString("a"))
+			c.fulfil(ann, digest.FromString("b"))
+			pass(time.Second)
+			request(ann, false, "b")
+		}, []string{"a"}},
+		{"of before all that is known", 20, func(*claims, func(time.Duration), func(Sender, bool, ...string)) {}, []string{"a", "b"}},
 		{"too many to remember", 10, func(_ *claims, pass func(time.Duration), request func(Sender, bool, ...string)) {
 			request(ann, false, "a", "b")
 			pass(time.Second)

@@ -528,15 +528,15 @@ func (l *Ledger) Relies(who Sender, d digest.Digest, began time.Time) {
 }
 
 // Arrive notes a request of a sender, until the function it returns says that it is
-// over, and whether it was refused for good.
-func (l *Ledger) Arrive(who Sender) (depart func(refused bool)) {
+// over, and whether that ends his push: it was refused for good, or cut off.
+func (l *Ledger) Arrive(who Sender) (depart func(ended bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claims.arrive(who)
-	return func(refused bool) {
+	return func(ended bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.claims.depart(who, refused)
+		l.claims.depart(who, ended)
 	}
 }
 
@@ -634,10 +634,16 @@ func (l *Ledger) beginManifest(limit int64, items []Item) error {
 	return nil
 }
 
-// EndManifest enters whether the manifest was stored.
-func (l *Ledger) EndManifest(repository string, items []Item, stored bool) {
+// EndManifest enters whether a sender's manifest was stored.
+func (l *Ledger) EndManifest(who Sender, items []Item, stored bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	repository := who.Repository
+	if stored {
+		for _, i := range items {
+			l.claims.fulfil(who, i.digest)
+		}
+	}
 	if stored && l.counted != "" {
 		l.manifest(repository, items[0].digest, items)
 	}
