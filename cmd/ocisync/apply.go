@@ -73,6 +73,7 @@ type applyResult struct {
 
 type applyLine struct {
 	Action  plan.Action   `json:"action"`
+	Archive bool          `json:"archive,omitempty"`
 	Key     string        `json:"key"`
 	Outcome apply.Outcome `json:"outcome"`
 	Error   string        `json:"error,omitempty"`
@@ -305,7 +306,7 @@ func (a *applyOptions) finish(end ended, err error) error {
 	if a.json() {
 		r := applyResult{Plan: end.plan.Printed(), Lines: []applyLine{}, Proved: end.proved, Run: end.run, Message: end.message}
 		for _, l := range end.report.Lines {
-			line := applyLine{Action: l.Action, Key: l.Key.String(), Outcome: l.Outcome}
+			line := applyLine{Action: l.Action, Archive: l.Archive, Key: l.Key.String(), Outcome: l.Outcome}
 			line.Error = why(l)
 			r.Lines = append(r.Lines, line)
 		}
@@ -358,7 +359,11 @@ func (a *applyOptions) lines(total int) func(apply.Line) {
 
 // line reports one change as it ends.
 func (a *applyOptions) line(l apply.Line) {
-	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, l.Action, l.Key)
+	action := string(l.Action)
+	if l.Archive {
+		action = "archive"
+	}
+	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, action, l.Key)
 	if e := why(l); e != "" {
 		text += ": " + e
 	}

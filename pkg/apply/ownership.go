@@ -130,6 +130,7 @@ func (c Cycle) ownership(matches map[fieldKey]plan.Match) plan.Ownership {
 		FirstSight: c.Trust.First,
 		Protected:  c.Inventory.Protected,
 		Purging:    c.Inventory.Purging,
+		Archiving:  c.Inventory.Archiving,
 		MayPrune:   c.Trust.MayDelete(),
 		WhyNot:     c.Trust.String(),
 	}

@@ -33,11 +33,11 @@ func (c Cycle) policy(desired schema.State) schema.Policy {
 	return p
 }
 
-// purging lists the namespaces that are deleted with their content, sorted: those
-// whose blocks say so, and those whose blocks said so before they were taken out.
-func (c Cycle) purging(inv state.Inventory, desired schema.State) []string {
-	out := plan.Purging(c.Config.Directives)
-	for _, text := range c.Inventory.Purging {
+// said adds to the namespaces whose blocks say a word those whose blocks said it
+// before they were taken out. Sorted.
+func said(now, before []string, inv state.Inventory, desired schema.State) []string {
+	out := slices.Clone(now)
+	for _, text := range before {
 		k, err := schema.ParseKey(text)
 		if err != nil {
 			continue

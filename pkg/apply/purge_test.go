@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocisync/ocisync/pkg/apply"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
@@ -91,5 +92,105 @@ func TestWhatNothingActsOnYetIsSaid(t *testing.T) {
 	w.cfg.Watch.Freeze = []schema.Window{{Cron: "0 18 * * FRI", Hours: 62}}
 	if !says("makes no backups") || !says("watch.freeze") {
 		t.Errorf("notes: %+v", w.plan().Plan.Notes)
+	}
+}
+
+// locking is a registry that archives namespaces, and keeps of which it was asked to.
+type locking struct {
+	providers.Provider
+	locked []schema.Key
+	fails  schema.Kind // of which no delete is done
+}
+
+func (l *locking) Capabilities() schema.Table {
+	return append(l.Provider.Capabilities(), schema.Capability{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "locks"})
+}
+
+func (l *locking) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	var rest []plan.Change
+	for _, c := range changes {
+		switch {
+		case c.Archive:
+			l.locked = append(l.locked, c.Key)
+			report(c.Key, nil)
+		case c.Action == plan.Delete && c.Key.Kind == l.fails:
+			report(c.Key, providers.ErrForbidden)
+		default:
+			rest = append(rest, c)
+		}
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return l.Provider.Write(ctx, rest, report)
+}
+
+// archived is a world in which the block of a namespace that is to be archived is gone.
+func archived(t *testing.T, words ...string) (*world, *locking) {
+	t.Helper()
+	w := newWorld(t, mode(t))
+	l := &locking{Provider: w.provider}
+	w.provider = l
+	w.cfg.Policy.Prune = []schema.Kind{schema.KindNamespace, schema.KindWebhook}
+	for _, word := range words {
+		w.cfg.Directives = []schema.Directive{{Key: key("namespace/a"), OnDelete: word}}
+		w.mustApply("")
+	}
+	w.without("namespace/a", "access/a", "webhook/a/ci")
+	w.cfg.Directives = nil
+	return w, l
+}
+
+// What is archived is there afterwards, nobody's, and no plan speaks of it again.
+func TestANamespaceIsArchivedAsItsBlockSaidLast(t *testing.T) {
+	w, l := archived(t, "refuse", "archive")
+	w.mustApply("") // takes the protection off
+	w.mustApply("") // what is held stays, and is remembered
+	_, report := w.mustApply(w.plan().Digest)
+	if d := cmp.Diff([]schema.Key{key("namespace/a")}, l.locked); d != "" {
+		t.Errorf("locked (-want +have):\n%s", d)
+	}
+	if i := slices.IndexFunc(report.Lines, func(x apply.Line) bool { return x.Archive }); i != 0 {
+		t.Errorf("it is not told first, and apart: %+v", report.Lines)
+	}
+	live := w.live()
+	for k, there := range map[string]bool{"namespace/a": true, "access/a": true, "webhook/a/ci": false} {
+		if _, ok := live.Get(key(k)); ok != there {
+			t.Errorf("%s is there: %t", k, ok)
+		}
+	}
+	if len(w.inv.Archiving) > 0 || w.inv.Managed(key("namespace/a")) || w.inv.Managed(key("access/a")) {
+		t.Errorf("it remembers %q of what is archived", w.inv.Archiving)
+	}
+	if _, err := w.cycle().Verify(t.Context(), report); err != nil {
+		t.Error(err)
+	}
+	if found := w.plan(); found.Plan.Pending() || len(found.Plan.Notes) > 0 {
+		t.Errorf("a second plan is not empty: %+v", found.Plan)
+	}
+	w2, l2 := archived(t, "archive", "refuse", "")
+	w2.mustApply("")
+	w2.mustApply(w2.plan().Digest)
+	if len(l2.locked) > 0 {
+		t.Error("it is archived, though its block did not say so last")
+	}
+}
+
+// What is pruned of an archived namespace and was not done stays ocisync's, until the
+// next run.
+func TestWhatWasNotPrunedOfAnArchiveIsPrunedNext(t *testing.T) {
+	w, l := archived(t, "archive")
+	l.fails = schema.KindWebhook
+	if _, report, err := w.apply(t.Context(), w.plan().Digest); err != nil || report.Count(apply.Failed) != 1 || len(l.locked) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	l.fails = ""
+	found := w.plan()
+	found, report := w.mustApply(found.Digest)
+	if report.Count(apply.Done) != 1 || report.Lines[0].Key != key("webhook/a/ci") || len(l.locked) != 1 {
+		t.Errorf("%+v, %+v", found.Plan, report)
+	}
+	if w.plan().Plan.Pending() {
+		t.Error("a third plan is not empty")
 	}
 }

@@ -50,7 +50,12 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		case plan.Delete:
 			drop = append(drop, ch.Key)
 			inv.MarkPruned(ch.Key.Kind)
-			drop = append(drop, childrenOf(inv, ch.Key)...)
+			for _, child := range childrenOf(inv, ch.Key) {
+				// an archived namespace's may have a change of its own, that was not done
+				if ok, own := done[child]; ok || !own {
+					drop = append(drop, child)
+				}
+			}
 		case plan.Forget:
 			drop = append(drop, ch.Key)
 		case plan.Rename:
@@ -89,8 +94,11 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true
 	}
-	if purging := c.purging(inv, found.Desired); !slices.Equal(purging, inv.Purging) {
+	if purging := said(plan.Purging(c.Config.Directives), inv.Purging, inv, found.Desired); !slices.Equal(purging, inv.Purging) {
 		inv.Purging, dirty = purging, true
+	}
+	if archiving := said(plan.Archiving(c.Config.Directives), inv.Archiving, inv, found.Desired); !slices.Equal(archiving, inv.Archiving) {
+		inv.Archiving, dirty = archiving, true
 	}
 	if c.Approved != "" && c.Approved == found.Digest && !inv.Approved(c.Approved) {
 		inv.Approvals = append(slices.Clone(inv.Approvals), state.Approval{Digest: c.Approved, Time: now(run), Run: run.Who.ID})

@@ -28,6 +28,7 @@ const (
 // Line is what is reported of one change as soon as it is known.
 type Line struct {
 	Action  plan.Action
+	Archive bool // a delete that locks instead
 	Key     schema.Key
 	Outcome Outcome
 	Err     error
@@ -229,7 +230,7 @@ func (x *execution) endLocked(ch plan.Change, o Outcome, err error, began time.T
 	if x.left[ch.Key]--; o == Done && x.left[ch.Key] > 0 {
 		return
 	}
-	l := Line{Action: ch.Action, Key: ch.Key, Outcome: o, Err: err, Took: time.Since(began)}
+	l := Line{Action: ch.Action, Archive: ch.Archive, Key: ch.Key, Outcome: o, Err: err, Took: time.Since(began)}
 	x.lines[ch.Key] = l
 	if o != Done {
 		x.bad[ch.Key] = true
@@ -247,9 +248,9 @@ func (x *execution) report(stages [][]plan.Change, hope bool) Report {
 	for _, ch := range slices.Concat(stages...) {
 		l, ok := x.lines[ch.Key]
 		if x.left[ch.Key] > 0 && hope && len(x.bad) == 0 {
-			l = Line{Action: ch.Action, Key: ch.Key, Outcome: Done}
+			l = Line{Action: ch.Action, Archive: ch.Archive, Key: ch.Key, Outcome: Done}
 		} else if !ok {
-			l = Line{Action: ch.Action, Key: ch.Key, Outcome: Skipped, Err: errors.New("not begun")}
+			l = Line{Action: ch.Action, Archive: ch.Archive, Key: ch.Key, Outcome: Skipped, Err: errors.New("not begun")}
 		}
 		r.Lines = append(r.Lines, l)
 	}

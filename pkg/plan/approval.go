@@ -21,10 +21,11 @@ type approvalForm struct {
 }
 
 type approvalChange struct {
-	Action Action          `json:"action"`
-	Key    schema.Key      `json:"key"`
-	Fields []approvalField `json:"fields"`
-	Purge  bool            `json:"purge,omitempty"`
+	Action  Action          `json:"action"`
+	Key     schema.Key      `json:"key"`
+	Fields  []approvalField `json:"fields"`
+	Purge   bool            `json:"purge,omitempty"`
+	Archive bool            `json:"archive,omitempty"`
 }
 
 type approvalField struct {
@@ -36,9 +37,9 @@ type approvalField struct {
 // Approval is the digest, "sha256:<hex>", by which a reviewer names this plan.
 // It is equal in a check and in a pipeline when the same things will happen:
 // it covers action, key and field values of every change, held ones included,
-// whether it purges, how often it was approved before, and nothing that differs between two honest
-// runs. Secrets count only in a
-// create, by reference; an update of secrets alone is left out.
+// whether it purges or archives, how often it was approved before, and nothing that
+// differs between two honest runs. Secrets count only in a create, by reference; an
+// update of secrets alone is left out.
 func (p Plan) Approval() string {
 	all := slices.Clone(p.Changes)
 	for _, h := range p.Held {
@@ -49,7 +50,7 @@ func (p Plan) Approval() string {
 	})
 	form := approvalForm{Format: p.Format, Mode: p.Mode, Registry: p.Registry, Changes: []approvalChange{}, Again: p.Again}
 	for _, c := range all {
-		a := approvalChange{Action: c.Action, Key: c.Key, Fields: []approvalField{}, Purge: c.Purge}
+		a := approvalChange{Action: c.Action, Key: c.Key, Fields: []approvalField{}, Purge: c.Purge, Archive: c.Archive}
 		for _, f := range c.Fields {
 			if f.Sensitive && c.Action != Create {
 				continue

@@ -45,6 +45,8 @@ type Ownership struct {
 	// Purging lists the namespaces whose blocks said on_delete = "purge" when they
 	// were applied last.
 	Purging []string
+	// Archiving lists those whose blocks said "archive".
+	Archiving []string
 	// MayPrune is false when the inventory cannot be trusted with deletes;
 	// WhyNot says why.
 	MayPrune bool
@@ -258,6 +260,10 @@ func (d *differ) both(want, have *schema.Resource) {
 	if replaces(spec, fields) {
 		c.Action = Replace
 		c.Purge = d.purges(want.Key)
+		if d.archives(want.Key) {
+			d.refuse(*want, fields[0].Path, `it would be made anew, and its content deleted, which on_delete = "archive" keeps; declare a namespace of another name beside it, or say on_delete = "purge", apply that, and change it then`)
+			return
+		}
 		for _, child := range d.remade[want.Key] {
 			c.Impact = append(c.Impact, "with it goes "+child)
 		}

@@ -29,7 +29,7 @@ func (d *differ) prunable(k schema.Kind) bool {
 // them goes with them, and what is declared of it is made again.
 func (d *differ) remake() {
 	for _, want := range d.in.Desired.Resources {
-		if want.Key.Kind != schema.KindNamespace || d.skip[want.Key] || !d.covers(want.Key) {
+		if want.Key.Kind != schema.KindNamespace || d.skip[want.Key] || !d.covers(want.Key) || d.archives(want.Key) {
 			continue
 		}
 		have, live := d.in.Live.Get(want.Key)
@@ -73,8 +73,8 @@ func (d *differ) gone() {
 	for _, r := range d.orphans {
 		ns, child := r.Key.Namespace()
 		switch {
-		case child && falls[ns] != nil:
-			falls[ns] = append(falls[ns], "with it goes "+r.Key.String())
+		case child && falls[ns] != nil && !d.prunedAlone(r.Key, ns):
+			falls[ns] = append(falls[ns], d.fate(r.Key, ns)...)
 		case d.goesWithNamespace(r.Key):
 		case !d.isOwned(r.Key): // somebody else's
 			if d.in.Unmanaged {
@@ -82,11 +82,11 @@ func (d *differ) gone() {
 			}
 		case !d.prunable(r.Key.Kind): // forgotten below
 		case used[r.Key] != "":
-			d.note(r.Key, "not in the file any more, and not deleted: "+used[r.Key]+" is declared in it")
+			d.note(r.Key, "not in the file any more, and not deleted: "+used[r.Key])
 		case !d.in.Ownership.MayPrune:
 			d.note(r.Key, "not in the file any more, and not deleted: "+d.in.Ownership.WhyNot)
 		default:
-			d.add(Change{Action: Delete, Key: r.Key, Before: &r, Purge: d.purges(r.Key), Reason: Pruned})
+			d.add(Change{Action: Delete, Key: r.Key, Before: &r, Purge: d.purges(r.Key), Archive: d.archives(r.Key), Reason: Pruned})
 		}
 	}
 	for i, c := range d.plan.Changes {
@@ -98,7 +98,8 @@ func (d *differ) gone() {
 }
 
 // usedNamespaces takes from falls the namespaces in which something is still
-// declared, and returns them with one such object each.
+// declared, and says of each what. One that is archived is there afterwards, and
+// what is declared to need it would open it again.
 func (d *differ) usedNamespaces(falls map[schema.Key][]string) map[schema.Key]string {
 	used := map[schema.Key]string{}
 	if len(falls) == 0 {
@@ -106,8 +107,14 @@ func (d *differ) usedNamespaces(falls map[schema.Key][]string) map[schema.Key]st
 	}
 	for _, r := range d.in.Desired.Resources {
 		if ns, ok := r.Key.Namespace(); ok && falls[ns] != nil {
-			used[ns] = r.Key.String()
+			used[ns] = r.Key.String() + " is declared in it"
 			delete(falls, ns)
+		}
+		for _, need := range (Change{Key: r.Key, After: &r}).Needs() {
+			if falls[need] != nil && d.archives(need) {
+				used[need] = r.Key.String() + " is declared, and needs it"
+				delete(falls, need)
+			}
 		}
 	}
 	return used

@@ -114,7 +114,7 @@ func (p *Plan) protect(in GuardInput, was origins) {
 			continue
 		}
 		if pat, yes := protects(c.Key); yes {
-			why := fmt.Sprintf("%s of a protected object (%s); put the object back, or apply a change that only takes the protection off first", c.Action, protectedBy(pat))
+			why := fmt.Sprintf("%s of a protected object (%s); put the object back, or apply a change that only takes the protection off first", c.verb(), protectedBy(pat))
 			p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 		}
 		if c.Key.Kind != schema.KindNamespace {
@@ -125,7 +125,7 @@ func (p *Plan) protect(in GuardInput, was origins) {
 				continue
 			}
 			if pat, yes := protects(r.Key); yes {
-				why := fmt.Sprintf("%s would take along %s, which is protected (%s); put the namespace back, or apply a change that only takes the protection off first", c.Action, r.Key, protectedBy(pat))
+				why := fmt.Sprintf("%s would take along %s, which is protected (%s); put the namespace back, or apply a change that only takes the protection off first", c.verb(), r.Key, protectedBy(pat))
 				p.Refusals = append(p.Refusals, Refusal{c.Key, "", why, c.Source})
 			}
 		}
@@ -244,6 +244,9 @@ func (p *Plan) hold(in GuardInput, was origins) {
 func holdWhy(c Change, o Ownership, was origins) string {
 	switch c.Action {
 	case Delete:
+		if c.Archive {
+			return "a namespace is archived only with an approval"
+		}
 		if c.Key.Kind == schema.KindNamespace {
 			return "a namespace is deleted only with an approval"
 		}

@@ -84,6 +84,9 @@ func mdHead(c Change) string {
 	if c.Purge {
 		s += ", " + withContent
 	}
+	if c.Archive {
+		s += ", " + locked
+	}
 	if c.AsOf != "" {
 		s += ", as recorded at " + mdText(c.AsOf)
 	}

@@ -23,6 +23,10 @@ func Refusing(directives []schema.Directive) []string { return saying(OnDeleteRe
 // inventory to keep: when it counts, the block is gone. Sorted.
 func Purging(directives []schema.Directive) []string { return saying(OnDeletePurge, directives) }
 
+// Archiving lists the namespaces whose blocks say on_delete = "archive", as
+// [Purging] does. Sorted.
+func Archiving(directives []schema.Directive) []string { return saying(OnDeleteArchive, directives) }
+
 func saying(word string, directives []schema.Directive) []string {
 	var out []string
 	for _, d := range directives {
@@ -53,17 +57,54 @@ func (d *differ) onDelete() {
 // purges reports whether a namespace goes with its content: as its block says, or
 // said last, where the registry can.
 func (d *differ) purges(k schema.Key) bool {
+	return d.goes(k, OnDeletePurge, d.in.Ownership.Purging)
+}
+
+// archives reports whether a namespace stays and is locked, in the same way.
+func (d *differ) archives(k schema.Key) bool {
+	return d.goes(k, OnDeleteArchive, d.in.Ownership.Archiving)
+}
+
+// goes reports whether a word is what a namespace's block says, or, where it is
+// gone, said last.
+func (d *differ) goes(k schema.Key, word string, last []string) bool {
 	if k.Kind != schema.KindNamespace {
 		return false
 	}
-	row := d.in.Table.Find(k.Kind, "on_delete."+OnDeletePurge)
+	row := d.in.Table.Find(k.Kind, "on_delete."+word)
 	if row.Field == "" || row.Support == schema.Unsupported {
 		return false
 	}
 	if _, declared := d.in.Desired.Get(k); declared {
-		return d.directives[k].OnDelete == OnDeletePurge
+		return d.directives[k].OnDelete == word
 	}
-	return slices.Contains(d.in.Ownership.Purging, k.String())
+	return slices.Contains(last, k.String())
+}
+
+// prunedAlone reports whether what hangs on an archived namespace is pruned as a
+// change of its own. Only webhooks are: all else is content or what is said of
+// it, which stays, or what the lock changes or ends.
+func (d *differ) prunedAlone(k, ns schema.Key) bool {
+	return k.Kind == schema.KindWebhook && d.archives(ns) && d.isOwned(k) && d.prunable(k.Kind) && d.in.Ownership.MayPrune
+}
+
+// fate says what becomes of what hangs on a namespace that is deleted or archived.
+func (d *differ) fate(k, ns schema.Key) []string {
+	switch {
+	case !d.archives(ns) || k.Kind == schema.KindRobot:
+		return []string{"with it goes " + k.String()}
+	case k.Kind == schema.KindWebhook:
+		return []string{k.String() + " stays as it is"}
+	}
+	return nil
+}
+
+// verb is what a change does to an object, in a word.
+func (c Change) verb() string {
+	if c.Archive {
+		return OnDeleteArchive
+	}
+	return string(c.Action)
 }
 
 // protectedBy says what protects an object: the pattern of a namespace stands

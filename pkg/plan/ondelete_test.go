@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,4 +76,87 @@ func TestAPurgeIsShownAndApproved(t *testing.T) {
 			t.Errorf("%s goes with its content where nothing can", h.Change.Key)
 		}
 	}
+}
+
+// A namespace that is archived is told apart from one that is deleted wherever it is
+// shown, and by the approval; who reads the plan sees what stays and what goes.
+func TestAnArchiveIsShownAndApproved(t *testing.T) {
+	archives := schema.Capability{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "locks"}
+	w := world{
+		live:    []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/a/theirs", "webhook/c/ci"},
+		owned:   []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/c/ci"},
+		desired: []string{"namespace/c", "webhook/c/ci"}, policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds(),
+		table: append(nativeTable(), archives), archiving: []string{"namespace/a"},
+	}
+	p := w.plan(t)
+	check(t, p, "held: delete namespace/a: a namespace is archived only with an approval", "held: delete webhook/a/ci: depends on namespace/a, which is held")
+	c := p.Held[0].Change
+	if !c.Archive || c.Purge || p.Held[1].Change.Archive {
+		t.Errorf("it is %+v", c)
+	}
+	if d := cmp.Diff([]string{"with it goes robot/a/ci", "webhook/a/theirs stays as it is"}, c.Impact); d != "" {
+		t.Errorf("its impact (-want +have):\n%s", d)
+	}
+	var text, md strings.Builder
+	if p.Text(&text, TextOptions{}) != nil || p.Markdown(&md) != nil {
+		t.Fatal("it cannot be shown")
+	}
+	for _, s := range []string{text.String(), md.String()} {
+		if strings.Count(s, "archived: it stays with its content, locked") != 1 || strings.Contains(s, "with all its content") {
+			t.Errorf("it says\n%s", s)
+		}
+	}
+	deletes := p
+	deletes.Held = slices.Clone(p.Held)
+	if deletes.Held[0].Change.Archive = false; deletes.Approval() == p.Approval() {
+		t.Error("who approves one approves the other")
+	}
+	if js := asJSON(t, p.Printed()); strings.Count(js, `"archive"`) != 1 {
+		t.Errorf("it says\n%s", js)
+	}
+	w.approved = p.Approval()
+	check(t, w.plan(t), "delete namespace/a", "delete webhook/a/ci") // locked first
+	w.approved, w.protected, w.policy.Protect = "", []string{"namespace/a"}, []string{"namespace/a"}
+	if r := w.plan(t).Refusals; len(r) != 1 || !strings.HasPrefix(r[0].Why, "archive of a protected object") {
+		t.Errorf("a protected one is refused so: %+v", r)
+	}
+	w.protected, w.policy.Protect, w.archiving = nil, nil, nil
+	if w.plan(t).Held[0].Change.Archive {
+		t.Error("it is archived, and nobody said so")
+	}
+	w.archiving, w.table = []string{"namespace/a"}, nativeTable()
+	if w.plan(t).Held[0].Change.Archive {
+		t.Error("it is archived where nothing can")
+	}
+}
+
+// What is made anew loses its content, whatever on_delete says of a namespace that
+// leaves the file: an archive never passes for that.
+func TestWhatIsToBeArchivedIsNotMadeAnew(t *testing.T) {
+	archives := schema.Capability{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Native}
+	w := world{
+		live: []string{`namespace/b {"proxy_of":"x"}`, "webhook/b/ci"}, owned: []string{"*"}, desired: []string{`namespace/b {"proxy_of":"y"}`, "webhook/b/ci"},
+		directives: onDelete("archive", "b"), policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds(), table: append(nativeTable(), archives), archiving: []string{"namespace/b"},
+	}
+	p := w.plan(t)
+	for _, c := range p.all() {
+		if c.Key.Kind == schema.KindNamespace {
+			t.Errorf("the plan has %s %s", c.Action, c.Key)
+		}
+	}
+	if len(p.Refusals) != 1 || p.Refusals[0].Field != "proxy_of" || !strings.Contains(p.Refusals[0].Why, `on_delete = "archive" keeps`) || !strings.Contains(p.Refusals[0].Why, `on_delete = "purge"`) {
+		t.Errorf("refused is %+v", p.Refusals)
+	}
+}
+
+// What is declared to have rights in a namespace would open it again.
+func TestANamespaceIsNotArchivedFromUnderWhatNeedsIt(t *testing.T) {
+	archives := schema.Capability{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Native}
+	w := world{
+		live: []string{"namespace/a", `robot/all {"access":{"a":["pull"]}}`}, owned: []string{"*"}, desired: []string{`robot/all {"access":{"a":["pull"]}}`},
+		policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds(), table: append(nativeTable(), archives), archiving: []string{"namespace/a"},
+	}
+	p := w.plan(t)
+	check(t, p)
+	checkNote(t, p, "namespace/a: not in the file any more, and not deleted: robot/all is declared, and needs it")
 }

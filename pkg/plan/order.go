@@ -31,10 +31,12 @@ func (p *Plan) sort() {
 }
 
 // The turns of a plan: what only takes rights away goes first, so that a
-// revoked right is gone even if the rest fails; deletes go after all else.
+// revoked right is gone even if the rest fails; deletes go after all else, and
+// what is archived is locked before them.
 const (
 	turnRevoke = iota
 	turnWrite
+	turnArchive
 	turnDelete
 	turnRecord
 )
@@ -47,6 +49,8 @@ func turn(c Change) int {
 		return turnRevoke
 	case c.Action == Update && c.Key.Kind == schema.KindAccess && onlyRemoves(c.Fields):
 		return turnRevoke
+	case c.Archive:
+		return turnArchive
 	case c.Action == Delete:
 		return turnDelete
 	}

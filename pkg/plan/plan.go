@@ -103,10 +103,13 @@ type Change struct {
 	Fields []Field `json:"fields,omitempty"`
 	// Purge says that a namespace is deleted with all that was pushed to it: its
 	// block says, or said last, on_delete = "purge".
-	Purge  bool            `json:"purge,omitempty"`
-	Reason Reason          `json:"reason"`
-	Impact []string        `json:"impact,omitempty"`
-	Source schema.Position `json:"source,omitzero"`
+	Purge bool `json:"purge,omitempty"`
+	// Archive says that a namespace is not deleted: it stays with its content, locked,
+	// as its block said last by on_delete = "archive".
+	Archive bool            `json:"archive,omitempty"`
+	Reason  Reason          `json:"reason"`
+	Impact  []string        `json:"impact,omitempty"`
+	Source  schema.Position `json:"source,omitzero"`
 	// AsOf is when Before was recorded, where it was not observed but taken
 	// from the inventory, as RFC 3339 in UTC; else "".
 	AsOf string `json:"as_of,omitempty"`

@@ -246,6 +246,9 @@ func (t *textWriter) paint(code, s string) string {
 // withContent is what is said of a change that purges.
 const withContent = "with all its content"
 
+// locked is what is said of a change that archives.
+const locked = "archived: it stays with its content, locked"
+
 // symbol is the sign and the colour of an action.
 func symbol(a Action) (sign, color string) {
 	switch a {
@@ -282,6 +285,9 @@ func (t *textWriter) change(c Change) {
 	}
 	if c.Purge {
 		tags = append(tags, withContent)
+	}
+	if c.Archive {
+		tags = append(tags, locked)
 	}
 	if c.AsOf != "" {
 		tags = append(tags, "as recorded at "+c.AsOf)

@@ -47,6 +47,7 @@ type world struct {
 	directives    []schema.Directive
 	protected     []string
 	purging       []string
+	archiving     []string
 	pruned        []schema.Kind // pruned before
 	mayNot        string        // why the inventory cannot be trusted with deletes
 	secret        Match
@@ -87,7 +88,7 @@ func (w world) input(t *testing.T) Input {
 		Applied:   func(k schema.Key) (schema.Spec, bool) { s, ok := specs[k]; return s, ok },
 		Pruned:    func(k schema.Kind) bool { return slices.Contains(w.pruned, k) },
 		Secret:    func(schema.Key, string, string, *schema.SecretRef) Match { return w.secret },
-		Protected: w.protected, Purging: w.purging, MayPrune: w.mayNot == "", WhyNot: w.mayNot,
+		Protected: w.protected, Purging: w.purging, Archiving: w.archiving, MayPrune: w.mayNot == "", WhyNot: w.mayNot,
 	}
 	return in
 }

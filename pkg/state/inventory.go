@@ -67,6 +67,9 @@ type Inventory struct {
 	// Purging holds the keys of namespaces that are deleted with their content;
 	// sorted.
 	Purging []string `json:"purging,omitempty"`
+	// Archiving holds the keys of namespaces that are locked instead of deleted;
+	// sorted.
+	Archiving []string `json:"archiving,omitempty"`
 	// Pruned lists the kinds of which objects were pruned before; sorted.
 	Pruned []schema.Kind `json:"pruned,omitempty"`
 	// Approvals lists the approvals that were used, oldest first.
@@ -285,6 +288,7 @@ func (inv *Inventory) normalize() error {
 	inv.Time = inv.Time.UTC()
 	inv.Protected = sorted(inv.Protected)
 	inv.Purging = sorted(inv.Purging)
+	inv.Archiving = sorted(inv.Archiving)
 	inv.Pruned = sorted(inv.Pruned)
 	return nil
 }

@@ -85,10 +85,7 @@ func writeImmutable(ctx context.Context, s *site, c plan.Change, _ object) error
 				return fmt.Errorf("switching %s on: %w", said(rule), err)
 			}
 		default:
-			err := s.c.CreateImmutable(ctx, c.Key.Name, api.Rule{
-				Action: "immutable", Template: "immutable_template", Params: map[string]json.RawMessage{},
-				Tags: []api.Selector{tagSelector(rule.Tags)}, Scope: repositoryScope(rule.Repositories),
-			})
+			err := s.c.CreateImmutable(ctx, c.Key.Name, newImmutable(rule))
 			if err != nil && !errors.Is(err, providers.ErrConflict) { // it is there by now
 				return fmt.Errorf("adding %s: %w", said(rule), err)
 			}
@@ -103,6 +100,14 @@ func writeImmutable(ctx context.Context, s *site, c plan.Change, _ object) error
 		}
 	}
 	return nil
+}
+
+// newImmutable is a rule that does not exist yet.
+func newImmutable(rule schema.ImmutableRule) api.Rule {
+	return api.Rule{
+		Action: "immutable", Template: "immutable_template", Params: map[string]json.RawMessage{},
+		Tags: []api.Selector{tagSelector(rule.Tags)}, Scope: repositoryScope(rule.Repositories),
+	}
 }
 
 // said is a rule as the file has it.

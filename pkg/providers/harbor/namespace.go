@@ -67,11 +67,14 @@ func prepareNamespace(ctx context.Context, s *site, c plan.Change, v *providers.
 	if err != nil {
 		return err
 	}
+	if c.Archive {
+		return s.locks(ctx, c, p, v)
+	}
 	if v.Impact, err = s.goesWith(ctx, c, p); err != nil {
 		return err
 	}
 	if p.Repositories > 0 && !c.Purge {
-		v.Refused = fmt.Sprintf("the project still holds %d repositories, and Harbor deletes none that does; delete them first, or declare on_delete = \"purge\" of the namespace, apply that, and take it out then", p.Repositories)
+		v.Refused = fmt.Sprintf("the project still holds %d repositories, and Harbor deletes none that does; delete them first, or declare on_delete = \"purge\" of the namespace, or \"archive\" to keep and lock them, apply that, and take it out then", p.Repositories)
 	}
 	return nil
 }
@@ -89,22 +92,11 @@ func (s *site) goesWith(ctx context.Context, c plan.Change, p api.Project) ([]st
 			out = append(out, fmt.Sprintf("robot %s loses its access to it", r.Name))
 		}
 	}
-	told := func(k schema.Key) bool {
-		return slices.ContainsFunc(c.Impact, func(line string) bool { return strings.HasSuffix(line, " "+k.String()) })
-	}
-	own, err := s.c.Robots(ctx, p.ID, "")
+	own, err := s.robotsOf(ctx, c, p)
 	if err != nil && !errors.Is(err, providers.ErrForbidden) {
 		return nil, err
 	}
-	prefix, err := s.prefix(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range own {
-		if key, _ := robotKey(prefix, p.Name, r.Name); !told(key) {
-			out = append(out, fmt.Sprintf("robot %s of the project goes with it", r.Name))
-		}
-	}
+	out = append(out, own...)
 	slices.Sort(out)
 	if !c.Purge || p.Repositories == 0 {
 		return out, nil
@@ -116,6 +108,29 @@ func (s *site) goesWith(ctx context.Context, c plan.Change, p api.Project) ([]st
 	if n := len(rules); n > 0 {
 		out = append(out, "its rules of immutable tags are deleted before: they would keep the tags")
 	}
+	return out, nil
+}
+
+// robotsOf says which robots of a project end with it, where the change does not.
+func (s *site) robotsOf(ctx context.Context, c plan.Change, p api.Project) ([]string, error) {
+	told := func(k schema.Key) bool {
+		return slices.ContainsFunc(c.Impact, func(line string) bool { return strings.HasSuffix(line, " "+k.String()) })
+	}
+	own, err := s.c.Robots(ctx, p.ID, "")
+	if err != nil {
+		return nil, err
+	}
+	prefix, err := s.prefix(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range own {
+		if key, _ := robotKey(prefix, p.Name, r.Name); !told(key) {
+			out = append(out, fmt.Sprintf("robot %s of the project goes with it", r.Name))
+		}
+	}
+	slices.Sort(out)
 	return out, nil
 }
 
@@ -168,6 +183,9 @@ func writeNamespace(ctx context.Context, s *site, c plan.Change, _ object) error
 	case plan.Update: // nothing of a project can be
 		return nil
 	case plan.Delete, plan.Replace:
+		if c.Archive {
+			return s.archive(ctx, c.Key.Name)
+		}
 		if c.Purge {
 			if err := s.empty(ctx, c.Key.Name); err != nil {
 				return err

@@ -217,10 +217,10 @@ func TestARobotWhoseSecretHarborDoesNotTakeIsNotThere(t *testing.T) {
 	}
 }
 
-// A robot that manages Harbor reads and writes what an administrator does, but for
-// what Harbor lets no robot.
-func TestARobotManagesRobots(t *testing.T) {
-	h := newStandIn(t, harbortest.Options{})
+// boss makes a robot that may do all that robots may, with the password of the
+// administrator, and returns its name.
+func (h standIn) boss(t testing.TB) string {
+	t.Helper()
 	type access struct {
 		Resource string `json:"resource"`
 		Action   string `json:"action"`
@@ -240,7 +240,14 @@ func TestARobotManagesRobots(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.behind(t, "PATCH", fmt.Sprintf("/robots/%d", made.ID), fmt.Sprintf(`{"secret":%q}`, h.password(t)))
-	robot := "boss"
+	return "boss"
+}
+
+// A robot that manages Harbor reads and writes what an administrator does, but for
+// what Harbor lets no robot.
+func TestARobotManagesRobots(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	robot := h.boss(t)
 	h.registry.Login = &schema.Login{Robot: &robot, Password: h.registry.Login.Password}
 	c := &courier{}
 	p := h.with(t, c)

@@ -29,6 +29,8 @@ type site struct {
 	planned  []plan.Change
 	authMode string
 
+	barring sync.Mutex // held while robots of the system are barred from a project
+
 	mu      sync.Mutex
 	objects map[schema.Key]object
 	except  []schema.Key // what could not be read

@@ -63,6 +63,15 @@ func (c *Client) Basic(ctx context.Context) (user, password string, err error) {
 	return user, password, err
 }
 
+// User is the name by which the first login turned out to be known: a robot's with
+// Harbor's prefix. "" before anything was asked.
+func (c *Client) User() string {
+	a := c.main
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.user
+}
+
 // Prefix is what Harbor puts before robots' names, by the name that a robot's
 // login turned out to have.
 func (c *Client) Prefix() string {

@@ -58,10 +58,16 @@ func (s *Server) checkPush(p *project, image Image) error {
 			return precondition("Failed to process request due to '%s:%s' configured as immutable.", name, tag)
 		}
 	}
-	if q := p.quota; q != nil && q.hard != -1 && s.settingFlag("quota_per_project_enable") && !s.has(p, image.Digest) && q.used+image.Size > q.hard {
+	if q := p.quota; s.exceeds(q, image.Size) && !s.has(p, image.Digest) {
 		return refuse(http.StatusForbidden, "DENIED", "adding %d B of storage resource, which when updated to current usage of %d B will exceed the configured upper limit of %d B.", image.Size, q.used, q.hard)
 	}
 	return nil
+}
+
+// exceeds says whether a project has no room for so many bytes. One whose limit is
+// below what it uses has none for any.
+func (s *Server) exceeds(q *quota, size int64) bool {
+	return q != nil && q.hard != -1 && s.settingFlag("quota_per_project_enable") && q.used+size > q.hard
 }
 
 // take makes of an image what is not there yet.

@@ -125,6 +125,8 @@ func (s *Server) content(w http.ResponseWriter, c *call) (answer, error) {
 	}
 	r := s.repositories.named(repository)
 	switch {
+	case c.r.Method == http.MethodPost && what == "blobs" && c.query.Get("mount") == "" && s.exceeds(p.quota, 0):
+		return answer{}, refuse(http.StatusForbidden, "DENIED", "subtracting 0 B of storage resource, which when updated to current usage of %d B will exceed the configured upper limit of %d B.", p.quota.used, p.quota.hard)
 	case what == "tags":
 		return s.listContentTags(r, repository)
 	case what == "manifests" && c.r.Method == http.MethodPut:

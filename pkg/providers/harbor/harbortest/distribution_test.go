@@ -1,6 +1,8 @@
 package harbortest_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -73,6 +75,24 @@ func TestContentIsPushedAndPulledByWhoMay(t *testing.T) {
 	}
 	if err := remote.Write(in("team/sub/app:v1"), other, login("admin")); err == nil || !strings.Contains(err.Error(), "immutable") {
 		t.Errorf("an immutable tag moves: %v", err)
+	}
+	var quotas []struct {
+		ID  int64
+		Ref struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(c.want(200, "GET", "/quotas?page_size=0", "")), &quotas); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range quotas {
+		if q.Ref.Name == "team" {
+			c.want(200, "PUT", fmt.Sprintf("/quotas/%d", q.ID), `{"hard":{"storage":1}}`)
+		}
+	}
+	if other, err = random.Image(70, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(in("team/other:x"), other, login("admin")); err == nil || !strings.Contains(err.Error(), "subtracting 0 B") {
+		t.Errorf("a push to what is full begins: %v", err)
 	}
 	tags, err := remote.List(in("team/sub/app:v1").Context(), login("user0"))
 	if err != nil || len(tags) != 1 || tags[0] != "v1" {
