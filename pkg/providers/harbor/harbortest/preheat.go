@@ -293,6 +293,14 @@ func (s *Server) listPreheatPolicies(c *call) (answer, error) {
 	return listed(c, p.preheat.all(), by, "update_time,-id", func(o *preheatPolicy) shownPreheat { return s.showPreheatOf(p, o) })
 }
 
+// preheatTrigger is all that Harbor knows of a trigger.
+type preheatTrigger struct {
+	Type    string `json:"type"`
+	Setting struct {
+		Cron string `json:"cron,omitempty"`
+	} `json:"trigger_setting"`
+}
+
 // schedulePreheat checks what is JSON in texts, and makes the schedule.
 func (s *Server) schedulePreheat(id int64, given preheatRequest) error {
 	cron, err := given.cron()
@@ -310,14 +318,12 @@ func (s *Server) schedulePreheat(id int64, given preheatRequest) error {
 }
 
 func (r preheatRequest) cron() (string, error) {
-	var filters, extra any
-	var trigger struct {
-		Type    string `json:"type"`
-		Setting struct {
-			Cron string `json:"cron"`
-		} `json:"trigger_setting"`
-	}
+	var filters []struct{ Type string }
+	var extra map[string]json.RawMessage
+	var trigger preheatTrigger
 	switch {
+	case len(r.Filters) > 1024, len(r.Trigger) > 255, len(r.Description) > 1024: // more than the database keeps
+		return "", internal()
 	case json.Unmarshal([]byte(r.Filters), &filters) != nil,
 		json.Unmarshal([]byte(r.Trigger), &trigger) != nil,
 		r.ExtraAttrs != "" && json.Unmarshal([]byte(r.ExtraAttrs), &extra) != nil:
@@ -339,8 +345,12 @@ func (s *Server) createPreheatPolicy(c *call) (answer, error) {
 	if s.instances.get(given.ProviderID) == nil {
 		return answer{}, notFound("instance %d not found", given.ProviderID)
 	}
-	if _, err := given.cron(); err != nil {
+	cron, err := given.cron()
+	if err != nil {
 		return answer{}, err
+	}
+	if cron != "" { // then, and not by an update, it is written anew
+		given.Trigger = preheatTrigger{Type: "scheduled"}.at(cron)
 	}
 	policy := &preheatPolicy{id: s.next("preheat"), request: given, created: s.now()}
 	policy.until = policy.created
@@ -354,6 +364,15 @@ func (s *Server) createPreheatPolicy(c *call) (answer, error) {
 	return created(c.r.URL.EscapedPath() + "/" + given.Name)
 }
 
+func (t preheatTrigger) at(cron string) string {
+	t.Setting.Cron = cron
+	text, err := json.Marshal(t)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
 // preheatRequest is a policy that was sent to a project.
 func (s *Server) preheatRequest(c *call, action string) (*project, preheatRequest, error) {
 	p, err := s.project(c, "preheat-policy", action)
@@ -363,6 +382,9 @@ func (s *Server) preheatRequest(c *call, action string) (*project, preheatReques
 	given, err := decode[preheatRequest](c)
 	if err == nil && !goodName(given.Name) {
 		err = internal()
+	}
+	if s.before(13) {
+		given.ExtraAttrs = ""
 	}
 	return p, given, err
 }
