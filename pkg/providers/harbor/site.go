@@ -37,6 +37,7 @@ type site struct {
 	retentions map[string]api.Retention // by project
 	immutables map[string][]api.Rule    // by project
 	webhooks   map[schema.Key]api.Webhook
+	policies   map[schema.Key]api.PreheatPolicy
 	accounts   map[schema.Key][]account // of robots
 	members    map[string][]api.Member  // by project
 
@@ -65,6 +66,7 @@ func newSite(p *Provider, c *api.Client) *site {
 	return &site{
 		p: p, c: c, objects: map[schema.Key]object{},
 		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
+		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
 	}
 }
