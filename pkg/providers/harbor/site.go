@@ -50,6 +50,7 @@ type site struct {
 	copies   memo[[]api.Replication]
 	scanners memo[[]api.Scanner]
 	preheats memo[[]api.Preheat]
+	fetched  memo[map[schema.Key]string] // by policy the instance that preheats
 	gc       memo[api.GC]
 	purge    memo[api.Purge]
 	robots   memo[[]api.Robot] // of the system
