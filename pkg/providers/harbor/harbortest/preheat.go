@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"time"
+	"unicode/utf8"
 )
 
 // preheatInstance is a peer-to-peer network that images are brought into.
@@ -322,7 +323,7 @@ func (r preheatRequest) cron() (string, error) {
 	var extra map[string]json.RawMessage
 	var trigger preheatTrigger
 	switch {
-	case len(r.Filters) > 1024, len(r.Trigger) > 255, len(r.Description) > 1024: // more than the database keeps
+	case utf8.RuneCountInString(r.Filters) > 1024, utf8.RuneCountInString(r.Trigger) > 255, utf8.RuneCountInString(r.Description) > 1024: // more than the database keeps
 		return "", internal()
 	case json.Unmarshal([]byte(r.Filters), &filters) != nil,
 		json.Unmarshal([]byte(r.Trigger), &trigger) != nil,
@@ -355,7 +356,7 @@ func (s *Server) createPreheatPolicy(c *call) (answer, error) {
 	policy := &preheatPolicy{id: s.next("preheat"), request: given, created: s.now()}
 	policy.until = policy.created
 	if p.preheat.named(given.Name) != nil {
-		return answer{}, conflict("preheat policy %s already exists", given.Name)
+		return answer{}, conflict("policy %s already exists", given.Name)
 	}
 	p.preheat.put(policy.id, given.Name, policy)
 	if err := s.schedulePreheat(policy.id, given); err != nil {
@@ -412,7 +413,7 @@ func (s *Server) showPreheatPolicy(c *call) (answer, error) {
 }
 
 // updatePreheatPolicy goes by the id in the body, and forgets when the policy
-// was made.
+// was made. A name that another has is a 500.
 func (s *Server) updatePreheatPolicy(c *call) (answer, error) {
 	p, given, err := s.preheatRequest(c, "update")
 	if err != nil {
@@ -425,7 +426,7 @@ func (s *Server) updatePreheatPolicy(c *call) (answer, error) {
 	case s.instances.get(given.ProviderID) == nil:
 		return answer{}, notFound("instance %d not found", given.ProviderID)
 	case p.preheat.named(given.Name) != nil && p.preheat.named(given.Name) != policy:
-		return answer{}, conflict("preheat policy %s already exists", given.Name)
+		return answer{}, internal()
 	}
 	if err := s.schedulePreheat(policy.id, given); err != nil {
 		return answer{}, err
