@@ -8,28 +8,29 @@ type Kind string
 // The closed list of kinds. Adding one means a spec in specs.go, a case in
 // [NewSpec], a CUE definition in kinds.cue and a row in each provider's table.
 const (
-	KindSettings    Kind = "settings"
-	KindUser        Kind = "user"
-	KindGroup       Kind = "group"
-	KindRemote      Kind = "remote"
-	KindScanner     Kind = "scanner"
-	KindPreheat     Kind = "preheat"
-	KindNamespace   Kind = "namespace"
-	KindAccess      Kind = "access"
-	KindQuota       Kind = "quota"
-	KindRetention   Kind = "retention"
-	KindImmutable   Kind = "immutable"
-	KindScan        Kind = "scan"
-	KindTrust       Kind = "trust"
-	KindLabel       Kind = "label"
-	KindRepository  Kind = "repository"
-	KindWebhook     Kind = "webhook"
-	KindRobot       Kind = "robot"
-	KindReplication Kind = "replication"
-	KindGC          Kind = "gc"
-	KindAudit       Kind = "audit"
-	KindMirror      Kind = "mirror"
-	KindArtifact    Kind = "artifact"
+	KindSettings      Kind = "settings"
+	KindUser          Kind = "user"
+	KindGroup         Kind = "group"
+	KindRemote        Kind = "remote"
+	KindScanner       Kind = "scanner"
+	KindPreheat       Kind = "preheat"
+	KindNamespace     Kind = "namespace"
+	KindAccess        Kind = "access"
+	KindQuota         Kind = "quota"
+	KindRetention     Kind = "retention"
+	KindImmutable     Kind = "immutable"
+	KindScan          Kind = "scan"
+	KindTrust         Kind = "trust"
+	KindLabel         Kind = "label"
+	KindRepository    Kind = "repository"
+	KindWebhook       Kind = "webhook"
+	KindPreheatPolicy Kind = "preheat_policy"
+	KindRobot         Kind = "robot"
+	KindReplication   Kind = "replication"
+	KindGC            Kind = "gc"
+	KindAudit         Kind = "audit"
+	KindMirror        Kind = "mirror"
+	KindArtifact      Kind = "artifact"
 )
 
 // Kinds returns every kind in the order in which changes are made: what others
@@ -42,7 +43,7 @@ func Kinds() []Kind {
 		KindRemote, KindScanner, KindPreheat,
 		KindNamespace,
 		KindAccess, KindQuota, KindRetention, KindImmutable, KindScan, KindTrust,
-		KindLabel, KindRepository, KindWebhook,
+		KindLabel, KindRepository, KindWebhook, KindPreheatPolicy,
 		KindRobot,
 		KindReplication,
 		KindGC, KindAudit,
@@ -68,7 +69,7 @@ func (k Kind) Rank() int {
 	case KindNamespace:
 		return 4
 	case KindAccess, KindQuota, KindRetention, KindImmutable, KindScan, KindTrust,
-		KindLabel, KindRepository, KindWebhook:
+		KindLabel, KindRepository, KindWebhook, KindPreheatPolicy:
 		return 5
 	case KindRobot:
 		return 6

@@ -51,6 +51,8 @@ func NewSpec(k Kind) (Spec, error) {
 		return &Repository{}, nil
 	case KindWebhook:
 		return &Webhook{}, nil
+	case KindPreheatPolicy:
+		return &PreheatPolicy{}, nil
 	case KindRobot:
 		return &Robot{}, nil
 	case KindReplication:
@@ -225,6 +227,19 @@ type Webhook struct {
 	Enabled     *bool      `json:"enabled,omitzero"`
 }
 
+// PreheatPolicy says which images of a namespace a preheat instance fetches before
+// they are asked for.
+type PreheatPolicy struct {
+	Instance     *string  `json:"instance,omitzero"` // name of a preheat
+	Description  *string  `json:"description,omitzero"`
+	Repositories *string  `json:"repositories,omitzero"`
+	Tags         *string  `json:"tags,omitzero"`
+	Labels       Set      `json:"labels,omitzero"`
+	Trigger      *Trigger `json:"trigger,omitzero"`
+	Scope        *string  `json:"scope,omitzero"` // single-seed-peer, all-seed-peers, all-peers
+	Enabled      *bool    `json:"enabled,omitzero"`
+}
+
 // RobotSecret says what a robot's secret is or where a generated one goes.
 type RobotSecret struct {
 	Value   *SecretRef `json:"value,omitzero" sync:"secret"`
@@ -329,25 +344,26 @@ type Artifact struct {
 	Sign        *Sign   `json:"sign,omitzero"`
 }
 
-func (*Settings) Kind() Kind    { return KindSettings }
-func (*User) Kind() Kind        { return KindUser }
-func (*Group) Kind() Kind       { return KindGroup }
-func (*Remote) Kind() Kind      { return KindRemote }
-func (*Scanner) Kind() Kind     { return KindScanner }
-func (*Preheat) Kind() Kind     { return KindPreheat }
-func (*Namespace) Kind() Kind   { return KindNamespace }
-func (*Access) Kind() Kind      { return KindAccess }
-func (*Quota) Kind() Kind       { return KindQuota }
-func (*Retention) Kind() Kind   { return KindRetention }
-func (*Immutable) Kind() Kind   { return KindImmutable }
-func (*Scan) Kind() Kind        { return KindScan }
-func (*Trust) Kind() Kind       { return KindTrust }
-func (*Label) Kind() Kind       { return KindLabel }
-func (*Repository) Kind() Kind  { return KindRepository }
-func (*Webhook) Kind() Kind     { return KindWebhook }
-func (*Robot) Kind() Kind       { return KindRobot }
-func (*Replication) Kind() Kind { return KindReplication }
-func (*GC) Kind() Kind          { return KindGC }
-func (*Audit) Kind() Kind       { return KindAudit }
-func (*Mirror) Kind() Kind      { return KindMirror }
-func (*Artifact) Kind() Kind    { return KindArtifact }
+func (*Settings) Kind() Kind      { return KindSettings }
+func (*User) Kind() Kind          { return KindUser }
+func (*Group) Kind() Kind         { return KindGroup }
+func (*Remote) Kind() Kind        { return KindRemote }
+func (*Scanner) Kind() Kind       { return KindScanner }
+func (*Preheat) Kind() Kind       { return KindPreheat }
+func (*Namespace) Kind() Kind     { return KindNamespace }
+func (*Access) Kind() Kind        { return KindAccess }
+func (*Quota) Kind() Kind         { return KindQuota }
+func (*Retention) Kind() Kind     { return KindRetention }
+func (*Immutable) Kind() Kind     { return KindImmutable }
+func (*Scan) Kind() Kind          { return KindScan }
+func (*Trust) Kind() Kind         { return KindTrust }
+func (*Label) Kind() Kind         { return KindLabel }
+func (*Repository) Kind() Kind    { return KindRepository }
+func (*Webhook) Kind() Kind       { return KindWebhook }
+func (*PreheatPolicy) Kind() Kind { return KindPreheatPolicy }
+func (*Robot) Kind() Kind         { return KindRobot }
+func (*Replication) Kind() Kind   { return KindReplication }
+func (*GC) Kind() Kind            { return KindGC }
+func (*Audit) Kind() Kind         { return KindAudit }
+func (*Mirror) Kind() Kind        { return KindMirror }
+func (*Artifact) Kind() Kind      { return KindArtifact }

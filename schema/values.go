@@ -32,7 +32,7 @@ func (s *Set) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Trigger starts a replication: "push", "manual", or a schedule.
+// Trigger starts a replication or a preheat policy: "push", "manual", or a schedule.
 type Trigger struct {
 	On       string // push or manual, or "" with a schedule
 	Schedule string

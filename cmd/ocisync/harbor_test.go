@@ -194,6 +194,9 @@ func (w *harborWorld) fill(t *testing.T) {
 	id := w.find(t, "/projects", "name", "a", "project_id")
 	post("/labels", `{"name":"own","color":"#2E7D32","description":"e","scope":"p","project_id":`+id+`}`)
 	post("/projects/a/webhook/policies", `{"name":"ci","description":"d","enabled":false,"event_types":["PUSH_ARTIFACT","SCANNING_FAILED"],"targets":[{"type":"http","address":"https://ci.example.com/a","auth_header":"x","skip_cert_verify":true,"payload_format":"CloudEvents"}]}`)
+	post("/projects/a/preheat/policies", `{"name":"early","description":"d","provider_id":`+w.find(t, "/p2p/preheat/instances", "name", "p2p", "id")+`,"enabled":true,"filters":"[{\"type\":\"repository\",\"value\":\"api/**\"},{\"type\":\"tag\",\"value\":\"v*\"},{\"type\":\"label\",\"value\":\"base,own\"}]",`+
+		`"trigger":"{\"type\":\"scheduled\",\"trigger_setting\":{\"cron\":\"0 0 2 * * *\"}}","extra_attrs":"{\"scope\":\"all_peers\"}"}`)
+	post("/p2p/preheat/instances", `{"name":"spare","vendor":"dragonfly","endpoint":"https://spare.example.com","auth_mode":"NONE","enabled":true}`)
 	post("/projects/a/immutabletagrules", `{"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoExcludes","pattern":"tmp/**"}]}}`)
 	post("/retentions", `{"algorithm":"or","scope":{"level":"project","ref":`+id+`},"trigger":{"kind":"Schedule","settings":{"cron":"0 0 3 * * *"}},"rules":[`+
 		`{"action":"retain","template":"latestPushedK","params":{"latestPushedK":3},"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*","extras":"{\"untagged\":false}"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}]}`)
@@ -291,7 +294,10 @@ func hands() []byHand {
 	preheat("url", `{"endpoint":"https://other.example.com"}`)
 	preheat("description", `{"description":""}`)
 	preheat("default", `{"default":false}`)
-	preheat("enabled", `{"enabled":false}`)
+	add("preheat/spare enabled", func(t *testing.T, w *harborWorld) { // Harbor disables none that a policy uses
+		t.Helper()
+		w.edit(t, "/p2p/preheat/instances/spare", `{"enabled":false}`)
+	})
 	preheat("insecure", `{"insecure":false}`)
 	preheat("auth", `{"auth_mode":"NONE"}`)
 	out[len(out)-1].undo = func(t *testing.T, w *harborWorld) {
@@ -373,6 +379,24 @@ func hands() []byHand {
 	hook("description", `"description":"d"`, `"description":"e"`)
 	hook("insecure", `"skip_cert_verify":true`, `"skip_cert_verify":false`)
 	hook("enabled", `"name":"ci"`, `"name":"ci","enabled":true`)
+
+	early := func(field, old, text string) {
+		add("preheat_policy/a/early "+field, func(t *testing.T, w *harborWorld) {
+			t.Helper()
+			w.replace(t, project+"/preheat/policies/early", old, text)
+		})
+	}
+	early("description", `"description":"d"`, `"description":"e"`)
+	early("repositories", `api/**`, `web`)
+	early("tags", `v*`, `w*`)
+	early("labels", `base,own`, `own`)
+	early("trigger", `0 0 2 * * *`, `0 0 3 * * *`)
+	early("scope", `all_peers`, `all_seed_peers`)
+	early("enabled", `"enabled":true`, `"enabled":false`)
+	add("preheat_policy/a/early instance", func(t *testing.T, w *harborWorld) {
+		t.Helper()
+		w.edit(t, project+"/preheat/policies/early", `{"provider_id":`+w.find(t, "/p2p/preheat/instances", "name", "spare", "id")+`}`)
+	})
 
 	for key, list := range map[string]string{"robot/all": "", "robot/a/ci": "project"} {
 		robot := func(field, old, text string) {
@@ -565,7 +589,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	post(rules, "{"+rule) // Harbor makes none that is off
 	w.api(t, http.MethodPut, rules+"/1001", `{"id":1001,"disabled":true,`+rule)
 	post("/p2p/preheat/instances", `{"name":"p2p","vendor":"dragonfly","endpoint":"https://p2p.example.com","enabled":true}`)
-	post("/projects/a/preheat/policies", `{"name":"early","provider_id":1001,"filters":"[]","trigger":"{}","enabled":true}`)
+	post("/projects/a/preheat/policies", `{"name":"early","provider_id":1001,"filters":"[{\"type\":\"tag\",\"value\":\"v*\"},{\"type\":\"signature\",\"value\":true}]","trigger":"{}","enabled":true,"extra_attrs":"{\"cluster_ids\":[1]}"}`)
 	for _, name := range []string{"a/deep/app", "a/plain"} {
 		if err := w.Push(harbortest.Image{Repository: name, Tags: []string{"v1"}, Size: 9}); err != nil {
 			t.Fatal(err)
@@ -577,11 +601,11 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		`a label of the registry called "library/x": an object of a mode has a name without a slash`,
 		`a webhook of library called "": an object of a mode has a name without a slash`,
 		"immutable/a: 1 of its rules are switched off",
+		"preheat_policy/a/early: no mode says its filter of type signature, nor its cluster_ids",
 		"remote/not/one: ",
 		"replication/there: to: remote \"not/one\" is not declared",
 		"repository/a/deep/app: there is no namespace a/deep",
 		"the metadata of a: no kind speaks of enable_content_trust",
-		`the preheat policy "early" of a: no kind speaks of what is preheated`,
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
 	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")

@@ -271,6 +271,19 @@ func TestWhatDependsOnAHeldChangeIsHeld(t *testing.T) {
 		"held: create robot/ci: "+on, "held: create webhook/b/w: "+on)
 }
 
+func TestAnInstanceWaitsForThePoliciesThatUseIt(t *testing.T) {
+	w := world{
+		desired: []string{"namespace/a", "preheat/q"}, live: []string{"namespace/a", "preheat/p", "preheat/q", `preheat_policy/a/x {"instance":"p"}`},
+		owned: []string{"*"}, policy: schema.Policy{Prune: schema.Kinds()}, pruned: []schema.Kind{schema.KindPreheat},
+	}
+	check(t, w.plan(t), "held: delete preheat/p: depends on preheat_policy/a/x, which is held",
+		"held: delete preheat_policy/a/x: the first time that objects of kind preheat_policy are pruned")
+	w.pruned = schema.Kinds()
+	w.live = append(w.live, `preheat_policy/a/y {"instance":"q"}`)
+	w.desired = append(w.desired, `preheat_policy/a/y {"instance":"q"}`)
+	check(t, w.plan(t), "delete preheat_policy/a/x", "delete preheat/p")
+}
+
 func TestARevocationWaitsForNothing(t *testing.T) {
 	w := world{
 		live:  []string{"namespace/a", "robot/ci {\"access\":{\"a\":[\"push\"]}}", "robot/other"},

@@ -171,6 +171,8 @@ func (c Change) Needs() []schema.Key {
 		for _, perm := range s.Permissions {
 			ref(schema.KindNamespace, &perm.Namespace)
 		}
+	case *schema.PreheatPolicy:
+		ref(schema.KindPreheat, s.Instance)
 	case *schema.Replication:
 		ref(schema.KindRemote, s.To)
 		ref(schema.KindRemote, s.From)

@@ -143,6 +143,8 @@ func kindName(k schema.Kind) string {
 	switch k {
 	case schema.KindGC:
 		return "GC"
+	case schema.KindPreheatPolicy:
+		return "PreheatPolicy"
 	}
 	return strings.ToUpper(string(k[:1])) + string(k[1:])
 }

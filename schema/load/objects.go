@@ -28,7 +28,7 @@ func onNamespace() []schema.Kind {
 
 // below are the kinds that a namespace has many objects of.
 func below() []schema.Kind {
-	return []schema.Kind{schema.KindWebhook, schema.KindLabel, schema.KindRepository, schema.KindRobot}
+	return []schema.Kind{schema.KindWebhook, schema.KindPreheatPolicy, schema.KindLabel, schema.KindRepository, schema.KindRobot}
 }
 
 // declare notes the names that references may use.

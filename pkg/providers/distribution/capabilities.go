@@ -76,6 +76,7 @@ func common() schema.Table {
 		{Kind: schema.KindRemote, Support: schema.Unsupported, Reason: "Distribution speaks to no other registry but the one it is a proxy of, which is the setting proxy"},
 		{Kind: schema.KindScanner, Support: schema.Unsupported, Reason: "Distribution scans nothing"},
 		{Kind: schema.KindPreheat, Support: schema.Unsupported, Reason: "Distribution distributes nothing peer to peer"},
+		{Kind: schema.KindPreheatPolicy, Support: schema.Unsupported, Reason: "Distribution distributes nothing peer to peer"},
 		{Kind: schema.KindNamespace, Support: schema.Emulated, Reason: "Distribution has repositories only; ocisync keeps what they have in common"},
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "Distribution is a proxy as a whole or not at all, by the setting proxy"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},

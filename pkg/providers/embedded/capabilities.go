@@ -48,6 +48,7 @@ func Capabilities() schema.Table {
 		{schema.KindRemote, "speaks to no other registry yet"},
 		{schema.KindScanner, "has no vulnerability scanner yet"},
 		{schema.KindPreheat, "has no peer-to-peer distribution yet"},
+		{schema.KindPreheatPolicy, "has no peer-to-peer distribution yet"},
 		{schema.KindScan, "has no vulnerability scanning yet"},
 		{schema.KindTrust, "checks no signatures yet"},
 		{schema.KindLabel, "has no labels yet"},

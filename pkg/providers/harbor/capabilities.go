@@ -58,6 +58,9 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindWebhook, Field: "auth", Support: schema.Native, Reason: "Harbor shows it to who may read webhooks; it is compared, and neither kept nor told"},
 		{Kind: schema.KindWebhook, Field: "sign", Support: schema.Unsupported, Reason: "Harbor sends auth as a header and signs nothing"},
 
+		{Kind: schema.KindPreheatPolicy, Support: schema.Native, Reason: "of how vulnerable or signed an image is Harbor takes what the project says, and not the policy: scan.block of the namespace"},
+		{Kind: schema.KindPreheatPolicy, Field: "scope", Support: schema.Native, Reason: "of instances of Dragonfly, since Harbor 2.13"},
+
 		{Kind: schema.KindRobot, Support: schema.Native},
 		{Kind: schema.KindRobot, Field: "expires", Support: schema.Native, Reason: "in whole days"},
 		{Kind: schema.KindRobot, Field: "access", Support: schema.Native, Reason: "\"*\" reaches ocisync's own project as well: Harbor can leave none out"},

@@ -221,7 +221,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			v.Refused = Capabilities().Find(ch.Key.Kind, "").Reason
 		case closed && ch.Key.Kind != schema.KindSettings:
 			v.Refused = "Harbor is read-only, and takes no change but of its settings; declare read_only = false in registry.harbor"
-		case ch.Action == plan.Rename:
+		case ch.Action == plan.Rename && !k.renames:
 			v.Refused = "ocisync renames nothing in Harbor, where a project, an account or a robot keeps its name for ever; take previously out, and it is made under the new name beside the old one"
 		case k.needsAdmin(ch) && !c.Admin():
 			v.Refused = "Harbor lets no robot do this; name an administrator's account in registry.admin"

@@ -29,6 +29,8 @@ type kind struct {
 	// same compares two specs where not all of an object is its own; nil compares
 	// all but secrets.
 	same func(a, b schema.Spec) bool
+	// renames says that Harbor gives an object another name.
+	renames bool
 	// blank says that of a project made in this run nothing need be read again.
 	blank bool
 }
@@ -36,16 +38,17 @@ type kind struct {
 // kinds is the table of all of them.
 func kinds() map[schema.Kind]kind {
 	return map[schema.Kind]kind{
-		schema.KindSettings:  {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
-		schema.KindUser:      {read: readUsers, prepare: prepareUser, write: writeUser},
-		schema.KindGroup:     {read: readGroups, prepare: prepareGroup, write: writeGroup},
-		schema.KindNamespace: {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
-		schema.KindAccess:    {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, blank: true},
-		schema.KindQuota:     {read: readQuotas, write: writeQuota},
-		schema.KindRetention: {read: readRetention, normalize: normalRetention, prepare: prepareRetention, write: writeRetention},
-		schema.KindImmutable: {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
-		schema.KindWebhook:   {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook},
-		schema.KindRobot:     {read: readRobots, normalize: normalRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
+		schema.KindSettings:      {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
+		schema.KindUser:          {read: readUsers, prepare: prepareUser, write: writeUser},
+		schema.KindGroup:         {read: readGroups, prepare: prepareGroup, write: writeGroup},
+		schema.KindNamespace:     {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
+		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, blank: true},
+		schema.KindQuota:         {read: readQuotas, write: writeQuota},
+		schema.KindRetention:     {read: readRetention, normalize: normalRetention, prepare: prepareRetention, write: writeRetention},
+		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
+		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook},
+		schema.KindPreheatPolicy: {read: readPreheatPolicies, normalize: normalPreheatPolicy, prepare: preparePreheatPolicy, write: writePreheatPolicy, renames: true},
+		schema.KindRobot:         {read: readRobots, normalize: normalRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
 
 		schema.KindRemote:      {read: readRemotes, normalize: normalRemote, tidy: tidyRemote, prepare: prepareRemote, write: writeRemote},
 		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner},

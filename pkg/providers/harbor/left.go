@@ -118,7 +118,9 @@ func (l *left) retentionOf(ctx context.Context, p api.Project) error {
 func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 	policies, err := l.c.PreheatPolicies(ctx, p.Name)
 	for _, x := range policies {
-		l.add("the preheat policy "+strconv.Quote(x.Name)+" of "+p.Name, "no kind speaks of what is preheated, only of the instances that do it")
+		if names := unspoken(x); len(names) > 0 {
+			l.add(schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}.String(), "no mode says "+strings.Join(names, ", nor "))
+		}
 	}
 	return err
 }

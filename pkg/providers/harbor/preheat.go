@@ -2,8 +2,12 @@ package harbor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -34,11 +38,24 @@ func readPreheats(ctx context.Context, s *site) error {
 // second instance of one address.
 func preparePreheat(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
-		return nil
+		return s.refuseFetched(ctx, c, v, "deletes")
 	}
 	want, err := after[*schema.Preheat](c)
 	if err != nil {
 		return err
+	}
+	does := ""
+	switch {
+	case c.Action != plan.Update:
+	case touches(c, "vendor"):
+		does = "changes the vendor of"
+	case touches(c, "enabled") && !of(want.Enabled, true):
+		does = "disables"
+	}
+	if does != "" {
+		if err := s.refuseFetched(ctx, c, v, does); err != nil || v.Refused != "" {
+			return err
+		}
 	}
 	if c.Action == plan.Update && touches(c, "vendor") {
 		v.Notes = append(v.Notes, "is deleted and made anew: Harbor changes no instance's vendor")
@@ -59,6 +76,65 @@ func preparePreheat(ctx context.Context, s *site, c plan.Change, v *providers.Ve
 		v.Refused = fmt.Sprintf("Harbor makes no second instance of one address, and %s has it; give each its own, or take one of them out", other)
 	}
 	return err
+}
+
+// refuseFetched refuses what Harbor does to no instance that policies use. A delete
+// comes after the policies' own.
+func (s *site) refuseFetched(ctx context.Context, c plan.Change, v *providers.Verdict, does string) error {
+	uses, err := s.allFetched(ctx)
+	if err != nil {
+		return err
+	}
+	left := maps.Clone(uses)
+	if c.Action == plan.Delete {
+		maps.DeleteFunc(left, func(k schema.Key, _ string) bool { return s.goes(k) })
+		for _, x := range s.planned {
+			if spec, ok := specOf(x).(*schema.PreheatPolicy); ok {
+				left[x.Key] = of(spec.Instance, uses[x.Key])
+			}
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(left), schema.Key.Compare) {
+		if left[k] == c.Key.Name {
+			v.Refused = fmt.Sprintf("Harbor %s no instance that a preheat policy uses, and %s does; delete that first, or give it another instance", does, k)
+			return nil
+		}
+	}
+	return nil
+}
+
+// goes reports whether a planned change deletes an object, or its namespace.
+func (s *site) goes(k schema.Key) bool {
+	ns, _ := k.Namespace()
+	return slices.ContainsFunc(s.planned, func(c plan.Change) bool { return c.Action == plan.Delete && (c.Key == k || c.Key == ns) })
+}
+
+// specOf is what a change makes of an object, nil for nothing.
+func specOf(c plan.Change) schema.Spec {
+	if c.After == nil {
+		return nil
+	}
+	return c.After.Spec
+}
+
+// allFetched reads which instance each policy uses, of the projects that show it.
+func (s *site) allFetched(ctx context.Context) (map[schema.Key]string, error) {
+	return s.fetched.get(func() (map[schema.Key]string, error) {
+		var mu sync.Mutex
+		out := map[schema.Key]string{}
+		return out, s.each(ctx, func(ctx context.Context, p api.Project) error {
+			list, err := s.c.PreheatPolicies(ctx, p.Name)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, x := range list {
+				out[schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}] = x.InstanceName
+			}
+			if errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	})
 }
 
 // sharing finds another instance, there or about to be made, that has an address.

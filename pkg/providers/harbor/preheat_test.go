@@ -2,6 +2,7 @@ package harbor_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,4 +99,72 @@ func TestASecondInstanceOfOneAddressIsRefused(t *testing.T) {
 		t.Errorf("one beside another is refused so: %q", v.Refused)
 	}
 	says(t, failed(t, p, late...), providers.ErrConflict, "preheat/second", "preheat/p2p has that address", "500: internal server error")
+}
+
+// An instance and its policies come and go in one run, in that order; one that is
+// used neither goes, nor is disabled, nor becomes another vendor's.
+func TestAnInstanceStaysWhilePoliciesUseIt(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", peers, fetches)
+	st := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy)
+	gone := func(name string) plan.Change {
+		k, err := schema.ParseKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, ok := st.Get(k)
+		if !ok {
+			t.Fatalf("there is no %s", k)
+		}
+		return plan.Change{Action: plan.Delete, Key: k, Before: &r}
+	}
+	refused := func(changes ...plan.Change) string {
+		verdicts, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		why := ""
+		for _, v := range verdicts {
+			why += v.Refused
+		}
+		return why
+	}
+	const uses = "preheat_policy/a/releases does; delete that first, or give it another instance"
+	if why := refused(gone("preheat/p2p")); !strings.Contains(why, "deletes no instance") || !strings.Contains(why, uses) {
+		t.Errorf("deleting it is refused so: %q", why)
+	}
+	for field, line := range map[string]string{"disables": strings.Replace(peers, `"enabled":true`, `"enabled":false`, 1), "changes the vendor of": strings.Replace(peers, "dragonfly", "kraken", 1)} {
+		if v := verdict(t, p, objects(t, line)); !strings.Contains(v.Refused, field) || !strings.Contains(v.Refused, uses) {
+			t.Errorf("%s: it is refused so: %q", field, v.Refused)
+		}
+	}
+	moves := compared(t, p, objects(t, `preheat/k {"vendor":"kraken","url":"https://k.example.com"}`, `preheat_policy/a/new {"instance":"p2p"}`))
+	if why := refused(append([]plan.Change{gone("preheat/p2p"), gone("preheat_policy/a/releases")}, moves...)...); !strings.Contains(why, "preheat_policy/a/new does") {
+		t.Errorf("deleting what a new one will use is refused so: %q", why)
+	}
+	own := plan.Ownership{
+		MayPrune: true, Pruned: func(schema.Kind) bool { return true },
+		Applied: func(k schema.Key) (schema.Spec, bool) {
+			r, ok := st.Get(k)
+			return r.Spec, ok
+		},
+	}
+	for _, r := range st.Resources {
+		own.Owned = append(own.Owned, r.Key)
+	}
+	both := plan.Diff(plan.Input{Desired: objects(t, "namespace/a"), Live: st, Table: p.Capabilities(), Policy: schema.Policy{Prune: st.Kinds()}, Ownership: own}).Changes
+	both = slices.DeleteFunc(both, func(c plan.Change) bool { return c.Action != plan.Delete })
+	if told(both) != "delete preheat_policy/a/releases\ndelete preheat/p2p" {
+		t.Fatalf("the plan is %s", told(both))
+	}
+	if why := refused(both...); why != "" {
+		t.Errorf("deleting both is refused so: %q", why)
+	}
+	for _, stage := range (plan.Plan{Changes: both}).Stages(false) {
+		change(t, p, stage...)
+	}
+	if left := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy); len(left.Resources) > 0 {
+		t.Errorf("there are %v", left.Resources)
+	}
 }

@@ -94,15 +94,7 @@ func normalReplication(n *normal, r schema.Resource) (schema.Spec, error) {
 		return r.Spec, nil
 	}
 	out := *spec
-	if t := spec.Trigger; t != nil && t.On == "" {
-		out.Trigger = &schema.Trigger{Schedule: sixFields(t.Schedule)}
-		if zone := t.Zone; zone != "" && zone != "UTC" {
-			out.Trigger.Zone = zone // prepareReplication refuses it
-		}
-		if out.Trigger.Schedule == noSchedule {
-			out.Trigger = &schema.Trigger{On: onManual}
-		}
-	}
+	out.Trigger = normalTrigger(spec.Trigger)
 	if spec.Rate != nil {
 		rate := max(*spec.Rate, 0)
 		if rest := rate % kib; rest != 0 {
@@ -115,6 +107,30 @@ func normalReplication(n *normal, r schema.Resource) (schema.Spec, error) {
 		out.Rate = &rate
 	}
 	return &out, nil
+}
+
+// normalTrigger is a trigger in the form of read. One in another zone than UTC is
+// refused later.
+func normalTrigger(t *schema.Trigger) *schema.Trigger {
+	if t == nil || t.On != "" {
+		return t
+	}
+	out := &schema.Trigger{Schedule: sixFields(t.Schedule)}
+	if t.Zone != "UTC" {
+		out.Zone = t.Zone
+	}
+	if out.Schedule == noSchedule {
+		out = &schema.Trigger{On: onManual}
+	}
+	return out
+}
+
+// untimely says why Harbor starts nothing so, or "".
+func untimely(t schema.Trigger) string {
+	if t.Zone != "" {
+		return "Harbor's schedules are in UTC, and not in " + t.Zone
+	}
+	return unschedulable(t.Schedule)
 }
 
 // tidyReplication leaves only the way that a rule which has been turned round has
@@ -152,10 +168,8 @@ func prepareReplication(_ context.Context, _ *site, c plan.Change, v *providers.
 	switch {
 	case t.On == onPush && of(want.From, "") != "":
 		v.Refused = "Harbor hears of pushes to itself alone; with from, the trigger is manual or a schedule"
-	case t.Zone != "":
-		v.Refused = "Harbor's schedules are in UTC, and not in " + t.Zone
-	case t.Schedule != "":
-		v.Refused = unschedulable(t.Schedule)
+	case t.Zone != "" || t.Schedule != "":
+		v.Refused = untimely(*t)
 		if fields := strings.Fields(t.Schedule); v.Refused == "" && len(fields) == 6 && fields[1] == "*" {
 			v.Refused = fmt.Sprintf("Harbor copies not every minute; name the minutes in %q", t.Schedule)
 		}

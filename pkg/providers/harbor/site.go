@@ -39,6 +39,7 @@ type site struct {
 	retentions map[string]api.Retention // by project
 	immutables map[string][]api.Rule    // by project
 	webhooks   map[schema.Key]api.Webhook
+	policies   map[schema.Key]api.PreheatPolicy
 	accounts   map[schema.Key][]account // of robots
 	members    map[string][]api.Member  // by project
 
@@ -51,6 +52,7 @@ type site struct {
 	copies   memo[[]api.Replication]
 	scanners memo[[]api.Scanner]
 	preheats memo[[]api.Preheat]
+	fetched  memo[map[schema.Key]string] // by policy the instance that preheats
 	gc       memo[api.GC]
 	purge    memo[api.Purge]
 	robots   memo[[]api.Robot] // of the system
@@ -67,6 +69,7 @@ func newSite(p *Provider, c *api.Client) *site {
 	return &site{
 		p: p, c: c, objects: map[schema.Key]object{},
 		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
+		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
 	}
 }

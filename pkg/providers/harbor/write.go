@@ -70,7 +70,7 @@ func project(k schema.Key) string {
 // change makes one change, unless the object is not the one it was planned for.
 func (s *site) change(ctx context.Context, c plan.Change) error {
 	k, ok := kinds()[c.Key.Kind]
-	if !ok || k.write == nil {
+	if !ok || k.write == nil || c.Action == plan.Rename && !k.renames {
 		return fmt.Errorf("%w: %s", providers.ErrUnsupported, c.Action)
 	}
 	if k.tidy != nil && c.After != nil {
@@ -79,6 +79,15 @@ func (s *site) change(ctx context.Context, c plan.Change) error {
 		c.After = &after
 	}
 	live, exists := s.objects[c.Key]
+	if c.Action == plan.Rename && c.Before != nil {
+		former, is := s.objects[c.Before.Key]
+		if exists && is {
+			return planAgain(providers.ErrConflict, "another has the new name by now")
+		}
+		if is {
+			live, exists = former, true
+		}
+	}
 	same := k.same
 	if same == nil {
 		same = alike
@@ -102,32 +111,34 @@ func (s *site) change(ctx context.Context, c plan.Change) error {
 	return err
 }
 
+// planAgain is an error about what somebody else did since the plan.
+func planAgain(kind error, why string) error {
+	return &providers.Error{Err: fmt.Errorf("%w: %s", kind, why), Remedy: "plan again"}
+}
+
 // settled reports whether there is nothing left to do, or why it must not be done.
 func settled(c plan.Change, live object, exists bool, same func(a, b schema.Spec) bool) (done bool, err error) {
-	conflict := func(why string) error {
-		return &providers.Error{Err: fmt.Errorf("%w: %s", providers.ErrConflict, why), Remedy: "plan again"}
-	}
 	was := c.Before != nil && exists && same(live.Spec, c.Before.Spec)
 	is := c.After != nil && exists && so(c.After.Spec, live.Spec)
 	switch c.Action {
 	case plan.Delete:
 		if exists && c.Before != nil && !was {
-			return false, conflict("it is another by now")
+			return false, planAgain(providers.ErrConflict, "it is another by now")
 		}
 		return !exists, nil
 	case plan.Create:
 		if exists && !c.Key.Kind.Single() && !is {
-			return false, conflict("it exists by now, and differs")
+			return false, planAgain(providers.ErrConflict, "it exists by now, and differs")
 		}
 		return exists && is && len(secretsOf(c)) == 0, nil
-	case plan.Update, plan.Replace:
+	case plan.Update, plan.Replace, plan.Rename:
 		switch {
 		case !exists:
-			return false, &providers.Error{Err: fmt.Errorf("%w: it is gone by now", providers.ErrNotFound), Remedy: "plan again"}
-		case is && len(secretsOf(c)) == 0 && c.Action == plan.Update:
+			return false, planAgain(providers.ErrNotFound, "it is gone by now")
+		case is && len(secretsOf(c)) == 0 && (c.Action == plan.Update || live.Key == c.Key && c.Action == plan.Rename):
 			return true, nil
 		case c.Before != nil && !was && !is:
-			return false, conflict("it is another by now")
+			return false, planAgain(providers.ErrConflict, "it is another by now")
 		}
 		return false, nil
 	}

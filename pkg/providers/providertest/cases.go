@@ -147,6 +147,16 @@ func subjects() []subject {
 			{"format", Values{`"cloudevents"`, `"default"`, "", ""}},
 			text("description"), secret("auth"), flag("sign"), flag("insecure"), flag("enabled"),
 		}, nil},
+		{key(schema.KindPreheatPolicy, "team-a/releases"), []field{{"instance", `"peers"`}}, []aField{
+			{"instance", Values{`"peers"`, `"peers-2"`, "", ""}},
+			text("description"),
+			{"repositories", Values{`"api/**"`, `"web"`, `""`, ""}},
+			{"tags", Values{`"v*"`, `"release-*"`, `""`, ""}},
+			{"labels", Values{`["base","reviewed"]`, `["base"]`, `[]`, `["reviewed","base"]`}},
+			{"trigger", Values{`"push"`, `{"schedule":"0 0 2 * * *"}`, `"manual"`, ""}},
+			{"scope", Values{`"all-seed-peers"`, `"all-peers"`, "", ""}},
+			flag("enabled"),
+		}, nil},
 		{key(schema.KindRobot, "ci"), []field{{"expires", `"90d"`}, {"secret.value", refA}, {"access", `{"team-a":["pull"]}`}}, []aField{
 			text("description"),
 			{"expires", Values{`"30d"`, `"60d"`, `"never"`, `"720h"`}},
@@ -242,6 +252,10 @@ func prerequisites(subject schema.Key) []want {
 	case schema.KindReplication:
 		out = append(out, team("team-b"))
 		out = append(out, upstream...)
+	case schema.KindPreheatPolicy:
+		out = append(out,
+			want{key(schema.KindPreheat, "peers"), []field{{"vendor", `"dragonfly"`}, {"url", `"https://peers.example.com"`}}},
+			want{key(schema.KindPreheat, "peers-2"), []field{{"vendor", `"dragonfly"`}, {"url", `"https://peers-2.example.com"`}}})
 	case schema.KindScan:
 		out = append(out,
 			want{key(schema.KindScanner, "trivy"), []field{{"url", `"http://trivy:8080"`}}},

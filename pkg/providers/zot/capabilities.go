@@ -37,6 +37,7 @@ func Capabilities(driver string) schema.Table {
 
 		{Kind: schema.KindScanner, Support: schema.Unsupported, Reason: "Zot scans with the Trivy it is built with"},
 		{Kind: schema.KindPreheat, Support: schema.Unsupported, Reason: "Zot distributes nothing peer to peer"},
+		{Kind: schema.KindPreheatPolicy, Support: schema.Unsupported, Reason: "Zot distributes nothing peer to peer"},
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: kept},

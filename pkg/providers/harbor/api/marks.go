@@ -89,14 +89,3 @@ func (c *Client) UpdatePreheat(ctx context.Context, p Preheat) error {
 func (c *Client) DeletePreheat(ctx context.Context, name string) error {
 	return c.delete(ctx, call{path: preheats + "/" + escape(name), doing: "deleting it", hint: "delete the projects' preheat policies that use it first"})
 }
-
-// PreheatPolicy is what of a project an instance fetches before it is asked for.
-type PreheatPolicy struct {
-	ID   int64  `json:"id"`
-	Name string `json:"name"`
-}
-
-// PreheatPolicies reads those of a project.
-func (c *Client) PreheatPolicies(ctx context.Context, project string) ([]PreheatPolicy, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/projects/" + escape(project) + "/preheat/policies", doing: "reading preheat policies"}, func(p PreheatPolicy) int64 { return p.ID })
-}

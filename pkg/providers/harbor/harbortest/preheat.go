@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"time"
+	"unicode/utf8"
 )
 
 // preheatInstance is a peer-to-peer network that images are brought into.
@@ -293,6 +294,14 @@ func (s *Server) listPreheatPolicies(c *call) (answer, error) {
 	return listed(c, p.preheat.all(), by, "update_time,-id", func(o *preheatPolicy) shownPreheat { return s.showPreheatOf(p, o) })
 }
 
+// preheatTrigger is all that Harbor knows of a trigger.
+type preheatTrigger struct {
+	Type    string `json:"type"`
+	Setting struct {
+		Cron string `json:"cron,omitempty"`
+	} `json:"trigger_setting"`
+}
+
 // schedulePreheat checks what is JSON in texts, and makes the schedule.
 func (s *Server) schedulePreheat(id int64, given preheatRequest) error {
 	cron, err := given.cron()
@@ -310,14 +319,12 @@ func (s *Server) schedulePreheat(id int64, given preheatRequest) error {
 }
 
 func (r preheatRequest) cron() (string, error) {
-	var filters, extra any
-	var trigger struct {
-		Type    string `json:"type"`
-		Setting struct {
-			Cron string `json:"cron"`
-		} `json:"trigger_setting"`
-	}
+	var filters []struct{ Type string }
+	var extra map[string]json.RawMessage
+	var trigger preheatTrigger
 	switch {
+	case utf8.RuneCountInString(r.Filters) > 1024, utf8.RuneCountInString(r.Trigger) > 255, utf8.RuneCountInString(r.Description) > 1024: // more than the database keeps
+		return "", internal()
 	case json.Unmarshal([]byte(r.Filters), &filters) != nil,
 		json.Unmarshal([]byte(r.Trigger), &trigger) != nil,
 		r.ExtraAttrs != "" && json.Unmarshal([]byte(r.ExtraAttrs), &extra) != nil:
@@ -339,19 +346,32 @@ func (s *Server) createPreheatPolicy(c *call) (answer, error) {
 	if s.instances.get(given.ProviderID) == nil {
 		return answer{}, notFound("instance %d not found", given.ProviderID)
 	}
-	if _, err := given.cron(); err != nil {
+	cron, err := given.cron()
+	if err != nil {
 		return answer{}, err
+	}
+	if cron != "" { // then, and not by an update, it is written anew
+		given.Trigger = preheatTrigger{Type: "scheduled"}.at(cron)
 	}
 	policy := &preheatPolicy{id: s.next("preheat"), request: given, created: s.now()}
 	policy.until = policy.created
 	if p.preheat.named(given.Name) != nil {
-		return answer{}, conflict("preheat policy %s already exists", given.Name)
+		return answer{}, conflict("policy %s already exists", given.Name)
 	}
 	p.preheat.put(policy.id, given.Name, policy)
 	if err := s.schedulePreheat(policy.id, given); err != nil {
 		return answer{}, err
 	}
 	return created(c.r.URL.EscapedPath() + "/" + given.Name)
+}
+
+func (t preheatTrigger) at(cron string) string {
+	t.Setting.Cron = cron
+	text, err := json.Marshal(t)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // preheatRequest is a policy that was sent to a project.
@@ -363,6 +383,9 @@ func (s *Server) preheatRequest(c *call, action string) (*project, preheatReques
 	given, err := decode[preheatRequest](c)
 	if err == nil && !goodName(given.Name) {
 		err = internal()
+	}
+	if s.before(13) {
+		given.ExtraAttrs = ""
 	}
 	return p, given, err
 }
@@ -390,7 +413,7 @@ func (s *Server) showPreheatPolicy(c *call) (answer, error) {
 }
 
 // updatePreheatPolicy goes by the id in the body, and forgets when the policy
-// was made.
+// was made. A name that another has is a 500.
 func (s *Server) updatePreheatPolicy(c *call) (answer, error) {
 	p, given, err := s.preheatRequest(c, "update")
 	if err != nil {
@@ -403,7 +426,7 @@ func (s *Server) updatePreheatPolicy(c *call) (answer, error) {
 	case s.instances.get(given.ProviderID) == nil:
 		return answer{}, notFound("instance %d not found", given.ProviderID)
 	case p.preheat.named(given.Name) != nil && p.preheat.named(given.Name) != policy:
-		return answer{}, conflict("preheat policy %s already exists", given.Name)
+		return answer{}, internal()
 	}
 	if err := s.schedulePreheat(policy.id, given); err != nil {
 		return answer{}, err
