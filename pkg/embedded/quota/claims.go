@@ -10,6 +10,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// settled is how long after the last claim of a blob it gives way before its room is
+// needed.
+const settled = 10 * time.Second
+
 // maxClaims bounds what a namespace remembers of who relies on its blobs.
 const maxClaims = 1 << 17
 
@@ -160,7 +164,7 @@ func (c *claims) forget() {
 }
 
 // yield picks blobs that nobody relies on, those claimed longest ago first, until they
-// hold what is wanted, and of those that were left alone for spare more: collections are
+// hold what is wanted, and of those that are settled for spare more: collections are
 // dear. False, and none, where all together hold less than is lacked. They go with the
 // next collection, for whoever asks first.
 func (c *claims) yield(waiting map[digest.Digest]int64, lacks, wants, spare int64) bool {
@@ -184,7 +188,7 @@ func (c *claims) yield(waiting map[digest.Digest]int64, lacks, wants, spare int6
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.digest, b.digest)) })
 	for _, x := range all {
-		if wants <= 0 && (wants+spare <= 0 || c.now().Sub(x.last) < leftAlone) {
+		if wants <= 0 && (wants+spare <= 0 || c.now().Sub(x.last) < settled) {
 			break
 		}
 		c.yielded[x.digest] = struct{}{}

@@ -507,7 +507,7 @@ func (l *Ledger) yields(limit, lacks, wants int64) bool {
 			waiting[d] = b.size
 		}
 	}
-	return l.claims.yield(waiting, lacks, max(lacks, wants), limit/4)
+	return l.claims.yield(waiting, lacks, max(lacks, wants), limit-l.used)
 }
 
 // Goes reports whether a blob is to go with the collection that asks.
