@@ -14,8 +14,11 @@ import (
 // needed.
 const settled = 10 * time.Second
 
-// maxClaims bounds what a namespace remembers of who relies on its blobs.
-const maxClaims = 1 << 17
+// What a namespace remembers of who relies on its blobs has these bounds.
+const (
+	maxClaims  = 1 << 17
+	maxSenders = 1 << 14
+)
 
 // Sender is who pushes to a repository, as far as pushes can be told apart:
 // two at once of one account, from one address, are one.
@@ -67,6 +70,9 @@ func (c *claims) arrive(who Sender) { c.of(who).requests++ }
 func (c *claims) of(who Sender) *presence {
 	p := c.senders[who]
 	if p == nil {
+		if len(c.senders) >= maxSenders { // what they claimed stays theirs, until they would have been silent
+			maps.DeleteFunc(c.senders, func(_ Sender, p *presence) bool { return p.requests == 0 })
+		}
 		p = &presence{}
 		c.senders[who] = p
 	}

@@ -166,6 +166,14 @@ func TestClaimsAreForgotten(t *testing.T) {
 		c.claim(who, digest.FromString(who.Account), now)
 		c.depart(who, false)
 	}
+	for i := range 2 * maxSenders {
+		who := Sender{Repository: fmt.Sprint(i)}
+		c.arrive(who)
+		c.depart(who, false)
+	}
+	if len(c.senders) > maxSenders {
+		t.Errorf("%d senders are remembered", len(c.senders))
+	}
 	busy := Sender{Account: "busy"}
 	c.arrive(busy)
 	c.claim(busy, digest.FromString("busy"), now)
