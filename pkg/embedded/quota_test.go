@@ -207,28 +207,35 @@ func TestABlobCountsByWhateverDigestAManifestNamesIt(t *testing.T) {
 	s.wantUsed(t, "after a restart", want)
 }
 
+// oneOfTwo pushes two images at once, each to its reference, and returns the one that
+// is there. The other must have been denied.
+func (s *served) oneOfTwo(t *testing.T, round int, images [2]v1.Image, refs [2]string) v1.Image {
+	t.Helper()
+	var errs [2]error
+	var all sync.WaitGroup
+	for i, im := range images {
+		ref := s.ref(t, refs[i])
+		all.Go(func() { errs[i] = remote.Write(ref, im, s.as("dev")...) })
+	}
+	all.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) {
+		t.Fatalf("round %d: errors %v and %v; want exactly one", round, errs[0], errs[1])
+	}
+	if denied(errors.Join(errs[:]...)) == nil {
+		t.Errorf("round %d: %v", round, errors.Join(errs[:]...))
+	}
+	done := images[0]
+	if errs[0] != nil {
+		done = images[1]
+	}
+	s.wantUsed(t, "after both", bytesOf(t, done))
+	return done
+}
+
 func TestOfTwoPushesThatDoNotFitTogetherOneDoes(t *testing.T) {
 	for round := range 5 {
 		s := quota(t, filepath.Join(t.TempDir(), "data"), 100<<10)
-		images := []v1.Image{imageOf(t, 15<<10, 4), imageOf(t, 15<<10, 4)}
-		errs := make([]error, len(images))
-		var all sync.WaitGroup
-		for i, im := range images {
-			ref := s.ref(t, fmt.Sprintf("team/app%d:1", i))
-			all.Go(func() { errs[i] = remote.Write(ref, im, s.as("dev")...) })
-		}
-		all.Wait()
-		if (errs[0] == nil) == (errs[1] == nil) {
-			t.Fatalf("round %d: errors %v and %v; want exactly one", round, errs[0], errs[1])
-		}
-		if denied(errors.Join(errs...)) == nil {
-			t.Errorf("round %d: %v", round, errors.Join(errs...))
-		}
-		done := images[0]
-		if errs[0] != nil {
-			done = images[1]
-		}
-		s.wantUsed(t, "after both", bytesOf(t, done))
+		s.oneOfTwo(t, round, [2]v1.Image{imageOf(t, 15<<10, 4), imageOf(t, 15<<10, 4)}, [2]string{"team/app0:1", "team/app1:1"})
 	}
 }
 
@@ -239,22 +246,8 @@ func TestOfTwoPushesOneDoesAfterManyThatDidNot(t *testing.T) {
 		t.Run(fmt.Sprint(layers, " layers"), func(t *testing.T) {
 			s := quota(t, filepath.Join(t.TempDir(), "data"), 300<<10)
 			for round := range 12 {
-				images := []v1.Image{imageOf(t, (200<<10)/layers, layers), imageOf(t, (200<<10)/layers, layers)}
-				errs := make([]error, len(images))
-				var all sync.WaitGroup
-				for i, im := range images {
-					ref := s.ref(t, fmt.Sprintf("team/app:%d", i))
-					all.Go(func() { errs[i] = remote.Write(ref, im, s.as("dev")...) })
-				}
-				all.Wait()
-				if (errs[0] == nil) == (errs[1] == nil) {
-					t.Fatalf("round %d: errors %v and %v; want exactly one", round, errs[0], errs[1])
-				}
-				done := images[0]
-				if errs[0] != nil {
-					done = images[1]
-				}
-				s.wantUsed(t, "after both", bytesOf(t, done))
+				images := [2]v1.Image{imageOf(t, (200<<10)/layers, layers), imageOf(t, (200<<10)/layers, layers)}
+				done := s.oneOfTwo(t, round, images, [2]string{"team/app:0", "team/app:1"})
 				if got := s.asDev(t, "DELETE", "/v2/team/app/manifests/"+digestOf(t, done)); got != http.StatusAccepted {
 					t.Fatalf("round %d: deleted: %d", round, got)
 				}
