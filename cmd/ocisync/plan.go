@@ -25,6 +25,7 @@ type planOptions struct {
 	detailed bool
 	against  string
 	fresh    bool
+	whole    bool         // all that nobody manages is listed
 	left     bytes.Buffer // what the registry holds beside
 }
 
@@ -53,6 +54,7 @@ is asked; schema/state.schema.json describes the file.
 	complete(cmd, "format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	f.BoolVar(&p.detailed, "detailed-exitcode", false, "exit with 2 when changes are pending")
 	f.StringVar(&p.against, "against", "", "plan against a state recorded in a `file`, without a registry")
+	f.BoolVar(&p.whole, "unmanaged", false, "read every kind the registry has, and list all that nobody manages")
 	p.newFlag(cmd, &p.fresh)
 	return cmd
 }
@@ -93,7 +95,7 @@ func (p *planOptions) planLive(ctx context.Context) (_ apply.Found, err error) {
 	}
 	defer s.close(&err)
 	cycle := s.cycle("")
-	cycle.New = p.fresh
+	cycle.New, cycle.Whole = p.fresh, p.whole
 	found, err := p.planned(ctx, &cycle)
 	if err == nil && p.verbose && p.format == "text" {
 		err = leftAsIs(ctx, &p.left, s.provider, s.cfg.Desired)
@@ -147,7 +149,9 @@ func (p *planOptions) show(pl plan.Plan) error {
 	case "markdown":
 		return pl.Markdown(p.out)
 	}
-	return pl.Text(p.out, p.textOptions())
+	text := p.textOptions()
+	text.Unmanaged = p.whole
+	return pl.Text(p.out, text)
 }
 
 func (o *options) textOptions() plan.TextOptions {

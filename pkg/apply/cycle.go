@@ -41,9 +41,9 @@ type Cycle struct {
 	// New lets a run begin with a registry that was never told anything, where
 	// one was known before.
 	New bool
-	// Unmanaged reads every kind the registry has, and lists what is neither
+	// Whole reads every kind the registry has, to list all that is neither
 	// declared nor owned.
-	Unmanaged bool
+	Whole bool
 	// Remarks are what the caller has to say of the plan as a whole.
 	Remarks []string
 }
@@ -96,7 +96,6 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		Table:      p.Capabilities(),
 		Ownership:  owner,
 		Today:      c.Today,
-		Unmanaged:  c.Unmanaged,
 	})
 	draft.Notes = slices.Concat(draft.Notes, notes, unresolved, c.remoteness(where, recorded))
 	for i, ch := range draft.Changes {
@@ -172,7 +171,7 @@ func (c Cycle) scope(desired schema.State) schema.Scope {
 			kinds = append(kinds, o.Key.Kind)
 		}
 	}
-	if c.Unmanaged {
+	if c.Whole {
 		kinds = append(kinds, c.Provider.Capabilities().Kinds()...)
 	}
 	return schema.ScopeOf(slices.Concat(kinds, c.Config.Policy.Prune)...)

@@ -81,9 +81,6 @@ type Input struct {
 	Table      schema.Table
 	Ownership  Ownership
 	Today      schema.Date
-	// Unmanaged asks for the list of what exists and is neither declared nor
-	// owned.
-	Unmanaged bool
 }
 
 // Diff compares the two states and returns the plan, unguarded: [Guard] says

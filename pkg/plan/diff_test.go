@@ -365,14 +365,9 @@ func TestPatternsNameKeys(t *testing.T) {
 	}
 }
 
-func TestWhatIsNobodysIsListedOnRequestAndNeverTouched(t *testing.T) {
+func TestWhatIsNobodysIsListedAndNeverTouched(t *testing.T) {
 	w := world{desired: []string{"user/a"}, live: []string{"user/a", "user/mine", "user/theirs", "webhook/x/theirs"}, owned: []string{"user/mine"}, pruned: schema.Kinds(), policy: schema.Policy{Prune: schema.Kinds()}}
-	in := w.input(t)
-	if p := Diff(in); p.Unmanaged != nil {
-		t.Errorf("nobody asked: %v", p.Unmanaged)
-	}
-	in.Unmanaged = true
-	p := Diff(in)
+	p := Diff(w.input(t))
 	var got []string
 	for _, k := range p.Unmanaged {
 		got = append(got, k.String())

@@ -77,9 +77,7 @@ func (d *differ) gone() {
 			falls[ns] = append(falls[ns], d.fate(r.Key, ns)...)
 		case d.goesWithNamespace(r.Key):
 		case !d.isOwned(r.Key): // somebody else's
-			if d.in.Unmanaged {
-				d.plan.Unmanaged = append(d.plan.Unmanaged, r.Key)
-			}
+			d.plan.Unmanaged = append(d.plan.Unmanaged, r.Key)
 		case !d.prunable(r.Key.Kind): // forgotten below
 		case used[r.Key] != "":
 			d.note(r.Key, "not in the file any more, and not deleted: "+used[r.Key])

@@ -66,6 +66,13 @@ func (p Plan) Markdown(w io.Writer) error {
 		}
 		sb.WriteString("\n</details>\n")
 	}
+	if len(p.Unmanaged) > 0 {
+		fmt.Fprintf(&sb, "\n<details><summary>%d object(s) that nobody manages</summary>\n\n", len(p.Unmanaged))
+		for _, k := range p.Unmanaged {
+			fmt.Fprintf(&sb, "- %s\n", mdCode(k.String()))
+		}
+		sb.WriteString("\n</details>\n")
+	}
 	if p.Pending() {
 		fmt.Fprintf(&sb, "\nPlan `%s`\n", p.Approval())
 	}

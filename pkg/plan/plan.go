@@ -74,7 +74,7 @@ type Plan struct {
 	Again int `json:"again,omitempty"`
 	// Unchanged counts the declared objects that already are as declared.
 	Unchanged int `json:"unchanged"`
-	// Unmanaged lists, where it was asked for, the live objects that are
+	// Unmanaged lists, of the kinds that were read, the live objects that are
 	// neither declared nor ocisync's own, sorted. They are never touched.
 	Unmanaged []schema.Key `json:"unmanaged,omitempty"`
 	// Same lists their keys, sorted, for people who want to see them; it is

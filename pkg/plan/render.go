@@ -18,7 +18,9 @@ import (
 // TextOptions says how [Plan.Text] shows a plan.
 type TextOptions struct {
 	Color   bool // ANSI colours; set only on a terminal
-	Verbose bool // adopted and forgotten objects and every note too
+	Verbose bool // adopted and forgotten objects, every note and what nobody manages too
+	// Unmanaged lists what nobody manages.
+	Unmanaged bool
 	// Apply is the command that applies the plan, for the line that tells how
 	// to approve it, where an approval would help; "" leaves the hint out.
 	Apply string
@@ -143,7 +145,7 @@ func (p Plan) Text(w io.Writer, o TextOptions) error {
 			t.line("  %s", line)
 		}
 	}
-	if len(p.Unmanaged) > 0 {
+	if len(p.Unmanaged) > 0 && (o.Verbose || o.Unmanaged) {
 		t.head("Unmanaged (not in the file, never touched; ocisync adopt writes them into the mode):")
 		for _, k := range p.Unmanaged {
 			t.line("    %s", safe(k.String()))
@@ -156,6 +158,9 @@ func (p Plan) Text(w io.Writer, o TextOptions) error {
 	t.line("%s: %s %s: %s", safe(p.Mode), safe(p.Registry.Type), safe(p.Registry.URL), n)
 	if n.Recorded > 0 && !o.Verbose {
 		t.line("%s", t.paint(dim, fmt.Sprintf("%d object(s) to record or let go of, without touching the registry (-v lists them)", n.Recorded)))
+	}
+	if len(p.Unmanaged) > 0 && !o.Verbose && !o.Unmanaged {
+		t.line("%s", t.paint(dim, fmt.Sprintf("%d object(s) that nobody manages, of the kinds that were read (-v lists them, --unmanaged those of every kind)", len(p.Unmanaged))))
 	}
 	if p.Approvable() && o.Apply != "" {
 		t.line("To apply this plan and no other, held changes included:\n  %s --approve %s", o.Apply, p.Approval())
