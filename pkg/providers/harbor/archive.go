@@ -211,7 +211,7 @@ func elsewhere(r api.Robot, project string) []api.Permission {
 // locks says what a project loses when it is archived, and what not.
 func (s *site) locks(ctx context.Context, c plan.Change, p api.Project, v *providers.Verdict) error {
 	for _, look := range []func(context.Context, plan.Change, api.Project, *providers.Verdict) error{
-		s.locksOut, s.locksRobots, s.locksSystemRobots, s.locksContent,
+		s.locksOut, s.locksRobots, s.locksSystemRobots, s.locksContent, s.locksNot,
 	} {
 		if err := look(ctx, c, p, v); errors.Is(err, providers.ErrForbidden) {
 			v.Refused = fmt.Sprintf("what has to be locked cannot be seen (%v); let registry.login see it, or name an administrator's account there", err)
@@ -335,6 +335,35 @@ func (s *site) locksContent(ctx context.Context, _ plan.Change, p api.Project, v
 		v.Impact = append(v.Impact, "what has no tag in it still goes: gc.untagged holds for all projects")
 	}
 	return err
+}
+
+// locksNot says what sends from the project as before, where the change does not. An
+// account that may not see it knows of none.
+func (s *site) locksNot(ctx context.Context, c plan.Change, p api.Project, v *providers.Verdict) error {
+	policies, err := s.c.PreheatPolicies(ctx, p.Name)
+	if err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	webhooks, err := s.c.Webhooks(ctx, p.Name)
+	if err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	var out []string
+	stays := func(kind schema.Kind, name string) {
+		key := schema.Key{Kind: kind, Name: p.Name + "/" + name}
+		if line := key.String() + " stays as it is"; !s.goes(key) && !slices.Contains(c.Impact, line) {
+			out = append(out, line)
+		}
+	}
+	for _, x := range policies {
+		stays(schema.KindPreheatPolicy, x.Name)
+	}
+	for _, x := range webhooks {
+		stays(schema.KindWebhook, x.Name)
+	}
+	slices.Sort(out)
+	v.Impact = append(v.Impact, out...)
+	return nil
 }
 
 // quotaText is a limit as people write it.

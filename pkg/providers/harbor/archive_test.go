@@ -145,6 +145,7 @@ func TestAnArchivedProjectIsLockedAndKept(t *testing.T) {
 		"all its tags become immutable",
 		"its retention is taken away: nothing deletes tags in it any more",
 		"what has no tag in it still goes: gc.untagged holds for all projects",
+		"webhook/a/ci stays as it is",
 	}
 	if diff := cmp.Diff(want, v[0].Impact); diff != "" {
 		t.Errorf("the impact (-want +have):\n%s", diff)
@@ -285,5 +286,48 @@ func TestAnArchiveThatCannotBeIsRefused(t *testing.T) {
 	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/projects/{project_name_or_id}/members", Status: http.StatusForbidden})
 	if v, err = p.Prepare(t.Context(), []plan.Change{c}); err != nil || !strings.Contains(v[0].Refused, "cannot be seen") {
 		t.Errorf("without a look at members it says %+v, %v", v, err)
+	}
+}
+
+// No lock ends what a preheat policy or a webhook sends: one that is not the mode's
+// stays, which is said, and its instance is not planned to go.
+func TestWhatSendsFromAnArchiveIsToldAndKeepsItsInstance(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", peers, fetches, `preheat_policy/a/hand {"instance":"p2p"}`, `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
+	st := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy)
+	gone := func(name string) plan.Change {
+		k, err := schema.ParseKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, ok := st.Get(k)
+		if !ok {
+			t.Fatalf("there is no %s", k)
+		}
+		return plan.Change{Action: plan.Delete, Key: k, Before: &r}
+	}
+	c := archiving(t, p, "a")
+	c.Impact = []string{"webhook/a/ci stays as it is"}
+	ours, instance, hand := gone("preheat_policy/a/releases"), gone("preheat/p2p"), gone("preheat_policy/a/hand")
+	v, err := p.Prepare(t.Context(), []plan.Change{c, ours, instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := strings.Join(v[0].Impact, "\n"); v[0].Refused != "" || strings.Count(have, "stays as it is") != 1 || !slices.Contains(v[0].Impact, "preheat_policy/a/hand stays as it is") {
+		t.Errorf("the archive says %q, %s", v[0].Refused, have)
+	}
+	if why := v[2].Refused; !strings.Contains(why, "preheat_policy/a/hand does; delete that first") {
+		t.Errorf("the instance's deletion is refused so: %q", why)
+	}
+	if v, err = p.Prepare(t.Context(), []plan.Change{c, ours, hand, instance}); err != nil || v[0].Refused+v[3].Refused != "" {
+		t.Fatalf("with all policies it is refused so: %+v, %v", v, err)
+	}
+	for _, x := range []plan.Change{c, ours, hand, instance} {
+		change(t, p, x)
+	}
+	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/projects/{project_name_or_id}/preheat/policies", Status: http.StatusForbidden})
+	if v, err = p.Prepare(t.Context(), []plan.Change{c}); err != nil || v[0].Refused != "" {
+		t.Errorf("without a look at policies it says %+v, %v", v, err)
 	}
 }
