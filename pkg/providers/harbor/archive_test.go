@@ -331,3 +331,74 @@ func TestWhatSendsFromAnArchiveIsToldAndKeepsItsInstance(t *testing.T) {
 		t.Errorf("without a look at policies it says %+v, %v", v, err)
 	}
 }
+
+// Of a robot that reaches all projects the plan says only what is so: which of its
+// rights undo the lock, and else what the lock keeps it from.
+func TestWhatARobotOfAllProjectsCanDoToAnArchiveIsToldAsItIs(t *testing.T) {
+	h, p, c := toArchive(t, harbortest.Options{})
+	perm := func(namespace, resource, action string) string {
+		return fmt.Sprintf(`{"namespace":%q,"resource":%q,"action":%q}`, namespace, resource, action)
+	}
+	var all struct {
+		Project []struct{ Resource, Action string }
+	}
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodGet, "/permissions", "")), &all); err != nil {
+		t.Fatal(err)
+	}
+	undo := []string{"immutable-tag:delete", "immutable-tag:update", "member:create", "metadata:update", "project:update", "robot:create", "tag-retention:create"}
+	words := []string{"repository:pull", "repository:push", "repository:delete", "artifact:delete", "tag:delete"}
+	var rest []string
+	for _, a := range all.Project {
+		if !slices.Contains(append(words, undo...), a.Resource+":"+a.Action) {
+			rest = append(rest, perm("*", a.Resource, a.Action))
+		}
+	}
+	password := `,"secret":{"value":` + secretA + `}}`
+	apply(t, p,
+		`robot/boss {"access":{"*":["admin"]}`+password, `robot/rest {"access":{"*":["pull","push","delete"]},"permissions":[`+strings.Join(rest, ",")+`]`+password,
+		`robot/pushes {"access":{"*":["push","pull"]}}`, `robot/rules {"permissions":[`+perm("*", "immutable-tag", "update")+`]}`,
+		`robot/limits {"access":{"ab":["pull"]},"permissions":[`+perm("", "quota", "update")+`]}`)
+	said := func() string {
+		t.Helper()
+		v, err := p.Prepare(t.Context(), []plan.Change{c})
+		if err != nil || v[0].Refused != "" {
+			t.Fatalf("it says %+v, %v", v, err)
+		}
+		return strings.Join(v[0].Impact, "\n") + "\n"
+	}
+	const keeps = ` keeps its access to it: Harbor can leave no project out of "*"; `
+	for _, line := range []string{
+		"robot robot$boss" + keeps + "it can undo the lock: it may " + strings.Join(undo, ", "),
+		"robot robot$rules" + keeps + "it can undo the lock: it may immutable-tag:update",
+		"robot robot$limits can undo the lock: it may quota:update",
+		"robot robot$rest" + keeps + "what it may push or delete, immutable tags and the quota keep it from; what has no tag it may delete",
+		"robot robot$pushes" + keeps + "what it may push or delete, immutable tags and the quota keep it from",
+	} {
+		if text := said(); !strings.Contains(text, line+"\n") {
+			t.Errorf("it does not say %q:\n%s", line, text)
+		}
+	}
+	change(t, p, c)
+	try := func(robot string, want int, method, path, body string) {
+		t.Helper()
+		if status, text := h.asked(t, "robot$"+robot, h.password(t), method, "/api/v2.0/projects/a"+path, body); status != want {
+			t.Errorf("%s: %s %s is answered with %d %s", robot, method, path, status, text)
+		}
+	}
+	for _, robot := range []string{"rest", "boss"} {
+		try(robot, http.StatusPreconditionFailed, http.MethodDelete, "/repositories/app", "")
+	}
+	try("rest", http.StatusForbidden, http.MethodPut, "", `{"metadata":{"public":"true"}}`)
+	try("rest", http.StatusForbidden, http.MethodPut, "/metadatas/public", `{"public":"true"}`)
+	try("rest", http.StatusForbidden, http.MethodPost, "/members", `{"role_id":1,"member_user":{"username":"bob"}}`)
+	try("boss", http.StatusOK, http.MethodPut, "", `{"metadata":{"public":"true"}}`)
+	h.behind(t, http.MethodPut, "/configurations", `{"quota_per_project_enable":false}`)
+	for _, line := range []string{
+		"robot robot$pushes" + keeps + "immutable tags keep it from moving and deleting tags, and nothing from pushing others",
+		"robot robot$every" + keeps + "what it may delete, immutable tags keep it from",
+	} {
+		if text := said(); !strings.Contains(text, line+"\n") {
+			t.Errorf("where nothing is counted it does not say %q:\n%s", line, text)
+		}
+	}
+}
