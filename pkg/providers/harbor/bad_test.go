@@ -134,3 +134,15 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 		})
 	}
 }
+
+// What somebody else did since the plan is told with the registry, as all else is.
+func TestWhatIsGoneByNowIsToldWithTheAddress(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
+	late := compared(t, p, objects(t, `webhook/a/ci {"url":"https://b.example.com","events":["push"]}`))
+	h.behind(t, http.MethodDelete, "/projects/a", "")
+	if err, want := failed(t, p, late...), h.registry.URL+": webhook/a/ci: not found: it is gone by now; plan again"; err.Error() != want {
+		t.Errorf("it says %q, want %q", err, want)
+	}
+}
