@@ -16,6 +16,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
+	"github.com/ocisync/ocisync/schema/load"
 )
 
 type applyOptions struct {
@@ -365,9 +366,9 @@ func (a *applyOptions) line(l apply.Line) {
 	}
 	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, action, l.Key)
 	if e := why(l); e != "" {
-		text += ": " + e
+		text += ": " + strings.ReplaceAll(e, "\n", "; ")
 	}
-	a.tell("%s\n", text)
+	a.tell("%s\n", load.SafeLine(text))
 }
 
 // why is a line's error, without the key that stands before it.

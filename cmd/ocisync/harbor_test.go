@@ -641,3 +641,26 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		t.Errorf("again it says %s", said)
 	}
 }
+
+// TestNoNameMakesALineOfItsOwn: who may name something in Harbor writes no line of
+// ocisync's, which a pipeline would take for a command.
+func TestNoNameMakesALineOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{FirstID: 1000})
+	const name = `two\n::error::x`
+	w.api(t, http.MethodPost, "/projects", `{"project_name":"a","metadata":{"public":"false"}}`)
+	w.api(t, http.MethodPost, "/projects/a/webhook/policies", `{"name":"`+name+`","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"},{"type":"http","address":"https://b.example.com"}]}`)
+	w.api(t, http.MethodPost, "/projects/a/webhook/policies", `{"name":"one`+name+`","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"}]}`)
+	var all []string
+	ask := func(code int, args ...string) {
+		out, said := w.ocisync(t, code, args...)
+		all = append(all, out, said)
+	}
+	ask(0, "adopt")
+	ask(0, "apply")
+	ask(0, "plan", "-v")
+	told := strings.Join(all, "\n")
+	if strings.Contains(told, "\n::") || strings.Count(told, `two\n::error::x: `) < 2 {
+		t.Errorf("it says\n%s", told)
+	}
+}

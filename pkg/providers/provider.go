@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -185,7 +186,7 @@ type Error struct {
 func (e *Error) Error() string {
 	s := e.Registry
 	if e.Key != (schema.Key{}) {
-		s += ": " + e.Key.String()
+		s += ": " + strings.ReplaceAll(e.Key.String(), "\n", `\n`)
 	}
 	if e.Doing != "" {
 		s += ": " + e.Doing
