@@ -157,6 +157,9 @@ var (
 	ErrUnsupported  = errors.New("not supported")
 	ErrInvalid      = errors.New("registry refused the value")
 	ErrReadOnly     = errors.New("provider is read-only")
+	// ErrUnanswered: the registry was asked to change something and did not answer,
+	// so that nobody knows whether it did; the next plan tells.
+	ErrUnanswered = errors.New("whether it was done is not known")
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")
