@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -105,6 +106,9 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind = providers.ErrInvalid
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		kind, remedy = providers.ErrUnreachable, "try again later, and look at Harbor's log"
+		if asked, ok := after(header.Get("Retry-After"), time.Now()); ok && asked > 0 {
+			remedy = fmt.Sprintf("try again in %s, as Harbor asks, and look at its log", max(time.Second, asked.Round(time.Second)))
+		}
 	case http.StatusInternalServerError:
 		remedy = "look at what it was asked for: Harbor answers so to many a mistake; its core's log says more"
 	}
@@ -228,7 +232,7 @@ func lasting(err error) bool {
 // after reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date.
 func after(text string, now time.Time) (time.Duration, bool) {
 	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil && n >= 0 {
-		return time.Duration(n) * time.Second, true
+		return time.Duration(min(int64(n), math.MaxInt64/int64(time.Second))) * time.Second, true
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(0, at.Sub(now)), true
