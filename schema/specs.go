@@ -236,7 +236,7 @@ type PreheatPolicy struct {
 	Tags         *string  `json:"tags,omitzero"`
 	Labels       Set      `json:"labels,omitzero"`
 	Trigger      *Trigger `json:"trigger,omitzero"`
-	Scope        *string  `json:"scope,omitzero"` // single-seed-peer, all-seed-peers, all-peers
+	Scope        *string  `json:"scope,omitzero"` // single-seed-peer, all-seed-peers, all-peers; "" for none
 	Enabled      *bool    `json:"enabled,omitzero"`
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
+	"github.com/ocisync/ocisync/schema/load"
 )
 
 type applyOptions struct {
@@ -224,12 +225,16 @@ func (silent) End(...state.Result) error  { return nil }
 // outcome is the error that a report stands for.
 func outcome(r apply.Report) error {
 	done, failed, skipped, stopped := r.Count(apply.Done), r.Count(apply.Failed), r.Count(apply.Skipped), r.Count(apply.Interrupted)
-	pending := pending(r)
+	pending, unanswered := failedSo(r, providers.ErrPending), failedSo(r, providers.ErrUnanswered)
 	switch {
 	case stopped > 0:
 		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
 	case pending > 0 && pending == failed:
 		return codedError{exitPartly, fmt.Errorf("%d done, %d pending, %d left out: what is pending waits for somebody on the registry's host, as said above", done, pending, skipped)}
+	case unanswered > 0 && done == 0:
+		return codedError{exitPartly, fmt.Errorf("whether anything was applied is not known: %d failed, %d of them without an answer, %d left out; mend the cause and apply again, which does what is left", failed, unanswered, skipped)}
+	case unanswered > 0:
+		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d of them without an answer, so that it is not known of those, %d left out; mend the cause and apply again, which does what is left", done, failed, unanswered, skipped)}
 	case failed+skipped > 0 && done > 0:
 		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d left out; mend the cause and apply again", done, failed, skipped)}
 	case failed+skipped > 0:
@@ -238,15 +243,18 @@ func outcome(r apply.Report) error {
 	return nil
 }
 
-// pending counts the changes that wait for somebody on the registry's host.
-func pending(r apply.Report) (n int) {
+// failedSo counts the changes that failed with an error of a kind.
+func failedSo(r apply.Report, kind error) (n int) {
 	for _, l := range r.Lines {
-		if l.Outcome == apply.Failed && errors.Is(l.Err, providers.ErrPending) {
+		if l.Outcome == apply.Failed && errors.Is(l.Err, kind) {
 			n++
 		}
 	}
 	return n
 }
+
+// pending counts the changes that wait for somebody on the registry's host.
+func pending(r apply.Report) int { return failedSo(r, providers.ErrPending) }
 
 // conclude proves a run in which nothing failed and says how it ended.
 func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Found, end ended) error {
@@ -365,9 +373,9 @@ func (a *applyOptions) line(l apply.Line) {
 	}
 	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, action, l.Key)
 	if e := why(l); e != "" {
-		text += ": " + e
+		text += ": " + strings.ReplaceAll(e, "\n", "; ")
 	}
-	a.tell("%s\n", text)
+	a.tell("%s\n", load.SafeLine(text))
 }
 
 // why is a line's error, without the key that stands before it.

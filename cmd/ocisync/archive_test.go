@@ -44,8 +44,8 @@ func TestATeamThatIsGoneIsArchivedAndComesBack(t *testing.T) {
 	w.withKey(t)
 	w.env["OCISYNC_PASSWORD"] = "Alice12345"
 	file := filepath.Join(w.mode, "objects.toml")
-	const others = "[policy]\nprune = [\"namespace\", \"webhook\", \"robot\"]\n\n[user.alice]\nemail = \"alice@example.com\"\npassword = { env = \"OCISYNC_PASSWORD\" }\n\n[namespace.b]\n\n[namespace.b.webhook.ci]\nurl = \"https://b.example.com\"\nevents = [\"push\"]\n\n"
-	const team = "[namespace.a]\non_delete = \"archive\"\nquota = \"1MiB\"\n\n[namespace.a.access]\nanonymous = [\"pull\"]\n\n[namespace.a.access.users]\nalice = [\"push\"]\n\n[namespace.a.robot.ci]\naccess = { a = [\"push\", \"pull\"] }\n\n[namespace.a.retention]\nschedule = \"@daily\"\nkeep = [{ newest = 3 }]\n\n[namespace.a.webhook.ci]\nurl = \"https://a.example.com\"\nevents = [\"push\"]\n\n"
+	const others = "[policy]\nprune = [\"namespace\", \"webhook\", \"robot\", \"preheat_policy\"]\n\n[preheat.p2p]\nvendor = \"dragonfly\"\nurl = \"https://p2p.example.com\"\n\n[user.alice]\nemail = \"alice@example.com\"\npassword = { env = \"OCISYNC_PASSWORD\" }\n\n[namespace.b]\n\n[namespace.b.webhook.ci]\nurl = \"https://b.example.com\"\nevents = [\"push\"]\n\n"
+	const team = "[namespace.a]\non_delete = \"archive\"\nquota = \"1MiB\"\n\n[namespace.a.access]\nanonymous = [\"pull\"]\n\n[namespace.a.access.users]\nalice = [\"push\"]\n\n[namespace.a.robot.ci]\naccess = { a = [\"push\", \"pull\"] }\n\n[namespace.a.retention]\nschedule = \"@daily\"\nkeep = [{ newest = 3 }]\n\n[namespace.a.webhook.ci]\nurl = \"https://a.example.com\"\nevents = [\"push\"]\n\n[namespace.a.preheat_policy.all]\ninstance = \"p2p\"\ntrigger = \"push\"\n\n"
 	write(t, file, others+team)
 	w.ocisync(t, 0, "apply")
 	w.ocisync(t, 0, "plan", "--detailed-exitcode")
@@ -56,7 +56,7 @@ func TestATeamThatIsGoneIsArchivedAndComesBack(t *testing.T) {
 	shown, _ := w.ocisync(t, 0, "plan")
 	for _, text := range []string{
 		"namespace/a  (archived: it stays with its content, locked)", "a namespace is archived only with an approval", "1 repository, 1 tag", "100 B",
-		"with it goes robot/a/ci", "its members lose their access to it: user/alice", "its quota becomes 1 byte", "webhook/a/ci",
+		"with it goes robot/a/ci", "its members lose their access to it: user/alice", "its quota becomes 1 byte", "webhook/a/ci", "preheat_policy/a/all",
 	} {
 		if !strings.Contains(shown, text) {
 			t.Errorf("the plan does not say %q:\n%s", text, shown)
@@ -69,13 +69,15 @@ func TestATeamThatIsGoneIsArchivedAndComesBack(t *testing.T) {
 	if text := w.api(t, http.MethodGet, "/projects/a", ""); !strings.Contains(text, `"repo_count":1`) || !strings.Contains(text, `"public":"false"`) {
 		t.Errorf("the project is %s", text)
 	}
-	if text := w.api(t, http.MethodGet, "/projects/a/webhook/policies", ""); strings.TrimSpace(text) != "[]" {
-		t.Errorf("its webhooks are %s", text)
+	for _, what := range []string{"webhook", "preheat"} {
+		if text := w.api(t, http.MethodGet, "/projects/a/"+what+"/policies", ""); strings.TrimSpace(text) != "[]" {
+			t.Errorf("its %s policies are %s", what, text)
+		}
 	}
 
 	write(t, file, others+team)
 	shown, _ = w.ocisync(t, 0, "plan")
-	for _, text := range []string{`quota/a  limit "1B" -> "1MiB"`, "users.alice", "+ robot/a/ci", "+ retention/a", "+ webhook/a/ci"} {
+	for _, text := range []string{`quota/a  limit "1B" -> "1MiB"`, "users.alice", "+ robot/a/ci", "+ retention/a", "+ webhook/a/ci", "+ preheat_policy/a/all"} {
 		if !strings.Contains(shown, text) {
 			t.Errorf("the plan does not say %q:\n%s", text, shown)
 		}

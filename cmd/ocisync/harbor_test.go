@@ -641,3 +641,55 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		t.Errorf("again it says %s", said)
 	}
 }
+
+// TestNoNameMakesALineOfItsOwn: who may name something in Harbor writes no line of
+// ocisync's, which a pipeline would take for a command.
+func TestNoNameMakesALineOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{FirstID: 1000})
+	const name = `two\n::error::x`
+	w.api(t, http.MethodPost, "/projects", `{"project_name":"a","metadata":{"public":"false"}}`)
+	w.api(t, http.MethodPost, "/projects/a/webhook/policies", `{"name":"`+name+`","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"},{"type":"http","address":"https://b.example.com"}]}`)
+	w.api(t, http.MethodPost, "/projects/a/webhook/policies", `{"name":"one`+name+`","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com"}]}`)
+	var all []string
+	ask := func(code int, args ...string) {
+		out, said := w.ocisync(t, code, args...)
+		all = append(all, out, said)
+	}
+	ask(0, "adopt")
+	ask(0, "apply")
+	ask(0, "plan", "-v")
+	told := strings.Join(all, "\n")
+	if strings.Contains(told, "\n::") || strings.Count(told, `two\n::error::x: `) < 2 {
+		t.Errorf("it says\n%s", told)
+	}
+}
+
+// TestWhatWasNotAnsweredIsNotKnown: where the answer to a change is lost, nobody says
+// that nothing was applied; where Harbor was never asked, that is so.
+func TestWhatWasNotAnsweredIsNotKnown(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	write(t, filepath.Join(w.mode, "objects.toml"), "[label.base]\ncolor = \"#2E7D32\"\n")
+	w.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/labels", Drop: true})
+	_, said := w.ocisync(t, exitPartly, "apply")
+	if strings.Contains(said, "nothing was applied") || !strings.Contains(said, "whether anything was applied is not known: 1 failed, 1 of them without an answer") {
+		t.Errorf("it says %s", said)
+	}
+	w.Heal()
+	if text := w.api(t, http.MethodGet, "/labels?scope=g", ""); !strings.Contains(text, `"base"`) {
+		t.Errorf("the labels are %s", text)
+	}
+	w.ocisync(t, 0, "apply")
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	write(t, filepath.Join(w.mode, "objects.toml"), "[label.base]\ncolor = \"#2E7D32\"\n[label.other]\ncolor = \"#2E7D32\"\n")
+	w.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/labels", Status: http.StatusInternalServerError})
+	if _, said = w.ocisync(t, exitFailed, "apply"); !strings.Contains(said, "nothing was applied: 1 failed") {
+		t.Errorf("where it was refused it says %s", said)
+	}
+	w.Heal()
+	w.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/labels", Status: http.StatusBadGateway})
+	if _, said = w.ocisync(t, exitPartly, "apply"); !strings.Contains(said, "without an answer") {
+		t.Errorf("where a proxy answered it says %s", said)
+	}
+}

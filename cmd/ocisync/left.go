@@ -33,7 +33,7 @@ func leftAsIs(ctx context.Context, w io.Writer, p providers.Provider, desired sc
 		return err
 	}
 	for _, x := range list {
-		if _, err := fmt.Fprintln(w, load.Safe("  "+x.What+": "+x.Why)); err != nil {
+		if _, err := fmt.Fprintln(w, load.SafeLine("  "+x.What+": "+x.Why)); err != nil {
 			return err
 		}
 	}

@@ -36,7 +36,7 @@ const (
 const exitHelp = `
 Exit codes: 0 done, or no changes; 1 failed; 2 changes pending (plan --detailed-exitcode);
 3 the file is invalid; 4 refused or held by a guard or a missing capability;
-5 partly applied; 130 interrupted.`
+5 partly applied, or not known; 130 interrupted.`
 
 // codedError is an error with the exit code it stands for. A nil err is said
 // by the exit code alone.

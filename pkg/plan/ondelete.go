@@ -81,11 +81,15 @@ func (d *differ) goes(k schema.Key, word string, last []string) bool {
 	return slices.Contains(last, k.String())
 }
 
+// sends reports whether objects of a kind send what is in a namespace, or word of
+// it, elsewhere: no lock ends that.
+func sends(k schema.Kind) bool { return k == schema.KindWebhook || k == schema.KindPreheatPolicy }
+
 // prunedAlone reports whether what hangs on an archived namespace is pruned as a
-// change of its own. Only webhooks are: all else is content or what is said of
+// change of its own. Only what sends is: all else is content or what is said of
 // it, which stays, or what the lock changes or ends.
 func (d *differ) prunedAlone(k, ns schema.Key) bool {
-	return k.Kind == schema.KindWebhook && d.archives(ns) && d.isOwned(k) && d.prunable(k.Kind) && d.in.Ownership.MayPrune
+	return sends(k.Kind) && d.archives(ns) && d.isOwned(k) && d.prunable(k.Kind) && d.in.Ownership.MayPrune
 }
 
 // fate says what becomes of what hangs on a namespace that is deleted or archived.
@@ -93,7 +97,7 @@ func (d *differ) fate(k, ns schema.Key) []string {
 	switch {
 	case !d.archives(ns) || k.Kind == schema.KindRobot:
 		return []string{"with it goes " + k.String()}
-	case k.Kind == schema.KindWebhook:
+	case sends(k.Kind):
 		return []string{k.String() + " stays as it is"}
 	}
 	return nil

@@ -83,18 +83,19 @@ func TestAPurgeIsShownAndApproved(t *testing.T) {
 func TestAnArchiveIsShownAndApproved(t *testing.T) {
 	archives := schema.Capability{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "locks"}
 	w := world{
-		live:    []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/a/theirs", "webhook/c/ci"},
-		owned:   []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/c/ci"},
+		live:    []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/a/theirs", "webhook/c/ci", `preheat_policy/a/all {"instance":"p"}`, `preheat_policy/a/theirs {"instance":"q"}`, "preheat/p", "preheat/q"},
+		owned:   []string{"namespace/a", "namespace/c", "access/a", "robot/a/ci", "label/a/base", "repository/a/app", "webhook/a/ci", "webhook/c/ci", "preheat_policy/a/all", "preheat/p"},
 		desired: []string{"namespace/c", "webhook/c/ci"}, policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds(),
 		table: append(nativeTable(), archives), archiving: []string{"namespace/a"},
 	}
 	p := w.plan(t)
-	check(t, p, "held: delete namespace/a: a namespace is archived only with an approval", "held: delete webhook/a/ci: depends on namespace/a, which is held")
+	check(t, p, "held: delete namespace/a: a namespace is archived only with an approval", "held: delete preheat/p: depends on preheat_policy/a/all, which is held",
+		"held: delete preheat_policy/a/all: depends on namespace/a, which is held", "held: delete webhook/a/ci: depends on namespace/a, which is held")
 	c := p.Held[0].Change
 	if !c.Archive || c.Purge || p.Held[1].Change.Archive {
 		t.Errorf("it is %+v", c)
 	}
-	if d := cmp.Diff([]string{"with it goes robot/a/ci", "webhook/a/theirs stays as it is"}, c.Impact); d != "" {
+	if d := cmp.Diff([]string{"preheat_policy/a/theirs stays as it is", "with it goes robot/a/ci", "webhook/a/theirs stays as it is"}, c.Impact); d != "" {
 		t.Errorf("its impact (-want +have):\n%s", d)
 	}
 	var text, md strings.Builder
@@ -115,7 +116,7 @@ func TestAnArchiveIsShownAndApproved(t *testing.T) {
 		t.Errorf("it says\n%s", js)
 	}
 	w.approved = p.Approval()
-	check(t, w.plan(t), "delete namespace/a", "delete webhook/a/ci") // locked first
+	check(t, w.plan(t), "delete namespace/a", "delete preheat_policy/a/all", "delete webhook/a/ci", "delete preheat/p") // locked first, and what is used last
 	w.approved, w.protected, w.policy.Protect = "", []string{"namespace/a"}, []string{"namespace/a"}
 	if r := w.plan(t).Refusals; len(r) != 1 || !strings.HasPrefix(r[0].Why, "archive of a protected object") {
 		t.Errorf("a protected one is refused so: %+v", r)

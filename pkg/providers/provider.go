@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -156,6 +157,9 @@ var (
 	ErrUnsupported  = errors.New("not supported")
 	ErrInvalid      = errors.New("registry refused the value")
 	ErrReadOnly     = errors.New("provider is read-only")
+	// ErrUnanswered: the registry was asked to change something and did not answer,
+	// so that nobody knows whether it did; the next plan tells.
+	ErrUnanswered = errors.New("whether it was done is not known")
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")
@@ -185,7 +189,7 @@ type Error struct {
 func (e *Error) Error() string {
 	s := e.Registry
 	if e.Key != (schema.Key{}) {
-		s += ": " + e.Key.String()
+		s += ": " + strings.ReplaceAll(e.Key.String(), "\n", `\n`)
 	}
 	if e.Doing != "" {
 		s += ": " + e.Doing

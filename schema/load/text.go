@@ -36,6 +36,12 @@ func Safe(s string) string {
 	return b.String()
 }
 
+// SafeLine is [Safe] for what is to stay on its line: line ends and tabs are escapes
+// too, so that no name begins a line of its own, which a pipeline would obey.
+func SafeLine(s string) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(Safe(s))
+}
+
 func unsafe(r rune) bool {
 	return r == utf8.RuneError || !unicode.IsPrint(r) && r != '\n' && r != '\t'
 }

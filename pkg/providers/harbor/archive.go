@@ -211,7 +211,7 @@ func elsewhere(r api.Robot, project string) []api.Permission {
 // locks says what a project loses when it is archived, and what not.
 func (s *site) locks(ctx context.Context, c plan.Change, p api.Project, v *providers.Verdict) error {
 	for _, look := range []func(context.Context, plan.Change, api.Project, *providers.Verdict) error{
-		s.locksOut, s.locksRobots, s.locksSystemRobots, s.locksContent,
+		s.locksOut, s.locksRobots, s.locksSystemRobots, s.locksContent, s.locksNot,
 	} {
 		if err := look(ctx, c, p, v); errors.Is(err, providers.ErrForbidden) {
 			v.Refused = fmt.Sprintf("what has to be locked cannot be seen (%v); let registry.login see it, or name an administrator's account there", err)
@@ -270,10 +270,18 @@ func (s *site) locksSystemRobots(ctx context.Context, _ plan.Change, p api.Proje
 	if err != nil { // to know none of them would leave it open to all
 		return err
 	}
+	counts, err := s.counts(ctx, p)
+	if err != nil {
+		return err
+	}
 	var out []string
 	admin := false
 	for _, r := range robots {
-		switch s.reach(r, p.Name) {
+		reach := s.reach(r, p.Name)
+		if means := undoing(r); reach != reachesAll && reach != reachesSelf && !r.Disabled && len(means) > 0 {
+			out = append(out, fmt.Sprintf("robot %s can undo the lock: it may %s", r.Name, fewOf(means)))
+		}
+		switch reach {
 		case reachesThis:
 			admin = true
 			out = append(out, fmt.Sprintf("robot %s loses its access to it", r.Name))
@@ -284,7 +292,7 @@ func (s *site) locksSystemRobots(ctx context.Context, _ plan.Change, p api.Proje
 			}
 		case reachesAll:
 			if !r.Disabled {
-				out = append(out, fmt.Sprintf("robot %s keeps its access to it: Harbor can leave no project out of \"*\"; what it may push or delete, immutable tags and the quota keep it from", r.Name))
+				out = append(out, fmt.Sprintf("robot %s keeps its access to it: Harbor can leave no project out of \"*\"; %s", r.Name, withstands(r, counts)))
 			}
 		case reachesSelf:
 			out = append(out, fmt.Sprintf("robot %s keeps its access to it: it is who ocisync is here", r.Name))
@@ -302,6 +310,55 @@ func (s *site) locksSystemRobots(ctx context.Context, _ plan.Change, p api.Proje
 	return nil
 }
 
+// undoing lists what a robot may do by which it can open an archived project: in all
+// projects, and in the system.
+func undoing(r api.Robot) []string {
+	var out []string
+	has := mayOf([]api.Robot{r})
+	for where, list := range map[string]string{
+		api.AllProjects: "immutable-tag:update,delete project:update metadata:update member:create robot:create tag-retention:create",
+		api.OfSystem:    "quota:update",
+	} {
+		for _, a := range accesses(list) {
+			if listed(has[where], a) {
+				out = append(out, a.Resource+":"+a.Action)
+			}
+		}
+	}
+	return out
+}
+
+// withstands says what the lock of a project keeps a robot of all projects from.
+func withstands(r api.Robot, counts bool) string {
+	if means := undoing(r); len(means) > 0 {
+		return "it can undo the lock: it may " + fewOf(means)
+	}
+	has := mayOf([]api.Robot{r})[api.AllProjects]
+	line := "what it may push or delete, immutable tags and the quota keep it from"
+	switch {
+	case counts:
+	case holds(has, parts(schema.Push)):
+		line = "immutable tags keep it from moving and deleting tags, and nothing from pushing others"
+	default:
+		line = "what it may delete, immutable tags keep it from"
+	}
+	if slices.ContainsFunc(accesses("repository:delete artifact:delete"), func(a api.Access) bool { return listed(has, a) }) {
+		line += "; what has no tag it may delete"
+	}
+	return line
+}
+
+// counts reports whether a quota keeps anything out of a project, as far as the
+// account sees that.
+func (s *site) counts(ctx context.Context, p api.Project) (bool, error) {
+	_, has, err := s.quotaOf(ctx, p)
+	if err != nil || !has || !s.c.Admin() {
+		return has, err
+	}
+	all, err := s.allSettings(ctx)
+	return string(all["quota_per_project_enable"].Value) != "false", err
+}
+
 // locksContent says what keeps the content as it is, and what does not.
 func (s *site) locksContent(ctx context.Context, _ plan.Change, p api.Project, v *providers.Verdict) error {
 	q, ok, err := s.quotaOf(ctx, p)
@@ -314,14 +371,12 @@ func (s *site) locksContent(ctx context.Context, _ plan.Change, p api.Project, v
 	case q.Hard.Storage != lockedLimit:
 		v.Impact = append(v.Impact, "its quota becomes 1 byte, so that nothing more fits; it was "+quotaText(q.Hard.Storage))
 	}
-	if ok && s.c.Admin() {
-		all, err := s.allSettings(ctx)
-		if err != nil {
-			return err
-		}
-		if string(all["quota_per_project_enable"].Value) == "false" {
-			v.Impact = append(v.Impact, "its quota keeps nobody from pushing: this Harbor counts nothing (quota_per_project_enable)")
-		}
+	counts, err := s.counts(ctx, p)
+	if err != nil {
+		return err
+	}
+	if ok && !counts {
+		v.Impact = append(v.Impact, "its quota keeps nobody from pushing: this Harbor counts nothing (quota_per_project_enable)")
 	}
 	v.Impact = append(v.Impact, "all its tags become immutable")
 	if policyOf(p) > 0 {
@@ -335,6 +390,35 @@ func (s *site) locksContent(ctx context.Context, _ plan.Change, p api.Project, v
 		v.Impact = append(v.Impact, "what has no tag in it still goes: gc.untagged holds for all projects")
 	}
 	return err
+}
+
+// locksNot says what sends from the project as before, where the change does not. An
+// account that may not see it knows of none.
+func (s *site) locksNot(ctx context.Context, c plan.Change, p api.Project, v *providers.Verdict) error {
+	policies, err := s.c.PreheatPolicies(ctx, p.Name)
+	if err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	webhooks, err := s.c.Webhooks(ctx, p.Name)
+	if err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	var out []string
+	stays := func(kind schema.Kind, name string) {
+		key := schema.Key{Kind: kind, Name: p.Name + "/" + name}
+		if line := key.String() + " stays as it is"; !s.goes(key) && !slices.Contains(c.Impact, line) {
+			out = append(out, line)
+		}
+	}
+	for _, x := range policies {
+		stays(schema.KindPreheatPolicy, x.Name)
+	}
+	for _, x := range webhooks {
+		stays(schema.KindWebhook, x.Name)
+	}
+	slices.Sort(out)
+	v.Impact = append(v.Impact, out...)
+	return nil
 }
 
 // quotaText is a limit as people write it.

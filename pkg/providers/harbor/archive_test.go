@@ -145,6 +145,7 @@ func TestAnArchivedProjectIsLockedAndKept(t *testing.T) {
 		"all its tags become immutable",
 		"its retention is taken away: nothing deletes tags in it any more",
 		"what has no tag in it still goes: gc.untagged holds for all projects",
+		"webhook/a/ci stays as it is",
 	}
 	if diff := cmp.Diff(want, v[0].Impact); diff != "" {
 		t.Errorf("the impact (-want +have):\n%s", diff)
@@ -285,5 +286,119 @@ func TestAnArchiveThatCannotBeIsRefused(t *testing.T) {
 	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/projects/{project_name_or_id}/members", Status: http.StatusForbidden})
 	if v, err = p.Prepare(t.Context(), []plan.Change{c}); err != nil || !strings.Contains(v[0].Refused, "cannot be seen") {
 		t.Errorf("without a look at members it says %+v, %v", v, err)
+	}
+}
+
+// No lock ends what a preheat policy or a webhook sends: one that is not the mode's
+// stays, which is said, and its instance is not planned to go.
+func TestWhatSendsFromAnArchiveIsToldAndKeepsItsInstance(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", peers, fetches, `preheat_policy/a/hand {"instance":"p2p"}`, `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
+	st := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy)
+	gone := func(name string) plan.Change {
+		k, err := schema.ParseKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, ok := st.Get(k)
+		if !ok {
+			t.Fatalf("there is no %s", k)
+		}
+		return plan.Change{Action: plan.Delete, Key: k, Before: &r}
+	}
+	c := archiving(t, p, "a")
+	c.Impact = []string{"webhook/a/ci stays as it is"}
+	ours, instance, hand := gone("preheat_policy/a/releases"), gone("preheat/p2p"), gone("preheat_policy/a/hand")
+	v, err := p.Prepare(t.Context(), []plan.Change{c, ours, instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := strings.Join(v[0].Impact, "\n"); v[0].Refused != "" || strings.Count(have, "stays as it is") != 1 || !slices.Contains(v[0].Impact, "preheat_policy/a/hand stays as it is") {
+		t.Errorf("the archive says %q, %s", v[0].Refused, have)
+	}
+	if why := v[2].Refused; !strings.Contains(why, "preheat_policy/a/hand does; delete that first") {
+		t.Errorf("the instance's deletion is refused so: %q", why)
+	}
+	if v, err = p.Prepare(t.Context(), []plan.Change{c, ours, hand, instance}); err != nil || v[0].Refused+v[3].Refused != "" {
+		t.Fatalf("with all policies it is refused so: %+v, %v", v, err)
+	}
+	for _, x := range []plan.Change{c, ours, hand, instance} {
+		change(t, p, x)
+	}
+	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/projects/{project_name_or_id}/preheat/policies", Status: http.StatusForbidden})
+	if v, err = p.Prepare(t.Context(), []plan.Change{c}); err != nil || v[0].Refused != "" {
+		t.Errorf("without a look at policies it says %+v, %v", v, err)
+	}
+}
+
+// Of a robot that reaches all projects the plan says only what is so: which of its
+// rights undo the lock, and else what the lock keeps it from.
+func TestWhatARobotOfAllProjectsCanDoToAnArchiveIsToldAsItIs(t *testing.T) {
+	h, p, c := toArchive(t, harbortest.Options{})
+	perm := func(namespace, resource, action string) string {
+		return fmt.Sprintf(`{"namespace":%q,"resource":%q,"action":%q}`, namespace, resource, action)
+	}
+	var all struct {
+		Project []struct{ Resource, Action string }
+	}
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodGet, "/permissions", "")), &all); err != nil {
+		t.Fatal(err)
+	}
+	undo := []string{"immutable-tag:delete", "immutable-tag:update", "member:create", "metadata:update", "project:update", "robot:create", "tag-retention:create"}
+	words := []string{"repository:pull", "repository:push", "repository:delete", "artifact:delete", "tag:delete"}
+	var rest []string
+	for _, a := range all.Project {
+		if !slices.Contains(append(words, undo...), a.Resource+":"+a.Action) {
+			rest = append(rest, perm("*", a.Resource, a.Action))
+		}
+	}
+	password := `,"secret":{"value":` + secretA + `}}`
+	apply(t, p,
+		`robot/boss {"access":{"*":["admin"]}`+password, `robot/rest {"access":{"*":["pull","push","delete"]},"permissions":[`+strings.Join(rest, ",")+`]`+password,
+		`robot/pushes {"access":{"*":["push","pull"]}}`, `robot/rules {"permissions":[`+perm("*", "immutable-tag", "update")+`]}`,
+		`robot/limits {"access":{"ab":["pull"]},"permissions":[`+perm("", "quota", "update")+`]}`)
+	said := func() string {
+		t.Helper()
+		v, err := p.Prepare(t.Context(), []plan.Change{c})
+		if err != nil || v[0].Refused != "" {
+			t.Fatalf("it says %+v, %v", v, err)
+		}
+		return strings.Join(v[0].Impact, "\n") + "\n"
+	}
+	const keeps = ` keeps its access to it: Harbor can leave no project out of "*"; `
+	for _, line := range []string{
+		"robot robot$boss" + keeps + "it can undo the lock: it may " + strings.Join(undo, ", "),
+		"robot robot$rules" + keeps + "it can undo the lock: it may immutable-tag:update",
+		"robot robot$limits can undo the lock: it may quota:update",
+		"robot robot$rest" + keeps + "what it may push or delete, immutable tags and the quota keep it from; what has no tag it may delete",
+		"robot robot$pushes" + keeps + "what it may push or delete, immutable tags and the quota keep it from",
+	} {
+		if text := said(); !strings.Contains(text, line+"\n") {
+			t.Errorf("it does not say %q:\n%s", line, text)
+		}
+	}
+	change(t, p, c)
+	try := func(robot string, want int, method, path, body string) {
+		t.Helper()
+		if status, text := h.asked(t, "robot$"+robot, h.password(t), method, "/api/v2.0/projects/a"+path, body); status != want {
+			t.Errorf("%s: %s %s is answered with %d %s", robot, method, path, status, text)
+		}
+	}
+	for _, robot := range []string{"rest", "boss"} {
+		try(robot, http.StatusPreconditionFailed, http.MethodDelete, "/repositories/app", "")
+	}
+	try("rest", http.StatusForbidden, http.MethodPut, "", `{"metadata":{"public":"true"}}`)
+	try("rest", http.StatusForbidden, http.MethodPut, "/metadatas/public", `{"public":"true"}`)
+	try("rest", http.StatusForbidden, http.MethodPost, "/members", `{"role_id":1,"member_user":{"username":"bob"}}`)
+	try("boss", http.StatusOK, http.MethodPut, "", `{"metadata":{"public":"true"}}`)
+	h.behind(t, http.MethodPut, "/configurations", `{"quota_per_project_enable":false}`)
+	for _, line := range []string{
+		"robot robot$pushes" + keeps + "immutable tags keep it from moving and deleting tags, and nothing from pushing others",
+		"robot robot$every" + keeps + "what it may delete, immutable tags keep it from",
+	} {
+		if text := said(); !strings.Contains(text, line+"\n") {
+			t.Errorf("where nothing is counted it does not say %q:\n%s", line, text)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -132,5 +133,32 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 			err := c.do(t, h)
 			says(t, err, c.kind, append(c.says, h.registry.URL)...)
 		})
+	}
+}
+
+// What somebody else did since the plan is told with the registry, as all else is.
+func TestWhatIsGoneByNowIsToldWithTheAddress(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
+	late := compared(t, p, objects(t, `webhook/a/ci {"url":"https://b.example.com","events":["push"]}`))
+	h.behind(t, http.MethodDelete, "/projects/a", "")
+	if err, want := failed(t, p, late...), h.registry.URL+": webhook/a/ci: not found: it is gone by now; plan again"; err.Error() != want {
+		t.Errorf("it says %q, want %q", err, want)
+	}
+}
+
+// When Harbor asked to be called again is told where that is longer than one waits.
+func TestWhenHarborAskedToBeCalledAgainIsTold(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	changes := compared(t, p, objects(t, "namespace/a"))
+	for text, want := range map[string]string{
+		"3600": "; try again in 1h0m0s, as Harbor asks, and look at its log",
+		time.Now().Add(2 * time.Hour).UTC().Format(http.TimeFormat): "; try again in ",
+	} {
+		h.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/projects", Status: http.StatusTooManyRequests, RetryAfter: text})
+		says(t, failed(t, p, changes...), providers.ErrUnreachable, "namespace/a", "Harbor answers 429", want, "as Harbor asks")
+		h.Heal()
 	}
 }

@@ -27,7 +27,7 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description: it stands in the file alone, and is never compared"},
-		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "Harbor archives no project; ocisync makes it private, lowers its quota to a byte, makes all tags immutable, and takes away its retention, its members, its robots and what robots of the system may do in it; robots of all projects keep their access"},
+		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "Harbor archives no project; ocisync makes it private, lowers its quota to a byte, makes all tags immutable, and takes away its retention, its members, its robots and what robots of the system may do in it; robots of all projects keep their access, and those that may change a project can undo it"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Emulated, Reason: "Harbor deletes no project with repositories; ocisync deletes those before, and the rules of immutable tags that keep them"},
 
 		{Kind: schema.KindAccess, Support: schema.Native},

@@ -273,6 +273,9 @@ func (p *Provider) fail(key schema.Key, doing string, err error, remedy string) 
 	case error(said) == err: //nolint:errorlint // more may be said around it
 		out := *said
 		out.Key = key
+		if out.Registry == "" {
+			out.Registry = p.registry.URL
+		}
 		return &out
 	}
 	return &providers.Error{Registry: p.registry.URL, Key: key, Doing: doing, Err: err, Remedy: remedy}

@@ -103,10 +103,13 @@ func (s *site) refuseFetched(ctx context.Context, c plan.Change, v *providers.Ve
 	return nil
 }
 
-// goes reports whether a planned change deletes an object, or its namespace.
+// goes reports whether a planned change deletes an object, or its namespace. One that
+// is archived stays, with what hangs on it.
 func (s *site) goes(k schema.Key) bool {
 	ns, _ := k.Namespace()
-	return slices.ContainsFunc(s.planned, func(c plan.Change) bool { return c.Action == plan.Delete && (c.Key == k || c.Key == ns) })
+	return slices.ContainsFunc(s.planned, func(c plan.Change) bool {
+		return c.Action == plan.Delete && !c.Archive && (c.Key == k || c.Key == ns)
+	})
 }
 
 // specOf is what a change makes of an object, nil for nothing.

@@ -35,7 +35,7 @@ type preheatTrigger struct {
 
 // preheatExtra is what of a policy is its instance's.
 type preheatExtra struct {
-	Scope *string `json:"scope"`
+	Scope *string `json:"scope"` // nil for none
 }
 
 // newPreheatPolicy is one of which nothing is said: Harbor runs none without a filter.
@@ -217,7 +217,8 @@ func preparePreheatPolicy(ctx context.Context, s *site, c plan.Change, v *provid
 	if v.Refused = unfit(c, want); v.Refused != "" || !touches(c, "instance", "scope") {
 		return nil
 	}
-	if touches(c, "scope") && want.Scope != nil && s.c.Before(2, 13) {
+	scoped := of(want.Scope, "") != ""
+	if touches(c, "scope") && scoped && s.c.Before(2, 13) {
 		v.Refused = "Harbor takes the scope from outside since version 2.13; leave it out"
 		return nil
 	}
@@ -232,8 +233,12 @@ func preparePreheatPolicy(ctx context.Context, s *site, c plan.Change, v *provid
 		return err
 	case vendor == "":
 		v.Refused = fmt.Sprintf("there is no %s; declare it as [preheat.%s]", key, name)
-	case vendor != "dragonfly" && want.Scope != nil:
-		v.Refused = fmt.Sprintf("a scope is for instances of Dragonfly, and %s is of %s; leave it out", key, vendor)
+	case vendor != "dragonfly" && scoped:
+		does := "leave it out"
+		if c.Action != plan.Create { // what is left out stays
+			does = `write scope = ""`
+		}
+		v.Refused = fmt.Sprintf("a scope is for instances of Dragonfly, and %s is of %s; %s", key, vendor, does)
 	}
 	return nil
 }
@@ -369,8 +374,12 @@ func rewrite(next *api.PreheatPolicy, want *schema.PreheatPolicy) error {
 		return err
 	}
 	scope, err := preheatScopeOf(next.Extra)
-	if err == nil && another(want.Scope, scope) {
+	switch {
+	case err != nil || !another(want.Scope, scope):
+	case *want.Scope != "":
 		next.Extra, err = laidOver(next.Extra, preheatExtra{new(theirs(preheatScopes(), *want.Scope))})
+	case scope != nil:
+		next.Extra, err = laidOver(next.Extra, preheatExtra{})
 	}
 	return err
 }
@@ -390,8 +399,8 @@ func (l filterList) choosing(typ, text string) (filterList, error) {
 	return append(out, api.PreheatFilter{Type: typ, Value: value}), err
 }
 
-// laidOver is an object in a text with what a value says of it, and what it says
-// besides.
+// laidOver is an object in a text with what a value says of it, null for what is not
+// to be there, and what it says besides.
 func laidOver[T preheatTrigger | preheatExtra](text string, value T) (string, error) {
 	members := map[string]json.RawMessage{}
 	if text != "" {
@@ -403,8 +412,14 @@ func laidOver[T preheatTrigger | preheatExtra](text string, value T) (string, er
 	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(over, &members); err != nil {
+	said := map[string]json.RawMessage{}
+	if err := json.Unmarshal(over, &said); err != nil {
 		return "", err
+	}
+	for name, value := range said {
+		if members[name] = value; string(value) == "null" {
+			delete(members, name)
+		}
 	}
 	out, err := json.Marshal(members)
 	return string(out), err

@@ -250,3 +250,28 @@ func TestPreheatPoliciesAreReadWhereTheyAreWanted(t *testing.T) {
 		t.Errorf("the policies of %d projects take %d requests", projects, n)
 	}
 }
+
+// A scope that is written as empty goes, and what stands beside it stays, so that a
+// policy can leave Dragonfly; what is only left out stays and is refused with the way.
+func TestAScopeLeavesAPolicyThatLeavesDragonfly(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", peers, `preheat/k {"vendor":"kraken","url":"https://k.example.com"}`, fetches)
+	body := h.asWritten(t, fetchedAt)
+	body["extra_attrs"] = words(t, `{"cluster_ids":[1,2],"more":null,"scope":"all_seed_peers"}`)
+	h.put(t, fetchedAt, body)
+	const to = `preheat_policy/a/releases {"instance":"k"`
+	for _, line := range []string{to + `}`, to + `,"scope":"all-peers"}`} {
+		if v := verdict(t, p, objects(t, line)); !strings.Contains(v.Refused, `preheat/k is of kraken; write scope = ""`) {
+			t.Errorf("%s is refused so: %q", line, v.Refused)
+		}
+	}
+	if v := verdict(t, p, objects(t, `preheat_policy/a/x {"instance":"k","scope":"all-peers"}`)); !strings.Contains(v.Refused, "leave it out") {
+		t.Errorf("a new one is refused so: %q", v.Refused)
+	}
+	apply(t, p, to+`,"scope":""}`, `preheat_policy/a/new {"instance":"k","scope":""}`)
+	if extra := h.asWritten(t, fetchedAt)["extra_attrs"]; string(extra) != string(words(t, `{"cluster_ids":[1,2],"more":null}`)) {
+		t.Errorf("the attributes are %s", extra)
+	}
+	apply(t, p, strings.Replace(fetches, "all-seed-peers", "", 1)) // back at Dragonfly it says nothing either
+}

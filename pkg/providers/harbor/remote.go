@@ -2,8 +2,10 @@ package harbor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -162,7 +164,7 @@ func tidyRemote(c plan.Change) schema.Spec {
 // secret that nobody can read.
 func prepareRemote(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
-		return nil
+		return s.refuseUsed(ctx, c, v)
 	}
 	want, err := after[*schema.Remote](c)
 	if err != nil {
@@ -194,13 +196,52 @@ func prepareRemote(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		return err
 	}
 	if len(users) > 0 {
-		v.Refused = fmt.Sprintf("Harbor changes no registry's type, and deletes none that is in use, as this is by %s; declare another one beside it and use that", strings.Join(users, ", "))
+		v.Refused = fmt.Sprintf("Harbor changes no registry's type, and deletes none that is in use, as this is by %s; declare another one beside it and use that", namesOf(users))
 	}
 	return nil
 }
 
+// refuseUsed refuses to delete what something uses when the plan is done, as far as
+// the account sees that: Harbor would refuse it in the middle. What is archived stays.
+func (s *site) refuseUsed(ctx context.Context, c plan.Change, v *providers.Verdict) error {
+	list, err := s.usersOf(ctx, c.Key.Name)
+	if errors.Is(err, providers.ErrNotFound) || errors.Is(err, providers.ErrForbidden) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	uses := map[schema.Key]bool{}
+	for _, k := range list {
+		uses[k] = !s.goes(k)
+	}
+	why := ""
+	for _, x := range s.planned {
+		if x.After != nil {
+			uses[x.Key] = slices.Contains(plan.Change{Key: x.Key, After: x.After}.Needs(), c.Key)
+		}
+		if x.Archive && uses[x.Key] {
+			why = " (what is archived stays)"
+		}
+	}
+	maps.DeleteFunc(uses, func(_ schema.Key, is bool) bool { return !is })
+	if len(uses) > 0 {
+		v.Refused = fmt.Sprintf("Harbor deletes no registry that is in use, as this is by %s%s; put [remote.%s] back into the file, or delete first what uses it",
+			namesOf(slices.SortedFunc(maps.Keys(uses), schema.Key.Compare)), why, c.Key.Name)
+	}
+	return nil
+}
+
+func namesOf(keys []schema.Key) string {
+	var out []string
+	for _, k := range keys {
+		out = append(out, k.String())
+	}
+	return strings.Join(out, ", ")
+}
+
 // usersOf lists what uses another registry.
-func (s *site) usersOf(ctx context.Context, name string) ([]string, error) {
+func (s *site) usersOf(ctx context.Context, name string) ([]schema.Key, error) {
 	id, err := s.remoteID(ctx, name)
 	if err != nil {
 		return nil, err
@@ -213,18 +254,18 @@ func (s *site) usersOf(ctx context.Context, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	var out []schema.Key
 	for _, r := range rules {
 		if r.From != nil && r.From.ID == id || r.To != nil && r.To.ID == id {
-			out = append(out, schema.Key{Kind: schema.KindReplication, Name: r.Name}.String())
+			out = append(out, schema.Key{Kind: schema.KindReplication, Name: r.Name})
 		}
 	}
 	for _, p := range projects {
 		if p.Remote == id {
-			out = append(out, below(schema.KindNamespace, p.Name).String())
+			out = append(out, below(schema.KindNamespace, p.Name))
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, schema.Key.Compare)
 	return out, nil
 }
 

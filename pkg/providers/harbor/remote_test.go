@@ -206,3 +206,53 @@ func TestARemoteInUseIsNotDeleted(t *testing.T) {
 	live, _ := read(t, p, schema.KindRemote).Get(key)
 	says(t, failed(t, p, plan.Change{Action: plan.Delete, Key: key, Before: &live}), providers.ErrInvalid, "referenced by replication policies", "delete the replications")
 }
+
+// What Harbor would refuse in the middle is refused before: the deletion of what a
+// namespace that is archived, or a replication, still uses when the plan is done.
+func TestARemoteInUseIsRefusedToBeDeletedAtPlanTime(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	const up, next, copies = `remote/up {"type":"docker-hub","url":"https://hub.docker.com"}`, `remote/next {"type":"oci","url":"https://next.example.com"}`, `replication/copies {"from":"up","trigger":"manual"}`
+	apply(t, p, up, next, `namespace/a {"proxy_of":"up"}`, copies)
+	st := read(t, p, schema.KindRemote, schema.KindNamespace, schema.KindReplication)
+	gone := func(kind schema.Kind, name string) plan.Change {
+		r, ok := st.Get(schema.Key{Kind: kind, Name: name})
+		if !ok {
+			t.Fatalf("there is no %s/%s", kind, name)
+		}
+		return plan.Change{Action: plan.Delete, Key: r.Key, Before: &r}
+	}
+	refused := func(changes ...plan.Change) string {
+		t.Helper()
+		v, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v[0].Refused
+	}
+	remote, namespace, replication := gone(schema.KindRemote, "up"), gone(schema.KindNamespace, "a"), gone(schema.KindReplication, "copies")
+	archive := archiving(t, p, "a")
+	moves := compared(t, p, objects(t, strings.Replace(copies, "up", "next", 1)))
+	for _, c := range []struct {
+		changes []plan.Change
+		why     string
+	}{
+		{[]plan.Change{remote}, "as this is by namespace/a, replication/copies; put [remote.up] back into the file, or delete first what uses it"},
+		{[]plan.Change{remote, archive, replication}, "as this is by namespace/a (what is archived stays); put [remote.up] back"},
+		{[]plan.Change{remote, namespace}, "as this is by replication/copies;"},
+		{append([]plan.Change{remote, archive}, moves...), "as this is by namespace/a (what"},
+	} {
+		if why := refused(c.changes...); !strings.Contains(why, c.why) {
+			t.Errorf("%s: it is refused so: %q", told(c.changes), why)
+		}
+	}
+	for _, changes := range [][]plan.Change{{remote, namespace, replication}, append([]plan.Change{remote, namespace}, moves...)} {
+		if why := refused(changes...); why != "" {
+			t.Errorf("%s: it is refused so: %q", told(changes), why)
+		}
+	}
+	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/replication/policies", Status: http.StatusForbidden})
+	if why := refused(remote); why != "" {
+		t.Errorf("without a look at replications it is refused so: %q", why)
+	}
+}

@@ -17,9 +17,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -188,6 +190,9 @@ type call struct {
 	relays bool
 }
 
+// reads reports whether a request changes nothing.
+func (r call) reads() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+
 // do sends a request and reads a JSON answer into out, unless that is nil. An
 // empty answer leaves out as it is.
 func do[T any](ctx context.Context, c *Client, r call, out *T) (http.Header, error) {
@@ -211,6 +216,8 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 	if err := c.prove(ctx, a); err != nil {
 		return nil, nil, err
 	}
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	status, header, body, err := c.try(ctx, a, r)
 	if err == nil && status == http.StatusUnauthorized && !r.passedOn(a, status, body) && a.expired() { // a session ends
 		if err := c.prove(ctx, a); err != nil {
@@ -219,7 +226,11 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 		status, header, body, err = c.try(ctx, a, r)
 	}
 	if err != nil {
-		return nil, nil, c.connection(r.doing, err)
+		err = c.connection(r.doing, err)
+		if sent.Load() && !r.reads() {
+			err = unanswered(err)
+		}
+		return nil, nil, err
 	}
 	switch {
 	case r.passedOn(a, status, body):

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -69,6 +70,17 @@ func (c *Client) connection(doing string, err error) error {
 	return c.fail(doing, kind, remedy)
 }
 
+// unanswered says of a change that failed on its way that it may have been done.
+func unanswered(err error) error {
+	var said *providers.Error
+	if !errors.As(err, &said) {
+		return fmt.Errorf("%w; %w", err, providers.ErrUnanswered)
+	}
+	out := *said
+	out.Err = fmt.Errorf("%w, and %w", said.Err, providers.ErrUnanswered)
+	return &out
+}
+
 // answer says what an answer means. A 500 is Harbor's word for many mistakes of
 // the asker, so its text is told and it is not taken for a broken server.
 func (c *Client) answer(r call, status int, header http.Header, body []byte) error {
@@ -94,8 +106,14 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind = providers.ErrInvalid
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		kind, remedy = providers.ErrUnreachable, "try again later, and look at Harbor's log"
+		if asked, ok := after(header.Get("Retry-After"), time.Now()); ok && asked > 0 {
+			remedy = fmt.Sprintf("try again in %s, as Harbor asks, and look at its log", max(time.Second, asked.Round(time.Second)))
+		}
 	case http.StatusInternalServerError:
 		remedy = "look at what it was asked for: Harbor answers so to many a mistake; its core's log says more"
+	}
+	if !r.reads() && (status == http.StatusBadGateway || status == http.StatusGatewayTimeout) { // what stands before Harbor says so
+		return unanswered(c.fail(r.doing, kinded{s, kind}, remedy))
 	}
 	if r.hint != "" && (status == http.StatusBadRequest || status == http.StatusPreconditionFailed || status == http.StatusInternalServerError) {
 		remedy = r.hint
@@ -173,7 +191,6 @@ func clean(s string) string {
 // try sends a request, again where that cannot do harm: what reads after any
 // failure on the way, and all of it where the server says that it did nothing.
 func (c *Client) try(ctx context.Context, a *account, r call) (status int, header http.Header, body []byte, err error) {
-	reads := r.method == http.MethodGet || r.method == http.MethodHead
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	for n := 1; ; n++ {
@@ -184,7 +201,7 @@ func (c *Client) try(ctx context.Context, a *account, r call) (status int, heade
 		status, header, body, err = c.once(ctx, a, r)
 		busy := err == nil && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable)
 		c.gate.leave(busy, time.Since(began))
-		again := busy || reads && (err != nil && !lasting(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout)
+		again := busy || r.reads() && (err != nil && !lasting(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout)
 		if !again || n == tries || ctx.Err() != nil {
 			return status, header, body, err
 		}
@@ -215,7 +232,7 @@ func lasting(err error) bool {
 // after reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date.
 func after(text string, now time.Time) (time.Duration, bool) {
 	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil && n >= 0 {
-		return time.Duration(n) * time.Second, true
+		return time.Duration(min(int64(n), math.MaxInt64/int64(time.Second))) * time.Second, true
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(0, at.Sub(now)), true

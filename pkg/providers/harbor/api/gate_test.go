@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestTheGateLetsFewerThroughWhereTheServerIsBusy(t *testing.T) {
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{
-		"0": 0, "7": 7 * time.Second, now.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second,
+		"0": 0, "7": 7 * time.Second, "9223372036854775807": time.Duration(math.MaxInt64/int64(time.Second)) * time.Second, now.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second,
 		now.Add(-time.Hour).Format(http.TimeFormat): 0,
 	} {
 		if got, ok := after(text, now); !ok || got != want {
