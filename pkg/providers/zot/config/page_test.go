@@ -71,7 +71,8 @@ Some of Zot's ways that rules meet:
   mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A restart waits for an approval where somebody wrote another place for content into
-  the file of a Zot that runs: what lies in the former place would be gone from view.
+  the file of a Zot that runs, and with it every change, since any would become one:
+  what lies in the former place would be gone from view.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
   ` + "`process.own_namespace`" + `.
