@@ -146,7 +146,7 @@ func (p *Provider) found() error {
 	if err := p.private(); err != nil {
 		return fail(err)
 	}
-	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
+	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), p.storage()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)
 		}
@@ -313,7 +313,7 @@ func (p *Provider) first() []byte {
 	}
 	b, err := json.MarshalIndent(text{
 		"distSpecVersion": encoded("1.1.1"),
-		"storage":         encoded(text{"rootDirectory": encoded(filepath.Join(p.paths.data, "storage"))}),
+		"storage":         encoded(text{"rootDirectory": encoded(p.storage())}),
 		"http":            encoded(http),
 		"log":             encoded(text{"level": encoded("info")}),
 	}, "", "  ")

@@ -38,7 +38,7 @@ func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 				}
 				return v[0].Held, v[0].Impact
 			}
-			moved := name != "nothing of that"
+			moved := name == "a sub path" // of the root it is known where it was
 			if held, impact := prepared(); strings.Contains(held, a.config) != moved || strings.Contains(strings.Join(impact, "\n"), "repositories: 1, tags: 1") != moved {
 				t.Errorf("held: %q, %q", held, impact)
 			}
@@ -84,6 +84,7 @@ func (a *actor) elsewhere(t *testing.T, edit func(text string) string) {
 // TestNothingRestartsZotOntoAnotherPlaceForContent: of a file that is not in force every
 // write becomes a restart, so that all waits with what is held.
 func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
+	sub := `"subPaths": {"/team": {"rootDirectory": "` + t.TempDir() + `"}}, "rootDirectory"`
 	for name, others := range map[string][]plan.Change{
 		"an account":     {makes(schema.KindUser, "new", &schema.User{})},
 		"a rule":         {makes(schema.KindNamespace, "n", &schema.Namespace{}), makes(schema.KindAccess, "n", &schema.Access{Anonymous: new(schema.Pull)})},
@@ -92,9 +93,7 @@ func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, a := withContent(t)
-			a.elsewhere(t, func(text string) string {
-				return strings.Replace(text, filepath.Join(p.paths.data, "storage"), filepath.Join(p.paths.data, "storagex"), 1)
-			})
+			a.elsewhere(t, func(text string) string { return strings.Replace(text, `"rootDirectory"`, sub, 1) })
 			settings := p.differs(t)
 			v, err := p.Prepare(t.Context(), append(settings, others...))
 			if err != nil {
@@ -152,4 +151,51 @@ func (p *Provider) differs(t *testing.T, values ...schema.Value) []plan.Change {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+}
+
+// TestTheRootThatOcisyncSetIsDriftByName: whether Zot runs with what somebody wrote there
+// or not. What lies there by then, and is served, waits for an approval.
+func TestTheRootThatOcisyncSetIsDriftByName(t *testing.T) {
+	for name, tc := range map[string]struct{ restarted, filled bool }{
+		"before a restart": {false, false}, "after a restart": {true, false}, "pushed to since": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			is, other := p.storage(), filepath.Join(p.paths.data, "storagex")
+			a.elsewhere(t, func(text string) string { return strings.Replace(text, is, other, 1) })
+			starts := 1
+			if tc.restarted {
+				starts++
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.filled {
+				if err := os.CopyFS(other, os.DirFS(is)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+rootPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != tc.filled || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if err := wrote(t, p, changes...); err != nil || strings.Contains(a.text(), other) || tc.restarted && a.began != starts+1 {
+				t.Errorf("%d starts, %v; it holds %s", a.began, err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+	p, _ := withContent(t)
+	for _, path := range []string{rootPath, "storage.storageDriver.name"} {
+		want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: path, JSON: `"s3"`}}}}}})
+		if err != nil || strings.Contains(string(encoded(want)), p.storage()) {
+			t.Errorf("%s is declared: %+v, %v", path, want, err)
+		}
+	}
 }

@@ -73,6 +73,10 @@ Some of Zot's ways that rules meet:
 - A restart waits for an approval where somebody wrote another place for content into
   the file of a Zot that runs, and with it every change, since any would become one:
   what lies in the former place would be gone from view.
+- Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
+  ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
+  another one in the file is drift, and is put right, with an approval where it holds
+  anything by then.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
   ` + "`process.own_namespace`" + `.
