@@ -437,7 +437,11 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 		open = policyGroup{DefaultPolicy: []string{}}
 	}
 	set(groupJSON(open, policyGroup{}), "http", "accessControl", "repositories", everything)
-	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
+	own := groupJSON(policyGroup{}, policyGroup{})
+	if w.own.Self != "" {
+		own = ownGroup()
+	}
+	set(own, "http", "accessControl", "repositories", ownPattern())
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
@@ -449,6 +453,7 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		}
 	}
 	if w.ours {
+		w.control(set)
 		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
 	}
 	for _, ns := range sortedKeys(w.patterns) {

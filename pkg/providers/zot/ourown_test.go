@@ -1,13 +1,16 @@
 package zot
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -78,6 +81,77 @@ func TestTheOwnNamespaceIsPutRight(t *testing.T) {
 			}
 			if a.began != 1 {
 				t.Errorf("%d starts", a.began)
+			}
+		})
+	}
+}
+
+// TestRulesThatWereTakenOutComeBackAtOnce: with ocisync's own, as it made it.
+func TestRulesThatWereTakenOutComeBackAtOnce(t *testing.T) {
+	pull := schema.Pull
+	desired := func() []schema.Resource {
+		return []schema.Resource{
+			{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{}},
+			{Key: schema.Key{Kind: schema.KindNamespace, Name: "n"}, Spec: &schema.Namespace{}},
+			{Key: schema.Key{Kind: schema.KindAccess, Name: "n"}, Spec: &schema.Access{Anonymous: &pull}},
+		}
+	}
+	for name, tc := range map[string]struct {
+		at        []string
+		rules     bool
+		restarted bool
+	}{
+		"all of them": {[]string{"http", "accessControl"}, true, false}, "all of http": {[]string{"http"}, true, false},
+		"where none is declared": {[]string{"http", "accessControl"}, false, false}, "before a restart": {[]string{"http", "accessControl"}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := played(t, nowhere, func(string) string { return recordLoaded })
+			p.outside = access.Deny
+			list := desired()
+			if !tc.rules {
+				list = list[:1]
+			}
+			changes := func() []plan.Change {
+				t.Helper()
+				want, _, err := p.Normalize(schema.State{Resources: list})
+				if err != nil {
+					t.Fatal(err)
+				}
+				live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings, schema.KindNamespace, schema.KindAccess))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+			}
+			if err := wrote(t, p, append(changes(), makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")}))...); err != nil {
+				t.Fatal(err)
+			}
+			a.elsewhere(t, func(text string) string {
+				doc, err := config.Parse("", []byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				doc.Delete(tc.at...)
+				return string(doc.Bytes())
+			})
+			if tc.restarted {
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found := changes()
+			i := slices.IndexFunc(found, func(c plan.Change) bool { return c.Key.Kind == schema.KindSettings })
+			if i < 0 || !slices.ContainsFunc(found[i].Fields, func(f plan.Field) bool { return f.Path == "values."+ownPath }) {
+				t.Fatalf("the plan has %+v", found)
+			}
+			if v, err := p.Prepare(t.Context(), found); err != nil || v[i].Effect != plan.Restart || v[i].Refused != "" {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if err := wrote(t, p, found...); err != nil {
+				t.Fatal(err)
+			}
+			if left := changes(); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
 			}
 		})
 	}

@@ -702,9 +702,13 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 				return plan.Restart
 			}
 		case v.Path == ownPath:
-			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
-				how = plan.Reload
+			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				continue
 			}
+			if !control {
+				return plan.Restart
+			}
+			how = plan.Reload
 		case v.Path == schema.OutsidePath:
 			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
 				continue
