@@ -40,6 +40,9 @@ type writer struct {
 	values    []schema.Value // settings to be written
 	ours      bool           // ocisync's own account and its namespace are
 
+	// agreed is that the settings are written, of which a plan holds a restart onto
+	// another place for content until somebody approves it.
+	agreed bool
 	// gentle writes nothing that would have to restart Zot.
 	gentle bool
 	// full and withdrawn are what push is withdrawn in and from by this write.
@@ -198,6 +201,7 @@ func (w *writer) put(ctx context.Context, c plan.Change, secret prepared) error 
 	before, existed := w.all[c.Key]
 	switch s := spec.(type) {
 	case *schema.Settings:
+		w.agreed = true
 		w.settings(s, before, secret)
 		if err := w.enterAgain(); err != nil {
 			return w.p.fail(c.Key, "writing", err, "")

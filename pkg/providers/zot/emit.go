@@ -104,6 +104,9 @@ func (w *writer) finish(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.stays(conf); err != nil {
+		return err
+	}
 	if err := w.p.verify(ctx, t.config); err != nil {
 		return err
 	}
@@ -111,6 +114,19 @@ func (w *writer) finish(ctx context.Context) error {
 		t.inbox = &box
 	}
 	return w.save(ctx, t)
+}
+
+// stays refuses a write that would restart Zot onto another place for its content, to
+// which nobody agreed.
+func (w *writer) stays(next configuration) error {
+	if !w.st.running || w.p.process == nil || w.agreed {
+		return nil
+	}
+	why, gone := w.p.relocated(w.runs, next.roots())
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; %s; nothing was written: apply the whole mode, and approve that", providers.ErrPending, why, gone)
 }
 
 // keepBare says of extensions that Zot set up by their names alone that they are on,
@@ -421,7 +437,11 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 		open = policyGroup{DefaultPolicy: []string{}}
 	}
 	set(groupJSON(open, policyGroup{}), "http", "accessControl", "repositories", everything)
-	set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", ownPattern())
+	own := groupJSON(policyGroup{}, policyGroup{})
+	if w.own.Self != "" {
+		own = ownGroup()
+	}
+	set(own, "http", "accessControl", "repositories", ownPattern())
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
@@ -433,6 +453,7 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		}
 	}
 	if w.ours {
+		w.control(set)
 		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
 	}
 	for _, ns := range sortedKeys(w.patterns) {

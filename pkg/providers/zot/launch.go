@@ -66,6 +66,9 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if err := p.settle(); err != nil {
 		return err
 	}
+	if err := p.mendOwn(ctx); err != nil {
+		return err
+	}
 	return p.follow(ctx)
 }
 
@@ -146,7 +149,7 @@ func (p *Provider) found() error {
 	if err := p.private(); err != nil {
 		return fail(err)
 	}
-	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), filepath.Join(p.paths.data, "storage")} {
+	for _, dir := range []string{p.paths.data, filepath.Dir(p.paths.own), p.storage()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)
 		}
@@ -283,6 +286,48 @@ func (p *Provider) enter() error {
 	return files.Create(p.paths.htpasswd, f.Bytes())
 }
 
+// mendOwn has ocisync's own account and its namespace as it made them, where somebody
+// changed them: an inventory may lie there, which an apply reads before it puts anything
+// right. Where all rules are gone it stays as shut as they left a Zot that runs, until an
+// apply writes them anew.
+func (p *Provider) mendOwn(ctx context.Context) error {
+	s, err := p.load(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // every plan says it, and Zot may start all the same
+	}
+	gone := s.conf.HTTP.AccessControl == nil
+	if !gone && !s.conf.authenticated() || s.doc == nil || s.objects().ownAsMade() {
+		return nil
+	}
+	doc, err := config.Parse(p.paths.config, s.text)
+	if err != nil {
+		return p.misread(err)
+	}
+	set := func(v rawJSON, at ...string) { err = errors.Join(err, doc.Set(v, at...)) }
+	if gone {
+		set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", everything)
+	}
+	if !s.conf.authenticated() {
+		set(encoded(p.paths.htpasswd), "http", "auth", "htpasswd", "path")
+	}
+	set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+	if err != nil {
+		return p.fail(schema.Key{}, p.paths.config, err, "")
+	}
+	accounts := htpasswd.Parse(s.accounts)
+	hash, err := p.hash(s.own.Self)
+	if err == nil {
+		err = accounts.Set(selfLogin, hash)
+	}
+	if err != nil {
+		return p.fail(schema.Key{}, "ocisync's own account", err, "")
+	}
+	if err := p.write(s, texts{config: doc.Bytes(), accounts: accounts.Bytes()}); err != nil {
+		return p.unreadable(err)
+	}
+	return nil
+}
+
 // ownGroup is for administrators and ocisync's own account alone.
 func ownGroup() json.RawMessage {
 	return encoded(policyGroup{
@@ -313,7 +358,7 @@ func (p *Provider) first() []byte {
 	}
 	b, err := json.MarshalIndent(text{
 		"distSpecVersion": encoded("1.1.1"),
-		"storage":         encoded(text{"rootDirectory": encoded(filepath.Join(p.paths.data, "storage"))}),
+		"storage":         encoded(text{"rootDirectory": encoded(p.storage())}),
 		"http":            encoded(http),
 		"log":             encoded(text{"level": encoded("info")}),
 	}, "", "  ")

@@ -53,8 +53,11 @@ const (
 // ownAsMade reports whether that is so.
 func (o *objects) ownAsMade() bool {
 	ac := o.conf.HTTP.AccessControl
-	if o.own.Self == "" || ac == nil {
+	switch {
+	case o.own.Self == "":
 		return true
+	case ac == nil:
+		return !o.ruled()
 	}
 	group, there := ac.Repositories[ownPattern()]
 	want := newGrants()
@@ -64,6 +67,12 @@ func (o *objects) ownAsMade() bool {
 	}
 	ok, err := htpasswd.Verify(o.hashes[selfLogin], o.own.Self)
 	return ok && err == nil
+}
+
+// ruled reports whether there were rules when ocisync wrote last.
+func (o *objects) ruled() bool {
+	_, was, err := read("", []byte(o.own.Loaded.Config))
+	return err == nil && was.HTTP.AccessControl != nil
 }
 
 // lostLogins reports whether that is so of a configuration whose accounts are known.

@@ -78,12 +78,8 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			_, verdicts[i].Refused = p.lacks(ctx, s, st, needs(c))
 		}
 	}
-	if why, gone := p.relocated(running, s, changes); why != "" {
-		for i := range verdicts {
-			if verdicts[i].Effect == plan.Restart && verdicts[i].Held == "" {
-				verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
-			}
-		}
+	if st.running && p.process != nil {
+		p.stays(running, s, changes, verdicts)
 	}
 	p.closing(ctx, s, st, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
@@ -215,22 +211,31 @@ func held(c configuration, names []string) string {
 	return fmt.Sprintf("repositories: %d, tags: %d", len(list), tags)
 }
 
-// relocated says why a restart must wait for an approval where somebody wrote another
-// place for content into the configuration of a Zot that runs, and what goes with it;
-// "" for none. What the mode declares of it is in force after the restart.
-func (p *Provider) relocated(running configuration, s *site, changes []plan.Change) (why, gone string) {
-	if s.doc == nil {
-		return "", ""
-	}
-	was, is := running.roots(), s.conf.roots()
-	for _, c := range changes {
-		if c.After == nil || c.Action == plan.Delete {
-			continue
-		}
-		if spec, ok := c.After.Spec.(*schema.Settings); ok {
-			declaredRoots(spec, is)
+// stays holds every change where a restart would have Zot look for its content where
+// somebody wrote: of a file that is not in force, any write becomes a restart. What the
+// mode declares of it is in force after that, unless it is not written itself.
+func (p *Provider) stays(running configuration, s *site, changes []plan.Change, verdicts []providers.Verdict) {
+	is := s.conf.roots()
+	for i, c := range changes {
+		if verdicts[i].Held == "" && verdicts[i].Refused == "" {
+			declaredRoots(c, is)
 		}
 	}
+	why, gone := p.relocated(running, is)
+	if why == "" {
+		return
+	}
+	for i := range verdicts {
+		if verdicts[i].Held == "" {
+			verdicts[i].Effect, verdicts[i].Held, verdicts[i].Impact = plan.Restart, why, append(verdicts[i].Impact, gone)
+		}
+	}
+}
+
+// relocated says why a restart of a Zot that runs must wait for an approval where content
+// would be elsewhere after it, and what goes with it; "" for none.
+func (p *Provider) relocated(running configuration, is map[string]string) (why, gone string) {
+	was := running.roots()
 	var names []string
 	for _, route := range slices.Sorted(maps.Keys(was)) {
 		if is[route] != was[route] {
@@ -262,8 +267,15 @@ func (c configuration) roots() map[string]string {
 	return out
 }
 
-// declaredRoots lays what settings say of that over it.
-func declaredRoots(spec *schema.Settings, roots map[string]string) {
+// declaredRoots lays what a change of the settings says of that over it.
+func declaredRoots(c plan.Change, roots map[string]string) {
+	if c.After == nil || c.Action == plan.Delete {
+		return
+	}
+	spec, ok := c.After.Spec.(*schema.Settings)
+	if !ok {
+		return
+	}
 	for _, v := range spec.Values {
 		at, is := schema.SplitPath(v.Path), ""
 		if len(at) < 2 || !strings.EqualFold(at[0], "storage") || !strings.EqualFold(at[len(at)-1], "rootDirectory") || json.Unmarshal([]byte(v.JSON), &is) != nil {
@@ -690,9 +702,13 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 				return plan.Restart
 			}
 		case v.Path == ownPath:
-			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
-				how = plan.Reload
+			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				continue
 			}
+			if !control {
+				return plan.Restart
+			}
+			how = plan.Reload
 		case v.Path == schema.OutsidePath:
 			if now.conf.outside() == strings.Trim(v.JSON, `"`) {
 				continue

@@ -106,6 +106,18 @@ func lastRecord(r io.Reader) *record {
 	return &out
 }
 
+// goesOn reports whether Zot goes on with what it began with, whatever the file says.
+func (r *record) goesOn(s *site) bool {
+	return s.changed.After(r.started) && r.heldBack(s.doc) != ""
+}
+
+// running is what Zot runs with then, as far as it is known.
+func (r *record) running(s *site) *running {
+	conf := s.conf
+	conf.HTTP.AccessControl, conf.HTTP.Auth, conf.Storage = r.begunConf.HTTP.AccessControl, r.begunConf.HTTP.Auth, r.begunConf.Storage
+	return &running{s.doc, conf, true}
+}
+
 // heldBack names a key whose value in a file Zot has not taken over, although it
 // may say so: it takes it at a start alone, and began with another. "" is none,
 // or not known. What Zot logs has every default, durations as numbers and
@@ -115,22 +127,51 @@ func (r *record) heldBack(now *config.Document) string {
 		return ""
 	}
 	for _, c := range config.Compare(r.begun, now) {
-		have, is := now.Get(c.Path...)
-		if c.Reload == config.Live || !is {
+		if c.Reload == config.Live {
 			continue
 		}
+		have, is := now.Get(c.Path...)
 		was, had := r.begun.Get(c.Path...)
 		switch {
+		case !is:
+			if saidByFile(c.Path) && says(r.begun, c.Path...) {
+				return strings.Join(c.Path, ".")
+			}
 		case !had:
 			if strings.HasPrefix(have, "{") { // a section
 				return strings.Join(c.Path, ".")
 			}
 		case was[0] != have[0] || strings.Trim(was, `"*`) == "": // of another type, or hidden
-		case was[0] == '"' || was == "true" || was == "false":
+		case was[0] == '"' || was == "true" || was == "false", saidByFile(c.Path) && !strings.Contains(was, "{"):
 			return strings.Join(c.Path, ".")
 		}
 	}
 	return ""
+}
+
+// saidByFile reports whether a key means nothing to Zot until its file says it, and is
+// logged as it stands there: Zot fills nothing in.
+func saidByFile(path []string) bool {
+	at := strings.ToLower(strings.Join(path, "."))
+	switch {
+	case strings.HasPrefix(at, "extensions."): // what is in one, Zot fills in
+		return len(path) == 2
+	case strings.HasPrefix(at, "storage.subpaths."):
+		return len(path) == 3
+	}
+	return slices.ContainsFunc([]string{
+		"http.externalurl", "http.alloworigin", "http.realm", "http.compat", "http.ratelimit", "http.tls", "http.auth",
+		"storage.commit", "storage.maxrepos", "storage.storagedriver", "log.output", "log.audit", "scheduler", "cluster",
+	}, func(key string) bool { return at == key || strings.HasPrefix(at, key+".") })
+}
+
+// says reports whether anything stands in what Zot logs, which has every key.
+func says(doc *config.Document, path ...string) bool {
+	text, ok := doc.Get(path...)
+	if strings.HasPrefix(text, "{") {
+		return slices.ContainsFunc(doc.Keys(path...), func(key string) bool { return says(doc, append(slices.Clone(path), key)...) })
+	}
+	return ok && !slices.Contains([]string{"", "null", "false", "0", "[]"}, strings.Trim(text, `"*`))
 }
 
 // logged is what the log says that Zot took over last; nil where it says

@@ -1,12 +1,15 @@
 package zot
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -24,41 +27,18 @@ func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 		"nothing of that": func(text, _ string) string { return strings.Replace(text, `"info"`, `"debug"`, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			said := recordLoaded
-			p, a := played(t, nowhere, func(string) string { return said })
-			if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
-				t.Fatal(err)
-			}
-			layout := filepath.Join(p.paths.data, "storage", "team", "one")
-			if err := os.MkdirAll(filepath.Join(layout, "blobs", "sha256"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(layout, "index.json"), []byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}`), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			said = "" // it sees nothing that it can take over
-			text := edit(a.text(), p.paths.data)
-			if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			p, a := withContent(t)
+			a.elsewhere(t, func(text string) string { return edit(text, p.paths.data) })
 			prepared := func(values ...schema.Value) (held string, impact []string) {
 				t.Helper()
-				want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: values}}}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
-				if err != nil {
-					t.Fatal(err)
-				}
-				changes := plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes
+				changes := p.differs(t, values...)
 				v, err := p.Prepare(t.Context(), changes)
 				if err != nil || len(v) != 1 || v[0].Effect != plan.Restart {
 					t.Fatalf("%+v of %+v, %v", v, changes, err)
 				}
 				return v[0].Held, v[0].Impact
 			}
-			moved := name != "nothing of that"
+			moved := name == "a sub path" // of the root it is known where it was
 			if held, impact := prepared(); strings.Contains(held, a.config) != moved || strings.Contains(strings.Join(impact, "\n"), "repositories: 1, tags: 1") != moved {
 				t.Errorf("held: %q, %q", held, impact)
 			}
@@ -66,5 +46,156 @@ func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 				t.Errorf("where the mode has the root as it was, held: %q", held)
 			}
 		})
+	}
+}
+
+// withContent is a Zot that an actor plays, with an image, of which an apply was
+// written.
+func withContent(t *testing.T) (*Provider, *actor) {
+	t.Helper()
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+		t.Fatal(err)
+	}
+	layout := filepath.Join(p.paths.data, "storage", "team", "one")
+	if err := os.MkdirAll(filepath.Join(layout, "blobs", "sha256"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(layout, "index.json"), []byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p, a
+}
+
+// elsewhere edits the configuration as somebody does by hand; Zot takes nothing of it
+// over while it runs.
+func (a *actor) elsewhere(t *testing.T, edit func(text string) string) {
+	t.Helper()
+	a.says = func(string) string { return "" }
+	text := edit(a.text())
+	if text == a.text() {
+		t.Fatalf("nothing is changed in %s", text)
+	}
+	if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingRestartsZotOntoAnotherPlaceForContent: of a file that is not in force every
+// write becomes a restart, so that all waits with what is held.
+func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
+	sub := `"subPaths": {"/team": {"rootDirectory": "` + t.TempDir() + `"}}, "rootDirectory"`
+	for name, others := range map[string][]plan.Change{
+		"an account":     {makes(schema.KindUser, "new", &schema.User{})},
+		"a rule":         {makes(schema.KindNamespace, "n", &schema.Namespace{}), makes(schema.KindAccess, "n", &schema.Access{Anonymous: new(schema.Pull)})},
+		"collection":     {updates(makes(schema.KindGC, "", &schema.GC{Schedule: new("@every 3h")}))},
+		"what Zot lacks": {makes(schema.KindNamespace, "n", &schema.Namespace{Description: new("x")})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			a.elsewhere(t, func(text string) string { return strings.Replace(text, `"rootDirectory"`, sub, 1) })
+			settings := p.differs(t)
+			v, err := p.Prepare(t.Context(), append(settings, others...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range v {
+				if !strings.Contains(v[i].Held, a.config) || v[i].Effect != plan.Restart {
+					t.Errorf("change %d: %+v", i, v[i])
+				}
+			}
+			if err := wrote(t, p, others...); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "repositories: 1, tags: 1") {
+				t.Errorf("written by themselves: %v", err)
+			}
+			if s, err := p.load(t.Context()); err != nil || a.began != 1 || len(s.own.Objects) != 1 {
+				t.Errorf("%d starts, and kept is %+v, %v", a.began, s.own.Objects, err)
+			}
+			if err := wrote(t, p, append(settings, others...)...); err != nil || a.began != 2 {
+				t.Errorf("once it is approved: %d starts, %v", a.began, err)
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+}
+
+func updates(c plan.Change) plan.Change {
+	c.Action = plan.Update
+	return c
+}
+
+// TestWhatIsDeclaredElsewhereHoldsNothingElse: it is not in the file.
+func TestWhatIsDeclaredElsewhereHoldsNothingElse(t *testing.T) {
+	p, a := withContent(t)
+	changes := append(p.differs(t, schema.Value{Path: "storage.rootDirectory", JSON: `"` + filepath.Join(p.paths.data, "storagex") + `"`}),
+		makes(schema.KindNamespace, "n", &schema.Namespace{}), makes(schema.KindRetention, "n", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}))
+	v, err := p.Prepare(t.Context(), changes)
+	if err != nil || v[0].Held == "" || v[1].Held != "" || v[2].Held != "" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	if err := wrote(t, p, changes[1:]...); err != nil || a.began != 2 || strings.Contains(a.text(), "storagex") {
+		t.Errorf("%d starts, %v", a.began, err)
+	}
+}
+
+// differs is what a plan has of the settings where the mode has these.
+func (p *Provider) differs(t *testing.T, values ...schema.Value) []plan.Change {
+	t.Helper()
+	want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: values}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+}
+
+// TestTheRootThatOcisyncSetIsDriftByName: whether Zot runs with what somebody wrote there
+// or not. What lies there by then, and is served, waits for an approval.
+func TestTheRootThatOcisyncSetIsDriftByName(t *testing.T) {
+	for name, tc := range map[string]struct{ restarted, filled bool }{
+		"before a restart": {false, false}, "after a restart": {true, false}, "pushed to since": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			is, other := p.storage(), filepath.Join(p.paths.data, "storagex")
+			a.elsewhere(t, func(text string) string { return strings.Replace(text, is, other, 1) })
+			starts := 1
+			if tc.restarted {
+				starts++
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.filled {
+				if err := os.CopyFS(other, os.DirFS(is)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+rootPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != tc.filled || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if err := wrote(t, p, changes...); err != nil || strings.Contains(a.text(), other) || tc.restarted && a.began != starts+1 {
+				t.Errorf("%d starts, %v; it holds %s", a.began, err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+	p, _ := withContent(t)
+	for _, path := range []string{rootPath, "storage.storageDriver.name"} {
+		want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: path, JSON: `"s3"`}}}}}})
+		if err != nil || strings.Contains(string(encoded(want)), p.storage()) {
+			t.Errorf("%s is declared: %+v, %v", path, want, err)
+		}
 	}
 }

@@ -160,10 +160,8 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 	if r == nil || p.known(s, st) {
 		return nil
 	}
-	if s.changed.After(r.started) && r.heldBack(s.doc) != "" {
-		conf := s.conf
-		conf.HTTP.AccessControl, conf.HTTP.Auth, conf.Storage = r.begunConf.HTTP.AccessControl, r.begunConf.HTTP.Auth, r.begunConf.Storage
-		return &running{s.doc, conf, true}
+	if r.goesOn(s) {
+		return r.running(s)
 	}
 	if sameRules(r.conf, s.conf) {
 		return nil
@@ -197,11 +195,22 @@ func digestOf(b []byte) string {
 // of the file since.
 func (p *Provider) sinceWritten(ctx context.Context, s *site, st status) *running {
 	last := s.own.Loaded
-	if !st.running || s.doc == nil || last.Config == "" || files.Equal(s.text, []byte(last.Config)) {
+	if !st.running || s.doc == nil || last.Config == "" || p.known(s, st) {
 		return nil
 	}
-	if st.id != last.Process && !st.started.IsZero() && !s.changed.After(st.started.Add(readsAfter)) {
-		return nil // it started since, and read the file then
+	if st.id != last.Process { // it started since
+		if !st.started.IsZero() && !s.changed.After(st.started.Add(readsAfter)) {
+			return nil // and read the file then
+		}
+		r := p.logged(ctx, s)
+		switch same := files.Equal(s.text, []byte(last.Config)); {
+		case r != nil && r.goesOn(s):
+			return r.running(s)
+		case same && (r == nil || r.begun == nil) && !st.started.IsZero():
+			return &running{s.doc, s.conf, true} // nothing tells with what
+		case same:
+			return nil
+		}
 	}
 	doc, conf, err := read(p.paths.config, []byte(last.Config))
 	if err != nil {

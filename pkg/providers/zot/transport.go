@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
@@ -59,10 +60,23 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 		r.SetBasicAuth(t.user, t.password)
 	}
 	resp, err := t.inner.RoundTrip(r)
-	if resp != nil {
-		resp.Request = asked
+	if resp == nil {
+		return resp, err
 	}
+	if kind := map[int]error{http.StatusUnauthorized: providers.ErrUnauthorized, http.StatusForbidden: providers.ErrForbidden}[resp.StatusCode]; kind != nil && t.user == selfLogin && reaches(r.URL.Path) {
+		resp.Body.Close() //nolint:errcheck // what it says is known
+		return nil, &providers.Error{
+			Registry: t.base.String(), Doing: r.Method + " " + r.URL.Path,
+			Err: fmt.Errorf("%w: it answers %d to ocisync's own account, which somebody changed, or the namespace ocisync", kind, resp.StatusCode), Remedy: "run `ocisync restart`, which puts both right",
+		}
+	}
+	resp.Request = asked
 	return resp, err
+}
+
+// reaches reports whether a path is one that ocisync's own account may always ask for.
+func reaches(path string) bool {
+	return strings.TrimSuffix(path, "/") == "/v2" || strings.HasPrefix(path, "/v2/ocisync/")
 }
 
 // Blank implements [providers.Blank]: a registry that was never told anything

@@ -236,6 +236,9 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		if p.paths.data != "" {
 			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade})
+			if !saysPlace(st) {
+				more = append(more, schema.Value{Path: rootPath, JSON: string(encoded(p.storage()))})
+			}
 		}
 		addSettings(&st, more)
 		if why := p.unreadLog(); why != "" {
@@ -246,6 +249,23 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		return schema.State{}, nil, err
 	}
 	return st, notes, nil
+}
+
+// rootPath is where Zot has its content. Of a Zot that ocisync runs it is below the data
+// directory, unless the mode says another place.
+const rootPath = "storage.rootDirectory"
+
+func (p *Provider) storage() string { return filepath.Join(p.paths.data, "storage") }
+
+// saysPlace reports whether the mode says where content lies.
+func saysPlace(st schema.State) bool {
+	return slices.ContainsFunc(st.Resources, func(r schema.Resource) bool {
+		spec, ok := r.Spec.(*schema.Settings)
+		return ok && slices.ContainsFunc(spec.Values, func(v schema.Value) bool {
+			path := strings.ToLower(v.Path)
+			return strings.EqualFold(path, rootPath) || path == "storage.storagedriver" || strings.HasPrefix(path, "storage.storagedriver.")
+		})
+	})
 }
 
 // front is where a Zot that ocisync runs listens, and its certificate: the

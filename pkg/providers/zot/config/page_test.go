@@ -71,10 +71,16 @@ Some of Zot's ways that rules meet:
   mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A restart waits for an approval where somebody wrote another place for content into
-  the file of a Zot that runs: what lies in the former place would be gone from view.
+  the file of a Zot that runs, and with it every change, since any would become one:
+  what lies in the former place would be gone from view.
+- Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
+  ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
+  another one in the file is drift, and is put right, with an approval where it holds
+  anything by then.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
-  ` + "`process.own_namespace`" + `.
+  ` + "`process.own_namespace`" + `. Where the state lies in the registry, no apply gets so far, and
+  ` + "`ocisync restart`" + ` puts them right.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 

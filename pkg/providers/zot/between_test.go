@@ -1,0 +1,111 @@
+package zot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// again is an actor's Zot that was started again since something was written, before
+// its file was changed last.
+type again struct {
+	*actor
+	id, log string
+}
+
+func (a *again) Status(context.Context) (providers.ProcessStatus, error) {
+	return providers.ProcessStatus{Running: true, ID: a.id, Started: time.Now().Add(-time.Minute)}, nil
+}
+
+func (a *again) Log(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(a.log)), nil
+}
+
+// began is how Zot writes down what it starts with.
+func began(t *testing.T, text string) string {
+	t.Helper()
+	var params json.RawMessage
+	if err := json.Unmarshal([]byte(text), &params); err != nil {
+		t.Fatal(err)
+	}
+	one, err := json.Marshal(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"params":%s,"message":%q}`+"\n", one, recordStarted)
+}
+
+// TestWhatARestartInBetweenTookOverCounts: that the file says again what ocisync wrote
+// tells nothing of a process that began with something else.
+func TestWhatARestartInBetweenTookOverCounts(t *testing.T) {
+	in := func(more string) func(string) string {
+		return func(text string) string { return strings.Replace(text, `"http": {`, `"http": {`+more+`,`, 1) }
+	}
+	for name, tc := range map[string]struct {
+		id    string
+		began func(text string) string // nil: the log tells nothing
+		want  string
+	}{
+		"an origin":            {"2", in(`"AllowOrigin":"http://evil"`), loadedNo},
+		"a limit":              {"2", in(`"Ratelimit":{"Rate":null,"Methods":[{"Method":"DELETE","Rate":1}]}`), loadedNo},
+		"what images it takes": {"2", in(`"Compat":["docker2s2"]`), loadedNo},
+		"an extension": {"2", func(text string) string {
+			return strings.Replace(text, `"http": {`, `"extensions":{"Metrics":{"Enable":true}},"http": {`, 1)
+		}, loadedNo},
+		"what is nothing":            {"2", in(`"AllowOrigin":"","Ratelimit":null,"Compat":null,"ReadTimeout":60000000000`), loadedYes},
+		"the same":                   {"2", in(`"Realm":""`), loadedYes},
+		"nothing tells":              {"2", nil, loadedNo},
+		"none but who was seen then": {"1", nil, loadedYes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := played(t, nowhere, func(string) string { return recordLoaded })
+			if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+				t.Fatal(err)
+			}
+			now := &again{actor: a, id: tc.id}
+			if tc.began != nil {
+				text := tc.began(a.text())
+				if text == a.text() {
+					t.Fatalf("nothing is changed in %s", text)
+				}
+				now.log = began(t, text)
+			}
+			p.process = now
+			if got := isLoaded(t, p); got != tc.want {
+				t.Errorf("it is %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestARestartInBetweenOntoAnotherPlaceIsKnown: the file says what ocisync wrote last of
+// where content lies, and Zot serves what lies elsewhere.
+func TestARestartInBetweenOntoAnotherPlaceIsKnown(t *testing.T) {
+	for name, edit := range map[string]string{"as it was written": `"info"`, "with another level": `"debug"`} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			was, is := filepath.Join(p.paths.data, "other"), filepath.Join(p.paths.data, "storage")
+			if err := os.Rename(is, was); err != nil {
+				t.Fatal(err)
+			}
+			p.process = &again{a, "2", began(t, strings.Replace(a.text(), is, was, 1))}
+			if err := os.WriteFile(a.config, []byte(strings.Replace(a.text(), `"info"`, edit, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			v, err := p.Prepare(t.Context(), []plan.Change{makes(schema.KindUser, "new", &schema.User{})})
+			if err != nil || !strings.Contains(v[0].Held, a.config) {
+				t.Errorf("%+v, %v", v, err)
+			}
+		})
+	}
+}
