@@ -64,7 +64,7 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	if kind := map[int]error{http.StatusUnauthorized: providers.ErrUnauthorized, http.StatusForbidden: providers.ErrForbidden}[resp.StatusCode]; kind != nil && t.user == selfLogin && reaches(r.URL.Path) {
-		resp.Body.Close() //nolint:errcheck // what it says is known
+		resp.Body.Close()
 		return nil, &providers.Error{
 			Registry: t.base.String(), Doing: r.Method + " " + r.URL.Path,
 			Err: fmt.Errorf("%w: it answers %d to ocisync's own account, which somebody changed, or the namespace ocisync", kind, resp.StatusCode), Remedy: "run `ocisync restart`, which puts both right",
