@@ -296,17 +296,7 @@ func TestWhatSendsFromAnArchiveIsToldAndKeepsItsInstance(t *testing.T) {
 	p := h.open(t)
 	apply(t, p, "namespace/a", peers, fetches, `preheat_policy/a/hand {"instance":"p2p"}`, `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
 	st := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy)
-	gone := func(name string) plan.Change {
-		k, err := schema.ParseKey(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, ok := st.Get(k)
-		if !ok {
-			t.Fatalf("there is no %s", k)
-		}
-		return plan.Change{Action: plan.Delete, Key: k, Before: &r}
-	}
+	gone := func(name string) plan.Change { return goneOf(t, st, name) }
 	c := archiving(t, p, "a")
 	c.Impact = []string{"webhook/a/ci stays as it is"}
 	ours, instance, hand := gone("preheat_policy/a/releases"), gone("preheat/p2p"), gone("preheat_policy/a/hand")

@@ -101,6 +101,20 @@ func TestASecondInstanceOfOneAddressIsRefused(t *testing.T) {
 	says(t, failed(t, p, late...), providers.ErrConflict, "preheat/second", "preheat/p2p has that address", "500: internal server error")
 }
 
+// goneOf is the deletion of an object of a state.
+func goneOf(t *testing.T, st schema.State, name string) plan.Change {
+	t.Helper()
+	k, err := schema.ParseKey(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := st.Get(k)
+	if !ok {
+		t.Fatalf("there is no %s", k)
+	}
+	return plan.Change{Action: plan.Delete, Key: k, Before: &r}
+}
+
 // An instance and its policies come and go in one run, in that order; one that is
 // used neither goes, nor is disabled, nor becomes another vendor's.
 func TestAnInstanceStaysWhilePoliciesUseIt(t *testing.T) {
@@ -108,17 +122,7 @@ func TestAnInstanceStaysWhilePoliciesUseIt(t *testing.T) {
 	p := h.open(t)
 	apply(t, p, "namespace/a", peers, fetches)
 	st := read(t, p, schema.KindPreheat, schema.KindPreheatPolicy)
-	gone := func(name string) plan.Change {
-		k, err := schema.ParseKey(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, ok := st.Get(k)
-		if !ok {
-			t.Fatalf("there is no %s", k)
-		}
-		return plan.Change{Action: plan.Delete, Key: k, Before: &r}
-	}
+	gone := func(name string) plan.Change { return goneOf(t, st, name) }
 	refused := func(changes ...plan.Change) string {
 		verdicts, err := p.Prepare(t.Context(), changes)
 		if err != nil {

@@ -66,7 +66,9 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if err := p.settle(); err != nil {
 		return err
 	}
-	if err := p.mendOwn(ctx); err != nil {
+	if s, err := p.load(ctx); err != nil { // every plan says it, and Zot may start all the same
+		p.logger.Warn("whether ocisync's own account and namespace are as made is not known: correct what the error names, and run `ocisync restart`", "registry", p.registry.URL, "error", err)
+	} else if err := p.mendOwn(s); err != nil {
 		return err
 	}
 	return p.follow(ctx)
@@ -290,11 +292,7 @@ func (p *Provider) enter() error {
 // changed them: an inventory may lie there, which an apply reads before it puts anything
 // right. Where all rules are gone it stays as shut as they left a Zot that runs, until an
 // apply writes them anew.
-func (p *Provider) mendOwn(ctx context.Context) error {
-	s, err := p.load(ctx)
-	if err != nil {
-		return nil //nolint:nilerr // every plan says it, and Zot may start all the same
-	}
+func (p *Provider) mendOwn(s *site) error {
 	gone := s.conf.HTTP.AccessControl == nil
 	if !gone && !s.conf.authenticated() || s.doc == nil || s.objects().ownAsMade() {
 		return nil
