@@ -88,6 +88,27 @@ func TestWhatARestartInBetweenTookOverCounts(t *testing.T) {
 	}
 }
 
+// TestWhatZotLogsIsHeldAgainstItsFile: durations are numbers there, secrets stars, and
+// what the file leaves out is filled in.
+func TestWhatZotLogsIsHeldAgainstItsFile(t *testing.T) {
+	for _, tc := range []struct {
+		logged, file string
+		differ       bool
+	}{
+		{`60000000000`, `"1m"`, false}, {`60000000000`, `"60s"`, false}, {`60000000000`, `"2m"`, true}, {`5`, `"x"`, false},
+		{`1`, `1.0`, false}, {`1`, `2`, true}, {`true`, `false`, true}, {`true`, `true`, false}, {`"a"`, `"b"`, true}, {`"\u0061"`, `"a"`, false},
+		{`"******"`, `"secret"`, false}, {`null`, `null`, false}, {`"x"`, `null`, false}, {`null`, `[]`, false}, {`null`, `["a"]`, true},
+		{`["a"]`, `["a","b"]`, true}, {`["a","b"]`, `"a,b"`, false}, {`["a","b"]`, `["a","c"]`, true},
+		{`[{"Method":"GET","Rate":1,"More":0}]`, `[{"method":"GET","rate":1}]`, false}, {`[{"Method":"GET","Rate":1}]`, `[{"method":"GET","rate":2}]`, true},
+		{`[{"Method":"GET","Rate":1}]`, `[{"method":"GET","rate":1},{"method":"PUT","rate":1}]`, true},
+		{`{"A":{"B":3600000000000}}`, `{"a":{"b":"1h"}}`, false}, {`{"A":{"B":3600000000000}}`, `{"a":{"b":"2h"}}`, true},
+	} {
+		if got := differs(json.RawMessage(tc.logged), json.RawMessage(tc.file)); got != tc.differ {
+			t.Errorf("%s against %s: %v", tc.logged, tc.file, got)
+		}
+	}
+}
+
 // TestARestartInBetweenOntoAnotherPlaceIsKnown: the file says what ocisync wrote last of
 // where content lies, and Zot serves what lies elsewhere.
 func TestARestartInBetweenOntoAnotherPlaceIsKnown(t *testing.T) {

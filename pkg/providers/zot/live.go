@@ -60,13 +60,18 @@ func (o *objects) ownAsMade() bool {
 		return !o.ruled()
 	}
 	group, there := ac.Repositories[ownPattern()]
-	want := newGrants()
-	want.users[selfLogin] = actAll
-	if !there || !grantsOf(group).equal(want) {
+	if !there || !grantsOf(group).equal(ownGrants()) {
 		return false
 	}
 	ok, err := htpasswd.Verify(o.hashes[selfLogin], o.own.Self)
 	return ok && err == nil
+}
+
+// ownGrants are those of ocisync's own namespace.
+func ownGrants() grants {
+	g := newGrants()
+	g.users[selfLogin] = actAll
+	return g
 }
 
 // ruled reports whether there were rules when ocisync wrote last.

@@ -437,11 +437,26 @@ func (o *objects) shadowing(ns string) []string {
 	})
 }
 
+// shadowingOwn are the patterns that decide for repositories of ocisync's own namespace
+// in the place of its pattern, of a Zot that ocisync runs.
+func (o *objects) shadowingOwn() []string {
+	ac := o.conf.HTTP.AccessControl
+	if ac == nil || o.own.Self == "" {
+		return nil
+	}
+	return slices.DeleteFunc(shadows(o.strangers, access.Reserved, nil), func(p string) bool {
+		return p == ownPattern() || grantsOf(ac.Repositories[p]).equal(ownGrants())
+	})
+}
+
 // readShadows reads the rules that were declared, where others decide for
 // repositories of their namespaces, as one of those has it. It returns those
-// patterns, sorted: some of what they say no rule can, such as what robots may.
+// patterns, and those before ocisync's own, sorted: some of what they say no rule can, such as what robots may.
 func (o *objects) readShadows() []string {
 	by := map[string]bool{}
+	for _, p := range o.shadowingOwn() {
+		by[p] = true
+	}
 	for ns := range o.namespaces {
 		if !o.rules(ns) {
 			continue

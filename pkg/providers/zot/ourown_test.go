@@ -205,6 +205,50 @@ func TestAStartPutsTheOwnNamespaceRight(t *testing.T) {
 	}
 }
 
+// TestAPatternBeforeTheOwnNamespaceIsRefused: Zot goes by the longest that matches.
+func TestAPatternBeforeTheOwnNamespaceIsRefused(t *testing.T) {
+	for pattern, refused := range map[string]bool{"ocisync/state": true, "ocisync/stat?": true, "ocisync/state/**": true, "{ocisync,x}/**": true, "ocisyncs/state": false, "*/state": false} {
+		t.Run(pattern, func(t *testing.T) {
+			p, _ := played(t, nowhere, func(string) string { return recordLoaded })
+			if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+				t.Fatal(err)
+			}
+			tampering{config: func(text string) string {
+				doc, err := config.Parse("", []byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := doc.Set(rawJSON(`{"anonymousPolicy": ["read"]}`), "http", "accessControl", "repositories", pattern); err != nil {
+					t.Fatal(err)
+				}
+				return string(doc.Bytes())
+			}}.edit(t, p)
+			want, _, err := p.Normalize(schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes := slices.DeleteFunc(plan.Diff(plan.Input{Desired: want, Live: live, Table: p.Capabilities()}).Changes, func(c plan.Change) bool { return c.Recorded() })
+			if !refused {
+				if len(changes) > 0 {
+					t.Errorf("the plan has %+v", changes)
+				}
+				return
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || len(v) != 1 || !strings.Contains(v[0].Refused, pattern) || !strings.Contains(v[0].Refused, "take it out") {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if say := p.ownBarred(t.Context()); !strings.Contains(say, pattern) {
+				t.Errorf("one that is barred is told: %s", say)
+			}
+		})
+	}
+}
+
 // TestARefusalOfTheOwnAccountSaysWhatPutsItRight: neither registry.login nor a rule of
 // the mode does.
 func TestARefusalOfTheOwnAccountSaysWhatPutsItRight(t *testing.T) {

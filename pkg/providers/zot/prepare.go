@@ -497,9 +497,12 @@ func (p *Provider) shadowedRobot(spec *schema.Robot, now *objects) string {
 	return strings.Join(list, "; ")
 }
 
-// shadowedBy says it of all rules that ocisync wrote.
+// shadowedBy says it of all rules that ocisync wrote, and of its own namespace.
 func (p *Provider) shadowedBy(now *objects) (list []string) {
 	named := map[string]bool{}
+	for _, stranger := range now.shadowingOwn() {
+		list, named[stranger] = append(list, p.beforeOwn(stranger)), true
+	}
 	for _, ns := range sortedKeys(now.namespaces) {
 		if !now.rules(ns) {
 			continue
@@ -520,6 +523,10 @@ func (p *Provider) shadowedBy(now *objects) (list []string) {
 
 func (p *Provider) before(stranger, ns, goes string) string {
 	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot %s by it and not by this rule; take it out, or declare what it holds as a namespace", stranger, p.paths.config, pattern(ns), goes)
+}
+
+func (p *Provider) beforeOwn(stranger string) string {
+	return fmt.Sprintf("the pattern %q of %s is as long as %q or longer, so that Zot goes by it for ocisync's own namespace, where an inventory may lie; take it out", stranger, p.paths.config, ownPattern())
 }
 
 // declared are the settings of Zot's own that a change is about.

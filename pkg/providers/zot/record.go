@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,26 +128,92 @@ func (r *record) heldBack(now *config.Document) string {
 		return ""
 	}
 	for _, c := range config.Compare(r.begun, now) {
-		if c.Reload == config.Live {
+		if c.Reload == config.Live || ofZotsOwn(c.Path) {
 			continue
 		}
 		have, is := now.Get(c.Path...)
 		was, had := r.begun.Get(c.Path...)
 		switch {
 		case !is:
-			if saidByFile(c.Path) && says(r.begun, c.Path...) {
+			if saidByFile(c.Path) && !saidElsewhere(now, c.Path) && says(r.begun, c.Path...) {
 				return strings.Join(c.Path, ".")
 			}
 		case !had:
 			if strings.HasPrefix(have, "{") { // a section
 				return strings.Join(c.Path, ".")
 			}
-		case was[0] != have[0] || strings.Trim(was, `"*`) == "": // of another type, or hidden
-		case was[0] == '"' || was == "true" || was == "false", saidByFile(c.Path) && !strings.Contains(was, "{"):
+		case differs(json.RawMessage(was), json.RawMessage(have)):
 			return strings.Join(c.Path, ".")
 		}
 	}
 	return ""
+}
+
+// differs reports whether a value that Zot logs is another than its file says. What is
+// hidden is not known, and what the file leaves out Zot filled in.
+func differs(logged, file json.RawMessage) bool {
+	logged, file = bytes.TrimSpace(logged), bytes.TrimSpace(file)
+	is, was := file[0], logged[0]
+	switch {
+	case is == 'n' || strings.HasPrefix(string(logged), `"*`):
+		return false
+	case is == '{' && was == '{':
+		return differsInside(logged, file)
+	case is == '[' && was == '[':
+		var have, want []json.RawMessage
+		if json.Unmarshal(logged, &have) != nil || json.Unmarshal(file, &want) != nil || len(have) != len(want) {
+			return len(have) != len(want)
+		}
+		for i := range want {
+			if differs(have[i], want[i]) {
+				return true
+			}
+		}
+		return false
+	case is == '[' && was == 'n':
+		return !bytes.Equal(file, []byte("[]"))
+	case is == '"' && was == '"':
+		return textOf(logged) != textOf(file)
+	case is == '"': // a duration, or what Zot takes a text for
+		d, err := time.ParseDuration(textOf(file))
+		return err == nil && !sameNumber(logged, []byte(strconv.FormatInt(int64(d), 10)))
+	case strings.IndexByte("tf", is) >= 0 && strings.IndexByte("tf", was) >= 0:
+		return is != was
+	}
+	return !sameNumber(logged, file)
+}
+
+// differsInside is that of tables, by the keys of the file.
+func differsInside(logged, file []byte) bool {
+	var have, want map[string]json.RawMessage
+	if json.Unmarshal(logged, &have) != nil || json.Unmarshal(file, &want) != nil {
+		return false
+	}
+	folded := map[string]json.RawMessage{}
+	for key, v := range have {
+		folded[strings.ToLower(key)] = v
+	}
+	for key, v := range want {
+		if was, ok := folded[strings.ToLower(key)]; ok && differs(was, v) {
+			return true
+		}
+	}
+	return false
+}
+
+func textOf(quoted []byte) (s string) {
+	if json.Unmarshal(quoted, &s) != nil {
+		return string(quoted)
+	}
+	return s
+}
+
+// sameNumber reports whether two numbers are equal; what is none is not known, and
+// counts as equal.
+func sameNumber(a, b []byte) bool {
+	x, err := strconv.ParseFloat(string(a), 64)
+	y, also := strconv.ParseFloat(string(b), 64)
+	return err != nil || also != nil || x == y
 }
 
 // saidByFile reports whether a key means nothing to Zot until its file says it, and is
@@ -163,6 +230,19 @@ func saidByFile(path []string) bool {
 		"http.externalurl", "http.alloworigin", "http.realm", "http.compat", "http.ratelimit", "http.tls", "http.auth",
 		"storage.commit", "storage.maxrepos", "storage.storagedriver", "log.output", "log.audit", "scheduler", "cluster",
 	}, func(key string) bool { return at == key || strings.HasPrefix(at, key+".") })
+}
+
+// saidElsewhere reports whether a key stands in a section that Zot fills from a file of
+// its own.
+func saidElsewhere(doc *config.Document, path []string) bool {
+	_, named := doc.Get(append(slices.Clone(path[:len(path)-1]), "credentialsFile")...)
+	return named
+}
+
+// ofZotsOwn reports whether Zot has a value of its own there, whatever its file says.
+func ofZotsOwn(path []string) bool {
+	at := strings.ToLower(strings.Join(path, "."))
+	return at == "distspecversion" || at == "http.auth.apikey" || strings.HasSuffix(at, ".credentialsfile")
 }
 
 // says reports whether anything stands in what Zot logs, which has every key.

@@ -59,6 +59,49 @@ func (z *bareZot) text(s string) []byte {
 
 func (z *bareZot) start(t *testing.T) {
 	t.Helper()
+	z.launch(t)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", z.address); err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			b, _ := os.ReadFile(z.log)
+			t.Fatalf("Zot does not start:\n%s", b)
+		}
+	}
+}
+
+// begin starts it, stops it as soon as it has written down what it starts with, and
+// returns that: it need not get any further. Nil is that it ended before.
+func (z *bareZot) begin(t *testing.T, log string) *record {
+	t.Helper()
+	z.launch(t)
+	defer z.stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		over := false
+		select {
+		case <-z.gone:
+			over = true
+		default:
+		}
+		if f, err := os.Open(log); err == nil {
+			r := lastRecord(f)
+			f.Close()
+			if r != nil {
+				return r
+			}
+		}
+		if over {
+			return nil
+		}
+	}
+	t.Fatalf("%s: no record in a minute", z.config)
+	return nil
+}
+
+func (z *bareZot) launch(t *testing.T) {
+	t.Helper()
 	log, err := os.OpenFile(z.log, os.O_APPEND|os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -75,16 +118,6 @@ func (z *bareZot) start(t *testing.T) {
 		_ = c.Wait() // it ends by a signal, or of what a row writes
 		close(gone)
 	}(z.cmd, z.gone)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		if c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", z.address); err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			b, _ := os.ReadFile(z.log)
-			t.Fatalf("Zot does not start:\n%s", b)
-		}
-	}
 }
 
 func (z *bareZot) stop() {
@@ -386,6 +419,61 @@ func TestAReloadIsTold(t *testing.T) {
 	}
 	if err := p.awaitReload(t.Context(), s, from, since, p.patience, recordLoaded); err != nil {
 		t.Errorf("after the log was renamed: %v", err)
+	}
+}
+
+// TestARealZotGoesOnWithItsOwnFile, by the record of its start, whatever stands there.
+func TestARealZotGoesOnWithItsOwnFile(t *testing.T) {
+	_, latest := enginetest.Zot(t, "../../..")
+	files, err := filepath.Glob("config/testdata/*.json")
+	if err != nil || len(files) < 20 {
+		t.Fatal(files, err)
+	}
+	compared := 0
+	for _, name := range files {
+		if strings.Contains(name, "newer") && !latest {
+			continue
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := newBare(t)
+		for beside, content := range map[string]string{
+			"ldap.json": `{"bindDN":"cn=zot","bindPassword":"p"}`, "session.json": `{"hashKey":"0123456789abcdef"}`,
+			"openid.json": `{"clientid":"c","clientsecret":"s"}`, "sync-auth.json": `{}`,
+		} {
+			if err := os.WriteFile(filepath.Join(z.dir, beside), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text := []byte(strings.NewReplacer("/etc/zot/", z.dir+"/", "/var/log/zot/", z.dir+"/", "/var/lib/zot", z.dir+"/data").Replace(string(src)))
+		doc, conf, err := read(z.config, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(doc.Set([]byte(`"info"`), "log", "level"), os.WriteFile(z.config, doc.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		log := z.log
+		if filepath.IsAbs(conf.Log.Output) && !strings.HasPrefix(conf.Log.Output, "/dev/") {
+			log = conf.Log.Output
+		}
+		took := z.begin(t, log)
+		if took == nil {
+			b, _ := os.ReadFile(z.log)
+			t.Logf("%s: it ends before it says what it took: %s", name, b)
+			continue
+		}
+		compared++
+		if key := took.heldBack(doc); key != "" {
+			have, _ := doc.Get(strings.Split(key, ".")...)
+			was, _ := took.begun.Get(strings.Split(key, ".")...)
+			t.Errorf("%s: %s is %s, and Zot took %s", name, key, have, was)
+		}
+	}
+	if compared < 15 {
+		t.Errorf("%d were compared", compared)
 	}
 }
 

@@ -42,13 +42,24 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 	if err != nil {
 		return nil, nil, p.fail(schema.Key{}, "", err, "")
 	}
-	return &transport{rt, p.url, user, password}, rt.CloseIdleConnections, nil
+	return &transport{rt, p.url, user, password, p.ownBarred}, rt.CloseIdleConnections, nil
 }
 
 type transport struct {
 	inner          http.RoundTripper
 	base           *url.URL
 	user, password string
+	barred         func(context.Context) string // what puts right that ocisync's own account is
+}
+
+// ownBarred says what puts right that Zot refuses ocisync's own account.
+func (p *Provider) ownBarred(ctx context.Context) string {
+	if s, err := p.load(ctx); err == nil && s.doc != nil {
+		for _, stranger := range s.rulesAlone().shadowingOwn() {
+			return p.beforeOwn(stranger)
+		}
+	}
+	return "run `ocisync restart`, which puts both right"
 }
 
 // RoundTrip sends a request to the registry, whatever host it names.
@@ -67,7 +78,7 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, &providers.Error{
 			Registry: t.base.String(), Doing: r.Method + " " + r.URL.Path,
-			Err: fmt.Errorf("%w: it answers %d to ocisync's own account, which somebody changed, or the namespace ocisync", kind, resp.StatusCode), Remedy: "run `ocisync restart`, which puts both right",
+			Err: fmt.Errorf("%w: it answers %d to ocisync's own account, which somebody changed, or the namespace ocisync", kind, resp.StatusCode), Remedy: t.barred(asked.Context()),
 		}
 	}
 	resp.Request = asked

@@ -80,7 +80,8 @@ Some of Zot's ways that rules meet:
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
   ` + "`process.own_namespace`" + `. Where the state lies in the registry, no apply gets so far, and
-  ` + "`ocisync restart`" + ` puts them right.
+  ` + "`ocisync restart`" + ` puts them right. A pattern written by hand that decides for that
+  namespace is refused by name.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
