@@ -166,7 +166,8 @@ func mounted(h *container.HostConfig) (list []Mount, others []string) {
 	return list, others
 }
 
-// rights lists what a container may that ocisync lets none: see confined.
+// rights lists what a container may that ocisync lets none, and when it is started
+// again: see confined and create.
 func rights(h *container.HostConfig) []string {
 	var out []string
 	note := func(is bool, what string) {
@@ -195,6 +196,7 @@ func rights(h *container.HostConfig) []string {
 	note(h.UsernsMode != "", "user namespace "+string(h.UsernsMode))
 	each("group ", h.GroupAdd)
 	note(h.PublishAllPorts, "every port published")
+	note(h.RestartPolicy.Name != container.RestartPolicyUnlessStopped, "restart policy "+or(string(h.RestartPolicy.Name), string(container.RestartPolicyDisabled)))
 	for _, d := range h.Devices {
 		note(true, "device "+d.PathOnHost)
 	}

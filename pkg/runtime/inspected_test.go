@@ -17,6 +17,7 @@ import (
 // otherwise.
 func inspectedOf(otherwise func(*container.InspectResponse)) *found {
 	h := confined()
+	h.RestartPolicy.Name = container.RestartPolicyUnlessStopped
 	// what the engine fills in
 	h.IpcMode, h.CgroupnsMode, h.Runtime = "private", "host", "runc"
 	h.MaskedPaths, h.ReadonlyPaths = []string{"/proc/kcore"}, []string{"/proc/bus"}
@@ -48,6 +49,8 @@ func TestEveryRightThatOcisyncGivesNoContainerIsSeen(t *testing.T) {
 		"user namespace host":   func(h *container.HostConfig) { h.UsernsMode = "host" },
 		"group 999":             func(h *container.HostConfig) { h.GroupAdd = []string{"999"} },
 		"every port published":  func(h *container.HostConfig) { h.PublishAllPorts = true },
+		"restart policy no":     func(h *container.HostConfig) { h.RestartPolicy.Name = "" },
+		"restart policy always": func(h *container.HostConfig) { h.RestartPolicy.Name = "always" },
 		"device /dev/sda":       func(h *container.HostConfig) { h.Devices = []container.DeviceMapping{{PathOnHost: "/dev/sda"}} },
 		"devices a *:* rwm":     func(h *container.HostConfig) { h.DeviceCgroupRules = []string{"a *:* rwm"} },
 		"devices of driver any": func(h *container.HostConfig) { h.DeviceRequests = []container.DeviceRequest{{}} },
