@@ -143,7 +143,7 @@ func confined() map[string][]string {
 		"cuelang.org/go":                        {"schema/load", "schema/policy"},
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
-		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci", "pkg/providers/distribution"}, // the last two in tests
+		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci", "pkg/providers/distribution", "pkg/content"}, // the last three in tests
 		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},

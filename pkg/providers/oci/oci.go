@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// parseBase reads a registry's URL. The error never holds a password in it.
-func parseBase(raw string) (*url.URL, error) {
+// ParseURL reads a registry's URL. The error never holds a password in it.
+func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil:

@@ -33,7 +33,7 @@ type Info struct {
 // Info together with ErrUnauthorized.
 // Errors: ErrUnreachable, ErrNotRegistry, ErrUnauthorized, ErrForbidden.
 func Ping(ctx context.Context, registryURL string, rt http.RoundTripper) (Info, error) {
-	base, err := parseBase(registryURL)
+	base, err := ParseURL(registryURL)
 	if err != nil {
 		return Info{}, err
 	}
@@ -66,7 +66,7 @@ func Ping(ctx context.Context, registryURL string, rt http.RoundTripper) (Info, 
 	known := strings.HasPrefix(resp.Header.Get("Docker-Distribution-Api-Version"), "registry/2")
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
-		info, ok := challenge(resp.Header.Values("Www-Authenticate"))
+		info, ok := Challenge(resp.Header.Values("Www-Authenticate"))
 		if !ok {
 			return notRegistry("it asks for a login that no registry asks for")
 		}
@@ -93,8 +93,8 @@ func Ping(ctx context.Context, registryURL string, rt http.RoundTripper) (Info, 
 	return Info{}, nil
 }
 
-// challenge finds the first login that a registry may ask for (RFC 7235).
-func challenge(headers []string) (Info, bool) {
+// Challenge finds the first login that a registry may ask for (RFC 7235).
+func Challenge(headers []string) (Info, bool) {
 	for _, h := range headers {
 		scheme, rest, _ := strings.Cut(strings.TrimSpace(h), " ")
 		switch strings.ToLower(scheme) {

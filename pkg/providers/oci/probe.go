@@ -109,7 +109,7 @@ func (p Probe) send(ctx context.Context, client *http.Client, q question, login 
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-	wants, _ = challenge(resp.Header.Values("WWW-Authenticate"))
+	wants, _ = Challenge(resp.Header.Values("WWW-Authenticate"))
 	return resp.StatusCode, wants, nil
 }
 

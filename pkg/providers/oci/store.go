@@ -66,7 +66,7 @@ type store struct {
 // Load's errors: fs.ErrNotExist and the kinds of package providers. What is
 // no inventory there is returned as it is, so that it is judged unreadable.
 func NewStore(o Options, mode string) (state.Store, error) {
-	base, err := parseBase(o.URL)
+	base, err := ParseURL(o.URL)
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ type confined struct {
 // token service that only the server names, is refused, and so is going from
 // https to http.
 func Confine(rt http.RoundTripper, registryURL string, realms ...string) (http.RoundTripper, error) {
-	base, err := parseBase(registryURL)
+	base, err := ParseURL(registryURL)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,321 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// cut answers a request for a blob with what the blob has from a place on, and breaks
+// off after some bytes of it.
+func cut(body []byte, after int) func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from := 0
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(body)-1, len(body)))
+		}
+		rest := body[from:]
+		w.Header().Set("Content-Length", strconv.Itoa(len(rest)))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		_, _ = w.Write(rest[:min(after, len(rest))])
+		if after < len(rest) {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// TestABlobThatBreaksOffGoesOnWhereItBroke: the upload is not begun anew.
+func TestABlobThatBreaksOffGoesOnWhereItBroke(t *testing.T) {
+	from, to := serve(t), serve(t)
+	body := layer(1, 100_000)
+	fill{t, from}.image("a", "v1", body)
+	var asked atomic.Int64
+	from.between(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, digestOf(body).String()) {
+			return false
+		}
+		asked.Add(1)
+		cut(body, 40_000)(w, r)
+		return true
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "a", Target: "b"}}
+	if got, err := c.Copy(t.Context(), items); err != nil || got.Copied != 1 || asked.Load() != 3 || to.asked["PUT uploads"] != 2 {
+		t.Errorf("%+v, %v: asked %d times, uploaded %d", got, err, asked.Load(), to.asked["PUT uploads"])
+	}
+	same(t, c.From, c.To, items)
+}
+
+// TestWhatIsNotWhatItsDigestSaysIsNotTagged, and the rest goes on.
+func TestWhatIsNotWhatItsDigestSaysIsNotTagged(t *testing.T) {
+	body := layer(1, 5000)
+	answer := func(b []byte, length int) func(w http.ResponseWriter, r *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(length))
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				return
+			}
+			_, _ = w.Write(b)
+		}
+	}
+	for name, tc := range map[string]struct {
+		blob bool
+		with func(w http.ResponseWriter, r *http.Request)
+		want error
+	}{
+		"other bytes":        {true, answer(layer(2, 5000), 5000), ErrDigest},
+		"fewer":              {true, answer(body[:4000], 4000), ErrDigest},
+		"fewer than it says": {true, answer(body[:4000], 5000), nil},
+		"more":               {true, answer(layer(1, 6000), 6000), ErrDigest},
+		"more than it says": {true, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Transfer-Encoding", "chunked")
+			_, _ = w.Write(append(layer(3, 5000), 'x'))
+		}, ErrDigest},
+		"a web page": {true, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprint(w, "<html>sign in")
+		}, ErrDigest},
+		"nothing": {true, func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, ErrAbsent},
+		"a web page for all": {false, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprint(w, "<html>sign in")
+		}, ErrManifest},
+		"another manifest": {false, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Docker-Content-Digest", digestOf(body).String())
+			fmt.Fprint(w, `{"schemaVersion":2,"config":null,"layers":[]}`)
+		}, ErrDigest},
+		"a number": {false, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `7`) }, ErrManifest},
+		"Docker's first": {false, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", string(types.DockerManifestSchema1))
+			fmt.Fprint(w, `{"schemaVersion":1,"fsLayers":[]}`)
+		}, ErrManifest},
+		"one that is endless": {false, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(w, io.LimitReader(zeros{}, maxManifest+2))
+		}, nil},
+		"negative lengths": {false, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+			fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":-1},"layers":[]}`, types.OCIManifestSchema1, digestOf(body))
+		}, ErrManifest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := serve(t), serve(t)
+			fill{t, from}.image("a", "v1", body)
+			fill{t, from}.image("a", "v2", layer(7, 100))
+			from.between(func(w http.ResponseWriter, r *http.Request) bool {
+				hit := strings.HasSuffix(r.URL.Path, digestOf(body).String())
+				if !tc.blob {
+					hit = r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/manifests/v1")
+				}
+				if hit {
+					tc.with(w, r)
+				}
+				return hit
+			})
+			var failed []Event
+			c := &Copier{From: from.open(t), To: to.open(t), Report: func(e Event) {
+				if e.Outcome == Failed {
+					failed = append(failed, e)
+				}
+			}}
+			got, err := c.Copy(t.Context(), []Item{{Source: "a", Target: "b"}})
+			if got.Copied != 1 || got.Failed != 1 || len(failed) != 1 || failed[0].Source.Tag != "v1" || err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			var own *providers.Error
+			if !errors.As(err, &own) || own.Registry != from.URL || !strings.Contains(err.Error(), " a") {
+				t.Errorf("the error does not say what: %v", err)
+			}
+			if tags, _, err := c.To.Tags(t.Context(), "b"); err != nil || len(tags) != 1 || tags[0] != "v2" {
+				t.Errorf("the target has %q, %v", tags, err)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = ' '
+	}
+	return len(b), nil
+}
+
+// TestATargetThatTakesNothingIsSaid, once for each tag, with what it answered.
+func TestATargetThatTakesNothingIsSaid(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method string
+		code   int
+		body   string
+		says   string
+	}{
+		"read-only": {http.MethodPost, http.StatusMethodNotAllowed, `{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}`, "UNSUPPORTED"},
+		"denied":    {http.MethodPost, http.StatusForbidden, `{"errors":[{"code":"DENIED"}]}`, "DENIED"},
+		"full":      {http.MethodPut, http.StatusInsufficientStorage, "no space left on device", "no space left"},
+		"a quota":   {http.MethodPut, http.StatusForbidden, `{"errors":[{"code":"DENIED","message":"quota of 1 MiB"}]}`, "quota of 1 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := serve(t), serve(t)
+			fill{t, from}.image("a", "v1", layer(1, 100))
+			to.between(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == tc.method {
+					w.WriteHeader(tc.code)
+					fmt.Fprint(w, tc.body)
+				}
+				return r.Method == tc.method
+			})
+			c := &Copier{From: from.open(t), To: to.open(t)}
+			got, err := c.Copy(t.Context(), []Item{{Source: "a", Target: "b"}, {Source: "gone", Target: "c"}})
+			if got != (Result{Failed: 1}) || err == nil || !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), to.URL) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "gone") {
+				t.Errorf("a repository that is not there is not said: %v", err)
+			}
+		})
+	}
+}
+
+// TestTooManyRequestsAreAskedAgain, with fewer at once, and nothing is sent twice that
+// was stored.
+func TestTooManyRequestsAreAskedAgain(t *testing.T) {
+	from, to := serve(t), serve(t)
+	items, _, blobs := corpus(t, from, 4, 3)
+	storm := func() func(w http.ResponseWriter, r *http.Request) bool {
+		var n atomic.Int64
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			if n.Add(1)%3 != 0 {
+				return false
+			}
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+	}
+	from.between(storm())
+	to.between(storm())
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	got, err := c.Copy(t.Context(), items)
+	if err != nil || got.Copied != 12 || got.Blobs != blobs {
+		t.Errorf("%+v, %v", got, err)
+	}
+	from.between(nil)
+	to.between(nil)
+	same(t, c.From, c.To, items)
+}
+
+// TestACopyThatEndsAnywhereIsBroughtToItsEnd: whatever request is the last one, the
+// next run completes.
+func TestACopyThatEndsAnywhereIsBroughtToItsEnd(t *testing.T) {
+	from := serve(t)
+	items, _, _ := corpus(t, from, 2, 2)
+	for last := 1; ; last++ {
+		to := serve(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var n atomic.Int64
+		over := false
+		to.between(func(http.ResponseWriter, *http.Request) bool {
+			if n.Add(1) >= int64(last) {
+				cancel()
+			}
+			return false
+		})
+		_, err := (&Copier{From: from.open(t), To: to.open(t)}).Copy(ctx, items)
+		over = err == nil
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("after %d requests: %v", last, err)
+		}
+		cancel()
+		to.between(nil)
+		c := &Copier{From: from.open(t), To: to.open(t)}
+		second, err := c.Copy(t.Context(), items)
+		if err != nil || second.Copied+second.Same != 4 {
+			t.Fatalf("after %d requests, again: %+v, %v", last, second, err)
+		}
+		same(t, c.From, c.To, items)
+		if over {
+			break
+		}
+	}
+}
+
+// TestALoginStaysWithItsHost: a registry that names a token service elsewhere, or sends
+// an upload elsewhere, gets nothing from us there.
+func TestALoginStaysWithItsHost(t *testing.T) {
+	var seen atomic.Int64
+	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		t.Errorf("somebody else is asked %s %s with %q", r.Method, r.URL, r.Header.Get("Authorization"))
+	}))
+	defer thief.Close()
+	from, to := serve(t), serve(t)
+	fill{t, from}.image("a", "v1", layer(1, 100))
+	rt, err := oci.Transport(schema.TLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.CloseIdleConnections()
+	for name, between := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"a token service": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Www-Authenticate", `Bearer realm="`+thief.URL+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		},
+		"an upload": func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			w.Header().Set("Location", thief.URL+"/v2/b/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+			return true
+		},
+	} {
+		to.between(between)
+		target, err := Open(Endpoint{URL: to.URL, Transport: rt, Login: &Login{"u", "secret-word"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := (&Copier{From: from.open(t), To: target}).Copy(t.Context(), []Item{{Source: "a", Target: "b"}})
+		if err == nil || got.Copied > 0 || seen.Load() > 0 || strings.Contains(err.Error(), "secret-word") {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// TestIndexesAndWhatRefersToThemComeAlong, with every digest as it was.
+func TestIndexesAndWhatRefersToThemComeAlong(t *testing.T) {
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Annotations: map[string]string{"a": "b"}}
+	for n := range 3 {
+		index.Manifests = append(index.Manifests, f.image("a", fmt.Sprintf("part%d", n), layer(uint64(n), 500)))
+	}
+	outer := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{f.manifest("a", "", index), index.Manifests[0]}}
+	f.manifest("a", "all", outer)
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "a", Target: "deep/er/b", Tags: []string{"all"}}}
+	got, err := c.Copy(t.Context(), items)
+	if err != nil || got.Copied != 1 || got.Blobs != 6 || to.asked["PUT manifests"] != 5 {
+		t.Errorf("%+v, %v, %v", got, err, to.asked)
+	}
+	if tags, _, err := c.To.Tags(t.Context(), "deep/er/b"); err != nil || len(tags) != 1 {
+		t.Errorf("%q, %v", tags, err)
+	}
+}

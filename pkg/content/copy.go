@@ -1,0 +1,413 @@
+package content
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Item is a repository that is copied into another.
+type Item struct {
+	Source, Target string
+	// Tags are those that are copied, all of them where it is nil.
+	Tags []string
+}
+
+// Copier copies repositories from one registry to another. Its fields are set before
+// the first call and not after.
+type Copier struct {
+	From, To *Registry
+	// Referrers copies what refers to each image as well: signatures, attestations,
+	// lists of parts (OCI distribution specification, "Listing Referrers").
+	Referrers bool
+	// AtOnce bounds the repositories that are worked on at once; 0 is 8.
+	AtOnce int
+	// Report hears of each tag when it is through, from several goroutines; nil: nobody.
+	Report func(Event)
+
+	ledger, manifests ledger
+	pools             pools
+	way               atomic.Int32
+	mu                sync.Mutex
+	result            Result
+}
+
+// Outcome is what became of a tag.
+type Outcome string
+
+// The outcomes.
+const (
+	Copied Outcome = "copied"
+	Same   Outcome = "same"   // it was there already
+	Failed Outcome = "failed" // the target is as it was, as to this tag
+)
+
+// Event tells of a tag.
+type Event struct {
+	Source, Target Reference
+	Outcome        Outcome
+	Digest         v1.Hash // of what is there now; empty where it failed
+	Err            error
+}
+
+// Result counts what was done.
+type Result struct {
+	Copied, Same, Failed int   // tags
+	Blobs, Mounted       int   // blobs sent, and mounted from another repository
+	Bytes                int64 // of the blobs sent
+}
+
+// Places for blobs that are on their way at once.
+const (
+	smallAtOnce = 12
+	largeAtOnce = 6
+	tagsAtOnce  = 4 // of one repository
+	deepest     = 8 // indexes in indexes, and referrers of referrers
+)
+
+// Copy copies repositories, as far as that can be done: what fails is told by Report, by
+// the count, and by the errors of all, joined in the order of the items.
+func (c *Copier) Copy(ctx context.Context, items []Item) (Result, error) {
+	c.pools = newPools(smallAtOnce, largeAtOnce)
+	errs := make([]error, len(items))
+	var all errgroup.Group
+	all.SetLimit(orElse(c.AtOnce, 8))
+	for i, item := range items {
+		all.Go(func() error {
+			errs[i] = c.repository(ctx, item)
+			return nil
+		})
+	}
+	err := all.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.result, errors.Join(append(errs, err, ctx.Err())...)
+}
+
+func orElse(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+func (c *Copier) count(note func(*Result)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	note(&c.result)
+}
+
+// repository copies the tags of one.
+func (c *Copier) repository(ctx context.Context, item Item) error {
+	if ctx.Err() != nil {
+		return nil // said once for all
+	}
+	tags := item.Tags
+	if tags == nil {
+		var ok bool
+		var err error
+		if tags, ok, err = c.From.Tags(ctx, item.Source); err == nil && !ok {
+			err = c.From.fail(Reference{Repository: item.Source}, "listing the tags of", ErrAbsent)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(tags) == 0 {
+		return nil
+	}
+	j := &job{Copier: c, item: item, heads: map[string]v1.Hash{}}
+	if err := j.look(ctx, tags[0]); err != nil {
+		return err
+	}
+	errs := make([]error, len(tags))
+	var all errgroup.Group
+	all.SetLimit(tagsAtOnce)
+	for i, tag := range tags {
+		all.Go(func() error {
+			errs[i] = j.tag(ctx, tag)
+			return nil
+		})
+	}
+	return errors.Join(append(errs, all.Wait())...)
+}
+
+// job is a repository that is being copied, and what is known of its target.
+type job struct {
+	*Copier
+	item  Item
+	empty bool               // the target does not exist
+	have  map[string]bool    // its tags; nil: nobody asked
+	heads map[string]v1.Hash // of the tags that were asked for by themselves
+}
+
+// The ways to learn what is at the target. One that is new is known by its lists, which
+// are empty: one request for a repository. One that is kept in step is known by its
+// tags, which all are there: no list is needed.
+const (
+	wayUnknown int32 = iota
+	byLists
+	byTags
+)
+
+// look learns what is at the target, by the way that served the others.
+func (j *job) look(ctx context.Context, first string) error {
+	if j.way.Load() != byLists {
+		digest, ok, err := j.To.head(ctx, Reference{Repository: j.item.Target, Tag: first}, push(j.item.Target))
+		if err != nil {
+			return err
+		}
+		if ok {
+			j.way.CompareAndSwap(wayUnknown, byTags)
+			j.heads[first] = digest
+			return nil
+		}
+		j.way.Store(byLists)
+	}
+	tags, ok, err := j.To.tags(ctx, j.item.Target, push(j.item.Target))
+	if err != nil {
+		return err
+	}
+	j.empty, j.have = !ok, map[string]bool{}
+	for _, t := range tags {
+		j.have[t] = true
+	}
+	return nil
+}
+
+// tag copies one, and tells what became of it.
+func (j *job) tag(ctx context.Context, tag string) error {
+	e := Event{Source: Reference{Repository: j.item.Source, Tag: tag}, Target: Reference{Repository: j.item.Target, Tag: tag}}
+	if ctx.Err() != nil {
+		return nil
+	}
+	e.Digest, e.Outcome, e.Err = j.one(ctx, e.Source, e.Target)
+	if e.Err != nil {
+		e.Outcome = Failed
+	}
+	if errors.Is(e.Err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	j.count(func(r *Result) {
+		switch e.Outcome {
+		case Copied:
+			r.Copied++
+		case Same:
+			r.Same++
+		case Failed:
+			r.Failed++
+		}
+	})
+	if j.Report != nil {
+		j.Report(e)
+	}
+	return e.Err
+}
+
+func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outcome, error) {
+	there, known, err := j.present(ctx, source, target)
+	if err != nil {
+		return v1.Hash{}, Failed, err
+	}
+	if known != (v1.Hash{}) && there == known {
+		return known, Same, j.referring(ctx, known, 0)
+	}
+	m, err := j.From.manifest(ctx, source)
+	if err != nil {
+		return v1.Hash{}, Failed, err
+	}
+	if m.digest == there {
+		return m.digest, Same, j.referring(ctx, m.digest, 0)
+	}
+	if err := j.place(ctx, target, m, 0); err != nil {
+		return v1.Hash{}, Failed, err
+	}
+	return m.digest, Copied, j.referring(ctx, m.digest, 0)
+}
+
+// present asks both sides what a tag is, where it may be there already.
+func (j *job) present(ctx context.Context, source, target Reference) (there, known v1.Hash, err error) {
+	if j.have != nil && !j.have[target.Tag] {
+		return v1.Hash{}, v1.Hash{}, nil
+	}
+	var both errgroup.Group
+	there, asked := j.heads[target.Tag]
+	if !asked {
+		both.Go(func() (err error) {
+			there, _, err = j.To.head(ctx, target, push(target.Repository))
+			return err
+		})
+	}
+	both.Go(func() (err error) {
+		known, _, err = j.From.head(ctx, source, pull(source.Repository))
+		return err
+	})
+	return there, known, both.Wait()
+}
+
+// parts are what a manifest names.
+type parts struct {
+	Config    *v1.Descriptor  `json:"config"`
+	Layers    []v1.Descriptor `json:"layers"`
+	Blobs     []v1.Descriptor `json:"blobs"` // of an OCI artifact manifest, which nobody makes any more
+	Manifests []v1.Descriptor `json:"manifests"`
+	FSLayers  json.RawMessage `json:"fsLayers"`
+}
+
+// parts finds what a manifest names.
+func (m manifest) parts() (parts, error) {
+	var p parts
+	switch err := json.Unmarshal(m.bytes, &p); {
+	case err != nil:
+		return parts{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	case p.FSLayers != nil || m.mediaType.IsSchema1():
+		return parts{}, fmt.Errorf("%w: it is of Docker's first schema, whose digest changes with each copy; push the image anew", ErrManifest)
+	case m.mediaType.IsIndex() != (p.Manifests != nil && p.Config == nil) && (m.mediaType.IsIndex() || m.mediaType.IsImage()):
+		return parts{}, fmt.Errorf("%w: it says that it is %s, and names what such a one does not", ErrManifest, m.mediaType)
+	}
+	for _, d := range slices.Concat(p.blobs(), p.Manifests) {
+		if d.Size < 0 {
+			return parts{}, fmt.Errorf("%w: it says that %s has %d bytes", ErrManifest, d.Digest, d.Size)
+		}
+	}
+	return p, nil
+}
+
+// blobs are those that are stored beside it, each once: not those that it says to fetch
+// from elsewhere, which registries may not hold.
+func (p parts) blobs() (list []v1.Descriptor) {
+	seen := map[v1.Hash]bool{}
+	note := func(d v1.Descriptor) {
+		if !seen[d.Digest] && (len(d.URLs) == 0 || d.MediaType.IsDistributable()) {
+			list = append(list, d)
+		}
+		seen[d.Digest] = true
+	}
+	if p.Config != nil {
+		note(*p.Config)
+	}
+	for _, d := range slices.Concat(p.Layers, p.Blobs) {
+		note(d)
+	}
+	return list
+}
+
+// place has a manifest at the target with all that it names, what it names first.
+func (j *job) place(ctx context.Context, target Reference, m manifest, depth int) error {
+	fail := func(err error) error {
+		return j.From.fail(Reference{Repository: j.item.Source, Digest: m.digest}, "reading", err)
+	}
+	p, err := m.parts()
+	if err != nil {
+		return fail(err)
+	}
+	if depth > deepest {
+		return fail(fmt.Errorf("%w: indexes lie in it more than %d deep", ErrManifest, deepest))
+	}
+	all, ctx2 := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	for _, d := range p.Manifests {
+		all.Go(func() error { return j.child(ctx2, d, depth+1) })
+	}
+	for _, d := range p.blobs() {
+		all.Go(func() error {
+			if err := j.known(ctx2, d); err != nil {
+				return err
+			}
+			return j.bring(ctx2, j.item.Source, target.Repository, d)
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	return j.To.fail(target, "storing", j.To.put(ctx, target, m))
+}
+
+// known asks whether a blob lies in a target that was there before, unless somebody
+// knows it already.
+func (j *job) known(ctx context.Context, d v1.Descriptor) error {
+	if j.empty || j.ledger.knows(d.Digest) {
+		return nil
+	}
+	ok, err := j.To.has(ctx, j.item.Target, d.Digest)
+	if ok {
+		j.ledger.have(j.item.Target, d.Digest)
+	}
+	return err
+}
+
+// child copies a manifest that another names, once for a repository.
+func (j *job) child(ctx context.Context, d v1.Descriptor, depth int) (err error) {
+	there, _, err := j.manifests.claim(ctx, j.item.Target, d.Digest)
+	if err != nil || there {
+		return err
+	}
+	defer func() { j.manifests.done(j.item.Target, d.Digest, err == nil) }()
+	target := Reference{Repository: j.item.Target, Digest: d.Digest}
+	if !j.empty {
+		if _, ok, err := j.To.head(ctx, target, push(target.Repository)); err != nil || ok {
+			return err
+		}
+	}
+	m, err := j.From.manifest(ctx, Reference{Repository: j.item.Source, Digest: d.Digest})
+	if err != nil {
+		return err
+	}
+	return j.place(ctx, target, m, depth)
+}
+
+// referring copies what refers to a manifest.
+func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
+	if !j.Referrers || depth > deepest {
+		return nil
+	}
+	list, err := j.From.referrers(ctx, j.item.Source, digest)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if err := j.child(ctx, d, 0); err != nil {
+			return err
+		}
+		if err := j.referring(ctx, d.Digest, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// referrers lists what refers to a manifest; a registry that does not know that names
+// nothing: what it has is a tag (OCI distribution specification, "Referrers Tag Schema"),
+// and copied as one.
+func (r *Registry) referrers(ctx context.Context, repository string, digest v1.Hash) (list []v1.Descriptor, err error) {
+	_, err = r.list(ctx, repository+"/referrers/"+digest.String(), pull(repository), func(body []byte) error {
+		var page v1.IndexManifest
+		if err := json.Unmarshal(body, &page); err != nil {
+			return fmt.Errorf("its list of referrers is not JSON: %w", err)
+		}
+		list = append(list, page.Manifests...)
+		return nil
+	})
+	return list, r.fail(Reference{Repository: repository, Digest: digest}, "listing what refers to", err)
+}
+
+// has asks whether a blob lies in a repository.
+func (r *Registry) has(ctx context.Context, repository string, digest v1.Hash) (bool, error) {
+	resp, err := r.ask(ctx, http.MethodHead, repository+"/blobs/"+digest.String(), nil, nil, push(repository), http.StatusOK)
+	if errors.Is(err, ErrAbsent) {
+		return false, nil
+	}
+	if err != nil {
+		return false, r.fail(Reference{Repository: repository, Digest: digest}, "asking for", err)
+	}
+	resp.Body.Close()
+	return true, nil
+}

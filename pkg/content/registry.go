@@ -1,0 +1,441 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+)
+
+// Endpoint says how a registry is reached.
+type Endpoint struct {
+	URL       string
+	Transport http.RoundTripper // of [oci.Transport]; Open confines it
+	Login     *Login            // nil for none
+	Realms    []string          // token services of other hosts that may see the login
+	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
+	// registry says that it has too many.
+	InFlight int
+	// Monolithic is of registries that take a blob with the POST that would open its
+	// upload (OCI distribution specification, "Single POST"), as Zot does.
+	Monolithic bool
+}
+
+// Registry is one that content is read from or written to. It is safe for use by
+// several goroutines.
+type Registry struct {
+	base       *url.URL
+	client     *http.Client
+	logins     *logins
+	gate       *gate
+	monolithic bool
+	requests   atomic.Int64
+}
+
+// Open makes the connection. It asks nothing yet.
+func Open(e Endpoint) (*Registry, error) {
+	base, err := oci.ParseURL(e.URL)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{base: base, monolithic: e.Monolithic}
+	inner, err := oci.Confine(counted{e.Transport, &r.requests}, e.URL, e.Realms...)
+	if err != nil {
+		return nil, err
+	}
+	r.client = &http.Client{Transport: inner}
+	r.logins = &logins{base: base, client: r.client, login: e.Login}
+	r.gate = newGate(max(e.InFlight, 0))
+	return r, nil
+}
+
+// counted counts what goes out.
+type counted struct {
+	inner http.RoundTripper
+	n     *atomic.Int64
+}
+
+func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.inner.RoundTrip(r)
+}
+
+// Requests is how many were sent so far, logins and repetitions included.
+func (r *Registry) Requests() int64 { return r.requests.Load() }
+
+// String is its URL.
+func (r *Registry) String() string { return r.base.String() }
+
+func (r *Registry) fail(ref Reference, doing string, err error) error {
+	var own *providers.Error
+	if err == nil || errors.As(err, &own) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if ref.Repository != "" {
+		doing += " " + ref.String()
+	}
+	return &providers.Error{Registry: r.base.String(), Doing: doing, Err: err}
+}
+
+// answer is what a registry said, its body read as far as it tells of an error.
+type answer struct {
+	code   int
+	errors []apiError
+	text   string
+	after  time.Duration // which it asks to be left alone
+}
+
+// apiError is one of the errors of a registry's answer (OCI distribution
+// specification, "Error Codes").
+type apiError struct {
+	Code    string          `json:"code"`
+	Message string          `json:"message"`
+	Detail  json.RawMessage `json:"detail"`
+}
+
+func (a *answer) Error() string {
+	s := fmt.Sprintf("it answers %d", a.code)
+	for _, e := range a.errors {
+		s += " " + e.Code
+		if e.Message != "" {
+			s += " (" + e.Message + ")"
+		}
+	}
+	if len(a.errors) == 0 && a.text != "" {
+		s += ": " + a.text
+	}
+	return s
+}
+
+// Unwrap says which kind of failure it is.
+func (a *answer) Unwrap() error {
+	switch a.code {
+	case http.StatusUnauthorized:
+		return providers.ErrUnauthorized
+	case http.StatusForbidden:
+		return providers.ErrForbidden
+	case http.StatusNotFound:
+		return ErrAbsent
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return providers.ErrUnreachable
+	}
+	return nil
+}
+
+// maxAnswer bounds what is read of an answer that tells of an error, in bytes.
+const maxAnswer = 64 << 10
+
+// refusal reads an answer that is none of those hoped for. The caller still closes it.
+func refusal(resp *http.Response) *answer {
+	a := &answer{code: resp.StatusCode}
+	if asked, _ := retryAfter(resp.Header); asked <= longest {
+		a.after = asked
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return a
+	}
+	var said struct {
+		Errors []apiError `json:"errors"`
+	}
+	if json.Unmarshal(body, &said) == nil && len(said.Errors) > 0 {
+		a.errors = said.Errors
+		return a
+	}
+	const few = 200
+	a.text = strings.Join(strings.Fields(string(body[:min(len(body), few)])), " ")
+	return a
+}
+
+// request makes one below /v2/.
+func (r *Registry) request(ctx context.Context, method, path string, query url.Values) (*http.Request, error) {
+	u := *r.base
+	u.Path, u.RawQuery = "/v2/"+path, query.Encode()
+	return http.NewRequestWithContext(ctx, method, u.String(), nil)
+}
+
+// ask sends a request without a body and returns one of the answers hoped for; the
+// caller closes it.
+func (r *Registry) ask(ctx context.Context, method, path string, query url.Values, header http.Header, scopes []string, hoped ...int) (*http.Response, error) {
+	req, err := r.request(ctx, method, path, query)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	return r.send(req, scopes, hoped...)
+}
+
+// send sends a request and returns one of the answers hoped for; the caller closes it.
+func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http.Response, error) {
+	resp, err := r.gate.through(req, func() (*http.Response, error) { return r.logins.send(req, scopes) })
+	if err != nil {
+		kind, remedy := oci.Connection(err, r.base)
+		if errors.Is(kind, context.Canceled) {
+			return nil, kind
+		}
+		return nil, &providers.Error{Registry: r.base.String(), Doing: req.Method + " " + req.URL.Path, Err: kind, Remedy: remedy}
+	}
+	if slices.Contains(hoped, resp.StatusCode) {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, refusal(resp)
+}
+
+func pull(repository string) []string { return []string{"repository:" + repository + ":pull"} }
+
+func push(repository string) []string { return []string{"repository:" + repository + ":pull,push"} }
+
+// maxList bounds one page of a list, in bytes.
+const maxList = 8 << 20
+
+// list reads the pages of a list, each with the one before it. What is not there is
+// not ok.
+func (r *Registry) list(ctx context.Context, path string, scopes []string, page func([]byte) error) (ok bool, err error) {
+	at, query := path, url.Values{"n": {"1000"}}
+	for range 100_000 {
+		resp, err := r.ask(ctx, http.MethodGet, at, query, nil, scopes, http.StatusOK)
+		if errors.Is(err, ErrAbsent) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		body, err := bounded(resp, maxList)
+		if err != nil {
+			return false, err
+		}
+		if err := page(body); err != nil {
+			return false, err
+		}
+		next, err := following(resp.Header, r.base)
+		if err != nil || next == nil {
+			return true, err
+		}
+		rest, under := strings.CutPrefix(next.Path, "/v2/")
+		if !under || rest != path || next.RawQuery == query.Encode() {
+			return false, fmt.Errorf("its list goes on at %q, which is not the same list", next.Path)
+		}
+		query = next.Query()
+	}
+	return false, errors.New("its list does not end")
+}
+
+// following is where a list goes on (RFC 5988, as the OCI distribution specification
+// uses it), nil where it ends.
+func following(h http.Header, base *url.URL) (*url.URL, error) {
+	link := h.Get("Link")
+	target, rest, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	if !ok || !strings.HasPrefix(link, "<") || !strings.Contains(rest, "next") {
+		return nil, nil //nolint:nilnil // it ends
+	}
+	u, err := base.Parse(target)
+	if err != nil {
+		return nil, fmt.Errorf("its list goes on at %q, which is no address", target)
+	}
+	return u, nil
+}
+
+// bounded reads an answer whole, closes it, and refuses a longer one.
+func bounded(resp *http.Response, most int64) ([]byte, error) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: its answer broke off", providers.ErrUnreachable)
+	}
+	if int64(len(body)) > most {
+		return nil, fmt.Errorf("its answer has more than %d bytes", most)
+	}
+	return body, nil
+}
+
+// Tags lists those of a repository, sorted; ok is false where there is none of that
+// name.
+func (r *Registry) Tags(ctx context.Context, repository string) (tags []string, ok bool, err error) {
+	return r.tags(ctx, repository, pull(repository))
+}
+
+func (r *Registry) tags(ctx context.Context, repository string, scopes []string) (tags []string, ok bool, err error) {
+	ok, err = r.list(ctx, repository+"/tags/list", scopes, func(body []byte) error {
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		if err := json.Unmarshal(body, &page); err != nil {
+			return fmt.Errorf("its list of tags is not JSON: %w", err)
+		}
+		tags = append(tags, page.Tags...)
+		return nil
+	})
+	slices.Sort(tags)
+	return slices.Compact(tags), ok, r.fail(Reference{Repository: repository}, "listing the tags of", err)
+}
+
+// Repositories lists those that the account sees, sorted.
+func (r *Registry) Repositories(ctx context.Context) ([]string, error) {
+	var list []string
+	ok, err := r.list(ctx, "_catalog", []string{"registry:catalog:*"}, func(body []byte) error {
+		var page struct {
+			Repositories []string `json:"repositories"`
+		}
+		if err := json.Unmarshal(body, &page); err != nil {
+			return fmt.Errorf("its catalogue is not JSON: %w", err)
+		}
+		list = append(list, page.Repositories...)
+		return nil
+	})
+	if err == nil && !ok {
+		err = errors.New("it has no catalogue; name the repositories")
+	}
+	slices.Sort(list)
+	return slices.Compact(list), r.fail(Reference{}, "listing its repositories", err)
+}
+
+// accepted are the manifests that are asked for: with all of them a registry converts
+// none.
+func accepted() http.Header {
+	return http.Header{"Accept": {strings.Join([]string{
+		string(types.OCIImageIndex), string(types.OCIManifestSchema1), string(types.DockerManifestList), string(types.DockerManifestSchema2), "*/*",
+	}, ", ")}}
+}
+
+// head asks what a reference is; ok is false where it is not there. A registry that
+// does not say its digest gives an empty one.
+func (r *Registry) head(ctx context.Context, ref Reference, scopes []string) (digest v1.Hash, ok bool, err error) {
+	resp, err := r.ask(ctx, http.MethodHead, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), scopes, http.StatusOK)
+	if errors.Is(err, ErrAbsent) {
+		return v1.Hash{}, false, nil
+	}
+	if err != nil {
+		return v1.Hash{}, false, r.fail(ref, "asking for", err)
+	}
+	resp.Body.Close()
+	digest, err = v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return v1.Hash{}, true, nil //nolint:nilerr // it does not say
+	}
+	return digest, true, nil
+}
+
+// manifest gets one, and checks that it is what its digest says.
+func (r *Registry) manifest(ctx context.Context, ref Reference) (manifest, error) {
+	resp, err := r.ask(ctx, http.MethodGet, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), pull(ref.Repository), http.StatusOK)
+	if err != nil {
+		return manifest{}, r.fail(ref, "reading", err)
+	}
+	body, err := bounded(resp, maxManifest)
+	if err != nil {
+		return manifest{}, r.fail(ref, "reading", err)
+	}
+	m, err := parse(resp.Header, body, ref.Digest)
+	return m, r.fail(ref, "reading", err)
+}
+
+// parse makes a manifest of an answer. Of a reference by tag the digest is that of what
+// came; where the registry says another, something on the way changed it.
+func parse(h http.Header, body []byte, want v1.Hash) (manifest, error) {
+	said, err := v1.NewHash(h.Get("Docker-Content-Digest"))
+	if want == (v1.Hash{}) && err == nil {
+		want = said
+	}
+	algorithm := "sha256"
+	if want != (v1.Hash{}) {
+		algorithm = want.Algorithm
+	}
+	got, err := hashOf(algorithm, body)
+	if err != nil {
+		return manifest{}, err
+	}
+	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	var said2 struct {
+		MediaType     types.MediaType `json:"mediaType"`
+		SchemaVersion int             `json:"schemaVersion"`
+	}
+	switch err := json.Unmarshal(body, &said2); {
+	case kind == "text/html" || err != nil:
+		return manifest{}, fmt.Errorf("%w: what comes is %s, not JSON", ErrManifest, orSomething(kind))
+	case want != v1.Hash{} && got != want:
+		return manifest{}, fmt.Errorf("%w: what comes has %s", ErrDigest, got)
+	case said2.MediaType != "":
+		kind = string(said2.MediaType)
+	}
+	return manifest{types.MediaType(kind), got, body}, nil
+}
+
+func orSomething(kind string) string {
+	if kind == "" {
+		return "something"
+	}
+	return kind
+}
+
+func hashOf(algorithm string, b []byte) (v1.Hash, error) {
+	h, err := v1.Hasher(algorithm)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("%w: %w", ErrDigest, err)
+	}
+	h.Write(b)
+	return v1.Hash{Algorithm: algorithm, Hex: fmt.Sprintf("%x", h.Sum(nil))}, nil
+}
+
+// put stores a manifest. An *answer tells of one that is refused.
+func (r *Registry) put(ctx context.Context, ref Reference, m manifest) error {
+	req, err := r.request(ctx, http.MethodPut, ref.Repository+"/manifests/"+ref.name(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", string(m.mediaType))
+	req.ContentLength = int64(len(m.bytes))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.bytes)), nil }
+	if req.Body, err = req.GetBody(); err != nil {
+		return err
+	}
+	resp, err := r.send(req, push(ref.Repository), http.StatusCreated, http.StatusOK, http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if said, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest")); err == nil && said != m.digest && said.Algorithm == m.digest.Algorithm {
+		return fmt.Errorf("%w: the registry stored it as %s", ErrDigest, said)
+	}
+	return nil
+}
+
+// blob opens one from a place on; the caller closes it. size is that of the rest.
+func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (body io.ReadCloser, err error) {
+	header, hoped := http.Header{}, http.StatusOK
+	if from > 0 {
+		header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-")
+		hoped = http.StatusPartialContent
+	}
+	resp, err := r.ask(ctx, http.MethodGet, repository+"/blobs/"+d.Digest.String(), nil, header, pull(repository), hoped)
+	if err != nil {
+		return nil, err
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/html" {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: a web page comes in its place", ErrDigest)
+	}
+	if n := resp.ContentLength; n >= 0 && n != d.Size-from {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: %d bytes come, and it should have %d", ErrDigest, n+from, d.Size)
+	}
+	return resp.Body, nil
+}
