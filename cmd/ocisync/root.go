@@ -319,11 +319,13 @@ never looked for in the working directory or beside a mode.
 		&cobra.Group{ID: "author", Title: "Write a mode:"},
 		&cobra.Group{ID: "loop", Title: "Compare and apply:"},
 		&cobra.Group{ID: "run", Title: "Run the registry:"},
+		&cobra.Group{ID: "content", Title: "Move content:"},
 	)
 	root.AddCommand(
 		newInit(o), newValidate(o), newFmt(o), newExplain(o), newSchema(o),
 		newPlan(o), newApply(o), newAdopt(o), newOutput(o), newRun(o),
 		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o), newGC(o),
+		newCopy(o),
 		newKey(o), newCapabilities(o), newVersion(o),
 	)
 	return root

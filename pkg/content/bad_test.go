@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -56,8 +57,8 @@ func TestABlobThatBreaksOffGoesOnWhereItBroke(t *testing.T) {
 	})
 	c := &Copier{From: from.open(t), To: to.open(t)}
 	items := []Item{{Source: "a", Target: "b"}}
-	if got, err := c.Copy(t.Context(), items); err != nil || got.Copied != 1 || asked.Load() != 3 || to.asked["PUT uploads"] != 2 {
-		t.Errorf("%+v, %v: asked %d times, uploaded %d", got, err, asked.Load(), to.asked["PUT uploads"])
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 1 || asked.Load() != 3 || to.asked["PUT uploads"] != 2 {
+		t.Errorf("%+v: asked %d times, uploaded %d", got, asked.Load(), to.asked["PUT uploads"])
 	}
 	same(t, c.From, c.To, items)
 }
@@ -128,16 +129,12 @@ func TestWhatIsNotWhatItsDigestSaysIsNotTagged(t *testing.T) {
 				}
 				return hit
 			})
-			var failed []Event
-			c := &Copier{From: from.open(t), To: to.open(t), Report: func(e Event) {
-				if e.Outcome == Failed {
-					failed = append(failed, e)
-				}
-			}}
-			got, err := c.Copy(t.Context(), []Item{{Source: "a", Target: "b"}})
-			if got.Copied != 1 || got.Failed != 1 || len(failed) != 1 || failed[0].Source.Tag != "v1" || err == nil || tc.want != nil && !errors.Is(err, tc.want) {
-				t.Errorf("%+v, %v", got, err)
+			c := &Copier{From: from.open(t), To: to.open(t)}
+			got := c.tally(t.Context(), []Item{{Source: "a", Target: "b"}})
+			if got.copied != 1 || len(got.failed) != 1 || got.failed[0].Source.Tag != "v1" || tc.want != nil && !errors.Is(got.err, tc.want) {
+				t.Fatalf("%+v", got)
 			}
+			err := got.err
 			var own *providers.Error
 			if !errors.As(err, &own) || own.Registry != from.URL || !strings.Contains(err.Error(), " a") {
 				t.Errorf("the error does not say what: %v", err)
@@ -182,8 +179,9 @@ func TestATargetThatTakesNothingIsSaid(t *testing.T) {
 				return r.Method == tc.method
 			})
 			c := &Copier{From: from.open(t), To: to.open(t)}
-			got, err := c.Copy(t.Context(), []Item{{Source: "a", Target: "b"}, {Source: "gone", Target: "c"}})
-			if got != (Result{Failed: 1}) || err == nil || !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), to.URL) {
+			got := c.tally(t.Context(), []Item{{Source: "a", Target: "b"}, {Source: "gone", Target: "c"}})
+			err := got.err
+			if got.copied > 0 || len(got.failed) != 2 || !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), to.URL) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "gone") {
@@ -212,9 +210,8 @@ func TestTooManyRequestsAreAskedAgain(t *testing.T) {
 	from.between(storm())
 	to.between(storm())
 	c := &Copier{From: from.open(t), To: to.open(t)}
-	got, err := c.Copy(t.Context(), items)
-	if err != nil || got.Copied != 12 || got.Blobs != blobs {
-		t.Errorf("%+v, %v", got, err)
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 12 || got.moved.Blobs != blobs {
+		t.Errorf("%+v", got)
 	}
 	from.between(nil)
 	to.between(nil)
@@ -230,24 +227,22 @@ func TestACopyThatEndsAnywhereIsBroughtToItsEnd(t *testing.T) {
 		to := serve(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		var n atomic.Int64
-		over := false
 		to.between(func(http.ResponseWriter, *http.Request) bool {
 			if n.Add(1) >= int64(last) {
 				cancel()
 			}
 			return false
 		})
-		_, err := (&Copier{From: from.open(t), To: to.open(t)}).Copy(ctx, items)
-		over = err == nil
-		if err != nil && !errors.Is(err, context.Canceled) {
-			t.Fatalf("after %d requests: %v", last, err)
+		first := (&Copier{From: from.open(t), To: to.open(t)}).tally(ctx, items)
+		over := first.copied == 4
+		if first.err != nil {
+			t.Fatalf("after %d requests: %v", last, first.err)
 		}
 		cancel()
 		to.between(nil)
 		c := &Copier{From: from.open(t), To: to.open(t)}
-		second, err := c.Copy(t.Context(), items)
-		if err != nil || second.Copied+second.Same != 4 {
-			t.Fatalf("after %d requests, again: %+v, %v", last, second, err)
+		if again := c.tally(t.Context(), items); again.err != nil || again.copied+again.same != 4 {
+			t.Fatalf("after %d requests, again: %+v", last, again)
 		}
 		same(t, c.From, c.To, items)
 		if over {
@@ -288,13 +283,13 @@ func TestALoginStaysWithItsHost(t *testing.T) {
 		},
 	} {
 		to.between(between)
-		target, err := Open(Endpoint{URL: to.URL, Transport: rt, Login: &Login{"u", "secret-word"}})
+		target, err := Open(Endpoint{URL: to.URL, Transport: rt, Auth: &authn.Basic{Username: "u", Password: "secret-word"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := (&Copier{From: from.open(t), To: target}).Copy(t.Context(), []Item{{Source: "a", Target: "b"}})
-		if err == nil || got.Copied > 0 || seen.Load() > 0 || strings.Contains(err.Error(), "secret-word") {
-			t.Errorf("%s: %+v, %v", name, got, err)
+		got := (&Copier{From: from.open(t), To: target}).tally(t.Context(), []Item{{Source: "a", Target: "b"}})
+		if got.err == nil || got.copied > 0 || seen.Load() > 0 || strings.Contains(got.err.Error(), "secret-word") {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }
@@ -311,9 +306,9 @@ func TestIndexesAndWhatRefersToThemComeAlong(t *testing.T) {
 	f.manifest("a", "all", outer)
 	c := &Copier{From: from.open(t), To: to.open(t)}
 	items := []Item{{Source: "a", Target: "deep/er/b", Tags: []string{"all"}}}
-	got, err := c.Copy(t.Context(), items)
-	if err != nil || got.Copied != 1 || got.Blobs != 6 || to.asked["PUT manifests"] != 5 {
-		t.Errorf("%+v, %v, %v", got, err, to.asked)
+	got := c.tally(t.Context(), items)
+	if got.err != nil || got.copied != 1 || got.moved.Blobs != 6 || to.asked["PUT manifests"] != 5 {
+		t.Errorf("%+v, %v", got, to.asked)
 	}
 	if tags, _, err := c.To.Tags(t.Context(), "deep/er/b"); err != nil || len(tags) != 1 {
 		t.Errorf("%q, %v", tags, err)

@@ -143,7 +143,7 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "opening the upload of", err)
 	}
 	if at == nil {
-		c.count(func(r *Result) { r.Mounted++ })
+		c.count(func(r *Moved) { r.Mounted++ })
 		return nil
 	}
 	body := &stream{ctx: ctx, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d}
@@ -158,7 +158,7 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 	if err != nil {
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "uploading", err)
 	}
-	c.count(func(r *Result) { r.Blobs, r.Bytes = r.Blobs+1, r.Bytes+d.Size })
+	c.count(func(r *Moved) { r.Blobs, r.Bytes = r.Blobs+1, r.Bytes+d.Size })
 	return nil
 }
 

@@ -14,11 +14,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Item is a repository that is copied into another.
+// Item is a repository that is copied into another, or one tag or digest of it.
 type Item struct {
 	Source, Target string
-	// Tags are those that are copied, all of them where it is nil.
+	// Tags are those that are copied; nil is all that the source lists, and Keep keeps.
 	Tags []string
+	Keep func(tag string) bool // nil keeps all
+	// One is the tag or digest that alone is copied, and As the tag that it gets, ""
+	// for the same.
+	One, As string
 }
 
 // Copier copies repositories from one registry to another. Its fields are set before
@@ -30,14 +34,14 @@ type Copier struct {
 	Referrers bool
 	// AtOnce bounds the repositories that are worked on at once; 0 is 8.
 	AtOnce int
-	// Report hears of each tag when it is through, from several goroutines; nil: nobody.
+	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
 
 	ledger, manifests ledger
 	pools             pools
 	way               atomic.Int32
 	mu                sync.Mutex
-	result            Result
+	moved             Moved
 }
 
 // Outcome is what became of a tag.
@@ -50,7 +54,7 @@ const (
 	Failed Outcome = "failed" // the target is as it was, as to this tag
 )
 
-// Event tells of a tag.
+// Event tells of a tag, or of a repository whose tags could not be told.
 type Event struct {
 	Source, Target Reference
 	Outcome        Outcome
@@ -58,11 +62,10 @@ type Event struct {
 	Err            error
 }
 
-// Result counts what was done.
-type Result struct {
-	Copied, Same, Failed int   // tags
-	Blobs, Mounted       int   // blobs sent, and mounted from another repository
-	Bytes                int64 // of the blobs sent
+// Moved counts what was sent.
+type Moved struct {
+	Blobs, Mounted int   // blobs sent, and mounted from another repository
+	Bytes          int64 // of the blobs sent
 }
 
 // Places for blobs that are on their way at once.
@@ -73,23 +76,34 @@ const (
 	deepest     = 8 // indexes in indexes, and referrers of referrers
 )
 
-// Copy copies repositories, as far as that can be done: what fails is told by Report, by
-// the count, and by the errors of all, joined in the order of the items.
-func (c *Copier) Copy(ctx context.Context, items []Item) (Result, error) {
+// Copy copies repositories, as far as that can be done: what fails is told by Report,
+// and does not stop the rest. It ends early where the context does.
+func (c *Copier) Copy(ctx context.Context, items []Item) Moved {
 	c.pools = newPools(smallAtOnce, largeAtOnce)
-	errs := make([]error, len(items))
+	each(orElse(c.AtOnce, 8), items, func(item Item) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := c.repository(ctx, item); err != nil {
+			c.tell(ctx, Event{Source: Reference{Repository: item.Source}, Target: Reference{Repository: item.Target}, Err: err})
+		}
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moved
+}
+
+// each calls a function for each of a list, for a few at once.
+func each[T any](atOnce int, list []T, f func(T)) {
 	var all errgroup.Group
-	all.SetLimit(orElse(c.AtOnce, 8))
-	for i, item := range items {
+	all.SetLimit(atOnce)
+	for _, x := range list {
 		all.Go(func() error {
-			errs[i] = c.repository(ctx, item)
+			f(x)
 			return nil
 		})
 	}
-	err := all.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.result, errors.Join(append(errs, err, ctx.Err())...)
+	all.Wait() //nolint:errcheck // it has none
 }
 
 func orElse(n, otherwise int) int {
@@ -99,45 +113,77 @@ func orElse(n, otherwise int) int {
 	return n
 }
 
-func (c *Copier) count(note func(*Result)) {
+func (c *Copier) count(note func(*Moved)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	note(&c.result)
+	note(&c.moved)
+}
+
+// tell reports what became of something, unless it was only stopped.
+func (c *Copier) tell(ctx context.Context, e Event) {
+	if e.Err != nil {
+		e.Outcome, e.Digest = Failed, v1.Hash{}
+	}
+	if e.Err == nil || ctx.Err() == nil {
+		c.Report(e)
+	}
 }
 
 // repository copies the tags of one.
 func (c *Copier) repository(ctx context.Context, item Item) error {
-	if ctx.Err() != nil {
-		return nil // said once for all
+	j := &job{Copier: c, item: item, heads: map[string]v1.Hash{}}
+	pairs, err := j.pairs(ctx)
+	if err != nil || len(pairs) == 0 {
+		return err
 	}
-	tags := item.Tags
-	if tags == nil {
-		var ok bool
-		var err error
-		if tags, ok, err = c.From.Tags(ctx, item.Source); err == nil && !ok {
-			err = c.From.fail(Reference{Repository: item.Source}, "listing the tags of", ErrAbsent)
-		}
-		if err != nil {
+	if first := pairs[0].target; first.Tag != "" {
+		if err := j.look(ctx, first.Tag); err != nil {
 			return err
 		}
 	}
-	if len(tags) == 0 {
-		return nil
+	each(tagsAtOnce, pairs, func(p pair) {
+		if ctx.Err() != nil {
+			return
+		}
+		e := Event{Source: p.source, Target: p.target}
+		e.Digest, e.Outcome, e.Err = j.one(ctx, p.source, p.target)
+		c.tell(ctx, e)
+	})
+	return nil
+}
+
+// pair is what is copied, and what it becomes.
+type pair struct{ source, target Reference }
+
+// pairs lists them.
+func (j *job) pairs(ctx context.Context) (list []pair, err error) {
+	if j.item.One != "" {
+		p := pair{Reference{Repository: j.item.Source}, Reference{Repository: j.item.Target, Tag: j.item.As}}
+		if p.source.Digest, err = v1.NewHash(j.item.One); err != nil {
+			p.source.Tag = j.item.One
+		}
+		if p.target.Tag == "" {
+			p.target.Tag, p.target.Digest = p.source.Tag, p.source.Digest
+		}
+		return []pair{p}, nil
 	}
-	j := &job{Copier: c, item: item, heads: map[string]v1.Hash{}}
-	if err := j.look(ctx, tags[0]); err != nil {
-		return err
+	tags := j.item.Tags
+	if tags == nil {
+		all, ok, err := j.From.Tags(ctx, j.item.Source)
+		if err == nil && !ok {
+			err = j.From.fail(Reference{Repository: j.item.Source}, "listing the tags of", ErrAbsent)
+		}
+		if err != nil {
+			return nil, err
+		}
+		tags = all
 	}
-	errs := make([]error, len(tags))
-	var all errgroup.Group
-	all.SetLimit(tagsAtOnce)
-	for i, tag := range tags {
-		all.Go(func() error {
-			errs[i] = j.tag(ctx, tag)
-			return nil
-		})
+	for _, tag := range tags {
+		if j.item.Keep == nil || j.item.Keep(tag) {
+			list = append(list, pair{Reference{Repository: j.item.Source, Tag: tag}, Reference{Repository: j.item.Target, Tag: tag}})
+		}
 	}
-	return errors.Join(append(errs, all.Wait())...)
+	return list, nil
 }
 
 // job is a repository that is being copied, and what is known of its target.
@@ -183,35 +229,7 @@ func (j *job) look(ctx context.Context, first string) error {
 	return nil
 }
 
-// tag copies one, and tells what became of it.
-func (j *job) tag(ctx context.Context, tag string) error {
-	e := Event{Source: Reference{Repository: j.item.Source, Tag: tag}, Target: Reference{Repository: j.item.Target, Tag: tag}}
-	if ctx.Err() != nil {
-		return nil
-	}
-	e.Digest, e.Outcome, e.Err = j.one(ctx, e.Source, e.Target)
-	if e.Err != nil {
-		e.Outcome = Failed
-	}
-	if errors.Is(e.Err, context.Canceled) && ctx.Err() != nil {
-		return nil
-	}
-	j.count(func(r *Result) {
-		switch e.Outcome {
-		case Copied:
-			r.Copied++
-		case Same:
-			r.Same++
-		case Failed:
-			r.Failed++
-		}
-	})
-	if j.Report != nil {
-		j.Report(e)
-	}
-	return e.Err
-}
-
+// one copies one of them, and says what became of it.
 func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outcome, error) {
 	there, known, err := j.present(ctx, source, target)
 	if err != nil {
@@ -235,7 +253,7 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 
 // present asks both sides what a tag is, where it may be there already.
 func (j *job) present(ctx context.Context, source, target Reference) (there, known v1.Hash, err error) {
-	if j.have != nil && !j.have[target.Tag] {
+	if j.have != nil && target.Tag != "" && !j.have[target.Tag] {
 		return v1.Hash{}, v1.Hash{}, nil
 	}
 	var both errgroup.Group
@@ -246,11 +264,14 @@ func (j *job) present(ctx context.Context, source, target Reference) (there, kno
 			return err
 		})
 	}
-	both.Go(func() (err error) {
-		known, _, err = j.From.head(ctx, source, pull(source.Repository))
-		return err
-	})
-	return there, known, both.Wait()
+	if known = source.Digest; known == (v1.Hash{}) {
+		both.Go(func() (err error) {
+			known, _, err = j.From.head(ctx, source, pull(source.Repository))
+			return err
+		})
+	}
+	err = both.Wait()
+	return there, known, err
 }
 
 // parts are what a manifest names.

@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -15,22 +16,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 )
-
-// Login is an account. Its password goes to the registry's own host, and to the token
-// services of other hosts that the operator named.
-type Login struct{ User, Password string }
 
 // logins sends requests as an account. What a registry asks for is known from the first
 // answer that asks: one that lets anybody in costs no request.
 type logins struct {
 	base   *url.URL
 	client *http.Client
-	login  *Login
+	auth   authn.Authenticator
 
 	mu     sync.Mutex
-	asks   oci.Info // what the registry asked for
+	said   *authn.AuthConfig // what auth says; a program may have been asked
+	asks   oci.Info          // what the registry asked for
 	tokens map[string]*token
 }
 
@@ -60,7 +59,7 @@ func (l *logins) send(req *http.Request, scopes []string) (*http.Response, error
 	asks, ok := oci.Challenge(resp.Header.Values("Www-Authenticate"))
 	again := req.Clone(req.Context())
 	switch {
-	case !ok, asks.Auth == "basic" && (l.login == nil || strings.HasPrefix(sent, "Basic ")):
+	case !ok, asks.Auth == "basic" && (l.auth == nil || sent != ""):
 		return resp, nil
 	case req.GetBody == nil && req.Body != nil:
 		return resp, nil
@@ -112,10 +111,34 @@ func (l *logins) authorize(req *http.Request, scopes []string) error {
 			return err
 		}
 		req.Header.Set("Authorization", "Bearer "+value)
-	case l.login != nil: // one that is open to anybody in part would answer with that part
-		req.SetBasicAuth(l.login.User, l.login.Password)
+	case l.auth != nil: // one that is open to anybody in part would answer with that part
+		words, err := l.words(req.Context())
+		if err != nil {
+			return err
+		}
+		switch {
+		case words.RegistryToken != "":
+			req.Header.Set("Authorization", "Bearer "+words.RegistryToken)
+		case words.Username != "":
+			req.SetBasicAuth(words.Username, words.Password)
+		}
 	}
 	return nil
+}
+
+// words are what the account says of itself.
+func (l *logins) words(ctx context.Context) (*authn.AuthConfig, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.said != nil {
+		return l.said, nil
+	}
+	said, err := authn.Authorization(ctx, l.auth)
+	if err != nil {
+		return nil, fmt.Errorf("%w: asking for the login: %w", providers.ErrUnauthorized, err)
+	}
+	l.said = said
+	return said, nil
 }
 
 // token is one for some scopes, fetched once for all who want it.
@@ -168,9 +191,9 @@ func (l *logins) fetch(ctx context.Context, asks oci.Info, scopes []string) (str
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	auth := authn.Anonymous
-	if l.login != nil {
-		auth = &authn.Basic{Username: l.login.User, Password: l.login.Password}
+	auth := l.auth
+	if auth == nil {
+		auth = authn.Anonymous
 	}
 	asked := time.Now()
 	tok, err := transport.Exchange(ctx, reg, auth, l.client.Transport, slices.Clone(scopes), &transport.Challenge{

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -27,8 +28,10 @@ import (
 type Endpoint struct {
 	URL       string
 	Transport http.RoundTripper // of [oci.Transport]; Open confines it
-	Login     *Login            // nil for none
-	Realms    []string          // token services of other hosts that may see the login
+	// Auth is the account, nil for none. Its words go to the registry's own host and
+	// to those of Realms, token services that the operator named.
+	Auth   authn.Authenticator
+	Realms []string
 	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
 	// registry says that it has too many.
 	InFlight int
@@ -60,7 +63,7 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r.client = &http.Client{Transport: inner}
-	r.logins = &logins{base: base, client: r.client, login: e.Login}
+	r.logins = &logins{base: base, client: r.client, auth: e.Auth}
 	r.gate = newGate(max(e.InFlight, 0))
 	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -39,7 +40,10 @@ type served struct {
 func serve(t testing.TB) *served {
 	t.Helper()
 	config := &configuration.Configuration{}
-	config.Storage = configuration.Storage{"inmemory": configuration.Parameters{}, "delete": configuration.Parameters{"enabled": true}}
+	config.Storage = configuration.Storage{
+		"inmemory": {}, "delete": {"enabled": true},
+		"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
+	}
 	config.Catalog.MaxEntries = 1000
 	app := handlers.NewApp(context.Background(), config)
 	s := &served{asked: map[string]int{}}
@@ -178,7 +182,34 @@ func layer(seed uint64, size int) []byte {
 	return b
 }
 
+// tally is how a copy went.
+type tally struct {
+	copied, same int
+	failed       []Event
+	moved        Moved
+	err          error // all that failed
+}
+
+func (c *Copier) tally(ctx context.Context, items []Item) tally {
+	var mu sync.Mutex
+	var out tally
+	c.Report = func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e.Outcome {
+		case Copied:
+			out.copied++
+		case Same:
+			out.same++
+		case Failed:
+			out.failed, out.err = append(out.failed, e), errors.Join(out.err, e.Err)
+		}
+	}
+	out.moved = c.Copy(ctx, items)
+	return out
+}
+
 func TestMain(m *testing.M) {
-	logrus.SetLevel(logrus.PanicLevel) // Distribution writes a line for each request
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+	logrus.SetLevel(logrus.PanicLevel)                                                                   // Distribution writes a line for each request
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run")) // which Distribution never ends
 }

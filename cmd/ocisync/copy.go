@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+type copyOptions struct {
+	*options
+	all       bool
+	tags      []string
+	referrers bool
+	realms    []string
+	ca        string
+}
+
+func newCopy(o *options) *cobra.Command {
+	c := &copyOptions{options: o}
+	cmd := &cobra.Command{
+		Use:     "copy SOURCE TARGET",
+		GroupID: "content",
+		Short:   "Copy an image, a repository or a registry into another",
+		Long: `Copy brings content from one registry to another, every digest as it was: images,
+indexes with all their parts, artifacts, and what refers to them (signatures, lists
+of parts).
+
+SOURCE and TARGET are written HOST/REPOSITORY:TAG, HOST/REPOSITORY@DIGEST,
+HOST/REPOSITORY for a whole repository, or HOST for every repository of a registry;
+the last two with --all-tags or --tag. Both say the same sort of thing. A host is
+reached by https; write http:// before one that has no certificate.
+
+The accounts are those of the user's Docker configuration. A tag that is there
+already, with the same digest, is left as it is. What fails does not stop the rest.
+` + exitHelp,
+		Example: "  ocisync copy quay.example.com/team/app:v1 registry.example.com/mirror/app:v1\n  ocisync copy --tag 'v1.*' quay.example.com/team/app registry.example.com/team/app\n  ocisync copy --all-tags http://127.0.0.1:5000 registry.example.com",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return fmt.Errorf("copy takes a source and a target, and not %d arguments", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0], args[1]) },
+	}
+	o.outputFlag(cmd)
+	o.verboseFlag(cmd, "name each tag that was there already")
+	f := cmd.Flags()
+	f.BoolVar(&c.all, "all-tags", false, "copy every tag")
+	f.StringSliceVar(&c.tags, "tag", nil, "copy the tags that a `pattern` matches, such as 'v1.*'; may stand several times")
+	f.BoolVar(&c.referrers, "referrers", true, "copy what refers to each image as well")
+	f.StringSliceVar(&c.realms, "realm", nil, "`URL` of a token service of another host that may see the login; may stand several times")
+	f.StringVar(&c.ca, "ca", "", "PEM `file` of the authority that certificates are checked against besides the system's")
+	return cmd
+}
+
+// place is what somebody named: a registry, a repository in it, a tag or digest of that.
+type place struct {
+	host, url  string
+	repository string
+	reference  string // ":tag", "@digest", or ""
+}
+
+// parsePlace reads HOST, HOST/REPOSITORY, HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST.
+func parsePlace(s string) (place, error) {
+	fail := func(format string, args ...any) (place, error) {
+		return place{}, fmt.Errorf("%s: %s; write HOST/REPOSITORY:TAG, HOST/REPOSITORY or HOST", quote(s), fmt.Sprintf(format, args...))
+	}
+	scheme, rest, ok := strings.Cut(s, "://")
+	switch {
+	case !ok:
+		scheme, rest = "https", s
+	case scheme != "http" && scheme != "https":
+		return fail("%s is no way to reach a registry", scheme)
+	}
+	host, path, _ := strings.Cut(strings.TrimSuffix(rest, "/"), "/")
+	reg, err := name.NewRegistry(host, name.StrictValidation)
+	if err != nil || host == "" || strings.Contains(host, "@") {
+		return fail("it names no host")
+	}
+	p := place{host: reg.RegistryStr(), url: scheme + "://" + reg.RegistryStr()}
+	if path == "" {
+		return p, nil
+	}
+	if i := strings.IndexByte(path, '@'); i >= 0 {
+		p.repository, p.reference = path[:i], path[i:]
+		if _, err := name.NewDigest(host+"/"+p.repository+p.reference, name.StrictValidation); err != nil {
+			return fail("%s is no digest", quote(p.reference[1:]))
+		}
+	} else if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') {
+		p.repository, p.reference = path[:i], path[i:]
+		if _, err := name.NewTag(host+"/"+p.repository+p.reference, name.StrictValidation); err != nil {
+			return fail("%s is no tag", quote(p.reference[1:]))
+		}
+	} else {
+		p.repository = path
+	}
+	if _, err := name.NewRepository(host+"/"+p.repository, name.StrictValidation); err != nil {
+		return fail("%s is no name of a repository", quote(p.repository))
+	}
+	return p, nil
+}
+
+// open reaches the registry of a place, as the account that the user's Docker
+// configuration has for it.
+func (c *copyOptions) open(p place) (*content.Registry, error) {
+	tls := schema.TLS{}
+	if c.ca != "" {
+		tls.CA = &c.ca
+	}
+	rt, err := oci.Transport(tls)
+	if err != nil {
+		return nil, err
+	}
+	rt.MaxIdleConnsPerHost, rt.ReadBufferSize, rt.WriteBufferSize = 64, 64<<10, 64<<10
+	reg, err := name.NewRegistry(p.host, name.StrictValidation)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := authn.DefaultKeychain.Resolve(reg)
+	if err != nil {
+		return nil, fmt.Errorf("the user's Docker configuration: %w; mend it, or run docker login %s", err, p.host)
+	}
+	if auth == authn.Anonymous {
+		auth = nil
+	}
+	realms := c.realms
+	if p.host == name.DefaultRegistry {
+		realms = append(slices.Clone(realms), "https://auth.docker.io/token") // Docker Hub's own
+	}
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: realms})
+}
+
+// copied is what copy prints with --output json.
+type copied struct {
+	Tags    []copiedTag `json:"tags"`
+	Copied  int         `json:"copied"`
+	Same    int         `json:"same"`
+	Failed  int         `json:"failed"`
+	Blobs   int         `json:"blobs"`
+	Mounted int         `json:"mounted"`
+	Bytes   int64       `json:"bytes"`
+}
+
+type copiedTag struct {
+	Source  string          `json:"source"`
+	Target  string          `json:"target"`
+	Outcome content.Outcome `json:"outcome"`
+	Digest  string          `json:"digest,omitempty"`
+	Error   string          `json:"error,omitempty"`
+}
+
+func (c *copyOptions) run(ctx context.Context, source, target string) error {
+	from, err := parsePlace(source)
+	if err != nil {
+		return err
+	}
+	to, err := parsePlace(target)
+	if err != nil {
+		return err
+	}
+	if err := c.fit(from, to); err != nil {
+		return err
+	}
+	copier := &content.Copier{Referrers: c.referrers}
+	if copier.From, err = c.open(from); err != nil {
+		return err
+	}
+	if copier.To, err = c.open(to); err != nil {
+		return err
+	}
+	items, err := c.items(ctx, copier.From, from, to)
+	if err != nil {
+		return err
+	}
+	out := copied{Tags: []copiedTag{}}
+	var mu sync.Mutex
+	copier.Report = func(e content.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		t := copiedTag{Source: from.host + "/" + e.Source.String(), Target: to.host + "/" + e.Target.String(), Outcome: e.Outcome}
+		switch e.Outcome {
+		case content.Copied:
+			out.Copied++
+		case content.Same:
+			out.Same++
+		case content.Failed:
+			out.Failed++
+		}
+		if e.Err != nil {
+			t.Error = e.Err.Error()
+		} else {
+			t.Digest = e.Digest.String()
+		}
+		out.Tags = append(out.Tags, t)
+		c.line(out, t)
+	}
+	moved := copier.Copy(ctx, items)
+	out.Blobs, out.Mounted, out.Bytes = moved.Blobs, moved.Mounted, moved.Bytes
+	return c.finish(ctx, out)
+}
+
+// fit refuses two places that do not go together.
+func (c *copyOptions) fit(from, to place) error {
+	several := c.all || len(c.tags) > 0
+	switch {
+	case c.all && len(c.tags) > 0:
+		return errors.New("--all-tags is every tag, and --tag some; say one of them")
+	case from.reference != "" && several:
+		return fmt.Errorf("%s names one tag or digest; leave out --all-tags and --tag, or leave out %s", from.host+"/"+from.repository+from.reference, from.reference)
+	case from.reference == "" && !several:
+		return fmt.Errorf("%s names no tag; add one, or say --all-tags or --tag PATTERN", strings.TrimSuffix(from.host+"/"+from.repository, "/"))
+	case from.reference == "" && to.reference != "":
+		return fmt.Errorf("the target names %s, and the source a whole repository or registry; leave out %[1]s", to.reference)
+	case from.reference != "" && to.repository == "":
+		return fmt.Errorf("the target names no repository; write %s/%s%s if it shall have the same name", to.host, from.repository, from.reference)
+	case strings.HasPrefix(to.reference, "@") && to.reference != from.reference:
+		return errors.New("the target names a digest, and the digest is what the source has; leave it out, or name a tag")
+	case from.host == to.host && from.repository == to.repository && (to.reference == "" || to.reference == from.reference):
+		return errors.New("the source and the target are the same")
+	}
+	for _, p := range c.tags {
+		if !doublestar.ValidatePattern(p) {
+			return fmt.Errorf("--tag %s is no pattern; write it as 'v1.*'", quote(p))
+		}
+	}
+	return nil
+}
+
+// items are what is to be copied.
+func (c *copyOptions) items(ctx context.Context, source *content.Registry, from, to place) ([]content.Item, error) {
+	if from.reference != "" {
+		item := content.Item{Source: from.repository, Target: to.repository, One: strings.TrimLeft(from.reference, ":@"), As: strings.TrimLeft(to.reference, ":@")}
+		return []content.Item{item}, nil
+	}
+	names := []string{from.repository}
+	if from.repository == "" {
+		var err error
+		if names, err = source.Repositories(ctx); err != nil {
+			return nil, err
+		}
+		if len(names) == 0 {
+			return nil, fmt.Errorf("%s lists no repositories; name one, or log in with docker login %s", source, from.host)
+		}
+	}
+	var items []content.Item
+	for _, n := range names {
+		item := content.Item{Source: n, Target: n, Keep: c.keep()}
+		switch {
+		case from.repository != "" && to.repository != "":
+			item.Target = to.repository
+		case to.repository != "":
+			item.Target = to.repository + "/" + n
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// keep says which tags are copied; nil is all of them.
+func (c *copyOptions) keep() func(tag string) bool {
+	if c.all {
+		return nil
+	}
+	return func(tag string) bool {
+		return slices.ContainsFunc(c.tags, func(p string) bool { return doublestar.MatchUnvalidated(p, tag) })
+	}
+}
+
+// line tells of a tag that is through.
+func (c *copyOptions) line(out copied, t copiedTag) {
+	if c.json() {
+		return
+	}
+	brief := c.color(c.err) && !c.verbose
+	if brief {
+		fmt.Fprint(c.err, "\r\x1b[K") //nolint:errcheck // a remark
+	}
+	switch {
+	case t.Outcome == content.Failed:
+		c.say("failed  %s: %s", t.Target, strings.ReplaceAll(t.Error, "\n", "; "))
+	case c.verbose, t.Outcome == content.Copied && !brief:
+		c.say("%-7s %s", t.Outcome, t.Target)
+	}
+	if brief {
+		fmt.Fprintf(c.err, "%d copied, %d there already", out.Copied, out.Same) //nolint:errcheck // a remark
+	}
+}
+
+// finish tells how it ended.
+func (c *copyOptions) finish(ctx context.Context, out copied) error {
+	slices.SortFunc(out.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
+	if c.color(c.err) && !c.json() && !c.verbose {
+		fmt.Fprint(c.err, "\r\x1b[K") //nolint:errcheck // a remark
+	}
+	done := fmt.Sprintf("%d copied, %d there already, %d failed; %s sent, %s mounted, %s", out.Copied, out.Same, out.Failed, count(out.Blobs, "blob"), count(out.Mounted, "blob"), schema.Size(out.Bytes).Human())
+	var err error
+	if c.json() {
+		err = writeJSON(c.out, out)
+	} else {
+		_, err = fmt.Fprintln(c.out, done)
+	}
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return codedError{exitInterrupted, fmt.Errorf("stopped: %d copied; copy again, which goes on from there", out.Copied)}
+	case out.Failed > 0 && out.Copied+out.Same > 0:
+		return codedError{exitPartly, fmt.Errorf("%s not copied; mend the cause and copy again", count(out.Failed, "reference"))}
+	case out.Failed > 0:
+		return fmt.Errorf("nothing was copied: %s failed", count(out.Failed, "reference"))
+	}
+	return nil
+}
