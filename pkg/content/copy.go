@@ -176,7 +176,10 @@ func (j *job) pairs(ctx context.Context) (list []pair, err error) {
 		if err != nil {
 			return nil, err
 		}
-		tags = all
+		tags, j.tags = all, map[string]bool{}
+		for _, tag := range all {
+			j.tags[tag] = true
+		}
 	}
 	for _, tag := range tags {
 		if j.item.Keep == nil || j.item.Keep(tag) {
@@ -193,6 +196,7 @@ type job struct {
 	empty bool               // the target does not exist
 	have  map[string]bool    // its tags; nil: nobody asked
 	heads map[string]v1.Hash // of the tags that were asked for by themselves
+	tags  map[string]bool    // of the source; nil: nobody listed them
 }
 
 // The ways to learn what is at the target. One that is new is known by its lists, which
@@ -383,41 +387,6 @@ func (j *job) child(ctx context.Context, d v1.Descriptor, depth int) (err error)
 		return err
 	}
 	return j.place(ctx, target, m, depth)
-}
-
-// referring copies what refers to a manifest.
-func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
-	if !j.Referrers || depth > deepest {
-		return nil
-	}
-	list, err := j.From.referrers(ctx, j.item.Source, digest)
-	if err != nil {
-		return err
-	}
-	for _, d := range list {
-		if err := j.child(ctx, d, 0); err != nil {
-			return err
-		}
-		if err := j.referring(ctx, d.Digest, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// referrers lists what refers to a manifest; a registry that does not know that names
-// nothing: what it has is a tag (OCI distribution specification, "Referrers Tag Schema"),
-// and copied as one.
-func (r *Registry) referrers(ctx context.Context, repository string, digest v1.Hash) (list []v1.Descriptor, err error) {
-	_, err = r.list(ctx, repository+"/referrers/"+digest.String(), pull(repository), func(body []byte) error {
-		var page v1.IndexManifest
-		if err := json.Unmarshal(body, &page); err != nil {
-			return fmt.Errorf("its list of referrers is not JSON: %w", err)
-		}
-		list = append(list, page.Manifests...)
-		return nil
-	})
-	return list, r.fail(Reference{Repository: repository, Digest: digest}, "listing what refers to", err)
 }
 
 // has asks whether a blob lies in a repository.

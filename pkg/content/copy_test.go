@@ -1,10 +1,16 @@
 package content
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // corpus is repositories that share layers: of each image one with ten repositories, one
@@ -90,5 +96,88 @@ func TestACopyAsksNoMoreThanItMust(t *testing.T) {
 	}
 	if want := map[string]int{"HEAD manifests": repositories * tags}; !maps.Equal(to.asked, want) {
 		t.Errorf("again the target was asked %v, want %v", to.asked, want)
+	}
+}
+
+// TestWhatRefersToAnImageComesAlong, whichever side lists it by itself: where the target
+// does not, its index names it.
+func TestWhatRefersToAnImageComesAlong(t *testing.T) {
+	for name, lists := range map[string]struct{ from, to bool }{"neither": {}, "the source": {from: true}, "the target": {to: true}, "both": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			from, to := serve(t), serve(t)
+			f := fill{t, from}
+			image := f.image("a", "v1", layer(1, 100))
+			f.image("a", "v2", layer(2, 100))
+			signs := func(of v1.Descriptor, n uint64) v1.Descriptor {
+				m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: f.blob("a", []byte("{}")), Layers: []v1.Descriptor{f.blob("a", layer(n, 50))}, Subject: &of}
+				return f.manifest("a", "", m)
+			}
+			signature := signs(image, 10)
+			counter := signs(signature, 11)
+			known := map[string][]v1.Descriptor{image.Digest.String(): {signature}, signature.Digest.String(): {counter}}
+			index := func(list []v1.Descriptor) v1.IndexManifest {
+				return v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: append([]v1.Descriptor{}, list...)}
+			}
+			answers := func(known map[string][]v1.Descriptor) func(w http.ResponseWriter, r *http.Request) bool {
+				return func(w http.ResponseWriter, r *http.Request) bool {
+					_, of, hit := strings.Cut(r.URL.Path, "/referrers/")
+					if hit {
+						w.Header().Set("Content-Type", string(types.OCIImageIndex))
+						_ = json.NewEncoder(w).Encode(index(known[of]))
+					}
+					return hit
+				}
+			}
+			if lists.from {
+				from.between(answers(known))
+			} else {
+				f.manifest("a", fallback(image.Digest), index(known[image.Digest.String()]))
+				f.manifest("a", fallback(signature.Digest), index(known[signature.Digest.String()]))
+			}
+			if lists.to {
+				to.between(answers(nil))
+			}
+			c := &Copier{From: from.open(t), To: to.open(t), Referrers: true}
+			items := []Item{{Source: "a", Target: "b", One: "v1"}}
+			if got := c.tally(t.Context(), items); got.err != nil || got.copied != 1 {
+				t.Fatalf("%+v", got)
+			}
+			for _, d := range []v1.Descriptor{image, signature, counter} {
+				if _, ok, err := c.To.head(t.Context(), Reference{Repository: "b", Digest: d.Digest}, nil); err != nil || !ok {
+					t.Errorf("%s is not there: %v", d.Digest, err)
+				}
+			}
+			tags, _, err := c.To.Tags(t.Context(), "b")
+			want := []string{fallback(image.Digest), fallback(signature.Digest), "v1"}
+			if slices.Sort(want); lists.to {
+				want = []string{"v1"}
+			}
+			if err != nil || !slices.Equal(tags, want) {
+				t.Errorf("the target has %q, want %q, %v", tags, want, err)
+			}
+			if !lists.to {
+				m, err := c.To.manifest(t.Context(), Reference{Repository: "b", Tag: fallback(image.Digest)})
+				if p, _ := m.parts(); err != nil || len(p.Manifests) != 1 || p.Manifests[0].Digest != signature.Digest {
+					t.Errorf("its index is %s, %v", m.bytes, err)
+				}
+			}
+			wrote := to.asked["PUT manifests"]
+			if got := c.tally(t.Context(), items); got.err != nil || got.same != 1 || to.asked["PUT manifests"] != wrote {
+				t.Errorf("again: %+v, %d written", got, to.asked["PUT manifests"]-wrote)
+			}
+		})
+	}
+}
+
+// TestARegistryIsAskedOnceWhetherItListsReferrers.
+func TestARegistryIsAskedOnceWhetherItListsReferrers(t *testing.T) {
+	from, to := serve(t), serve(t)
+	items, _, _ := corpus(t, from, 3, 4)
+	c := &Copier{From: from.open(t), To: to.open(t), Referrers: true, AtOnce: 1}
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 12 {
+		t.Fatalf("%+v", got)
+	}
+	if n := from.asked["GET referrers"]; n < 1 || n > tagsAtOnce || to.asked["GET referrers"] > 0 {
+		t.Errorf("the source was asked %d times, the target %d", n, to.asked["GET referrers"])
 	}
 }

@@ -170,5 +170,5 @@ func retryAfter(h http.Header) (time.Duration, bool) {
 func temporary(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &network) && network.Timeout()
+		errors.Is(err, syscall.EPIPE) || errors.As(err, &network) && network.Timeout()
 }

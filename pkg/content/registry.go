@@ -49,6 +49,7 @@ type Registry struct {
 	gate       *gate
 	monolithic bool
 	requests   atomic.Int64
+	refers     atomic.Int32 // how it keeps what refers to a manifest
 }
 
 // Open makes the connection. It asks nothing yet.
@@ -188,6 +189,7 @@ func (r *Registry) ask(ctx context.Context, method, path string, query url.Value
 
 // send sends a request and returns one of the answers hoped for; the caller closes it.
 func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http.Response, error) {
+	req.Header.Set("User-Agent", "ocisync")
 	resp, err := r.gate.through(req, func() (*http.Response, error) { return r.logins.send(req, scopes) })
 	if err != nil {
 		kind, remedy := oci.Connection(err, r.base)
