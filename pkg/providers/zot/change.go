@@ -39,6 +39,7 @@ type writer struct {
 	kinds     map[schema.Kind]bool
 	values    []schema.Value // settings to be written
 	ours      bool           // ocisync's own account and its namespace are
+	local     bool           // content shall lie in a directory
 
 	// agreed is that the settings are written, of which a plan holds a restart onto
 	// another place for content until somebody approves it.
@@ -425,6 +426,8 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
+		case v.Path == driverPath:
+			w.local = have[v.Path] != v.JSON
 		case v.Path == ownPath:
 			w.ours = have[v.Path] != v.JSON
 		case have[v.Path] != v.JSON && (v.Path == schema.OutsidePath || !virtual(v.Path)):

@@ -17,12 +17,14 @@ import (
 type configuration struct {
 	Storage struct {
 		RootDirectory string           `json:"rootDirectory"`
+		StorageDriver driver           `json:"storageDriver"`
 		GC            json.RawMessage  `json:"gc"`
 		GCDelay       *span            `json:"gcDelay"`
 		GCInterval    *span            `json:"gcInterval"`
 		Retention     *retentionConfig `json:"retention"`
 		SubPaths      map[string]struct {
 			RootDirectory string           `json:"rootDirectory"`
+			StorageDriver driver           `json:"storageDriver"`
 			GC            json.RawMessage  `json:"gc"`
 			Retention     *retentionConfig `json:"retention"`
 		} `json:"subPaths"`
@@ -46,6 +48,32 @@ type configuration struct {
 		Sync   *syncConfig   `json:"sync"`
 		Events *eventsConfig `json:"events"`
 	} `json:"extensions"`
+}
+
+// driver is where content lies that is not in a directory, as far as that tells one place
+// from another: "" is a directory.
+type driver string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (d *driver) UnmarshalJSON(b []byte) error {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(b, &keys) != nil {
+		return nil // Zot's to refuse
+	}
+	said := map[string]string{}
+	for key, v := range keys {
+		said[strings.ToLower(key)] = textOf(v)
+	}
+	*d = ""
+	if name := said["name"]; name != "" && name != localDriver {
+		*d = driver(name)
+		for _, key := range []string{"bucket", "container", "rootdirectory", "regionendpoint"} {
+			if v := strings.Trim(said[key], "/"); v != "" {
+				*d += driver(" " + v)
+			}
+		}
+	}
+	return nil
 }
 
 type authConfig struct {

@@ -36,6 +36,9 @@ func (w *writer) finish(ctx context.Context) error {
 			set(rawJSON(was.Before), at(was.Pattern)...)
 		}
 	}
+	if w.local {
+		doc.Delete(driverAt()...)
+	}
 	w.emitSettings(set)
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })

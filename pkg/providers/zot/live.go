@@ -1,6 +1,7 @@
 package zot
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -50,6 +51,16 @@ const (
 	ownChanged = `"changed"`
 )
 
+// driverPath is a value among the settings of a Zot that ocisync runs, where the mode
+// names no driver of its own: what its content lies in. It shall be a directory.
+const (
+	driverPath  = "process.storage_driver"
+	driverLocal = `"` + localDriver + `"`
+)
+
+// driverAt is where a configuration says it.
+func driverAt() []string { return []string{"storage", "storageDriver"} }
+
 // ownAsMade reports whether that is so.
 func (o *objects) ownAsMade() bool {
 	ac := o.conf.HTTP.AccessControl
@@ -87,7 +98,7 @@ func (o *objects) lostLogins() bool {
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == driverPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -119,7 +130,7 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 			if !o.ownAsMade() {
 				own.JSON = ownChanged
 			}
-			spec.Values = append(spec.Values, own)
+			spec.Values = append(spec.Values, own, schema.Value{Path: driverPath, JSON: string(encoded(cmp.Or(string(o.conf.Storage.StorageDriver), localDriver)))})
 		}
 		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })

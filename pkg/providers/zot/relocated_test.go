@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -197,5 +198,77 @@ func TestTheRootThatOcisyncSetIsDriftByName(t *testing.T) {
 		if err != nil || strings.Contains(string(encoded(want)), p.storage()) {
 			t.Errorf("%s is declared: %+v, %v", path, want, err)
 		}
+	}
+}
+
+// bucketed is a configuration of whose content somebody wrote that it lies in a bucket.
+func bucketed(text string) string {
+	return strings.Replace(text, `"rootDirectory"`, `"storageDriver": {"name": "s3", "bucket": "b"}, "rootDirectory"`, 1)
+}
+
+// TestADriverThatSomebodyWroteIsDriftByName: what lies in its bucket by then, and is
+// served, waits for an approval.
+func TestADriverThatSomebodyWroteIsDriftByName(t *testing.T) {
+	for name, restarted := range map[string]bool{"before a restart": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			a.elsewhere(t, bucketed)
+			if restarted {
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+driverPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != restarted || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if restarted && !strings.Contains(strings.Join(v[0].Impact, "\n"), "s3 b") {
+				t.Errorf("%+v", v)
+			}
+			if err := wrote(t, p, changes...); err != nil || strings.Contains(a.text(), "s3") {
+				t.Errorf("%v; it holds %s", err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+	p, a := withContent(t)
+	a.elsewhere(t, bucketed)
+	one := makes(schema.KindUser, "new", &schema.User{})
+	if err := wrote(t, p, one); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "storageDriver") {
+		t.Errorf("another change by itself: %v", err)
+	}
+	declared := []schema.Value{{Path: "storage.storageDriver.name", JSON: `"s3"`}, {Path: "storage.storageDriver.bucket", JSON: `"b"`}}
+	if changes := p.differs(t, declared...); len(changes) != 1 {
+		t.Errorf("where the mode has it, the plan has %+v", changes)
+	} else if v, err := p.Prepare(t.Context(), changes); err != nil || v[0].Held == "" {
+		t.Errorf("where the mode has it, %+v, %v", v, err)
+	}
+}
+
+// TestWhatSomebodyWroteAndDoesNotStartGoesBackToWhatRan, and is kept.
+func TestWhatSomebodyWroteAndDoesNotStartGoesBackToWhatRan(t *testing.T) {
+	p, a := withContent(t)
+	ran := a.text()
+	a.elsewhere(t, func(text string) string { return strings.Replace(text, `"info"`, `"debug"`, 1) })
+	starts := a.starts
+	a.starts = func(text string) error {
+		if strings.Contains(text, `"debug"`) {
+			return errors.New("it ends at once")
+		}
+		return starts(text)
+	}
+	err := wrote(t, p, append(p.differs(t), makes(schema.KindUser, "new", &schema.User{}))...)
+	if err == nil || !strings.Contains(err.Error(), "the old one was put back and it runs with that") || !strings.Contains(err.Error(), "config.json.refused") {
+		t.Errorf("%v", err)
+	}
+	kept, kerr := os.ReadFile(a.config + ".refused")
+	if kerr != nil || !strings.Contains(string(kept), `"debug"`) || !files.Equal([]byte(a.text()), []byte(ran)) || !a.running {
+		t.Errorf("runs: %v; it holds %s; kept is %s, %v", a.running, a.text(), kept, kerr)
 	}
 }

@@ -76,7 +76,10 @@ Some of Zot's ways that rules meet:
 - Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
   ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
   another one in the file is drift, and is put right, with an approval where it holds
-  anything by then.
+  anything by then. So is a driver that the mode does not name:
+  ` + "`process.storage_driver`" + `.
+- What a Zot does not start with is taken back to what it ran with, also where somebody
+  wrote it by hand: the file is kept beside, as ` + "`config.json.refused`" + `.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
   ` + "`process.own_namespace`" + `. Where the state lies in the registry, no apply gets so far, and
