@@ -456,8 +456,13 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		}
 	}
 	if w.ours {
+		if w.s.foreign {
+			set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
+		}
 		w.control(set)
-		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+		if w.own.Self != "" {
+			set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+		}
 	}
 	for _, ns := range sortedKeys(w.patterns) {
 		at := []string{"http", "accessControl", "repositories", pattern(ns)}

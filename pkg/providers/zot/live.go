@@ -44,7 +44,8 @@ const (
 )
 
 // ownPath is a value among the settings of a Zot that ocisync runs: whether its own
-// account and the namespace of it, where an inventory may lie, are as it made them.
+// account, the namespace of it, where an inventory may lie, and the file of accounts are
+// as it made them.
 const (
 	ownPath    = "process.own_namespace"
 	ownAsMade  = `"as ocisync made it"`
@@ -65,6 +66,8 @@ func driverAt() []string { return []string{"storage", "storageDriver"} }
 func (o *objects) ownAsMade() bool {
 	ac := o.conf.HTTP.AccessControl
 	switch {
+	case o.foreign:
+		return false
 	case o.own.Self == "":
 		return true
 	case ac == nil:

@@ -135,7 +135,7 @@ func (r *record) heldBack(now *config.Document) string {
 		was, had := r.begun.Get(c.Path...)
 		switch {
 		case !is:
-			if saidByFile(c.Path) && !saidElsewhere(now, c.Path) && says(r.begun, c.Path...) {
+			if says(r.begun, c.Path...) && !filledIn(now, c.Path, was) {
 				return strings.Join(c.Path, ".")
 			}
 		case !had:
@@ -216,33 +216,40 @@ func sameNumber(a, b []byte) bool {
 	return err != nil || also != nil || x == y
 }
 
-// saidByFile reports whether a key means nothing to Zot until its file says it, and is
-// logged as it stands there: Zot fills nothing in.
-func saidByFile(path []string) bool {
+// filledIn reports whether Zot fills such a value in where its file says nothing, or
+// may do so.
+func filledIn(file *config.Document, path []string, logged string) bool {
 	at := strings.ToLower(strings.Join(path, "."))
-	switch {
-	case strings.HasPrefix(at, "extensions."): // what is in one, Zot fills in
-		return len(path) == 2
-	case strings.HasPrefix(at, "storage.subpaths."):
-		return len(path) == 3
+	beside := func(key string) bool {
+		_, named := file.Get(append(slices.Clone(path[:len(path)-1]), key)...)
+		return named
 	}
-	return slices.ContainsFunc([]string{
-		"http.externalurl", "http.alloworigin", "http.realm", "http.compat", "http.ratelimit", "http.tls", "http.auth",
-		"storage.commit", "storage.maxrepos", "storage.storagedriver", "log.output", "log.audit", "scheduler", "cluster",
-	}, func(key string) bool { return at == key || strings.HasPrefix(at, key+".") })
+	switch {
+	case strings.HasPrefix(at, "extensions.") && len(path) > 2, strings.HasSuffix(at, ".retention.delay"), at == "log.level", beside("credentialsFile"):
+		return true
+	case at == "http.auth.apikey":
+		_, on := file.Get("extensions", "apikey")
+		_, openid := file.Get("http", "auth", "openid")
+		return on || openid
+	}
+	usual := map[string]string{
+		"dedupe": "true", "gc": "true", "gcdelay": hourLogged, "gcinterval": hourLogged,
+		"address": `"127.0.0.1"`, "port": `"8080"`, "readtimeout": minuteLogged, "writetimeout": minuteLogged,
+	}
+	return usual[at[strings.LastIndexByte(at, '.')+1:]] == logged
 }
 
-// saidElsewhere reports whether a key stands in a section that Zot fills from a file of
-// its own.
-func saidElsewhere(doc *config.Document, path []string) bool {
-	_, named := doc.Get(append(slices.Clone(path[:len(path)-1]), "credentialsFile")...)
-	return named
-}
+// Durations as Zot logs them.
+const (
+	hourLogged   = "3600000000000"
+	minuteLogged = "60000000000"
+)
 
 // ofZotsOwn reports whether Zot has a value of its own there, whatever its file says.
 func ofZotsOwn(path []string) bool {
 	at := strings.ToLower(strings.Join(path, "."))
-	return at == "distspecversion" || at == "http.auth.apikey" || strings.HasSuffix(at, ".credentialsfile")
+	section, _, _ := strings.Cut(at, ".")
+	return !slices.Contains([]string{"storage", "http", "log", "extensions", "scheduler", "cluster"}, section) || strings.HasSuffix(at, ".credentialsfile")
 }
 
 // says reports whether anything stands in what Zot logs, which has every key.

@@ -433,7 +433,10 @@ func (p *Provider) loadAccounts(s *site) (err error) {
 			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path %q is relative, and only Zot knows to what", p.paths.config, path), "write it absolute, or name the file in registry.files.htpasswd")
 		case s.htpasswd == "":
 			s.htpasswd = path
-		case filepath.IsAbs(path) && filepath.Clean(path) != filepath.Clean(s.htpasswd):
+		case !filepath.IsAbs(path) || filepath.Clean(path) == filepath.Clean(s.htpasswd):
+		case p.paths.data != "":
+			s.foreign = true
+		default:
 			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path is %s, and the mode expects %s", p.paths.config, path, s.htpasswd), "make the two the same file")
 		}
 	}
