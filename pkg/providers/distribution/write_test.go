@@ -578,6 +578,18 @@ func TestARegistryThatWouldNotStartIsNotStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(f.config)
+	upstream := httptest.NewServer(http.NotFoundHandler())
+	defer upstream.Close()
+	if err := os.WriteFile(f.config, append(good, "proxy:\n  remoteurl: "+upstream.URL+"\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.TLS = nil
+	p, face = anew()
+	if err := p.Precheck(t.Context(), face); err != nil {
+		t.Errorf("a cache whose upstream answers: %v", err)
+	}
+	upstream.Close()
+	refused(upstream.URL + " does not answer")
 	if err := os.WriteFile(f.config, good, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ type writer struct {
 	values    []schema.Value // settings to be written
 	ours      bool           // ocisync's own account and its namespace are
 	local     bool           // content shall lie in a directory
+	others    []string       // sub paths that shall be as they were
 
 	// agreed is that the settings are written, of which a plan holds a restart onto
 	// another place for content until somebody approves it.
@@ -421,6 +422,8 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
+		case v.Path == subPathsPath:
+			w.others = routesOf(seen[v.Path])
 		case v.Path == driverPath:
 			w.local = v.JSON == driverLocal && seen[v.Path] != v.JSON
 		case v.Path == ownPath:
@@ -429,6 +432,14 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			w.values = append(w.values, v)
 		}
 	}
+}
+
+// routesOf reads a list of sub paths.
+func routesOf(list string) (routes []string) {
+	if json.Unmarshal([]byte(list), &routes) != nil {
+		return nil
+	}
+	return routes
 }
 
 // valuesOf are the values of settings, by path.

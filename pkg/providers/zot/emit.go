@@ -39,6 +39,7 @@ func (w *writer) finish(ctx context.Context) error {
 	if w.local {
 		doc.Delete(driverAt()...)
 	}
+	err = errors.Join(err, w.s.asBefore(doc, w.others))
 	w.emitSettings(set)
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -166,6 +167,13 @@ func moves(c plan.Change, s *site, running configuration) (why, gone string) {
 		if by := running.Storage.StorageDriver; path == driverPath && by != "" {
 			return placeMoves, fmt.Sprintf("what lies in %s (nobody can tell from here how much) is served no more, and nothing is copied to %s", by, s.conf.Storage.RootDirectory)
 		}
+		if path == subPathsPath && v.JSON == subPathsNone && c.Before != nil {
+			for _, route := range routesOf(valuesOf(*c.Before)[v.Path]) {
+				if was := running.roots()[route]; was != "" {
+					from, to, names = was, "where it shall lie", append(names, strings.Trim(route, "/"))
+				}
+			}
+		}
 		if !strings.HasPrefix(path, "storage.") {
 			continue
 		}
@@ -227,7 +235,7 @@ func (p *Provider) stays(running configuration, s *site, changes []plan.Change, 
 	}
 	for i, c := range changes {
 		if verdicts[i].Held == "" && verdicts[i].Refused == "" {
-			declares(c, doc)
+			s.declares(c, doc)
 		}
 	}
 	_, is, err := read(p.paths.config, doc.Bytes())
@@ -289,7 +297,7 @@ func where(root string, by driver) string {
 
 // declares lays what a change of the settings says of where content lies over a
 // configuration.
-func declares(c plan.Change, doc *config.Document) {
+func (s *site) declares(c plan.Change, doc *config.Document) {
 	if c.After == nil || c.Action == plan.Delete {
 		return
 	}
@@ -297,13 +305,15 @@ func declares(c plan.Change, doc *config.Document) {
 	if !ok {
 		return
 	}
-	local := false
+	local, others := false, []string(nil)
 	for _, v := range spec.Values {
 		at := schema.SplitPath(v.Path)
 		_, isRef := v.Secret()
 		switch {
 		case v.Path == driverPath:
 			local = v.JSON == driverLocal
+		case v.Path == subPathsPath && v.JSON == subPathsNone && c.Before != nil:
+			others = routesOf(valuesOf(*c.Before)[v.Path])
 		case !isRef && strings.EqualFold(at[0], "storage"):
 			doc.Set([]byte(v.JSON), at...) //nolint:errcheck // what cannot be set is refused elsewhere
 		}
@@ -311,6 +321,30 @@ func declares(c plan.Change, doc *config.Document) {
 	if local { // the object has what the file holds besides
 		doc.Delete(driverAt()...)
 	}
+	s.asBefore(doc, others) //nolint:errcheck // what cannot be set is refused elsewhere
+}
+
+// asBefore has sub paths say in a configuration what they said when ocisync wrote last.
+func (s *site) asBefore(doc *config.Document, routes []string) error {
+	if len(routes) == 0 {
+		return nil
+	}
+	was, err := config.Parse("", []byte(s.own.Loaded.Config))
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		at := []string{"storage", "subPaths", route}
+		if text, ok := was.Get(at...); ok {
+			err = errors.Join(err, doc.Set([]byte(text), at...))
+		} else {
+			doc.Delete(at...)
+		}
+	}
+	if len(doc.Keys("storage", "subPaths")) == 0 {
+		doc.Delete("storage", "subPaths")
+	}
+	return err
 }
 
 // closing lists, of a registry without any rule, the repositories that the
@@ -727,7 +761,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
-		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath:
+		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == subPathsPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}

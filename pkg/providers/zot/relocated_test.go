@@ -15,7 +15,8 @@ import (
 )
 
 // TestARestartOntoAnotherPlaceForContentWaitsForAnApproval: somebody wrote it into the
-// file, of which Zot takes over nothing until it starts again.
+// file, of which Zot takes over nothing until it starts again. What puts it right waits
+// for nothing.
 func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 	for name, edit := range map[string]func(text, data string) string{
 		"the root": func(text, data string) string {
@@ -39,12 +40,16 @@ func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 				}
 				return v[0].Held, v[0].Impact
 			}
-			moved := name == "a sub path" // of the root it is known where it was
-			if held, impact := prepared(); strings.Contains(held, a.config) != moved || strings.Contains(strings.Join(impact, "\n"), "repositories: 1, tags: 1") != moved {
+			if held, impact := prepared(); held != "" || len(impact) > 0 { // it is known where it was
 				t.Errorf("held: %q, %q", held, impact)
 			}
-			if held, _ := prepared(schema.Value{Path: "storage.rootDirectory", JSON: `"` + filepath.Join(p.paths.data, "storage") + `"`}); (held != "") != (name == "a sub path") {
+			if held, _ := prepared(schema.Value{Path: "storage.rootDirectory", JSON: `"` + filepath.Join(p.paths.data, "storage") + `"`}); held != "" {
 				t.Errorf("where the mode has the root as it was, held: %q", held)
+			}
+			one := makes(schema.KindUser, "new", &schema.User{})
+			v, err := p.Prepare(t.Context(), []plan.Change{one})
+			if moved := name != "nothing of that"; err != nil || strings.Contains(v[0].Held, a.config) != moved || strings.Contains(strings.Join(v[0].Impact, "\n"), "repositories: 1, tags: 1") != moved {
+				t.Errorf("another change by itself: %+v, %v", v, err)
 			}
 		})
 	}
@@ -96,7 +101,7 @@ func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
 			p, a := withContent(t)
 			a.elsewhere(t, func(text string) string { return strings.Replace(text, `"rootDirectory"`, sub, 1) })
 			settings := p.differs(t)
-			v, err := p.Prepare(t.Context(), append(settings, others...))
+			v, err := p.Prepare(t.Context(), others)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,7 +117,7 @@ func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
 				t.Errorf("%d starts, and kept is %+v, %v", a.began, s.own.Objects, err)
 			}
 			if err := wrote(t, p, append(settings, others...)...); err != nil || a.began != 2 {
-				t.Errorf("once it is approved: %d starts, %v", a.began, err)
+				t.Errorf("with what puts it right: %d starts, %v", a.began, err)
 			}
 			if left := p.differs(t); len(left) > 0 {
 				t.Errorf("after an apply there is left %+v", left)
@@ -271,4 +276,58 @@ func TestWhatSomebodyWroteAndDoesNotStartGoesBackToWhatRan(t *testing.T) {
 	if kerr != nil || !strings.Contains(string(kept), `"debug"`) || !files.Equal([]byte(a.text()), []byte(ran)) || !a.running {
 		t.Errorf("runs: %v; it holds %s; kept is %s, %v", a.running, a.text(), kept, kerr)
 	}
+}
+
+// TestASubPathThatSomebodyWroteIsDriftByName: what lies in it by then, and is served,
+// waits for an approval.
+func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
+	for name, tc := range map[string]struct{ restarted, filled, declared bool }{
+		"before a restart": {false, false, false}, "after a restart": {true, false, false}, "pushed to since": {true, true, false},
+		"as the mode has it": {true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			before := a.text()
+			sub := filepath.Join(p.paths.data, "sub")
+			a.elsewhere(t, func(text string) string {
+				return strings.Replace(text, `"rootDirectory"`, `"subPaths": {"/team": {"rootDirectory": "`+sub+`"}}, "rootDirectory"`, 1)
+			})
+			if tc.filled {
+				if err := os.CopyFS(sub, os.DirFS(p.storage())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.restarted {
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.declared {
+				if changes := p.differs(t, schema.Value{Path: `storage.subPaths."/team".rootDirectory`, JSON: `"` + sub + `"`}); len(changes) > 0 {
+					t.Errorf("the plan has %+v", changes)
+				}
+				return
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+subPathsPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != tc.filled || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if err := wrote(t, p, changes...); err != nil || !sameText(a.text(), before) {
+				t.Errorf("%v; it holds %s", err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+}
+
+// sameText compares two configurations without their spelling.
+func sameText(a, b string) bool {
+	clean := strings.NewReplacer(" ", "", "\n", "", "\t", "")
+	return clean.Replace(a) == clean.Replace(b)
 }

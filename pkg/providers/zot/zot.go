@@ -235,7 +235,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		if p.paths.data != "" {
-			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade})
+			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade}, schema.Value{Path: subPathsPath, JSON: subPathsNone})
 			if !saysDriver(st) {
 				more = append(more, schema.Value{Path: driverPath, JSON: driverLocal})
 			}

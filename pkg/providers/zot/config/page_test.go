@@ -76,8 +76,8 @@ Some of Zot's ways that rules meet:
 - Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
   ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
   another one in the file is drift, and is put right, with an approval where it holds
-  anything by then. So is a driver that the mode does not name:
-  ` + "`process.storage_driver`" + `.
+  anything by then. So are a driver that the mode does not name, and a sub path
+  since ocisync wrote last: ` + "`process.storage_driver`" + `, ` + "`process.sub_paths`" + `.
 - What a Zot does not start with is taken back to what it ran with, also where somebody
   wrote it by hand: the file is kept beside, as ` + "`config.json.refused`" + `.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
