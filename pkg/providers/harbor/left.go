@@ -56,6 +56,9 @@ func (l *left) metadata(ctx context.Context) error {
 	for _, p := range projects {
 		var names []string
 		for name, value := range p.Metadata {
+			if p.Remote != 0 && slices.Contains(metaProxy(), name) {
+				continue
+			}
 			if !slices.Contains(known, name) && value != "" && value != "false" {
 				names = append(names, name)
 			}

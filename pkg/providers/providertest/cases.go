@@ -87,7 +87,12 @@ func subjects() []subject {
 		{key(schema.KindNamespace, "team-a"), nil, []aField{
 			text("description"),
 			{"proxy_of", Values{`"upstream"`, `"upstream-2"`, "", ""}},
-		}, nil},
+			{"proxy.rate", Values{`"1MiB"`, `"512KiB"`, `"unlimited"`, `"1024KiB"`}},
+			{"proxy.connections", Values{`5`, `6`, `0`, ""}},
+			flag("proxy.serve_gone"), flag("proxy.referrers"),
+			{"proxy.repositories", Values{`"library/**"`, `"team/*"`, `"**"`, ""}},
+			{"proxy.repositories_regex", Values{`"library/.+"`, `"team/[a-z]+"`, `""`, ""}},
+		}, [][2]string{{"proxy.repositories", "proxy.repositories_regex"}}},
 		{key(schema.KindAccess, "team-a"), nil, []aField{
 			{"anonymous", Values{`["pull"]`, `[]`, "", `["pull","pull"]`}},
 			{"authenticated", Values{`["pull","push"]`, `["pull"]`, `[]`, `["push","pull"]`}},

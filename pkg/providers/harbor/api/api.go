@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,18 +126,17 @@ func (c *Client) Robot() bool { return c.main.robot() }
 // second login, or the first where that is a user's.
 func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
 
-// Before reports whether the server is older than a version. One that does not say
-// what it is counts as the one that was observed.
-func (c *Client) Before(major, minor int) bool {
-	a, b := c.version()
-	return a < major || a == major && b < minor
-}
-
-func (c *Client) version() (major, minor int) {
-	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d", &major, &minor); err != nil {
-		return 2, 15
+// Before reports whether the server is older than a version, such as 2, 15 or
+// 2, 15, 1. One that does not say what it is counts as the one that was observed.
+func (c *Client) Before(version ...int) bool {
+	have := make([]int, 3)
+	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d", &have[0], &have[1]); err != nil {
+		return slices.Compare([]int{2, 15, 2}, version) < 0
 	}
-	return major, minor
+	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil {
+		have[2] = 0
+	}
+	return slices.Compare(have, version) < 0
 }
 
 // Strange says of a version that it is none of those whose API is known, "" of one
