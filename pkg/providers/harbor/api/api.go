@@ -188,10 +188,21 @@ type call struct {
 	// relays says that Harbor asks another registry, whose refusal it may pass on as
 	// if it were its own.
 	relays bool
+	// tries says that it changes nothing, whatever its method.
+	tries bool
 }
 
 // reads reports whether a request changes nothing.
-func (r call) reads() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+func (r call) reads() bool {
+	return r.method == http.MethodGet || r.method == http.MethodHead || r.tries
+}
+
+type counter struct{}
+
+// Counted is a context whose requests are counted in n where they changed something.
+func Counted(ctx context.Context, n *atomic.Int64) context.Context {
+	return context.WithValue(ctx, counter{}, n)
+}
 
 // do sends a request and reads a JSON answer into out, unless that is nil. An
 // empty answer leaves out as it is.
@@ -237,6 +248,9 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 		return nil, header, c.fail(r.doing, kinded{said(status, body), providers.ErrInvalid}, r.hint)
 	case status/100 != 2:
 		return nil, header, c.answer(r, status, header, body)
+	}
+	if n, ok := ctx.Value(counter{}).(*atomic.Int64); ok && !r.reads() {
+		n.Add(1)
 	}
 	return body, header, nil
 }
