@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type session struct {
 	store    state.Store
 	identity state.Identity
 	stored   []byte // what the store holds
+	kept     bool   // the inventory is one that the store does not hold yet
 	inv      state.Inventory
 	trust    state.Trust
 	key      state.Key
@@ -285,6 +287,9 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	s.stored = data
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
+	if err := s.takeUp(ctx, seen); err != nil {
+		return err
+	}
 	switch s.trust.Level {
 	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
 		why, err := s.machine.Strange(s.identity, s.source())
@@ -300,10 +305,30 @@ func (s *session) loadInventory(ctx context.Context) error {
 		}
 	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
-	if s.writing && s.trust.Level == state.Signed {
+	if s.writing && s.trust.Level == state.Signed && !s.kept {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// takeUp goes on with the inventory of an apply that could not store it. One that
+// writes stores it first, if it can by now.
+func (s *session) takeUp(ctx context.Context, seen state.Seen) error {
+	data, err := s.machine.Kept(s.identity, s.stored)
+	if err != nil || data == nil {
+		return err
+	}
+	inv, trust := state.Open(data, s.identity, s.verify, seen)
+	if !trust.Usable() {
+		return nil
+	}
+	s.inv, s.trust, s.kept = inv, trust, true
+	if !s.writing || s.store.Save(ctx, data, s.stored) != nil {
+		return nil
+	}
+	s.stored, s.kept = data, false
+	s.remarks = append(s.remarks, "the inventory that the last apply could not store was kept on this host, and is stored now")
+	return s.machine.Release(s.identity)
 }
 
 // unreached says of a registry that keeps its inventory and does not answer what
@@ -369,9 +394,13 @@ func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, boo
 }
 
 func (s *session) cycle(approved string) apply.Cycle {
+	remarks := s.remarks
+	if s.kept {
+		remarks = append(slices.Clone(remarks), "the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
+	}
 	return apply.Cycle{
 		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
-		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: s.remarks,
+		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: remarks,
 	}
 }
 
@@ -387,9 +416,15 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		return err
 	}
 	if err := s.store.Save(ctx, data, s.stored); err != nil {
+		if !errors.Is(err, state.ErrConflict) && s.machine.Keep(s.identity, data, s.stored) == nil {
+			err = fmt.Errorf("%w; it is kept on this host, and the next apply here stores it", err)
+		}
 		return err
 	}
-	s.stored = data
+	s.stored, s.kept = data, false
+	if err := s.machine.Release(s.identity); err != nil {
+		return err
+	}
 	var from state.Source
 	if !s.key.IsZero() {
 		from = s.source()
