@@ -246,7 +246,7 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 	switch {
 	case r.passedOn(a, status, body):
 		return nil, header, c.fail(r.doing, kinded{said(status, body), providers.ErrInvalid}, r.hint)
-	case status/100 != 2:
+	case status/100 != 2 || isPage(header, body):
 		return nil, header, c.answer(r, status, header, body)
 	}
 	if n, ok := ctx.Value(counter{}).(*atomic.Int64); ok && !r.reads() {
