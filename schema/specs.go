@@ -213,6 +213,7 @@ type Scan struct {
 type Trust struct {
 	Keys     Set   `json:"keys,omitzero"` // paths of PEM files
 	Required *bool `json:"required,omitzero"`
+	Notation *bool `json:"notation,omitzero"` // a signature of Notation is required
 }
 
 // Label is a coloured mark for artifacts.

@@ -184,7 +184,7 @@ func (w *harborWorld) fill(t *testing.T) {
 	post("/scanners", `{"name":"installed","url":"http://installed:8080"}`)
 	post("/scanners", `{"name":"trivy","url":"http://trivy:8080","description":"d","auth":"Bearer","access_credential":"x","skip_certVerify":true,"use_internal_addr":true}`)
 	post("/p2p/preheat/instances", `{"name":"p2p","vendor":"dragonfly","endpoint":"https://p2p.example.com","description":"d","auth_mode":"BASIC","auth_info":{"username":"u","password":"p"},"default":true,"enabled":true,"insecure":true}`)
-	post("/projects", `{"project_name":"a","metadata":{"public":"true","auto_scan":"true","auto_sbom_generation":"true","prevent_vul":"true","severity":"high","reuse_sys_cve_allowlist":"false","enable_content_trust_cosign":"true"},"storage_limit":1073741824}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"true","auto_scan":"true","auto_sbom_generation":"true","prevent_vul":"true","severity":"high","reuse_sys_cve_allowlist":"false","enable_content_trust_cosign":"true","enable_content_trust":"true"},"storage_limit":1073741824}`)
 	put("/projects/a", `{"cve_allowlist":{"items":[{"cve_id":"CVE-2026-1001"}],"expires_at":1999999999}}`)
 	put("/projects/a/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "trivy", "uuid")+`"}`)
 	const caching = `"proxy_speed_kb":"8192","max_upstream_conn":"5","proxy_cache_local_on_not_found":"true","proxy_referrer_api":"true"`
@@ -361,6 +361,7 @@ func hands() []byHand {
 		w.api(t, http.MethodPut, project+"/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "installed", "uuid")+`"}`)
 	})
 	put("trust/a required", project, `{"metadata":{"enable_content_trust_cosign":"false"}}`)
+	put("trust/a notation", project, `{"metadata":{"enable_content_trust":"false"}}`)
 	put("repository/a/api description", project+"/repositories/api", `{"description":""}`)
 	for _, l := range []struct{ key, list, name string }{{"label/base", "/labels?scope=g", "base"}, {"label/a/own", "", "own"}} {
 		for field, fields := range map[string]string{"color": `{"color":"#000000"}`, "description": `{"description":""}`} {
@@ -594,7 +595,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	post("/registries", fmt.Sprintf(`{"name":"not/one","type":"harbor","url":"https://dr.example.com","ca_certificate":%s}`, ca))
 	post("/replication/policies", `{"name":"there","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`)
 	post("/labels", `{"name":"library/x","color":"#000000","scope":"g"}`)
-	post("/projects", `{"project_name":"a","metadata":{"public":"false","enable_content_trust":"true"}}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"false","proxy_cache_local_on_not_found":"true"}}`)
 	const rules, rule = "/projects/a/immutabletagrules", `"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
 	post(rules, "{"+rule) // Harbor makes none that is off
 	w.api(t, http.MethodPut, rules+"/1001", `{"id":1001,"disabled":true,`+rule)
@@ -615,7 +616,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		"remote/not/one: ",
 		"replication/there: to: remote \"not/one\" is not declared",
 		"repository/a/deep/app: there is no namespace a/deep",
-		"the metadata of a: no kind speaks of enable_content_trust",
+		"the metadata of a: no kind speaks of proxy_cache_local_on_not_found",
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
 	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")

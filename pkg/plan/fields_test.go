@@ -113,7 +113,7 @@ func fieldRows() []fieldRow {
 	add(fieldRow{kind: schema.KindScan, field: "allow", value: `[{"cve":"CVE-1","until":"2027-01-31"},{"cve":"CVE-2"}]`, other: `[{"cve":"CVE-2"}]`, empty: `[]`,
 		same: `[{"cve":"CVE-2"},{"until":"2027-01-31","cve":"CVE-1"}]`, sameIsAbsent: true})
 	add(set(schema.KindTrust, "keys")...)
-	add(flag(schema.KindTrust, "required")...)
+	add(flag(schema.KindTrust, "required", "notation")...)
 	add(text(schema.KindLabel, "color", "description")...)
 	add(text(schema.KindRepository, "description")...)
 	add(text(schema.KindWebhook, "url", "format", "description")...)
@@ -150,7 +150,7 @@ func fieldRows() []fieldRow {
 	add(set(schema.KindMirror, "tags.list", "platforms", "trust.keys")...)
 	add(number(schema.KindMirror, "tags.newest"))
 	add(span(schema.KindMirror, "tags.since", `"0"`))
-	add(flag(schema.KindMirror, "referrers", "prune", "only_missing", "trust.required")...)
+	add(flag(schema.KindMirror, "referrers", "prune", "only_missing", "trust.required", "trust.notation")...)
 	add(word(schema.KindMirror, "schedule")...)
 	add(size(schema.KindMirror, "rate"))
 	add(text(schema.KindArtifact, "to", "type")...)

@@ -55,6 +55,8 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindScan, Field: "update", Support: schema.Unsupported, Reason: "a scanner renews its database by its own settings"},
 
 		{Kind: schema.KindTrust, Support: schema.Native},
+		{Kind: schema.KindTrust, Field: "required", Support: schema.Native, Reason: "a signature of Cosign"},
+		{Kind: schema.KindTrust, Field: "notation", Support: schema.Native, Reason: "of namespaces without proxy_of"},
 		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync will check where it copies content itself, which it does not do yet"},
 
 		{Kind: schema.KindLabel, Support: schema.Native},

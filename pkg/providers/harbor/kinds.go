@@ -54,7 +54,7 @@ func kinds() map[schema.Kind]kind {
 		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner},
 		schema.KindPreheat:     {read: readPreheats, normalize: normalPreheat, prepare: preparePreheat, write: writePreheat},
 		schema.KindScan:        {read: readScans, normalize: normalScan, same: sameScan, prepare: prepareScan, write: writeScan},
-		schema.KindTrust:       {read: readTrust, normalize: normalTrust, write: writeTrust},
+		schema.KindTrust:       {read: readTrust, normalize: normalTrust, prepare: prepareTrust, write: writeTrust},
 		schema.KindLabel:       {read: readLabels, normalize: normalLabel, write: writeLabel},
 		schema.KindRepository:  {read: readRepositories, prepare: prepareRepository, write: writeRepository},
 		schema.KindReplication: {read: readReplications, normalize: normalReplication, tidy: tidyReplication, prepare: prepareReplication, write: writeReplication},

@@ -95,6 +95,8 @@ func values() map[string]providertest.Values {
 		"gc/schedule":    {Valid: `"0 0 3 * * *"`, Other: `"0 0 4 * * SUN"`, Alike: `"0 3 * * *"`},
 		"audit/schedule": {Valid: `"0 0 3 * * *"`, Other: `"0 0 4 * * SUN"`, Alike: `"0 3 * * *"`},
 		"audit/events":   {Valid: `["create_artifact","delete_artifact"]`, Other: `["delete_artifact"]`, Alike: `["delete_artifact","create_artifact"]`},
+		// a proxy, as the namespace of all is, asks for no signature of Notation
+		"trust/notation": {Valid: `false`, Other: `true`},
 		// and a default scanner is never given up
 		"scan/default": {Valid: `"trivy"`, Other: `"trivy-2"`},
 

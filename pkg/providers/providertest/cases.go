@@ -137,7 +137,7 @@ func subjects() []subject {
 		}, nil},
 		{key(schema.KindTrust, "team-a"), nil, []aField{
 			{"keys", Values{`["certs/a.pub","certs/b.pub"]`, `["certs/b.pub"]`, `[]`, `["certs/b.pub","certs/a.pub"]`}},
-			flag("required"),
+			flag("required"), flag("notation"),
 		}, nil},
 		{key(schema.KindLabel, "base"), nil, []aField{
 			{"color", Values{`"#1565C0"`, `"#2E7D32"`, "", ""}}, text("description"),
@@ -215,7 +215,7 @@ func subjects() []subject {
 			flag("only_missing"),
 			{"rate", Values{`"1MiB"`, `"2MiB"`, `"unlimited"`, `"1024KiB"`}},
 			{"trust.keys", Values{`["certs/a.pub"]`, `["certs/b.pub"]`, `[]`, ""}},
-			flag("trust.required"),
+			flag("trust.required"), flag("trust.notation"),
 		}, nil},
 		{key(schema.KindArtifact, "schemas"), []field{{"to", `"team-a/schemas:1"`}, {"files", `["kcl/**/*.k"]`}}, []aField{
 			{"to", Values{`"team-a/schemas:1"`, `"team-a/schemas:2"`, "", ""}},
