@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,4 +57,51 @@ func TestWhatWasAppliedStaysOcisyncsWhereItsInventoryWasNotStored(t *testing.T) 
 	w.env["XDG_STATE_HOME"] = filepath.Join(w.dir, "other") // the store has it
 	write(t, file, policy+keeps("1"))
 	w.ocisync(t, 0, "apply")
+}
+
+// TestAKeptInventoryGoesNowhereElse: whoever names another place for the inventory has
+// none written there.
+func TestAKeptInventoryGoesNowhereElse(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	w.withKey(t)
+	file := filepath.Join(w.mode, "objects.toml")
+	write(t, file, "[label.base]\n")
+	w.ocisync(t, 0, "apply")
+	stored := filepath.Join(w.dir, "state", "m.json")
+	before, err := os.ReadFile(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "[label.base]\n[label.other]\n")
+	w.ocisync(t, 0, "apply")
+	after, err := os.ReadFile(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// as if the second had not been stored
+	elsewhere := filepath.Join(w.dir, "modes", "elsewhere")
+	write(t, filepath.Join(elsewhere, "m.json"), string(before))
+	machine := filepath.Join(w.dir, "machine", "ocisync")
+	seen, err := os.ReadDir(filepath.Join(machine, "seen"))
+	if err != nil || len(seen) != 1 {
+		t.Fatal(seen, err)
+	}
+	kept, err := json.Marshal(map[string][]byte{"data": after, "over": before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(machine, "kept", seen[0].Name()), string(kept))
+	m := filepath.Join(w.mode, "m.toml")
+	text, err := os.ReadFile(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, m, strings.Replace(string(text), "../../state", "../elsewhere", 1))
+	if shown, _ := w.ocisync(t, 0, "apply"); !strings.Contains(shown, "knows it in another place") || strings.Contains(shown, "kept on this host") {
+		t.Errorf("it says\n%s", shown)
+	}
+	if now, err := os.ReadFile(filepath.Join(elsewhere, "m.json")); err != nil || string(now) != string(before) {
+		t.Errorf("it was written there, %v", err)
+	}
 }

@@ -37,7 +37,7 @@ type session struct {
 	store    state.Store
 	identity state.Identity
 	stored   []byte // what the store holds
-	kept     bool   // the inventory is one that the store does not hold yet
+	kept     []byte // the inventory, where the store does not hold it yet
 	inv      state.Inventory
 	trust    state.Trust
 	key      state.Key
@@ -287,7 +287,7 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	s.stored = data
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
-	if err := s.takeUp(ctx, seen); err != nil {
+	if err := s.takeUp(seen); err != nil {
 		return err
 	}
 	switch s.trust.Level {
@@ -305,30 +305,52 @@ func (s *session) loadInventory(ctx context.Context) error {
 		}
 	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
-	if s.writing && s.trust.Level == state.Signed && !s.kept {
+	if err := s.handOver(ctx); err != nil {
+		return err
+	}
+	if s.writing && s.trust.Level == state.Signed && s.kept == nil {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
 }
 
-// takeUp goes on with the inventory of an apply that could not store it. One that
-// writes stores it first, if it can by now.
-func (s *session) takeUp(ctx context.Context, seen state.Seen) error {
+// takeUp goes on with the inventory of an apply that could not store it.
+func (s *session) takeUp(seen state.Seen) error {
+	s.kept = nil
 	data, err := s.machine.Kept(s.identity, s.stored)
 	if err != nil || data == nil {
 		return err
 	}
-	inv, trust := state.Open(data, s.identity, s.verify, seen)
-	if !trust.Usable() {
+	if inv, trust := state.Open(data, s.identity, s.verify, seen); trust.Usable() {
+		s.inv, s.trust, s.kept = inv, trust, data
+	}
+	return nil
+}
+
+// handOver stores what takeUp found, where the run writes and the store takes it by
+// now.
+func (s *session) handOver(ctx context.Context) error {
+	switch {
+	case s.kept == nil:
+		return nil
+	case !s.trust.Usable(): // it was distrusted
+		s.kept = nil
 		return nil
 	}
-	s.inv, s.trust, s.kept = inv, trust, true
-	if !s.writing || s.store.Save(ctx, data, s.stored) != nil {
+	if stored := s.writing && s.store.Save(ctx, s.kept, s.stored) == nil; !stored {
+		s.remark("the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
 		return nil
 	}
-	s.stored, s.kept = data, false
-	s.remarks = append(s.remarks, "the inventory that the last apply could not store was kept on this host, and is stored now")
+	s.stored, s.kept = s.kept, nil
+	s.remark("the inventory that the last apply could not store was kept on this host, and is stored now")
 	return s.machine.Release(s.identity)
+}
+
+// remark has plans say something, once.
+func (s *session) remark(text string) {
+	if !slices.Contains(s.remarks, text) {
+		s.remarks = append(s.remarks, text)
+	}
 }
 
 // unreached says of a registry that keeps its inventory and does not answer what
@@ -394,13 +416,9 @@ func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, boo
 }
 
 func (s *session) cycle(approved string) apply.Cycle {
-	remarks := s.remarks
-	if s.kept {
-		remarks = append(slices.Clone(remarks), "the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
-	}
 	return apply.Cycle{
 		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
-		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: remarks,
+		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: s.remarks,
 	}
 }
 
@@ -421,7 +439,7 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		}
 		return err
 	}
-	s.stored, s.kept = data, false
+	s.stored, s.kept = data, nil
 	if err := s.machine.Release(s.identity); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 			t.Helper()
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method != method || r.URL.Path != path {
-					h.Server.ServeHTTP(w, r)
+					h.ServeHTTP(w, r)
 					return
 				}
 				_, _ = fmt.Fprint(w, page)
