@@ -131,14 +131,18 @@ func (o own) keyed() own {
 
 // save replaces the file at once or not at all.
 func (o own) save(name string) error {
-	b, err := json.MarshalIndent(o.keyed(), "", " ")
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	return renameio.WriteFile(name, append(b, '\n'), 0o600)
+	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithExistingPermissions())
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() //nolint:errcheck // nothing is left of one that took the name
+	if err := json.NewEncoder(f).Encode(o.keyed()); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
 }
 
 // same reports whether two say the same.
