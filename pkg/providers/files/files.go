@@ -480,7 +480,7 @@ func (s *site) finish() (bool, error) {
 		return false, err
 	}
 	if c == nil { // it was cut before it promised anything, or after it held
-		return false, s.remove(s.base + prevSuffix)
+		return false, errors.Join(s.remove(s.base+nextSuffix+tempSuffix), s.remove(s.base+prevSuffix+tempSuffix), s.remove(s.base+prevSuffix))
 	}
 	f, err := s.file(s.base, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
