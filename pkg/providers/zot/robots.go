@@ -258,7 +258,10 @@ func few(list []string) string {
 	return strings.Join(list[:min(most, len(list))], ", ") + more
 }
 
-// dryRuns says where retention removes nothing, whatever its rules say.
+// longDelay is from when on a delay that no mode can say is remarked upon.
+const longDelay = span(24 * time.Hour)
+
+// dryRuns says where retention removes nothing, or late, whatever its rules say.
 func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes []plan.Note) {
 	say := func(format string, path ...string) {
 		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf(format, schema.JoinPath(path...), p.paths.config)})
@@ -269,6 +272,10 @@ func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes [
 		}
 		in := func(r schema.Resource) bool {
 			return r.Key.Kind == schema.KindRetention && conf.storeOf(r.Key.Name) == s.route
+		}
+		if s.delay > longDelay && slices.ContainsFunc(ruled, in) {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf("%s is %s in %s: what no tag names, and what refers to it, is not removed before it is that old; make it shorter there, unless that is meant",
+				schema.JoinPath(append(slices.Clone(s.at), "delay")...), s.delay, p.paths.config)})
 		}
 		if !s.gc && slices.ContainsFunc(ruled, in) {
 			say("%s is off in %s: Zot applies retention while it collects, so nothing removes what no rule keeps; switch it on there, or declare gc.schedule", append(slices.Clone(s.at[:len(s.at)-1]), "gc")...)
