@@ -290,6 +290,39 @@ func TestAFileThatWasChangedInTheMomentOfTheStartIsRemarkedUpon(t *testing.T) {
 	}
 }
 
+// TestABucketThatIsNotThereIsPutBack: the registry starts with it, and tells who asks for
+// content alone.
+func TestABucketThatIsNotThereIsPutBack(t *testing.T) {
+	for answers, refused := range map[int]bool{http.StatusOK: false, http.StatusUnauthorized: false, http.StatusInternalServerError: true} {
+		registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v2/_catalog" {
+				w.WriteHeader(answers)
+			}
+			w.Write([]byte("{}")) //nolint:errcheck // the test would see
+		}))
+		data := filepath.Join(t.TempDir(), "data")
+		f := &fake{config: filepath.Join(data, "config.yml")}
+		p, err := distribution.New(schema.Registry{
+			Type: schema.TypeDistribution, URL: registry.URL, Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+		}, f, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.BeforeStart(t.Context(), ""), f.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		changes, _ := settings(t, p, schema.Value{Path: "storage.s3.bucket", JSON: `"nowhere"`}, schema.Value{Path: "storage.s3.region", JSON: `"eu"`})
+		err = write(t, p, changes)
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "cannot read its content in s3 nowhere") {
+			t.Errorf("%d: %v", answers, err)
+		}
+		if strings.Contains(f.took, "nowhere") == refused {
+			t.Errorf("%d: it runs with:\n%s", answers, f.took)
+		}
+		registry.Close()
+	}
+}
+
 func TestTheStoreOfContentIsOne(t *testing.T) {
 	p, f := running(t)
 	s3 := schema.Values{{Path: "storage.s3.bucket", JSON: `"images"`}, {Path: "storage.s3.region", JSON: `"eu"`}, {Path: "storage.s3.secretkey", JSON: `{"env":"` + providertest.SecretA + `"}`}}
