@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -82,7 +81,7 @@ type applyLine struct {
 
 // ended is how an apply went, as far as it came.
 type ended struct {
-	plan    plan.Plan
+	plan    plan.Plan // for --output json alone
 	report  apply.Report
 	run     string // the journal's name of it, "" where nothing was begun
 	proved  bool
@@ -101,7 +100,10 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	end := ended{plan: found.Plan}
+	var end ended
+	if a.json() {
+		end.plan = found.Plan
+	}
 	ask := a.asks(found.Plan)
 	if err := a.showPlan(found.Plan, ask); err != nil {
 		return err
@@ -117,9 +119,6 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	who, err := s.who(a.approve)
 	if err != nil {
 		return err
-	}
-	if a.env("GOGC") == "" {
-		debug.SetGCPercent(usualGC) // it holds files and objects, as they were and as they shall be
 	}
 	end.report, err = a.carryOut(ctx, s, cycle, found, who)
 	end.run = who.ID

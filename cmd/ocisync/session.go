@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -67,6 +68,9 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	host, err := o.host()
 	if err != nil {
 		return nil, err
+	}
+	if o.env("GOGC") == "" {
+		debug.SetGCPercent(smallGC)
 	}
 	s := &session{o: o, cfg: cfg, writing: write}
 	defer func() {

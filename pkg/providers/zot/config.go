@@ -88,11 +88,19 @@ type authConfig struct {
 
 type retentionConfig struct {
 	DryRun   json.RawMessage   `json:"dryRun"`
+	Delay    *span             `json:"delay"`
 	Policies []json.RawMessage `json:"policies"`
 }
 
 // dry reports whether retention only logs what it would remove.
 func (r *retentionConfig) dry() bool { return r != nil && truth(r.DryRun, false) }
+
+func (r *retentionConfig) delay() span {
+	if r == nil {
+		return 0
+	}
+	return value(r.Delay)
+}
 
 type syncConfig struct {
 	Enable          json.RawMessage   `json:"enable"`
@@ -197,6 +205,7 @@ type store struct {
 	policies []rawPolicy
 	gc       bool
 	dry      bool // it removes nothing
+	delay    span // how old must be what no tag names; 0 is not said
 }
 
 // stores lists the default store, then the sub-paths by route.
@@ -207,10 +216,10 @@ func (c configuration) stores() []store {
 		}
 		return r.Policies
 	}
-	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn(), c.Storage.Retention.dry()}}
+	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn(), c.Storage.Retention.dry(), c.Storage.Retention.delay()}}
 	for _, route := range sortedKeys(c.Storage.SubPaths) {
 		s := c.Storage.SubPaths[route]
-		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false), s.Retention.dry()})
+		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false), s.Retention.dry(), s.Retention.delay()})
 	}
 	return out
 }

@@ -62,8 +62,8 @@ func (w *writer) finish(ctx context.Context) error {
 	}
 	var t texts
 	text := doc.Bytes()
-	_, conf, err := read(w.p.paths.config, text)
-	if err != nil {
+	var conf configuration
+	if doc, conf, err = read(w.p.paths.config, text); err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 	}
 	if conf.HTTP.AccessControl == nil && w.s.conf.HTTP.AccessControl != nil {
@@ -100,7 +100,7 @@ func (w *writer) finish(ctx context.Context) error {
 		return err
 	}
 	if t.config != nil {
-		_, conf, err := read(w.p.paths.config, t.config)
+		_, conf, err := w.p.reading.config(w.p.paths.config, t.config)
 		if err == nil {
 			err = unreadableByZot(conf)
 		}
@@ -157,7 +157,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	next.Withdrawn = union(w.s.own.Withdrawn, w.withdrawn)
 	saved := w.s.own
 	keep := func() error {
-		if len(saved.Key) > 0 && string(encoded(next)) == string(encoded(saved)) {
+		if len(saved.Key) > 0 && next.same(saved) {
 			return nil
 		}
 		next = next.keyed()
@@ -212,7 +212,7 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	if text == nil {
 		text = w.s.text
 	}
-	doc, _, err := read(w.p.paths.config, text)
+	doc, _, err := w.p.reading.config(w.p.paths.config, text)
 	if err != nil {
 		return "", err
 	}

@@ -23,11 +23,9 @@ const tailOfLog = 32 << 20
 
 // record is what Zot wrote that it took over last, at its start or later.
 type record struct {
-	Params   json.RawMessage `json:"params"`
-	Reloaded json.RawMessage `json:"reloaded params"`
-	conf     configuration
-	release  string    // such as v2.1.20; many builds do not know it
-	started  time.Time // its last start, zero where the log does not tell
+	conf    configuration
+	release string    // such as v2.1.20; many builds do not know it
+	started time.Time // its last start, zero where the log does not tell
 	// begun is what it started with, nil where the log does not tell.
 	begun     *config.Document
 	begunConf configuration
@@ -42,7 +40,7 @@ type line struct {
 
 // lines calls each for the records that hold one of some texts.
 func lines(r io.Reader, texts []string, each func(l line, raw []byte)) {
-	in := bufio.NewReaderSize(r, 1<<20)
+	in := bufio.NewReaderSize(r, 64<<10)
 	for {
 		raw, err := in.ReadBytes('\n')
 		if slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(raw, []byte(t)) }) {
@@ -84,27 +82,36 @@ func lastRecord(r io.Reader) *record {
 			started, first = l.Time, raw
 		}
 	})
-	out := record{started: started}
-	if last == nil || json.Unmarshal(last, &out) != nil {
+	doc, conf, err := tookOver(last)
+	if err != nil {
 		return nil
 	}
-	if out.Reloaded == nil {
-		out.Reloaded = out.Params
+	out := record{conf: conf, started: started}
+	if tag, ok := doc.Get("ReleaseTag"); ok {
+		out.release = strings.Trim(tag, `"`)
 	}
-	var build struct{ ReleaseTag string }
-	var err error
-	if _, out.conf, err = read("", out.Reloaded); err != nil || json.Unmarshal(out.Reloaded, &build) != nil {
-		return nil
+	if !bytes.Equal(first, last) {
+		doc, conf, err = tookOver(first)
 	}
-	out.release = build.ReleaseTag
-	var began record
-	if first == nil || json.Unmarshal(first, &began) != nil || began.Params == nil {
-		return &out
-	}
-	if doc, conf, err := read("", began.Params); err == nil {
+	if err == nil {
 		out.begun, out.begunConf = doc, conf
 	}
 	return &out
+}
+
+// tookOver is the configuration that a record tells of.
+func tookOver(raw []byte) (*config.Document, configuration, error) {
+	var of struct {
+		Params   json.RawMessage `json:"params"`
+		Reloaded json.RawMessage `json:"reloaded params"`
+	}
+	if err := json.Unmarshal(raw, &of); err != nil {
+		return nil, configuration{}, err
+	}
+	if of.Reloaded != nil {
+		return read("", of.Reloaded)
+	}
+	return read("", of.Params)
 }
 
 // goesOn reports whether Zot goes on with what it began with, whatever the file says.

@@ -63,6 +63,7 @@ type Provider struct {
 
 	meter    *measure.Meter
 	writing  sync.Mutex
+	reading  reading
 	checked  checked
 	declared declaredKeys
 	silent   atomic.Int64 // when a listener said nothing last, in nanoseconds since 1970
@@ -384,7 +385,7 @@ func (p *Provider) load(ctx context.Context) (*site, error) {
 			}
 		}
 	}
-	if s.doc, s.conf, err = read(p.paths.config, s.text); err != nil {
+	if s.doc, s.conf, err = p.reading.config(p.paths.config, s.text); err != nil {
 		return nil, p.misread(err)
 	}
 	if err := p.loadAccounts(s); err != nil {
@@ -398,7 +399,7 @@ func read(name string, text []byte) (*config.Document, configuration, error) {
 	if err != nil {
 		return nil, configuration{}, err
 	}
-	if _, ok := doc.Get(); !ok {
+	if !doc.Has() {
 		return nil, configuration{}, fmt.Errorf("%s: the configuration says nothing; the least that Zot starts with is {\"storage\":{\"rootDirectory\":\"…\"}}", name)
 	}
 	conf, err := parseConfig(doc)
@@ -525,18 +526,29 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return st, st.Sort()
 }
 
-// checked are the files as the last check read them: a plan checks each password by
-// itself, and reading takes longer than comparing does. Nobody changes them.
+// checked is what is secret in the files as the last check read them: a plan checks each
+// password by itself, and reading takes longer than comparing does. Nobody changes it.
 type checked struct {
 	mu    sync.Mutex
 	names []string // of the files
 	stamp string   // of what they were before they were read; "" where they are not kept
-	site  *site
-	all   *objects
+	secrets
+}
+
+// secrets are those of a configuration and its objects.
+type secrets struct {
+	doc *config.Document // nil: there is no configuration
+	of  map[schema.Key]hidden
+}
+
+// hidden is what is secret of an object.
+type hidden struct {
+	fields []string
+	text   string
 }
 
 // readToCheck reads the files, unless they are as they were.
-func (p *Provider) readToCheck(ctx context.Context) (*site, *objects, error) {
+func (p *Provider) readToCheck(ctx context.Context) (secrets, error) {
 	c := &p.checked
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -545,18 +557,27 @@ func (p *Provider) readToCheck(ctx context.Context) (*site, *objects, error) {
 	}
 	before := stampOf(c.names)
 	if c.stamp != "" && c.stamp == before {
-		return c.site, c.all, nil
+		return c.secrets, nil
 	}
 	s, err := p.load(ctx)
 	if err != nil {
-		return nil, nil, err
+		return secrets{}, err
 	}
 	names := []string{p.paths.own, p.paths.config, s.htpasswd, s.creds}
-	c.site, c.all, c.stamp = s, s.objects(), before
+	c.secrets, c.stamp = s.secrets(), before
 	if !slices.Equal(names, c.names) { // the configuration names others: from the next time on
 		c.names, c.stamp = names, ""
 	}
-	return c.site, c.all, nil
+	return c.secrets, nil
+}
+
+func (s *site) secrets() secrets {
+	o := s.objects()
+	out := secrets{s.doc, make(map[schema.Key]hidden, len(o.all))}
+	for k, r := range o.all {
+		out.of[k] = hidden{r.Unread, o.secret[k]}
+	}
+	return out
 }
 
 func (c *checked) forget() {
@@ -589,21 +610,21 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if away, err := p.away(ctx); err != nil || away {
 		return fail(errors.Join(err, providers.ErrUnsupported))
 	}
-	s, o, err := p.readToCheck(ctx)
+	s, err := p.readToCheck(ctx)
 	if err != nil {
 		return false, err
 	}
 	if s.doc == nil {
 		return fail(providers.ErrNotFound)
 	}
-	r, there := o.all[key]
+	of, there := s.of[key]
 	if !there {
 		return fail(providers.ErrNotFound)
 	}
 	var have string
 	switch {
 	case key.Kind == schema.KindWebhook && field == "auth", key.Kind == schema.KindUser && field == "password", key.Kind == schema.KindRobot && field == "secret.value", key.Kind == schema.KindRemote && field == "login.password":
-		have = o.secret[key]
+		have = of.text
 	case key.Kind == schema.KindSettings:
 		_, secrets := flatten(s.doc)
 		i := slices.IndexFunc(secrets, func(v schema.Value) bool { return "values."+v.Path == field })
@@ -620,7 +641,7 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if err != nil {
 		return false, fmt.Errorf("%s: %s: %w", key, field, err)
 	}
-	if !slices.Contains(r.Unread, field) {
+	if !slices.Contains(of.fields, field) {
 		return false, nil
 	}
 	if key.Kind != schema.KindUser && key.Kind != schema.KindRobot {

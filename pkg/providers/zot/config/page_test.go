@@ -68,7 +68,8 @@ Some of Zot's ways that rules meet:
   with which Zot does not start, are drift of ` + "`process.logins`" + `.
 - What a pattern of ocisync's gives since somebody changed it is drift, also where no
   rule says it. At one that was written by hand and that no rule says, a rule of the
-  mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
+  mode waits for an approval. ` + "`storage.retention.dryRun`" + `, and a
+  ` + "`storage.retention.delay`" + ` of more than a day, is said by every plan, and what
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A restart waits for an approval where somebody wrote another place for content into
   the file of a Zot that runs, and with it every change, since any would become one:
