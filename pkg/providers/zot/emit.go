@@ -39,7 +39,9 @@ func (w *writer) finish(ctx context.Context) error {
 	if w.local {
 		doc.Delete(driverAt()...)
 	}
-	err = errors.Join(err, w.s.asBefore(doc, w.others))
+	if err := errors.Join(err, w.restored(doc)); err != nil {
+		return err
+	}
 	w.emitSettings(set)
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
@@ -118,6 +120,23 @@ func (w *writer) finish(ctx context.Context) error {
 		t.inbox = &box
 	}
 	return w.save(ctx, t)
+}
+
+// restored puts sub paths back: what is written of retention goes by those there are
+// then.
+func (w *writer) restored(doc *config.Document) error {
+	if len(w.others) == 0 {
+		return nil
+	}
+	if err := w.s.asBefore(doc, w.others); err != nil {
+		return err
+	}
+	v := w.s.view
+	var err error
+	if v.doc, v.conf, err = read(w.p.paths.config, doc.Bytes()); err == nil {
+		w.now = v.objects()
+	}
+	return err
 }
 
 // stays refuses a write that would restart Zot onto another place for its content, to

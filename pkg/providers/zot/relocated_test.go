@@ -287,6 +287,10 @@ func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, a := withContent(t)
+			keep := makes(schema.KindRetention, "team", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})
+			if err := wrote(t, p, makes(schema.KindNamespace, "team", &schema.Namespace{}), keep); err != nil {
+				t.Fatal(err)
+			}
 			before := a.text()
 			sub := filepath.Join(p.paths.data, "sub")
 			a.elsewhere(t, func(text string) string {
@@ -315,6 +319,13 @@ func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
 			v, err := p.Prepare(t.Context(), changes)
 			if err != nil || (v[0].Held != "") != tc.filled || v[0].Effect != plan.Restart {
 				t.Errorf("%+v, %v", v, err)
+			}
+			keep.Action, keep.Before = plan.Update, nil // a plan misses it where the sub path is in force
+			if live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindRetention)); err != nil {
+				t.Fatal(err)
+			} else if len(live.Resources) == 0 {
+				keep.Action = plan.Create
+				changes = append(changes, keep)
 			}
 			if err := wrote(t, p, changes...); err != nil || !sameText(a.text(), before) {
 				t.Errorf("%v; it holds %s", err, a.text())
