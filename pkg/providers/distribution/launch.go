@@ -205,13 +205,13 @@ func (p *Provider) upstream(ctx context.Context, doc *document) error {
 	}
 	at, err := url.Parse(n.Value)
 	if err != nil {
-		return nil //nolint:nilerr // said by the check of the file
+		return nil // said by the check of the file
 	}
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.JoinPath("/v2/").String(), http.NoBody)
 	if err != nil {
-		return nil //nolint:nilerr // said by the check of the file
+		return nil // said by the check of the file
 	}
 	rt := &http.Transport{Proxy: http.ProxyFromEnvironment} // as Distribution asks
 	defer rt.CloseIdleConnections()

@@ -57,10 +57,10 @@ type driver string
 // UnmarshalJSON implements [json.Unmarshaler].
 func (d *driver) UnmarshalJSON(b []byte) error {
 	var keys map[string]json.RawMessage
-	if json.Unmarshal(b, &keys) != nil {
-		return nil // Zot's to refuse
-	}
 	said := map[string]string{}
+	if json.Unmarshal(b, &keys) != nil { // which Zot refuses
+		keys = nil
+	}
 	for key, v := range keys {
 		said[strings.ToLower(key)] = textOf(v)
 	}
