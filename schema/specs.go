@@ -129,6 +129,17 @@ type Preheat struct {
 type Namespace struct {
 	Description *string `json:"description,omitzero"`
 	ProxyOf     *string `json:"proxy_of,omitzero" sync:"replace"` // name of a remote
+	Proxy       *Proxy  `json:"proxy,omitzero"`
+}
+
+// Proxy says how a namespace caches the remote that it is a proxy of.
+type Proxy struct {
+	Rate              *Size   `json:"rate,omitzero"`         // bytes per second
+	Connections       *int    `json:"connections,omitzero"`  // to the remote at once; 0 for no limit
+	ServeGone         *bool   `json:"serve_gone,omitzero"`   // what the remote has no longer
+	Referrers         *bool   `json:"referrers,omitzero"`    // are asked of the remote
+	Repositories      *string `json:"repositories,omitzero"` // a glob, of the remote's names
+	RepositoriesRegex *string `json:"repositories_regex,omitzero"`
 }
 
 // Access says who may do what in a namespace. Subjects have the union of what
@@ -189,7 +200,7 @@ type AllowedCVE struct {
 type Scan struct {
 	OnPush   *bool        `json:"on_push,omitzero"`
 	SBOM     *bool        `json:"sbom,omitzero"`
-	Block    *string      `json:"block,omitzero"` // none, low, medium, high, critical
+	Block    *string      `json:"block,omitzero"` // none, any, low, medium, high, critical
 	Scanner  *string      `json:"scanner,omitzero"`
 	Default  *string      `json:"default,omitzero"` // the registry's default scanner
 	Schedule *string      `json:"schedule,omitzero"`
@@ -202,6 +213,7 @@ type Scan struct {
 type Trust struct {
 	Keys     Set   `json:"keys,omitzero"` // paths of PEM files
 	Required *bool `json:"required,omitzero"`
+	Notation *bool `json:"notation,omitzero"` // a signature of Notation is required
 }
 
 // Label is a coloured mark for artifacts.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -82,7 +81,7 @@ type applyLine struct {
 
 // ended is how an apply went, as far as it came.
 type ended struct {
-	plan    plan.Plan
+	plan    plan.Plan // for --output json alone
 	report  apply.Report
 	run     string // the journal's name of it, "" where nothing was begun
 	proved  bool
@@ -101,7 +100,10 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	end := ended{plan: found.Plan}
+	var end ended
+	if a.json() {
+		end.plan = found.Plan
+	}
 	ask := a.asks(found.Plan)
 	if err := a.showPlan(found.Plan, ask); err != nil {
 		return err
@@ -117,9 +119,6 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 	who, err := s.who(a.approve)
 	if err != nil {
 		return err
-	}
-	if a.env("GOGC") == "" {
-		debug.SetGCPercent(usualGC) // it holds files and objects, as they were and as they shall be
 	}
 	end.report, err = a.carryOut(ctx, s, cycle, found, who)
 	end.run = who.ID
@@ -225,16 +224,18 @@ func (silent) End(...state.Result) error  { return nil }
 // outcome is the error that a report stands for.
 func outcome(r apply.Report) error {
 	done, failed, skipped, stopped := r.Count(apply.Done), r.Count(apply.Failed), r.Count(apply.Skipped), r.Count(apply.Interrupted)
-	pending, unanswered := failedSo(r, providers.ErrPending), failedSo(r, providers.ErrUnanswered)
+	pending, unanswered, partly := failedSo(r, providers.ErrPending), failedSo(r, providers.ErrUnanswered), failedSo(r, providers.ErrPartly)
 	switch {
 	case stopped > 0:
 		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
 	case pending > 0 && pending == failed:
 		return codedError{exitPartly, fmt.Errorf("%d done, %d pending, %d left out: what is pending waits for somebody on the registry's host, as said above", done, pending, skipped)}
-	case unanswered > 0 && done == 0:
+	case unanswered > 0 && done+partly == 0:
 		return codedError{exitPartly, fmt.Errorf("whether anything was applied is not known: %d failed, %d of them without an answer, %d left out; mend the cause and apply again, which does what is left", failed, unanswered, skipped)}
 	case unanswered > 0:
 		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d of them without an answer, so that it is not known of those, %d left out; mend the cause and apply again, which does what is left", done, failed, unanswered, skipped)}
+	case partly > 0:
+		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d of them after some of it was done, %d left out; mend the cause and apply again, which does what is left", done, failed, partly, skipped)}
 	case failed+skipped > 0 && done > 0:
 		return codedError{exitPartly, fmt.Errorf("partly applied: %d done, %d failed, %d left out; mend the cause and apply again", done, failed, skipped)}
 	case failed+skipped > 0:

@@ -35,6 +35,31 @@ func (w *harborWorld) approve(t *testing.T) string {
 	return told
 }
 
+// TestAnArchiveThatFailsHalfWaySaysSo: nobody reads that nothing was applied where a
+// namespace is shut in part, but what is done and what is left.
+func TestAnArchiveThatFailsHalfWaySaysSo(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	w.withKey(t)
+	file := filepath.Join(w.mode, "objects.toml")
+	const prune = "[policy]\nprune = [\"namespace\"]\n\n"
+	write(t, file, prune+"[namespace.a]\non_delete = \"archive\"\n\n[namespace.a.access]\nanonymous = [\"pull\"]\n")
+	w.ocisync(t, 0, "apply")
+	write(t, file, prune)
+	w.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/projects/{project_name_or_id}/immutabletagrules", Status: http.StatusInternalServerError})
+	_, held := w.ocisync(t, exitRefused, "apply")
+	digest := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(held)
+	told, said := w.ocisync(t, exitPartly, "apply", "--approve", digest)
+	for _, text := range []string{"partly applied: 0 done, 1 failed, 1 of them after some of it was done", "done is making it private, lowering its quota; left is making its tags immutable, "} {
+		if !strings.Contains(told+said, text) {
+			t.Errorf("it does not say %q:\n%s%s", text, told, said)
+		}
+	}
+	w.Heal()
+	w.approve(t)
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+}
+
 // TestATeamThatIsGoneIsArchivedAndComesBack: a namespace whose block said archive is
 // locked when it leaves the file, and counts for nobody's then; its block brings it
 // back, and what the block says opens it.

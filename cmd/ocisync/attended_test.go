@@ -117,7 +117,7 @@ func TestUpEndsAndRenewsTheRobotsOfZotInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := time.Now().AddDate(0, 0, -25).UTC().Format(time.RFC3339)
-	write(t, own, string(regexp.MustCompile(`"made": "[^"]*"`).ReplaceAll(b, []byte(`"made": "`+made+`"`))))
+	write(t, own, string(regexp.MustCompile(`"made":"[^"]*"`).ReplaceAll(b, []byte(`"made":"`+made+`"`))))
 	o := &options{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok }}}
 	o.mode, o.modes, o.hostFile = "test", w.env["OCISYNC_MODES"], w.env["OCISYNC_HOST_FILE"]
 	cfg, err := o.config()

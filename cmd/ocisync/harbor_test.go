@@ -184,10 +184,12 @@ func (w *harborWorld) fill(t *testing.T) {
 	post("/scanners", `{"name":"installed","url":"http://installed:8080"}`)
 	post("/scanners", `{"name":"trivy","url":"http://trivy:8080","description":"d","auth":"Bearer","access_credential":"x","skip_certVerify":true,"use_internal_addr":true}`)
 	post("/p2p/preheat/instances", `{"name":"p2p","vendor":"dragonfly","endpoint":"https://p2p.example.com","description":"d","auth_mode":"BASIC","auth_info":{"username":"u","password":"p"},"default":true,"enabled":true,"insecure":true}`)
-	post("/projects", `{"project_name":"a","metadata":{"public":"true","auto_scan":"true","auto_sbom_generation":"true","prevent_vul":"true","severity":"high","reuse_sys_cve_allowlist":"false","enable_content_trust_cosign":"true"},"storage_limit":1073741824}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"true","auto_scan":"true","auto_sbom_generation":"true","prevent_vul":"true","severity":"high","reuse_sys_cve_allowlist":"false","enable_content_trust_cosign":"true","enable_content_trust":"true"},"storage_limit":1073741824}`)
 	put("/projects/a", `{"cve_allowlist":{"items":[{"cve_id":"CVE-2026-1001"}],"expires_at":1999999999}}`)
 	put("/projects/a/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "trivy", "uuid")+`"}`)
-	post("/projects", `{"project_name":"cache","registry_id":`+w.find(t, "/registries", "name", "hub", "id")+`}`)
+	const caching = `"proxy_speed_kb":"8192","max_upstream_conn":"5","proxy_cache_local_on_not_found":"true","proxy_referrer_api":"true"`
+	post("/projects", `{"project_name":"cache","registry_id":`+w.find(t, "/registries", "name", "hub", "id")+`,"metadata":{"public":"false",`+caching+`,"proxy_cache_filter_pattern":"library/.+","proxy_cache_filter_kind":"regex"}}`)
+	post("/projects", `{"project_name":"open","metadata":{"public":"false","prevent_vul":"true","severity":"none"}}`)
 	post("/projects/a/members", `{"role_id":4,"member_user":{"username":"bob"}}`)
 	post("/projects/a/members", `{"role_id":2,"member_group":{"group_name":"ops","group_type":2}}`)
 	post("/labels", `{"name":"base","color":"#1565c0","description":"d","scope":"g"}`)
@@ -343,6 +345,13 @@ func hands() []byHand {
 		id := string(decoded[object](t, rule)["id"])
 		w.api(t, http.MethodPut, project+"/immutabletagrules/"+id, strings.Replace(rule, `"pattern":"v*"`, `"pattern":"w*"`, 1))
 	})
+	for field, metadata := range map[string]string{
+		"rate": `"proxy_speed_kb":"-1"`, "connections": `"max_upstream_conn":"6"`, "serve_gone": `"proxy_cache_local_on_not_found":"false"`,
+		"referrers": `"proxy_referrer_api":"false"`, "repositories_regex": `"proxy_cache_filter_pattern":"team/.+","proxy_cache_filter_kind":"regex"`,
+	} {
+		put("namespace/cache proxy."+field, "/projects/cache", `{"metadata":{`+metadata+`}}`)
+	}
+	put("scan/open block", "/projects/open", `{"metadata":{"severity":"low"}}`)
 	put("scan/a on_push", project, `{"metadata":{"auto_scan":"false"}}`)
 	put("scan/a sbom", project, `{"metadata":{"auto_sbom_generation":"false"}}`)
 	put("scan/a block", project, `{"metadata":{"severity":"low"}}`)
@@ -352,6 +361,7 @@ func hands() []byHand {
 		w.api(t, http.MethodPut, project+"/scanner", `{"uuid":"`+w.find(t, "/scanners", "name", "installed", "uuid")+`"}`)
 	})
 	put("trust/a required", project, `{"metadata":{"enable_content_trust_cosign":"false"}}`)
+	put("trust/a notation", project, `{"metadata":{"enable_content_trust":"false"}}`)
 	put("repository/a/api description", project+"/repositories/api", `{"description":""}`)
 	for _, l := range []struct{ key, list, name string }{{"label/base", "/labels?scope=g", "base"}, {"label/a/own", "", "own"}} {
 		for field, fields := range map[string]string{"color": `{"color":"#000000"}`, "description": `{"description":""}`} {
@@ -471,7 +481,8 @@ func elsewhere() map[string]string {
 		"preheat/user":   "Harbor shows nothing of a login",
 		"preheat/vendor": "an instance keeps it for ever", "remote/type": "a registry keeps it for ever", "group/ldap_dn": "wants an LDAP",
 		"namespace/proxy_of": "a project keeps it for ever; see the last change", "namespace/description": own,
-		"access/authenticated": own, "access/authenticated_group": own, "trust/keys": own,
+		"namespace/proxy.repositories": "stands in the other's place; changed in the provider's tests",
+		"access/authenticated":         own, "access/authenticated_group": own, "trust/keys": own,
 		"robot/renew": own, "robot/overlap": own, "robot/secret.deliver": own,
 	}
 }
@@ -488,7 +499,7 @@ func leaves(t reflect.Type, at string) []string {
 			inner = inner.Elem()
 		}
 		switch inner {
-		case reflect.TypeFor[schema.TLS](), reflect.TypeFor[schema.Login](), reflect.TypeFor[schema.Match](), reflect.TypeFor[schema.RobotSecret]():
+		case reflect.TypeFor[schema.TLS](), reflect.TypeFor[schema.Login](), reflect.TypeFor[schema.Match](), reflect.TypeFor[schema.Proxy](), reflect.TypeFor[schema.RobotSecret]():
 			out = append(out, leaves(inner, path)...)
 		default:
 			out = append(out, path)
@@ -502,7 +513,7 @@ func leaves(t reflect.Type, at string) []string {
 // in the plan, and no other; and an apply puts it back.
 func TestWhatAHarborHoldsIsAdoptedWhole(t *testing.T) {
 	t.Parallel()
-	w := newHarborWorld(t, harbortest.Options{})
+	w := newHarborWorld(t, harbortest.Options{Version: "v2.16.0-1"})
 	w.fill(t)
 	_, said := w.ocisync(t, 0, "adopt")
 	if strings.Contains(said, "Left as it is") {
@@ -584,7 +595,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	post("/registries", fmt.Sprintf(`{"name":"not/one","type":"harbor","url":"https://dr.example.com","ca_certificate":%s}`, ca))
 	post("/replication/policies", `{"name":"there","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`)
 	post("/labels", `{"name":"library/x","color":"#000000","scope":"g"}`)
-	post("/projects", `{"project_name":"a","metadata":{"public":"false","enable_content_trust":"true"}}`)
+	post("/projects", `{"project_name":"a","metadata":{"public":"false","proxy_cache_local_on_not_found":"true"}}`)
 	const rules, rule = "/projects/a/immutabletagrules", `"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
 	post(rules, "{"+rule) // Harbor makes none that is off
 	w.api(t, http.MethodPut, rules+"/1001", `{"id":1001,"disabled":true,`+rule)
@@ -605,7 +616,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		"remote/not/one: ",
 		"replication/there: to: remote \"not/one\" is not declared",
 		"repository/a/deep/app: there is no namespace a/deep",
-		"the metadata of a: no kind speaks of enable_content_trust",
+		"the metadata of a: no kind speaks of proxy_cache_local_on_not_found",
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
 	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")

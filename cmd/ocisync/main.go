@@ -13,8 +13,12 @@ import (
 	"syscall"
 )
 
-// usualGC is Go's own garbage collection target, in percent.
-const usualGC = 100
+// usualGC is Go's own garbage collection target, in percent; smallGC is what reads a
+// registry that may be large, as it is and as it shall be: a few percent more of CPU.
+const (
+	usualGC = 100
+	smallGC = 50
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -26,8 +30,8 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if os.Getenv("GOGC") == "" {
 		// A verb lives for a moment: collecting half as often spares a fifth of
-		// its CPU, for a few MiB. up, which stays, and apply, once it writes, go
-		// back to Go's own pace.
+		// its CPU, for a few MiB. up, which stays, and what reads a registry have
+		// paces of their own.
 		debug.SetGCPercent(2 * usualGC)
 	}
 	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.LookupEnv}))

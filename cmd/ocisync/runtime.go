@@ -299,11 +299,17 @@ func ping(ctx context.Context, r schema.Registry, url, address string) error {
 	return err
 }
 
-// pulling shows how far an image has come: on a terminal in one line that
-// moves, elsewhere in a line now and then.
+// pulling shows how far an image has come.
 func (o *options) pulling() func(done, total int64) {
+	return o.progress(time.Time{}, func(done, total int64) string {
+		return fmt.Sprintf("pulling: %s of %s", schema.Size(done).Human(), schema.Size(total).Human())
+	})
+}
+
+// progress shows how far something has come: on a terminal in one line that moves,
+// elsewhere in a line now and then, counted from an instant. A total of 0 ends it.
+func (o *options) progress(last time.Time, line func(done, total int64) string) func(done, total int64) {
 	moves := terminal(o.err)
-	var last time.Time
 	return func(done, total int64) {
 		every := 10 * time.Second
 		if moves {
@@ -315,10 +321,10 @@ func (o *options) pulling() func(done, total int64) {
 		case total == 0 || time.Since(last) < every:
 		case moves:
 			last = time.Now()
-			_, _ = fmt.Fprintf(o.err, "\r\x1b[Kpulling: %s of %s", schema.Size(done).Human(), schema.Size(total).Human())
+			_, _ = fmt.Fprint(o.err, "\r\x1b[K"+line(done, total))
 		default:
 			last = time.Now()
-			o.say("pulling: %s of %s", schema.Size(done).Human(), schema.Size(total).Human())
+			o.say("%s", line(done, total))
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +38,7 @@ type session struct {
 	store    state.Store
 	identity state.Identity
 	stored   []byte // what the store holds
+	kept     []byte // the inventory, where the store does not hold it yet
 	inv      state.Inventory
 	trust    state.Trust
 	key      state.Key
@@ -65,6 +68,9 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	host, err := o.host()
 	if err != nil {
 		return nil, err
+	}
+	if o.env("GOGC") == "" {
+		debug.SetGCPercent(smallGC)
 	}
 	s := &session{o: o, cfg: cfg, writing: write}
 	defer func() {
@@ -285,6 +291,9 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	s.stored = data
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
+	if err := s.takeUp(seen); err != nil {
+		return err
+	}
 	switch s.trust.Level {
 	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
 		why, err := s.machine.Strange(s.identity, s.source())
@@ -300,10 +309,52 @@ func (s *session) loadInventory(ctx context.Context) error {
 		}
 	case state.Unsigned, state.Absent, state.Bad, state.Older, state.Foreign, state.Unreadable, state.Strange:
 	}
-	if s.writing && s.trust.Level == state.Signed {
+	if err := s.handOver(ctx); err != nil {
+		return err
+	}
+	if s.writing && s.trust.Level == state.Signed && s.kept == nil {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
 	}
 	return nil
+}
+
+// takeUp goes on with the inventory of an apply that could not store it.
+func (s *session) takeUp(seen state.Seen) error {
+	s.kept = nil
+	data, err := s.machine.Kept(s.identity, s.stored)
+	if err != nil || data == nil {
+		return err
+	}
+	if inv, trust := state.Open(data, s.identity, s.verify, seen); trust.Usable() {
+		s.inv, s.trust, s.kept = inv, trust, data
+	}
+	return nil
+}
+
+// handOver stores what takeUp found, where the run writes and the store takes it by
+// now.
+func (s *session) handOver(ctx context.Context) error {
+	switch {
+	case s.kept == nil:
+		return nil
+	case !s.trust.Usable(): // it was distrusted
+		s.kept = nil
+		return nil
+	}
+	if stored := s.writing && s.store.Save(ctx, s.kept, s.stored) == nil; !stored {
+		s.remark("the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
+		return nil
+	}
+	s.stored, s.kept = s.kept, nil
+	s.remark("the inventory that the last apply could not store was kept on this host, and is stored now")
+	return s.machine.Release(s.identity)
+}
+
+// remark has plans say something, once.
+func (s *session) remark(text string) {
+	if !slices.Contains(s.remarks, text) {
+		s.remarks = append(s.remarks, text)
+	}
 }
 
 // unreached says of a registry that keeps its inventory and does not answer what
@@ -387,9 +438,15 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		return err
 	}
 	if err := s.store.Save(ctx, data, s.stored); err != nil {
+		if !errors.Is(err, state.ErrConflict) && s.machine.Keep(s.identity, data, s.stored) == nil {
+			err = fmt.Errorf("%w; it is kept on this host, and the next apply here stores it", err)
+		}
 		return err
 	}
-	s.stored = data
+	s.stored, s.kept = data, nil
+	if err := s.machine.Release(s.identity); err != nil {
+		return err
+	}
 	var from state.Source
 	if !s.key.IsZero() {
 		from = s.source()

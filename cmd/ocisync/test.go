@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -45,6 +47,9 @@ push is withdrawn because a quota is used up, a refusal is what is expected.
 The requests are a list of tags, the end of an upload that was never begun, and
 the deletion of content that is not there, each in a repository with a random
 name: none of them can take effect.
+
+A large mode is many questions, each of which is a login: how far it has come is told
+meanwhile, and Ctrl-C ends it with what was answered by then.
 
 It exits with 0 if every answer is as declared, else with 1.
 ` + exitHelp,
@@ -127,13 +132,19 @@ func (o *options) testAccess(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.ask(ctx, questions, &report); err != nil {
+	told := o.progress(time.Now(), func(done, total int64) string { return fmt.Sprintf("asking: %d of %d", done, total) })
+	err = s.ask(ctx, questions, &report, told)
+	told(0, 0)
+	if err != nil {
 		return err
 	}
 	if err := o.tellAccess(report); err != nil {
 		return err
 	}
-	if len(report.Wrong) > 0 {
+	switch {
+	case ctx.Err() != nil:
+		return codedError{code: exitInterrupted}
+	case len(report.Wrong) > 0:
 		return codedError{code: exitFailed}
 	}
 	return nil
@@ -308,8 +319,9 @@ func inside(rules *access.Rules, namespace string) string {
 // sendsOn is a provider whose registry sends clients to a token service.
 type sendsOn interface{ Realms() []string }
 
-// ask asks the registry, eight questions at a time.
-func (s *session) ask(ctx context.Context, questions []question, report *accessReport) error {
+// ask asks the registry, eight questions at a time, and tells how many are answered.
+// When ctx ends, those that are not yet are reported as not asked.
+func (s *session) ask(ctx context.Context, questions []question, report *accessReport, told func(done, total int64)) error {
 	var t schema.TLS
 	if r := s.cfg.Registry.TLS; r != nil {
 		t = schema.TLS{CA: r.CA, Insecure: r.Insecure}
@@ -332,33 +344,60 @@ func (s *session) ask(ctx context.Context, questions []question, report *accessR
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	answers := make([]oci.Answer, len(questions))
-	work, ctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	done := int64(0)
+	work, inTime := errgroup.WithContext(ctx)
 	work.SetLimit(8)
 	for i, q := range questions {
-		work.Go(func() (err error) {
-			logins := q.asker.logins
-			if len(logins) == 0 {
-				logins = []string{""}
+		if inTime.Err() != nil {
+			break
+		}
+		work.Go(func() error {
+			a, err := q.ask(inTime, client, s.cfg.Registry.URL)
+			if err != nil {
+				return fmt.Errorf("%s: asking as %s: %w", s.cfg.Registry.URL, q.asker.who, err)
 			}
-			for _, login := range logins { // a robot has one of two
-				answers[i], err = oci.Probe{Namespace: q.namespace, User: login, Password: q.asker.password, Right: q.right}.Ask(ctx, client, s.cfg.Registry.URL)
-				if err != nil {
-					return fmt.Errorf("%s: asking as %s: %w", s.cfg.Registry.URL, q.asker.who, err)
-				}
-				if answers[i].Status != http.StatusUnauthorized {
-					return nil
-				}
-			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[i] = a
+			done++
+			told(done, int64(len(questions)))
 			return nil
 		})
 	}
-	if err := work.Wait(); err != nil {
+	if err := work.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}
+	judge(questions, answers, report)
+	return nil
+}
+
+// ask asks until somebody is let in: a robot has one of two logins.
+func (q question) ask(ctx context.Context, client *http.Client, registry string) (a oci.Answer, err error) {
+	logins := q.asker.logins
+	if len(logins) == 0 {
+		logins = []string{""}
+	}
+	for _, login := range logins {
+		a, err = oci.Probe{Namespace: q.namespace, User: login, Password: q.asker.password, Right: q.right}.Ask(ctx, client, registry)
+		if err != nil || a.Status != http.StatusUnauthorized {
+			break
+		}
+	}
+	return a, err
+}
+
+// judge holds the answers, of which some may be missing, against what is declared.
+func judge(questions []question, answers []oci.Answer, report *accessReport) {
+	missing := map[string]int{}
 	words := map[bool]string{true: "allowed", false: "refused"}
 	for i, q := range questions {
-		report.Asked++
 		a := answers[i]
+		if a.Status == 0 {
+			missing[q.asker.who]++
+			continue
+		}
+		report.Asked++
 		if a.Known && a.Allowed == q.allowed {
 			continue
 		}
@@ -368,8 +407,10 @@ func (s *session) ask(ctx context.Context, questions []question, report *accessR
 		}
 		report.Wrong = append(report.Wrong, accessAnswer{q.asker.who, q.namespace, q.right.String(), words[q.allowed], said})
 	}
+	for _, who := range slices.Sorted(maps.Keys(missing)) {
+		report.NotAsked = append(report.NotAsked, accessSilent{who, missing[who], "interrupted"})
+	}
 	slices.SortStableFunc(report.Wrong, func(a, b accessAnswer) int { return cmp.Compare(a.Namespace, b.Namespace) })
-	return nil
 }
 
 func (o *options) tellAccess(r accessReport) error {

@@ -244,6 +244,9 @@ func CheckObject(o schema.Resource) error {
 		if spec.ProxyOf != nil {
 			return unsupported("proxy_of")
 		}
+		if spec.Proxy != nil {
+			return unsupported("proxy")
+		}
 		return namespaceName(o.Key)
 	case *schema.Access:
 		if spec.Conditions != nil { // authenticated_group is kept, and not needed

@@ -160,6 +160,9 @@ var (
 	// ErrUnanswered: the registry was asked to change something and did not answer,
 	// so that nobody knows whether it did; the next plan tells.
 	ErrUnanswered = errors.New("whether it was done is not known")
+	// ErrPartly: of the change something was done before it failed, and the next apply
+	// does the rest.
+	ErrPartly = errors.New("some of it was done")
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")

@@ -10,6 +10,7 @@
 package regular
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -127,14 +128,19 @@ func check(f *os.File, path string, err error) error {
 }
 
 func all(f *os.File, path string, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(b)) > limit {
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), limit)) + bytes.MinRead) // it grows while it has less room than that
+	if _, err := b.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
 		return nil, named(path, fmt.Errorf("%w than %s", ErrLarge, size(limit)))
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // named says the path once.

@@ -47,7 +47,7 @@ func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, 
 	if m.locks == "" {
 		m.locks = filepath.Join(m.state, "locks")
 	}
-	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir)} {
+	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir)} {
 		if err := private(dir); err != nil {
 			return Machine{}, err
 		}
@@ -58,6 +58,7 @@ func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, 
 const (
 	journalDir = "journal" // below state
 	seenDir    = "seen"
+	keptDir    = "kept"
 )
 
 // private refuses a directory that everybody may write. One that is not there,
@@ -79,7 +80,7 @@ func (m Machine) Lends(dir string) bool {
 	if !within(m.state, dir) {
 		return false
 	}
-	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), m.locks} {
+	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir), m.locks} {
 		if within(own, dir) {
 			return false
 		}

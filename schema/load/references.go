@@ -86,6 +86,11 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 			if has("user", "robot") != 1 {
 				c.report(n, path, "an account is exactly one of user and robot", `write user = "…" or robot = "…"`)
 			}
+		case "proxy":
+			glob, regex := n.Get("repositories"), n.Get("repositories_regex")
+			if glob != nil && glob.Text != "**" && regex != nil && regex.Text != "" {
+				c.reportKey(regex, join(path, "repositories_regex"), "a proxy chooses repositories by a glob or by a regular expression", "write one of repositories and repositories_regex")
+			}
 		case "source":
 			if has("file", "docker_config", "command") != 1 {
 				c.report(n, path, "a secret goes to exactly one place", "write one of file, docker_config and command")

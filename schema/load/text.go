@@ -39,7 +39,7 @@ func Safe(s string) string {
 // SafeLine is [Safe] for what is to stay on its line: line ends and tabs are escapes
 // too, so that no name begins a line of its own, which a pipeline would obey.
 func SafeLine(s string) string {
-	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(Safe(s))
+	return strings.ReplaceAll(strings.ReplaceAll(Safe(s), "\n", `\n`), "\t", `\t`)
 }
 
 func unsafe(r rune) bool {

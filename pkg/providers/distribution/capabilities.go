@@ -79,6 +79,7 @@ func common() schema.Table {
 		{Kind: schema.KindPreheatPolicy, Support: schema.Unsupported, Reason: "Distribution distributes nothing peer to peer"},
 		{Kind: schema.KindNamespace, Support: schema.Emulated, Reason: "Distribution has repositories only; ocisync keeps what they have in common"},
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "Distribution is a proxy as a whole or not at all, by the setting proxy"},
+		{Kind: schema.KindNamespace, Field: "proxy", Support: schema.Unsupported, Reason: "Distribution is a proxy as a whole or not at all, by the setting proxy"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 		{Kind: schema.KindRetention, Support: schema.Emulated, Reason: "Distribution has none; `ocisync run retention` deletes tags through it, by the time of their link where content lies in a directory of this host: elsewhere no push time is known, and every tag stays"},

@@ -236,6 +236,9 @@ func check(known []key, shown, path string, value []byte) []error {
 	if !ok && string(value) == "{}" && tableKey(path) {
 		return nil
 	}
+	if around, is := find(known, strings.TrimSuffix(path, last(path))); !ok && is {
+		return []error{fmt.Errorf("%s: write %s; nothing stands below it, and a reference only in the place of a secret, such as a password", strings.TrimSuffix(shown, last(shown)), around.is)}
+	}
 	if !ok {
 		return []error{fmt.Errorf("%s: Distribution has no such setting, and would ignore it; %s", shown, neighbours(known, path))}
 	}
@@ -244,6 +247,9 @@ func check(known []key, shown, path string, value []byte) []error {
 	}
 	return nil
 }
+
+// last is the last part of a path, with its dot.
+func last(path string) string { return path[max(0, strings.LastIndexByte(path, '.')):] }
 
 func sorted(m map[string]json.RawMessage) []string {
 	names := make([]string, 0, len(m))

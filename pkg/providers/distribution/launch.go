@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -184,12 +185,46 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	if err := p.startable(now.doc); err != nil {
 		return err
 	}
+	if err := p.upstream(ctx, now.doc); err != nil {
+		return err
+	}
 	since, running, err := p.running(ctx)
 	if err != nil || !running || bytes.Equal(now.bytes, p.startedWith(since, now.bytes)) {
 		return err // it starts with what it ignores, and ignores it already
 	}
 	return p.correct(now.doc.strict())
 }
+
+// upstream refuses to start a cache whose upstream does not answer: Distribution ends
+// then, and one that runs serves what it has. From a container other hosts may be
+// reached than from here.
+func (p *Provider) upstream(ctx context.Context, doc *document) error {
+	n := doc.get("proxy.remoteurl")
+	if n == nil || n.Value == "" || p.registry.Driver() != schema.DriverProcess {
+		return nil
+	}
+	at, err := url.Parse(n.Value)
+	if err != nil {
+		return nil // said by the check of the file
+	}
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.JoinPath("/v2/").String(), http.NoBody)
+	if err != nil {
+		return nil // said by the check of the file
+	}
+	rt := &http.Transport{Proxy: http.ProxyFromEnvironment} // as Distribution asks
+	defer rt.CloseIdleConnections()
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return p.configError("starting the registry", fmt.Errorf("proxy.remoteurl: %s does not answer, and Distribution does not start without it: %w", at.Redacted(), err))
+	}
+	resp.Body.Close()
+	return nil
+}
+
+// patient is how long an upstream may take to answer.
+const patient = 15 * time.Second
 
 // correct refuses to start the registry with what is wrong.
 func (p *Provider) correct(problems []problem) error {

@@ -253,6 +253,19 @@ func (p *Provider) changed(since time.Time) bool {
 	return err == nil && since.Add(startClock).Before(info.ModTime())
 }
 
+// unread reports whether config.yml says something else than a registry that runs since
+// a time was started with: by what is kept of that, else by when it was changed.
+func (p *Provider) unread(since time.Time) bool {
+	if p.registry.Run != nil && !p.contained() {
+		was, err := readConfig(p.started())
+		now, also := readConfig(p.place.Config)
+		if err == nil && also == nil {
+			return !bytes.Equal(was, now)
+		}
+	}
+	return p.changed(since)
+}
+
 // outdated reports whether a registry that runs since a time was started with
 // the former content.
 func (p *Provider) outdated(since time.Time) bool {
@@ -364,7 +377,7 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 	if err != nil || !running || since.IsZero() {
 		return "", err
 	}
-	if !since.Add(startClock).Before(info.ModTime()) || p.outdated(since) {
+	if p.outdated(since) || !p.unread(since) {
 		return "", nil
 	}
 	how := "run `ocisync restart`"

@@ -295,3 +295,27 @@ func (r *ready) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// TestIntegrationABucketThatIsNotThere: the registry starts with it, answers /v2/, and is
+// put back where it was.
+func TestIntegrationABucketThatIsNotThere(t *testing.T) {
+	server := s3test.Start(t, "../../..")
+	s, running := launched(t, withFile)
+	p, err := distribution.New(s.registry, s.process, s3Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := inBucket(t, server, "images")
+	for i, v := range values {
+		if v.Path == "storage.s3.bucket" {
+			values[i].JSON = `"nowhere"`
+		}
+	}
+	changes, _ := settings(t, p, values...)
+	if err := write(t, p, changes); err == nil || !strings.Contains(err.Error(), "cannot read its content in s3 nowhere") {
+		t.Fatalf("%v: %s", err, &running.log)
+	}
+	if changes, _ := settings(t, p, values...); len(changes) != 1 {
+		t.Errorf("a second plan says %+v", changes)
+	}
+}

@@ -57,7 +57,37 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started
 		return p.putBack(ctx, err)
 	}
+	if err := p.finds(ctx, before, next); err != nil {
+		return p.putBack(ctx, err)
+	}
 	return errors.Join(p.forget(), p.discard(p.aside()))
+}
+
+// finds fails where a registry that has another place for its content than before came up
+// and cannot read there, as in a bucket that does not exist: it says so to who asks for
+// content alone.
+func (p *Provider) finds(ctx context.Context, before, next []byte) error {
+	if placedAt(before) == placedAt(next) {
+		return nil
+	}
+	if _, err := p.repositories(ctx, nil); errors.Is(err, errAnswers) {
+		return fmt.Errorf("it starts, and cannot read its content in %s: %w", placedAt(next), err)
+	}
+	return nil
+}
+
+// placedAt is where a configuration says that content lies, in words; "" where it does not.
+func placedAt(text []byte) string {
+	doc, err := parseDocument(text)
+	if err != nil {
+		return ""
+	}
+	have, _, err := doc.leaves()
+	if err != nil {
+		return ""
+	}
+	_, at := store(have)
+	return at
 }
 
 // again restarts the registry with config.yml as it is, if it would start with that.

@@ -352,6 +352,9 @@ func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.R
 	return out, nil
 }
 
+// errAnswers is that a registry fails to answer what it was asked.
+var errAnswers = errors.New("it answers")
+
 // client asks a registry for lists.
 type client struct {
 	base string
@@ -427,7 +430,11 @@ func page[T any](ctx context.Context, c *client, path string, into *T) (next str
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fail(providers.ErrUnauthorized, "registry.login names an admin user of the registry, and the registry knows the keys of its token service: restart it if they are new")
 	default:
-		return fail(fmt.Errorf("%w: it answers %d", providers.ErrUnreachable, resp.StatusCode), "look at its log")
+		err := fmt.Errorf("it answers %d", resp.StatusCode)
+		if resp.StatusCode >= http.StatusInternalServerError {
+			err = fmt.Errorf("%w %d", errAnswers, resp.StatusCode)
+		}
+		return fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "look at its log")
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxList)).Decode(into); err != nil {
 		return fail(fmt.Errorf("%w: %w", providers.ErrNotRegistry, err), "correct registry.url")

@@ -273,6 +273,56 @@ func TestAFileThatWasChangedByHandIsDriftAndRemarkedUpon(t *testing.T) {
 	}
 }
 
+// What the registry was started with is known by its content: clocks do not tell of a
+// file that was changed in the moment of the start.
+func TestAFileThatWasChangedInTheMomentOfTheStartIsRemarkedUpon(t *testing.T) {
+	p, f := running(t)
+	for text, told := range map[string]int{f.took + "# by hand\n": 1, f.took: 0} {
+		for _, at := range []time.Time{f.started, f.started.Add(time.Hour)} {
+			if err := errors.Join(os.WriteFile(f.config, []byte(text), 0o600), os.Chtimes(f.config, at, at)); err != nil {
+				t.Fatal(err)
+			}
+			notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+			if err != nil || len(notes) != told || told == 1 && !strings.Contains(notes[0].Text, "ocisync restart") {
+				t.Errorf("changed %s after the start, %d notes wanted: %v, %v", at.Sub(f.started), told, notes, err)
+			}
+		}
+	}
+}
+
+// TestABucketThatIsNotThereIsPutBack: the registry starts with it, and tells who asks for
+// content alone.
+func TestABucketThatIsNotThereIsPutBack(t *testing.T) {
+	for answers, refused := range map[int]bool{http.StatusOK: false, http.StatusUnauthorized: false, http.StatusInternalServerError: true} {
+		registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v2/_catalog" {
+				w.WriteHeader(answers)
+			}
+			w.Write([]byte("{}")) //nolint:errcheck // the test would see
+		}))
+		data := filepath.Join(t.TempDir(), "data")
+		f := &fake{config: filepath.Join(data, "config.yml")}
+		p, err := distribution.New(schema.Registry{
+			Type: schema.TypeDistribution, URL: registry.URL, Run: &schema.Run{Driver: schema.DriverProcess, Data: data},
+		}, f, providertest.Secrets{}, nil, distribution.HashCost(bcrypt.MinCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.BeforeStart(t.Context(), ""), f.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		changes, _ := settings(t, p, schema.Value{Path: "storage.s3.bucket", JSON: `"nowhere"`}, schema.Value{Path: "storage.s3.region", JSON: `"eu"`})
+		err = write(t, p, changes)
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "cannot read its content in s3 nowhere") {
+			t.Errorf("%d: %v", answers, err)
+		}
+		if strings.Contains(f.took, "nowhere") == refused {
+			t.Errorf("%d: it runs with:\n%s", answers, f.took)
+		}
+		registry.Close()
+	}
+}
+
 func TestTheStoreOfContentIsOne(t *testing.T) {
 	p, f := running(t)
 	s3 := schema.Values{{Path: "storage.s3.bucket", JSON: `"images"`}, {Path: "storage.s3.region", JSON: `"eu"`}, {Path: "storage.s3.secretkey", JSON: `{"env":"` + providertest.SecretA + `"}`}}
@@ -294,6 +344,9 @@ func TestTheStoreOfContentIsOne(t *testing.T) {
 	desired := schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: both}}}}
 	if _, _, err := p.Normalize(desired); err == nil || !strings.Contains(err.Error(), "keep one of filesystem, s3") {
 		t.Errorf("error %v", err)
+	}
+	if _, verdicts := settings(t, p, schema.Value{Path: "storage.s3.accesskey.env", JSON: `"KEY"`}); !strings.Contains(verdicts[0].Refused, "storage.s3.accesskey: write a text, such as \"info\"; nothing stands below it, and a reference") {
+		t.Errorf("a reference in the place of a text: %+v", verdicts)
 	}
 	if _, verdicts := settings(t, p, schema.Value{Path: "log.levle", JSON: `"debug"`}); !strings.Contains(verdicts[0].Refused, "no such setting") {
 		t.Errorf("%+v", verdicts)
@@ -578,6 +631,18 @@ func TestARegistryThatWouldNotStartIsNotStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(f.config)
+	upstream := httptest.NewServer(http.NotFoundHandler())
+	defer upstream.Close()
+	if err := os.WriteFile(f.config, append(good, "proxy:\n  remoteurl: "+upstream.URL+"\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.TLS = nil
+	p, face = anew()
+	if err := p.Precheck(t.Context(), face); err != nil {
+		t.Errorf("a cache whose upstream answers: %v", err)
+	}
+	upstream.Close()
+	refused(upstream.URL + " does not answer")
 	if err := os.WriteFile(f.config, good, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindGroup, Field: "ldap_dn", Support: schema.Unsupported, Reason: "the embedded registry speaks no LDAP"},
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "proxy_of", Support: schema.Unsupported, Reason: "the embedded registry is no pull-through cache; use a mirror"},
+		{Kind: schema.KindNamespace, Field: "proxy", Support: schema.Unsupported, Reason: "the embedded registry is no pull-through cache; use a mirror"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 		{Kind: schema.KindAccess, Support: schema.Native},

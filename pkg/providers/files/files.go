@@ -190,11 +190,19 @@ func (s *site) content(base string) ([]byte, error) {
 
 // whole reads a file from its beginning, without moving in it.
 func whole(f *os.File) ([]byte, error) {
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, Limit+1))
-	if err == nil && len(b) > Limit {
-		err = fmt.Errorf("%s: it has more than the %d bytes that are read; is it the right file?", f.Name(), Limit)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
-	return b, err
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), Limit)) + bytes.MinRead) // it grows while it has less room than that
+	if _, err := b.ReadFrom(io.NewSectionReader(f, 0, Limit+1)); err != nil {
+		return nil, err
+	}
+	if b.Len() > Limit {
+		return nil, fmt.Errorf("%s: it has more than the %d bytes that are read; is it the right file?", f.Name(), Limit)
+	}
+	return b.Bytes(), nil
 }
 
 // syncDir makes names durable.
@@ -472,7 +480,7 @@ func (s *site) finish() (bool, error) {
 		return false, err
 	}
 	if c == nil { // it was cut before it promised anything, or after it held
-		return false, s.remove(s.base + prevSuffix)
+		return false, errors.Join(s.remove(s.base+nextSuffix+tempSuffix), s.remove(s.base+prevSuffix+tempSuffix), s.remove(s.base+prevSuffix))
 	}
 	f, err := s.file(s.base, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -106,7 +106,7 @@ func stands(t *testing.T, name, a, b string) string {
 	if !Equal(raw, []byte(a)) && !Equal(raw, []byte(b)) {
 		t.Fatalf("the file is neither the old nor the new one: %.80q", raw)
 	}
-	for _, suffix := range []string{nextSuffix, prevSuffix} {
+	for _, suffix := range []string{nextSuffix, prevSuffix, nextSuffix + tempSuffix, prevSuffix + tempSuffix} {
 		if _, err := os.Lstat(name + suffix); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("%s is still there: %v", suffix, err)
 		}

@@ -1,6 +1,7 @@
 package harbor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func (s *site) archive(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []struct {
+	steps := []struct {
 		what string
 		do   func(context.Context, api.Project) error
 	}{
@@ -37,12 +38,28 @@ func (s *site) archive(ctx context.Context, name string) error {
 		{"taking its members out", s.expel},
 		{"deleting its robots", s.deleteRobots},
 		{"taking it from robots of the system", s.barRobots},
-	} {
-		if err := step.do(ctx, p); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
+	}
+	var done []string
+	for i, step := range steps {
+		err := step.do(ctx, p)
+		if err == nil {
+			done = append(done, step.what)
+			continue
 		}
+		left := []string{}
+		for _, x := range steps[i:] {
+			left = append(left, x.what)
+		}
+		return amended(err, func(cause error) error {
+			return fmt.Errorf("%s: %w; done is %s; left is %s", step.what, cause, cmp.Or(strings.Join(done, ", "), "nothing"), strings.Join(left, ", "))
+		})
 	}
 	return nil
+}
+
+// named says of what an error is.
+func named(name string, err error) error {
+	return amended(err, func(cause error) error { return fmt.Errorf("%s: %w", name, cause) })
 }
 
 // hide makes a project private. Only the word false is surely that: nobody checks
@@ -123,7 +140,7 @@ func (s *site) expel(ctx context.Context, p api.Project) error {
 	}
 	for _, m := range counting(members) {
 		if err := s.c.DeleteMember(ctx, p.Name, m.ID); err != nil {
-			return fmt.Errorf("%s: %w", m.Name, err)
+			return named(m.Name, err)
 		}
 	}
 	return nil
@@ -141,7 +158,7 @@ func (s *site) deleteRobots(ctx context.Context, p api.Project) error {
 	}
 	for _, r := range list {
 		if err := s.c.DeleteRobot(ctx, r.ID); err != nil {
-			return fmt.Errorf("%s: %w", r.Name, err)
+			return named(r.Name, err)
 		}
 	}
 	return nil
@@ -170,7 +187,7 @@ func (s *site) barRobots(ctx context.Context, p api.Project) error {
 			continue
 		}
 		if err := s.c.UpdateRobot(ctx, next); err != nil {
-			return fmt.Errorf("%s: %w", r.Name, err)
+			return named(r.Name, err)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package harbor_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -177,11 +178,16 @@ func TestAnArchiveThatFailedIsEnded(t *testing.T) {
 		{"deleting its robots: robot$a+ci", http.MethodDelete, "/robots/{robot_id}"},
 		{"taking it from robots of the system", http.MethodPut, "/robots/{robot_id}"},
 	}
+	name := func(what string) string { name, _, _ := strings.Cut(what, ":"); return name }
 	for i, step := range steps {
 		t.Run(step.what, func(t *testing.T) {
 			h, p, c := toArchive(t, harbortest.Options{FirstID: 20})
 			h.Inject(harbortest.Fault{Method: step.method, Path: step.path, Status: http.StatusInternalServerError})
-			says(t, failed(t, p, c), nil, "namespace/a", step.what, "Harbor answers 500")
+			err := failed(t, p, c)
+			says(t, err, nil, "namespace/a", step.what, "Harbor answers 500", "left is "+name(step.what))
+			if errors.Is(err, providers.ErrPartly) != (i > 0) || i > 0 && !strings.Contains(err.Error(), "done is making it private") {
+				t.Errorf("of what is done it says %v", err)
+			}
 			h.Heal()
 			project := h.behind(t, http.MethodGet, "/projects/a", "")
 			if private := strings.Contains(project, `"public":"false"`); private != (i > 0) {

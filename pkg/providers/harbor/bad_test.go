@@ -64,6 +64,27 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 		}
 	}
 	const page = "<html><title>Sign in</title></html>"
+	// instead answers some requests with a page in Harbor's place
+	instead := func(method, path string) func(*testing.T, *standIn) {
+		return func(t *testing.T, h *standIn) {
+			t.Helper()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != method || r.URL.Path != path {
+					h.ServeHTTP(w, r)
+					return
+				}
+				_, _ = fmt.Fprint(w, page)
+			}))
+			t.Cleanup(s.Close)
+			h.registry.URL = s.URL
+		}
+	}
+	sends := func(t *testing.T, h *standIn) {
+		t.Helper()
+		s := httptest.NewServer(http.RedirectHandler("https://login.example.com/?back=x", http.StatusFound))
+		t.Cleanup(s.Close)
+		h.registry.URL = s.URL
+	}
 	for name, c := range map[string]struct {
 		is   func(*testing.T, *standIn)
 		do   func(*testing.T, standIn) error
@@ -86,10 +107,15 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 			t.Helper()
 			h.behind(t, http.MethodPut, "/configurations", `{"read_only":true}`)
 		}, makes("namespace/a"), providers.ErrReadOnly, []string{"namespace/a", "403: The system is in read only mode", "read_only = false"}},
-		"another thing":     {answers(http.StatusOK, "application/json", `{"version":"3"}`), namespaces, providers.ErrNotRegistry, []string{"correct registry.url"}},
-		"an old Harbor":     {answers(http.StatusNotFound, "application/json", `{"errors":[{"code":"NOT_FOUND","message":"path /api/v2.0/systeminfo was not found"}]}`), namespaces, providers.ErrNotRegistry, []string{"404: path /api/v2.0/systeminfo was not found", "2.10"}},
-		"a page":            {answers(http.StatusOK, "text/html", page), namespaces, providers.ErrNotRegistry, []string{"web page"}},
-		"a page of a proxy": {answers(http.StatusBadGateway, "text/html; charset=utf-8", page), namespaces, providers.ErrNotRegistry, []string{"web page (502)", "nothing else answers in its place"}},
+		"another thing":                      {answers(http.StatusOK, "application/json", `{"version":"3"}`), namespaces, providers.ErrNotRegistry, []string{"correct registry.url"}},
+		"an old Harbor":                      {answers(http.StatusNotFound, "application/json", `{"errors":[{"code":"NOT_FOUND","message":"path /api/v2.0/systeminfo was not found"}]}`), namespaces, providers.ErrNotRegistry, []string{"404: path /api/v2.0/systeminfo was not found", "2.10"}},
+		"a page":                             {answers(http.StatusOK, "text/html", page), namespaces, providers.ErrNotRegistry, []string{"web page"}},
+		"a page in the place of a list":      {instead(http.MethodGet, "/api/v2.0/projects"), namespaces, providers.ErrNotRegistry, []string{"reading projects", "GET /projects with a web page (200)"}},
+		"a page in the place of a login":     {instead(http.MethodPost, "/c/login"), namespaces, providers.ErrNotRegistry, []string{"logging in", "POST /c/login with a web page (200)"}},
+		"a page in the place of a success":   {instead(http.MethodPost, "/api/v2.0/labels"), makes("label/base"), providers.ErrUnanswered, []string{"label/base", "POST /labels with a web page (200)", "nothing else answers in its place"}},
+		"a proxy that sends elsewhere":       {sends, namespaces, providers.ErrNotRegistry, []string{"GET /systeminfo by sending elsewhere (302), to login.example.com", "correct registry.url"}},
+		"a group that the directory has not": {func(*testing.T, *standIn) {}, makes(`group/ops {"type":"ldap","ldap_dn":"cn=ops,dc=example,dc=com"}`), providers.ErrInvalid, []string{"group/ops", "400: LDAP Group DN is not found: DN:cn=ops,dc=example,dc=com", "ldap_dn names a group in it"}},
+		"a page of a proxy":                  {answers(http.StatusBadGateway, "text/html; charset=utf-8", page), namespaces, providers.ErrNotRegistry, []string{"web page (502)", "nothing else answers in its place"}},
 		"self-signed": {func(t *testing.T, h *standIn) {
 			t.Helper()
 			s := httptest.NewTLSServer(h.Server)

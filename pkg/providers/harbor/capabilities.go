@@ -27,6 +27,12 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description: it stands in the file alone, and is never compared"},
+		{Kind: schema.KindNamespace, Field: "proxy.rate", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.12; in kilobits, of 128 bytes"},
+		{Kind: schema.KindNamespace, Field: "proxy.connections", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.14.1"},
+		{Kind: schema.KindNamespace, Field: "proxy.serve_gone", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.15.1"},
+		{Kind: schema.KindNamespace, Field: "proxy.referrers", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.16"},
+		{Kind: schema.KindNamespace, Field: "proxy.repositories", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.16"},
+		{Kind: schema.KindNamespace, Field: "proxy.repositories_regex", Support: schema.Native, Reason: "of namespaces with proxy_of, since Harbor 2.16; the whole name must match"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "Harbor archives no project; ocisync makes it private, lowers its quota to a byte, makes all tags immutable, and takes away its retention, its members, its robots and what robots of the system may do in it; robots of all projects keep their access, and those that may change a project can undo it"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Emulated, Reason: "Harbor deletes no project with repositories; ocisync deletes those before, and the rules of immutable tags that keep them"},
 
@@ -49,6 +55,8 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindScan, Field: "update", Support: schema.Unsupported, Reason: "a scanner renews its database by its own settings"},
 
 		{Kind: schema.KindTrust, Support: schema.Native},
+		{Kind: schema.KindTrust, Field: "required", Support: schema.Native, Reason: "a signature of Cosign"},
+		{Kind: schema.KindTrust, Field: "notation", Support: schema.Native, Reason: "of namespaces without proxy_of"},
 		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync will check where it copies content itself, which it does not do yet"},
 
 		{Kind: schema.KindLabel, Support: schema.Native},

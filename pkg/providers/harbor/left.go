@@ -52,10 +52,13 @@ func (l *left) metadata(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := []string{"public", "retention_id", metaSigned, metaScan, metaSBOM, metaBlock, metaFrom, metaShared}
+	known := []string{"public", "retention_id", metaSigned, metaNotation, metaScan, metaSBOM, metaBlock, metaFrom, metaShared}
 	for _, p := range projects {
 		var names []string
 		for name, value := range p.Metadata {
+			if p.Remote != 0 && slices.Contains(metaProxy(), name) {
+				continue
+			}
 			if !slices.Contains(known, name) && value != "" && value != "false" {
 				names = append(names, name)
 			}

@@ -59,6 +59,23 @@ func TestOnlySignedIsSeen(t *testing.T) {
 	want := apply(t, p, "namespace/team-a", `trust/team-a {"keys":["certs/a.pem"],"required":true}`)
 	h.behind(t, http.MethodPut, "/projects/team-a", `{"metadata":{"enable_content_trust_cosign":"false"}}`)
 	drifts(t, p, want, "update trust/team-a", `  required: false -> true`)
+	h.behind(t, http.MethodPut, "/projects/team-a", `{"metadata":{"enable_content_trust":"true"}}`)
+	drifts(t, p, want) // nobody declares it
+	want = objects(t, "namespace/team-a", `trust/team-a {"keys":["certs/a.pem"],"required":true,"notation":false}`)
+	drifts(t, p, want, "update trust/team-a", `  notation: true -> false`)
+	apply(t, p, `trust/team-a {"notation":true}`)
+	if text := h.behind(t, http.MethodGet, "/projects/team-a", ""); !strings.Contains(text, `"enable_content_trust":"true","enable_content_trust_cosign":"true"`) {
+		t.Errorf("the project is %s", text)
+	}
+	// Harbor ignores it of a proxy, without a word
+	apply(t, p, hub, `namespace/cache {"proxy_of":"hub"}`, `trust/cache {"required":true}`)
+	for _, want := range [][]string{{`trust/cache {"notation":true}`}, {`namespace/other {"proxy_of":"hub"}`, `trust/other {"notation":true}`}} {
+		changes := compared(t, p, objects(t, want...))
+		v, err := p.Prepare(t.Context(), changes)
+		if last := len(v) - 1; err != nil || last < 0 || !strings.Contains(v[last].Refused, "take notation out") {
+			t.Errorf("%s says %+v, %v", want, v, err)
+		}
+	}
 	_, notes, err := p.Normalize(want)
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "whose it is nobody checks") {
 		t.Errorf("notes %v, %v", notes, err)

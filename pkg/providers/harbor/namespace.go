@@ -28,7 +28,7 @@ func readNamespaces(ctx context.Context, s *site) error {
 			if err != nil {
 				return err
 			}
-			spec.ProxyOf = &name
+			spec.ProxyOf, spec.Proxy = &name, proxyOf(p.Metadata)
 		}
 		s.add(below(schema.KindNamespace, p.Name), p.ID, spec)
 	}
@@ -44,7 +44,7 @@ func normalNamespace(n *normal, r schema.Resource) (schema.Spec, error) {
 	if spec.Description != nil {
 		n.say(schema.Key{Kind: r.Key.Kind}, "description stands in the file alone: a Harbor project has none")
 	}
-	return &schema.Namespace{ProxyOf: spec.ProxyOf}, nil
+	return &schema.Namespace{ProxyOf: spec.ProxyOf, Proxy: normalProxy(n, r.Key, spec.Proxy)}, nil
 }
 
 func prepareNamespace(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
@@ -54,10 +54,17 @@ func prepareNamespace(ctx context.Context, s *site, c plan.Change, v *providers.
 			v.Refused = "a Harbor project's name has no slash; repositories below it may have"
 		} else if !projectName().MatchString(c.Key.Name) {
 			v.Refused = "a Harbor project's name is of small letters and digits, with single dots, dashes and underscores between them"
+		} else {
+			v.Refused = s.unproxied(c)
 		}
 		return nil
-	case plan.Delete, plan.Replace:
+	case plan.Delete:
+	case plan.Replace:
+		if v.Refused = s.unproxied(c); v.Refused != "" {
+			return nil
+		}
 	default:
+		v.Refused = s.unproxied(c)
 		return nil
 	}
 	p, err := s.project(ctx, c.Key.Name)
@@ -179,13 +186,10 @@ func missing(err error) error {
 func projectName() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]+(?:[._-][a-z0-9]+)*$`) }
 
 func writeNamespace(ctx context.Context, s *site, c plan.Change, _ object) error {
-	switch c.Action {
-	case plan.Update: // nothing of a project can be
-		return nil
-	case plan.Delete, plan.Replace:
-		if c.Archive {
-			return s.archive(ctx, c.Key.Name)
-		}
+	if c.Archive {
+		return s.archive(ctx, c.Key.Name)
+	}
+	if c.Action == plan.Delete || c.Action == plan.Replace {
 		if c.Purge {
 			if err := s.empty(ctx, c.Key.Name); err != nil {
 				return err
@@ -199,7 +203,11 @@ func writeNamespace(ctx context.Context, s *site, c plan.Change, _ object) error
 	if err != nil {
 		return err
 	}
-	next := api.NewProject{Name: c.Key.Name, Metadata: map[string]string{"public": "false"}}
+	if c.Action == plan.Update {
+		return s.c.UpdateProject(ctx, c.Key.Name, api.ProjectUpdate{Metadata: proxyMetadata(c, want.Proxy)})
+	}
+	next := api.NewProject{Name: c.Key.Name, Metadata: proxyMetadata(c, want.Proxy)}
+	next.Metadata["public"] = "false"
 	if want.ProxyOf != nil && *want.ProxyOf != "" {
 		id, err := s.remoteID(ctx, *want.ProxyOf)
 		if err != nil {

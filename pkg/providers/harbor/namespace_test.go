@@ -1,6 +1,7 @@
 package harbor_test
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -133,7 +134,11 @@ func TestAPurgeThatFailedIsEnded(t *testing.T) {
 	h, p, c := full(t)
 	c.Purge = true
 	h.Inject(harbortest.Fault{Method: http.MethodDelete, Path: "/api/v2.0/projects/a/repositories/deep%252Fer%252Fapp", Status: http.StatusInternalServerError})
-	says(t, failed(t, p, c), nil, "repository/a/deep/er/app", "Harbor answers 500", "immutable")
+	err := failed(t, p, c)
+	says(t, err, nil, "repository/a/deep/er/app", "Harbor answers 500", "immutable")
+	if !errors.Is(err, providers.ErrPartly) {
+		t.Errorf("of what is deleted it says %v", err)
+	}
 	h.Heal()
 	change(t, p, c)
 }

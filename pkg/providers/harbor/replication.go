@@ -23,7 +23,6 @@ const (
 const (
 	onPush   = "push"
 	onManual = "manual"
-	kib      = 1024
 )
 
 // readReplications reads the rules. Each tells whole registries: their names count.
@@ -35,10 +34,7 @@ func readReplications(ctx context.Context, s *site) error {
 	for _, r := range rules {
 		spec := &schema.Replication{
 			Namespace: &r.Namespace, Description: &r.Description, Match: matchOf(r.Filters), Trigger: triggerOf(r.Trigger),
-			Deletes: &r.Deletes, Override: &r.Override, Enabled: &r.Enabled, Rate: new(schema.Unlimited),
-		}
-		if r.Speed > 0 {
-			spec.Rate = new(schema.Size(r.Speed * kib))
+			Deletes: &r.Deletes, Override: &r.Override, Enabled: &r.Enabled, Rate: new(rateOf(r.Speed)),
 		}
 		if r.From != nil && r.From.ID != 0 {
 			spec.From = &r.From.Name
@@ -95,17 +91,7 @@ func normalReplication(n *normal, r schema.Resource) (schema.Spec, error) {
 	}
 	out := *spec
 	out.Trigger = normalTrigger(spec.Trigger)
-	if spec.Rate != nil {
-		rate := max(*spec.Rate, 0)
-		if rest := rate % kib; rest != 0 {
-			rate += kib - rest
-			n.say(r.Key, "rate becomes %s: Harbor counts in KiB per second", rate)
-		}
-		if rate == 0 {
-			rate = schema.Unlimited
-		}
-		out.Rate = &rate
-	}
+	out.Rate = normalRate(n, r.Key, "rate", spec.Rate)
 	return &out, nil
 }
 
@@ -161,8 +147,11 @@ func prepareReplication(_ context.Context, _ *site, c plan.Change, v *providers.
 		v.Refused = "Harbor leaves out tags and labels, and no repositories; name those that it copies"
 		return nil
 	}
+	if touches(c, "rate") {
+		v.Refused = tooFast(want.Rate)
+	}
 	t := want.Trigger
-	if t == nil {
+	if t == nil || v.Refused != "" {
 		return nil
 	}
 	switch {
@@ -203,7 +192,7 @@ func writeReplication(ctx context.Context, s *site, c plan.Change, live object) 
 	}
 	next.Namespace, next.Description = of(want.Namespace, ""), of(want.Description, "")
 	next.Deletes, next.Override, next.Enabled = of(want.Deletes, false), of(want.Override, false), of(want.Enabled, true)
-	next.Speed = int64(max(of(want.Rate, schema.Unlimited), 0)) / kib
+	next.Speed = max(speedFor(of(want.Rate, schema.Unlimited)), 0)
 	if want.Match != nil {
 		next.Filters = filtersOf(*want.Match, next.Filters)
 	}

@@ -46,7 +46,7 @@ func TestEachChangeOfAReplicationByHandIsSeen(t *testing.T) {
 		{"deletion", `false`, `deletes: false -> true`},
 		{"override", `false`, `override: false -> true`},
 		{"enabled", `false`, `enabled: false -> true`},
-		{"speed", `512`, `rate: "512KiB" -> "1MiB"`},
+		{"speed", `512`, `rate: "64KiB" -> "1MiB"`},
 		{"trigger", `{"type":"manual"}`, `trigger: "manual" -> {"schedule":"0 0 2 * * *"}`},
 		{"trigger", `{"type":"scheduled","trigger_settings":{"cron":"0 0 3 * * *"}}`, `trigger: {"schedule":"0 0 3 * * *"} -> {"schedule":"0 0 2 * * *"}`},
 		{"filters", `[{"type":"name","value":"team-b/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]}]`, `match.repositories: "team-b/**" -> "team-a/**"`},
@@ -104,14 +104,15 @@ func TestReplicationsThatHarborHasNotAreRefused(t *testing.T) {
 		`{"to":"upstream","trigger":{"schedule":"0 2 * * *","zone":"Europe/Madrid"}}`: "in UTC",
 		`{"to":"upstream","trigger":"manual","match":{"repositories":"!team-a/**"}}`:  "no repositories",
 		`{"to":"upstream","trigger":{"schedule":"@every 7h"}}`:                        "cron fields",
+		`{"to":"upstream","trigger":"manual","rate":"2GiB"}`:                          "less than 2GiB",
 	} {
 		if v := verdict(t, p, objects(t, "replication/r "+spec)); !strings.Contains(v.Refused, why) {
 			t.Errorf("%s is refused so: %q, want %q", spec, v.Refused, why)
 		}
 	}
 	st, notes, err := p.Normalize(objects(t, `replication/r {"to":"upstream","rate":"1500B"}`))
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "2KiB") {
-		t.Errorf("a rate that is no number of KiB is %v, %v, %v", st.Resources, notes, err)
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "becomes 1536B") {
+		t.Errorf("a rate that is no number of kilobits is %v, %v, %v", st.Resources, notes, err)
 	}
 	says(t, failed(t, p, compared(t, p, objects(t, `replication/r {"to":"nowhere","trigger":"manual"}`))...), providers.ErrNotFound, "remote/nowhere", "declare it as [remote.nowhere]")
 }

@@ -18,6 +18,9 @@ import (
 // has none of its own and the registry's counts. No file can say so.
 const shared = "(the registry's list)"
 
+// anySeverity blocks every vulnerability, which Harbor calls from none on.
+const anySeverity = "any"
+
 func registryScan() schema.Key { return schema.Key{Kind: schema.KindScan} }
 
 func readScans(ctx context.Context, s *site) error {
@@ -82,14 +85,15 @@ func scannerName(list []api.Scanner, id string) string {
 }
 
 // blockOf is from which severity on a project refuses pulls. One that is switched
-// on with a severity that Harbor does not know blocks too, and shows it.
+// on from none, or from a severity that Harbor does not know, lets no vulnerability
+// through.
 func blockOf(p api.Project) string {
 	if !yes(p.Metadata[metaBlock]) {
 		return "none"
 	}
 	severity := strings.ToLower(p.Metadata[metaFrom])
-	if severity == "" || severity == "none" {
-		return "unknown"
+	if !slices.Contains([]string{"low", "medium", "high", "critical"}, severity) {
+		return anySeverity
 	}
 	return severity
 }
@@ -251,7 +255,11 @@ func writeScan(ctx context.Context, s *site, c plan.Change, live object) error {
 	flag(metaSBOM, want.SBOM, have.SBOM)
 	if want.Block != nil && *want.Block != of(have.Block, "") {
 		u.Metadata[metaBlock] = strconv.FormatBool(*want.Block != "none")
-		if *want.Block != "none" {
+		switch *want.Block {
+		case "none":
+		case anySeverity:
+			u.Metadata[metaFrom] = "none"
+		default:
 			u.Metadata[metaFrom] = *want.Block
 		}
 	}

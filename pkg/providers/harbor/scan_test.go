@@ -144,7 +144,7 @@ func TestEachChangeOfAProjectsScansByHandIsSeen(t *testing.T) {
 		{`{"metadata":{"auto_sbom_generation":"false"}}`, `sbom: false -> true`},
 		{`{"metadata":{"prevent_vul":"false"}}`, `block: "none" -> "high"`},
 		{`{"metadata":{"severity":"low"}}`, `block: "low" -> "high"`},
-		{`{"metadata":{"severity":"bogus"}}`, `block: "unknown" -> "high"`},
+		{`{"metadata":{"severity":"bogus"}}`, `block: "any" -> "high"`},
 		{`{"cve_allowlist":{"items":[]}}`, `allow: [] -> [{"cve":"CVE-2026-1"}]`},
 		{`{"cve_allowlist":{"items":[{"cve_id":"CVE-2026-1"}],"expires_at":1999999999}}`, `allow: [{"cve":"CVE-2026-1","until":"2033-05-18"}] -> [{"cve":"CVE-2026-1"}]`},
 		{`{"metadata":{"reuse_sys_cve_allowlist":"true"}}`, `allow: [{"cve":"(the registry's list)"}] -> [{"cve":"CVE-2026-1"}]`},
@@ -152,6 +152,11 @@ func TestEachChangeOfAProjectsScansByHandIsSeen(t *testing.T) {
 		h.behind(t, http.MethodPut, "/projects/team-a", c.body)
 		drifts(t, p, want, "update scan/team-a", "  "+c.line)
 	}
+	apply(t, p, `scan/team-a {"block":"any"}`)
+	if have := h.behind(t, http.MethodGet, "/projects/team-a", ""); !strings.Contains(have, `"prevent_vul":"true"`) || !strings.Contains(have, `"severity":"none"`) {
+		t.Errorf("the project is %s", have)
+	}
+	drifts(t, p, want, "update scan/team-a", `  block: "any" -> "high"`)
 	// the same severity in another spelling is none
 	h.behind(t, http.MethodPut, "/projects/team-a", `{"metadata":{"severity":"HIGH"}}`)
 	drifts(t, p, want)

@@ -95,6 +95,8 @@ func values() map[string]providertest.Values {
 		"gc/schedule":    {Valid: `"0 0 3 * * *"`, Other: `"0 0 4 * * SUN"`, Alike: `"0 3 * * *"`},
 		"audit/schedule": {Valid: `"0 0 3 * * *"`, Other: `"0 0 4 * * SUN"`, Alike: `"0 3 * * *"`},
 		"audit/events":   {Valid: `["create_artifact","delete_artifact"]`, Other: `["delete_artifact"]`, Alike: `["delete_artifact","create_artifact"]`},
+		// a proxy, as the namespace of all is, asks for no signature of Notation
+		"trust/notation": {Valid: `false`, Other: `true`},
 		// and a default scanner is never given up
 		"scan/default": {Valid: `"trivy"`, Other: `"trivy-2"`},
 
@@ -102,12 +104,15 @@ func values() map[string]providertest.Values {
 	}
 }
 
+// newest is the version that has every field.
+const newest = "v2.16.0-1"
+
 func TestHarborPassesTheProviderSuite(t *testing.T) {
 	made := map[providers.Provider]standIn{}
 	providertest.Run(t, providertest.Harness{
 		New: func(t testing.TB) providers.Provider {
 			t.Helper()
-			h := newStandIn(t, harbortest.Options{FirstID: 1000}).withScanner(t)
+			h := newStandIn(t, harbortest.Options{FirstID: 1000, Version: newest}).withScanner(t)
 			p := h.open(t)
 			made[p] = h
 			return p

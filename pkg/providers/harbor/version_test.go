@@ -18,7 +18,8 @@ func TestEachVersionTakesWhatItHas(t *testing.T) {
 	}{
 		"v2.10.3-1": {`"create","delete"`, map[string]string{
 			`remote/r {"type":"harbor","url":"https://r.example.com","tls":{"ca":"certs/a.pem"}}`: "takes no certificate of another registry",
-			`scan/a {"sbom":true}`: "2.11 and later",
+			`scan/a {"sbom":true}`:                                                          "2.11 and later",
+			`namespace/p {"proxy_of":"dr","proxy":{"rate":"1MiB"}}`:                         "2.12 and later",
 			`robot/x {"permissions":[{"resource":"user","action":"create"}]}`:               "(v2.10.3-1) has no permission user:create",
 			`robot/x {"permissions":[{"namespace":"a","resource":"sbom","action":"read"}]}`: "(v2.10.3-1) has no permission sbom:read",
 			setting(`"oidc_logout":true`):                                                   "(v2.10.3-1) has no setting oidc_logout",
@@ -27,10 +28,22 @@ func TestEachVersionTakesWhatItHas(t *testing.T) {
 		}},
 		"v2.12.4-1": {`"create","delete"`, map[string]string{
 			`remote/r {"type":"harbor","url":"https://r.example.com","tls":{"ca":"certs/a.pem"}}`: "2.15 and later",
+			`namespace/p {"proxy_of":"dr","proxy":{"connections":5}}`:                             "(v2.12.4-1) has no proxy.connections, and says nothing: 2.14.1 and later",
 			setting(`"disabled_audit_log_event_types":"pull_artifact"`):                           "(v2.12.4-1) has no setting disabled_audit_log_event_types",
 		}},
 		"v2.14.0-1": {`"create_artifact","delete_artifact"`, map[string]string{
-			`audit {"schedule":"0 4 * * *","keep":"24h","events":["create"]}`: "(v2.14.0-1) records no create",
+			`namespace/p {"proxy_of":"dr","proxy":{"rate":"1MiB","connections":5}}`: "2.14.1 and later",
+			`audit {"schedule":"0 4 * * *","keep":"24h","events":["create"]}`:       "(v2.14.0-1) records no create",
+		}},
+		"v2.15.0-1": {`"create_artifact","delete_artifact"`, map[string]string{
+			`namespace/p {"proxy_of":"dr","proxy":{"rate":"1MiB","connections":5,"serve_gone":true}}`: "2.15.1 and later",
+		}},
+		"v2.15.2-1": {`"create_artifact","delete_artifact"`, map[string]string{
+			`namespace/p {"proxy_of":"dr","proxy":{"referrers":true}}`:            "2.16 and later",
+			`namespace/p {"proxy_of":"dr","proxy":{"repositories":"a/**"}}`:       "2.16 and later",
+			`namespace/p {"proxy_of":"dr","proxy":{"repositories_regex":"a/.*"}}`: "2.16 and later",
+			`namespace/p {"proxy":{"rate":"1MiB"}}`:                               "name that in proxy_of",
+			`namespace/p {"proxy_of":"dr","proxy":{"rate":"2GiB"}}`:               "less than 2GiB",
 		}},
 		"v2.16.0-1": {`"create_artifact","delete_artifact"`, nil},
 	} {

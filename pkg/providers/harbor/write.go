@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -48,7 +50,12 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		}
 		work.Go(func() error {
 			// what was begun is ended
-			report(ch.Key, p.fail(ch.Key, "", s.change(context.WithoutCancel(ctx), ch), ""))
+			var done atomic.Int64
+			err := s.change(api.Counted(context.WithoutCancel(ctx), &done), ch)
+			if err != nil && done.Load() > 0 {
+				err = amended(err, func(cause error) error { return fmt.Errorf("%w; %w", cause, providers.ErrPartly) })
+			}
+			report(ch.Key, p.fail(ch.Key, "", err, ""))
 			return nil
 		})
 	}

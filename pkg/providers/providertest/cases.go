@@ -87,7 +87,12 @@ func subjects() []subject {
 		{key(schema.KindNamespace, "team-a"), nil, []aField{
 			text("description"),
 			{"proxy_of", Values{`"upstream"`, `"upstream-2"`, "", ""}},
-		}, nil},
+			{"proxy.rate", Values{`"1MiB"`, `"512KiB"`, `"unlimited"`, `"1024KiB"`}},
+			{"proxy.connections", Values{`5`, `6`, `0`, ""}},
+			flag("proxy.serve_gone"), flag("proxy.referrers"),
+			{"proxy.repositories", Values{`"library/**"`, `"team/*"`, `"**"`, ""}},
+			{"proxy.repositories_regex", Values{`"library/.+"`, `"team/[a-z]+"`, `""`, ""}},
+		}, [][2]string{{"proxy.repositories", "proxy.repositories_regex"}}},
 		{key(schema.KindAccess, "team-a"), nil, []aField{
 			{"anonymous", Values{`["pull"]`, `[]`, "", `["pull","pull"]`}},
 			{"authenticated", Values{`["pull","push"]`, `["pull"]`, `[]`, `["push","pull"]`}},
@@ -132,7 +137,7 @@ func subjects() []subject {
 		}, nil},
 		{key(schema.KindTrust, "team-a"), nil, []aField{
 			{"keys", Values{`["certs/a.pub","certs/b.pub"]`, `["certs/b.pub"]`, `[]`, `["certs/b.pub","certs/a.pub"]`}},
-			flag("required"),
+			flag("required"), flag("notation"),
 		}, nil},
 		{key(schema.KindLabel, "base"), nil, []aField{
 			{"color", Values{`"#1565C0"`, `"#2E7D32"`, "", ""}}, text("description"),
@@ -210,7 +215,7 @@ func subjects() []subject {
 			flag("only_missing"),
 			{"rate", Values{`"1MiB"`, `"2MiB"`, `"unlimited"`, `"1024KiB"`}},
 			{"trust.keys", Values{`["certs/a.pub"]`, `["certs/b.pub"]`, `[]`, ""}},
-			flag("trust.required"),
+			flag("trust.required"), flag("trust.notation"),
 		}, nil},
 		{key(schema.KindArtifact, "schemas"), []field{{"to", `"team-a/schemas:1"`}, {"files", `["kcl/**/*.k"]`}}, []aField{
 			{"to", Values{`"team-a/schemas:1"`, `"team-a/schemas:2"`, "", ""}},

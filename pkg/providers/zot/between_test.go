@@ -62,6 +62,11 @@ func TestWhatARestartInBetweenTookOverCounts(t *testing.T) {
 		"an extension": {"2", func(text string) string {
 			return strings.Replace(text, `"http": {`, `"extensions":{"Metrics":{"Enable":true}},"http": {`, 1)
 		}, loadedNo},
+		"a timeout": {"2", in(`"ReadTimeout":1000000000`), loadedNo},
+		"API keys":  {"2", func(text string) string { return strings.Replace(text, `"auth": {`, `"auth": {"APIKey":true,`, 1) }, loadedNo},
+		"fast restart": {"2", func(text string) string {
+			return strings.Replace(text, `"storage": {`, `"storage": {"FastRestart":true,`, 1)
+		}, loadedNo},
 		"what is nothing":            {"2", in(`"AllowOrigin":"","Ratelimit":null,"Compat":null,"ReadTimeout":60000000000`), loadedYes},
 		"the same":                   {"2", in(`"Realm":""`), loadedYes},
 		"nothing tells":              {"2", nil, loadedNo},
@@ -85,6 +90,22 @@ func TestWhatARestartInBetweenTookOverCounts(t *testing.T) {
 				t.Errorf("it is %s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestNothingIsKnownOfWhatARestartTookOverWhereNothingTells: also where the file was
+// changed since in what a Zot that runs takes over.
+func TestNothingIsKnownOfWhatARestartTookOverWhereNothingTells(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
+		t.Fatal(err)
+	}
+	p.process = &again{actor: a, id: "2"}
+	if err := os.WriteFile(a.config, []byte(strings.Replace(a.text(), `"storage": {`, `"storage": {"gcDelay":"3h",`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := isLoaded(t, p); got != loadedNo {
+		t.Errorf("it is %s", got)
 	}
 }
 

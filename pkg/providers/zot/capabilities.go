@@ -41,6 +41,7 @@ func Capabilities(driver string) schema.Table {
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: kept},
+		{Kind: schema.KindNamespace, Field: "proxy", Support: schema.Unsupported, Reason: "Zot limits no cache of another registry; which repositories it caches the setting extensions.sync says"},
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Unsupported, Reason: "comes with a later version: nothing locks a namespace that leaves the file yet"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Unsupported, Reason: "comes with a later version: nothing deletes the content of a namespace with it yet"},
 

@@ -39,6 +39,8 @@ type writer struct {
 	kinds     map[schema.Kind]bool
 	values    []schema.Value // settings to be written
 	ours      bool           // ocisync's own account and its namespace are
+	local     bool           // content shall lie in a directory
+	others    []string       // sub paths that shall be as they were
 
 	// agreed is that the settings are written, of which a plan holds a restart onto
 	// another place for content until somebody approves it.
@@ -390,7 +392,7 @@ func (w *writer) put2(k schema.Key, spec schema.Spec) {
 
 // enterAgain gives ocisync's own account its password where somebody changed that.
 func (w *writer) enterAgain() error {
-	if !w.ours {
+	if !w.ours || w.own.Self == "" {
 		return nil
 	}
 	if ok, err := htpasswd.Verify(w.now.hashes[selfLogin], w.own.Self); ok && err == nil {
@@ -405,12 +407,7 @@ func (w *writer) enterAgain() error {
 
 // settings notes the values that differ from those there are.
 func (w *writer) settings(s *schema.Settings, before schema.Resource, secret prepared) {
-	have := map[string]string{}
-	if old, ok := before.Spec.(*schema.Settings); ok {
-		for _, v := range old.Values {
-			have[v.Path] = v.JSON
-		}
-	}
+	have, seen := valuesOf(before), valuesOf(w.shown[before.Key])
 	for _, v := range s.Values {
 		if _, isRef := v.Secret(); isRef {
 			if plain, ok := secret.values[v.Path]; ok {
@@ -425,12 +422,35 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
+		case v.Path == subPathsPath:
+			w.others = routesOf(seen[v.Path])
+		case v.Path == driverPath:
+			w.local = v.JSON == driverLocal && seen[v.Path] != v.JSON
 		case v.Path == ownPath:
-			w.ours = have[v.Path] != v.JSON
+			w.ours = seen[v.Path] == ownChanged
 		case have[v.Path] != v.JSON && (v.Path == schema.OutsidePath || !virtual(v.Path)):
 			w.values = append(w.values, v)
 		}
 	}
+}
+
+// routesOf reads a list of sub paths.
+func routesOf(list string) (routes []string) {
+	if json.Unmarshal([]byte(list), &routes) != nil {
+		return nil
+	}
+	return routes
+}
+
+// valuesOf are the values of settings, by path.
+func valuesOf(r schema.Resource) map[string]string {
+	out := map[string]string{}
+	if s, ok := r.Spec.(*schema.Settings); ok {
+		for _, v := range s.Values {
+			out[v.Path] = v.JSON
+		}
+	}
+	return out
 }
 
 func (w *writer) spec(kind schema.Kind, name string) schema.Spec {

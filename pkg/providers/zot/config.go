@@ -17,12 +17,14 @@ import (
 type configuration struct {
 	Storage struct {
 		RootDirectory string           `json:"rootDirectory"`
+		StorageDriver driver           `json:"storageDriver"`
 		GC            json.RawMessage  `json:"gc"`
 		GCDelay       *span            `json:"gcDelay"`
 		GCInterval    *span            `json:"gcInterval"`
 		Retention     *retentionConfig `json:"retention"`
 		SubPaths      map[string]struct {
 			RootDirectory string           `json:"rootDirectory"`
+			StorageDriver driver           `json:"storageDriver"`
 			GC            json.RawMessage  `json:"gc"`
 			Retention     *retentionConfig `json:"retention"`
 		} `json:"subPaths"`
@@ -48,6 +50,32 @@ type configuration struct {
 	} `json:"extensions"`
 }
 
+// driver is where content lies that is not in a directory, as far as that tells one place
+// from another: "" is a directory.
+type driver string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (d *driver) UnmarshalJSON(b []byte) error {
+	var keys map[string]json.RawMessage
+	said := map[string]string{}
+	if json.Unmarshal(b, &keys) != nil { // which Zot refuses
+		keys = nil
+	}
+	for key, v := range keys {
+		said[strings.ToLower(key)] = textOf(v)
+	}
+	*d = ""
+	if name := said["name"]; name != "" && name != localDriver {
+		*d = driver(name)
+		for _, key := range []string{"bucket", "container", "rootdirectory", "regionendpoint"} {
+			if v := strings.Trim(said[key], "/"); v != "" {
+				*d += driver(" " + v)
+			}
+		}
+	}
+	return nil
+}
+
 type authConfig struct {
 	HTPasswd *struct {
 		Path string `json:"path"`
@@ -60,11 +88,19 @@ type authConfig struct {
 
 type retentionConfig struct {
 	DryRun   json.RawMessage   `json:"dryRun"`
+	Delay    *span             `json:"delay"`
 	Policies []json.RawMessage `json:"policies"`
 }
 
 // dry reports whether retention only logs what it would remove.
 func (r *retentionConfig) dry() bool { return r != nil && truth(r.DryRun, false) }
+
+func (r *retentionConfig) delay() span {
+	if r == nil {
+		return 0
+	}
+	return value(r.Delay)
+}
 
 type syncConfig struct {
 	Enable          json.RawMessage   `json:"enable"`
@@ -169,6 +205,7 @@ type store struct {
 	policies []rawPolicy
 	gc       bool
 	dry      bool // it removes nothing
+	delay    span // how old must be what no tag names; 0 is not said
 }
 
 // stores lists the default store, then the sub-paths by route.
@@ -179,10 +216,10 @@ func (c configuration) stores() []store {
 		}
 		return r.Policies
 	}
-	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn(), c.Storage.Retention.dry()}}
+	out := []store{{"", []string{"storage", "retention"}, of(c.Storage.Retention), c.gcOn(), c.Storage.Retention.dry(), c.Storage.Retention.delay()}}
 	for _, route := range sortedKeys(c.Storage.SubPaths) {
 		s := c.Storage.SubPaths[route]
-		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false), s.Retention.dry()})
+		out = append(out, store{route, []string{"storage", "subPaths", route, "retention"}, of(s.Retention), truth(s.GC, false), s.Retention.dry(), s.Retention.delay()})
 	}
 	return out
 }

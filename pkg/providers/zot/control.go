@@ -211,7 +211,7 @@ func back(s *site, t texts) texts {
 
 // restart stops Zot before it sees the new configuration, since some of it
 // must not be taken over by one that runs. If it does not start with it, the
-// old one is put back.
+// old one is put back, or else the one that it is known to have run with.
 func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
 	text := t.config
 	if text == nil {
@@ -230,18 +230,57 @@ func (p *Provider) restart(ctx context.Context, s *site, t texts) error {
 	if err == nil || errors.Is(err, providers.ErrDown) { // it reads it when it is started
 		return nil
 	}
-	old := back(s, t)
-	if old.config == nil {
-		return fmt.Errorf("it does not start: %w", err)
+	why := fmt.Errorf("it does not start with the new configuration: %w", err)
+	if t.config == nil {
+		why = fmt.Errorf("it does not start: %w", err)
 	}
-	if e := p.process.Stop(ctx); e != nil {
-		return errors.Join(fmt.Errorf("it does not start with the new configuration: %w", err), fmt.Errorf("and cannot be stopped to put the old one back: %w", e))
+	for _, old := range formers(s, t) {
+		if e := p.process.Stop(ctx); e != nil {
+			return errors.Join(why, fmt.Errorf("and cannot be stopped to put the old one back: %w", e))
+		}
+		aside, e := p.aside(s, text, old)
+		if e == nil {
+			now := *s
+			now.text = text
+			e = p.write(&now, texts{config: old})
+		}
+		if e != nil {
+			return errors.Join(why, fmt.Errorf("and the old one could not be put back: %w", e))
+		}
+		text = old
+		if e := p.process.Start(ctx); e != nil {
+			why = errors.Join(why, fmt.Errorf("the old one was put back, and it does not start with that either: %w", e))
+			continue
+		}
+		return fmt.Errorf("the old one was put back and it runs with that%s: %w", aside, why)
 	}
-	if e := p.write(p.after(s, t), old); e != nil {
-		return errors.Join(fmt.Errorf("it does not start with the new configuration: %w", err), fmt.Errorf("and the old one could not be put back: %w", e))
+	return why
+}
+
+// formers are the configurations to go back to: what the file held before, and what Zot
+// is known to have run with, where somebody wrote another since.
+func formers(s *site, t texts) (list [][]byte) {
+	if old := back(s, t); old.config != nil {
+		list = append(list, old.config)
 	}
-	if e := p.process.Start(ctx); e != nil {
-		return errors.Join(fmt.Errorf("it does not start with the new configuration: %w", err), fmt.Errorf("the old one was put back, and it does not start with that either: %w", e))
+	if ran := []byte(s.own.Loaded.Config); len(ran) > 0 && !files.Equal(ran, s.text) && !files.Equal(ran, t.config) {
+		list = append(list, ran)
 	}
-	return fmt.Errorf("it does not start with the new configuration, so the old one was put back and it runs with that: %w", err)
+	return list
+}
+
+// aside keeps what somebody wrote by hand, before other content is put there, and says
+// where.
+func (p *Provider) aside(s *site, text, other []byte) (string, error) {
+	if files.Equal(other, s.text) {
+		return "", nil
+	}
+	name := p.paths.config + ".refused"
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := files.CreateLike(name, p.paths.config, text); err != nil {
+		return "", err
+	}
+	return ", and " + name + " holds what it did not start with", nil
 }

@@ -36,6 +36,12 @@ func (w *writer) finish(ctx context.Context) error {
 			set(rawJSON(was.Before), at(was.Pattern)...)
 		}
 	}
+	if w.local {
+		doc.Delete(driverAt()...)
+	}
+	if err := errors.Join(err, w.restored(doc)); err != nil {
+		return err
+	}
 	w.emitSettings(set)
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
@@ -58,8 +64,8 @@ func (w *writer) finish(ctx context.Context) error {
 	}
 	var t texts
 	text := doc.Bytes()
-	_, conf, err := read(w.p.paths.config, text)
-	if err != nil {
+	var conf configuration
+	if doc, conf, err = read(w.p.paths.config, text); err != nil {
 		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 	}
 	if conf.HTTP.AccessControl == nil && w.s.conf.HTTP.AccessControl != nil {
@@ -96,7 +102,7 @@ func (w *writer) finish(ctx context.Context) error {
 		return err
 	}
 	if t.config != nil {
-		_, conf, err := read(w.p.paths.config, t.config)
+		_, conf, err := w.p.reading.config(w.p.paths.config, t.config)
 		if err == nil {
 			err = unreadableByZot(conf)
 		}
@@ -114,6 +120,23 @@ func (w *writer) finish(ctx context.Context) error {
 		t.inbox = &box
 	}
 	return w.save(ctx, t)
+}
+
+// restored puts sub paths back: what is written of retention goes by those there are
+// then.
+func (w *writer) restored(doc *config.Document) error {
+	if len(w.others) == 0 {
+		return nil
+	}
+	if err := w.s.asBefore(doc, w.others); err != nil {
+		return err
+	}
+	v := w.s.view
+	var err error
+	if v.doc, v.conf, err = read(w.p.paths.config, doc.Bytes()); err == nil {
+		w.now = v.objects()
+	}
+	return err
 }
 
 // stays refuses a write that would restart Zot onto another place for its content, to
@@ -153,7 +176,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	next.Withdrawn = union(w.s.own.Withdrawn, w.withdrawn)
 	saved := w.s.own
 	keep := func() error {
-		if len(saved.Key) > 0 && string(encoded(next)) == string(encoded(saved)) {
+		if len(saved.Key) > 0 && next.same(saved) {
 			return nil
 		}
 		next = next.keyed()
@@ -208,7 +231,7 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	if text == nil {
 		text = w.s.text
 	}
-	doc, _, err := read(w.p.paths.config, text)
+	doc, _, err := w.p.reading.config(w.p.paths.config, text)
 	if err != nil {
 		return "", err
 	}
@@ -453,8 +476,13 @@ func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...strin
 		}
 	}
 	if w.ours {
+		if w.s.foreign {
+			set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
+		}
 		w.control(set)
-		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+		if w.own.Self != "" {
+			set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+		}
 	}
 	for _, ns := range sortedKeys(w.patterns) {
 		at := []string{"http", "accessControl", "repositories", pattern(ns)}

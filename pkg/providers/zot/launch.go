@@ -305,22 +305,23 @@ func (p *Provider) mendOwn(s *site) error {
 	if gone {
 		set(groupJSON(policyGroup{}, policyGroup{}), "http", "accessControl", "repositories", everything)
 	}
-	if !s.conf.authenticated() {
+	if !s.conf.authenticated() || s.foreign {
 		set(encoded(p.paths.htpasswd), "http", "auth", "htpasswd", "path")
 	}
-	set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
-	if err != nil {
-		return p.fail(schema.Key{}, p.paths.config, err, "")
+	next := texts{}
+	if s.own.Self != "" {
+		set(ownGroup(), "http", "accessControl", "repositories", ownPattern())
+		accounts := htpasswd.Parse(s.accounts)
+		hash, e := p.hash(s.own.Self)
+		if e == nil {
+			e = accounts.Set(selfLogin, hash)
+		}
+		err, next.accounts = errors.Join(err, e), accounts.Bytes()
 	}
-	accounts := htpasswd.Parse(s.accounts)
-	hash, err := p.hash(s.own.Self)
-	if err == nil {
-		err = accounts.Set(selfLogin, hash)
+	if next.config = doc.Bytes(); err != nil {
+		return p.fail(schema.Key{}, "putting ocisync's own account right", err, "")
 	}
-	if err != nil {
-		return p.fail(schema.Key{}, "ocisync's own account", err, "")
-	}
-	if err := p.write(s, texts{config: doc.Bytes(), accounts: accounts.Bytes()}); err != nil {
+	if err := p.write(s, next); err != nil {
 		return p.unreadable(err)
 	}
 	return nil

@@ -55,12 +55,7 @@ func (s *site) layouts() (l layouts, elsewhere string) {
 		return l, why + " (storage.rootDirectory is not an absolute path)"
 	}
 	conf := s.conf
-	l.root = func(repository string) string {
-		if route := conf.storeOf(repository); route != "" {
-			return conf.Storage.SubPaths[route].RootDirectory
-		}
-		return conf.Storage.RootDirectory
-	}
+	l.root = conf.rootOf
 	return l, ""
 }
 

@@ -1,6 +1,7 @@
 package zot
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -43,17 +44,59 @@ const (
 )
 
 // ownPath is a value among the settings of a Zot that ocisync runs: whether its own
-// account and the namespace of it, where an inventory may lie, are as it made them.
+// account, the namespace of it, where an inventory may lie, and the file of accounts are
+// as it made them.
 const (
 	ownPath    = "process.own_namespace"
 	ownAsMade  = `"as ocisync made it"`
 	ownChanged = `"changed"`
 )
 
+// driverPath is a value among the settings of a Zot that ocisync runs, where the mode
+// names no driver of its own: what its content lies in. It shall be a directory.
+const (
+	driverPath  = "process.storage_driver"
+	driverLocal = `"` + localDriver + `"`
+)
+
+// subPathsPath is a value among the settings of a Zot that ocisync runs: the sub paths of
+// its storage that are not as they were when ocisync wrote last, and that the mode does
+// not name. There shall be none: what lies in the store around them is gone from view.
+const (
+	subPathsPath = "process.sub_paths"
+	subPathsNone = "[]"
+)
+
+// otherSubPaths are those.
+func (o *objects) otherSubPaths() []string {
+	out := []string{}
+	_, was, err := read("", []byte(o.own.Loaded.Config))
+	if err != nil {
+		return out
+	}
+	before, now := was.roots(), o.conf.roots()
+	for route := range before {
+		if _, there := now[route]; !there {
+			now[route] = ""
+		}
+	}
+	for _, route := range sortedKeys(now) {
+		if route != "" && before[route] != now[route] {
+			out = append(out, route)
+		}
+	}
+	return out
+}
+
+// driverAt is where a configuration says it.
+func driverAt() []string { return []string{"storage", "storageDriver"} }
+
 // ownAsMade reports whether that is so.
 func (o *objects) ownAsMade() bool {
 	ac := o.conf.HTTP.AccessControl
 	switch {
+	case o.foreign:
+		return false
 	case o.own.Self == "":
 		return true
 	case ac == nil:
@@ -87,7 +130,7 @@ func (o *objects) lostLogins() bool {
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == driverPath || path == subPathsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -119,7 +162,7 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 			if !o.ownAsMade() {
 				own.JSON = ownChanged
 			}
-			spec.Values = append(spec.Values, own)
+			spec.Values = append(spec.Values, own, schema.Value{Path: subPathsPath, JSON: string(encoded(p.undeclared(o.otherSubPaths())))}, schema.Value{Path: driverPath, JSON: string(encoded(cmp.Or(string(o.conf.Storage.StorageDriver), localDriver)))})
 		}
 		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
@@ -139,17 +182,32 @@ func (p *Provider) unread(o *objects) []schema.Key {
 	})
 }
 
+// undeclared are those sub paths that the mode does not name.
+func (p *Provider) undeclared(routes []string) []string {
+	p.declared.mu.Lock()
+	defer p.declared.mu.Unlock()
+	return slices.DeleteFunc(routes, func(route string) bool { return p.declared.subPaths[route] })
+}
+
 // declared is what the mode that was normalized last declares.
 type declaredKeys struct {
-	mu   sync.Mutex
-	keys map[schema.Key]bool
+	mu       sync.Mutex
+	keys     map[schema.Key]bool
+	subPaths map[string]bool // by route, in lower case
 }
 
 func (d *declaredKeys) are(list []schema.Resource) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.keys = map[schema.Key]bool{}
+	d.keys, d.subPaths = map[schema.Key]bool{}, map[string]bool{}
 	for _, r := range list {
 		d.keys[r.Key] = true
+		if s, ok := r.Spec.(*schema.Settings); ok {
+			for _, v := range s.Values {
+				if at := schema.SplitPath(strings.ToLower(v.Path)); len(at) > 3 && at[0] == "storage" && at[1] == "subpaths" {
+					d.subPaths[at[2]] = true
+				}
+			}
+		}
 	}
 }

@@ -24,6 +24,7 @@ type view struct {
 	inbox       webhook.Inbox
 	now         time.Time
 	htpasswd    string // where the accounts are; "" where nobody says
+	foreign     bool   // the configuration names other ones than ocisync's
 }
 
 // objects are what a view shows.

@@ -250,6 +250,19 @@ func TestCopyingThatIsSwitchedOffIsNotDone(t *testing.T) {
 	}
 }
 
+// TestRetentionThatComesLateIsSaid: the delay is Zot's alone, and no mode says it.
+func TestRetentionThatComesLateIsSaid(t *testing.T) {
+	for delay, want := range map[string]bool{"1h": false, "24h": false, "8760h": true} {
+		p, name := placed(t, `{"storage":{"rootDirectory":"/nonexistent","retention":{"delay":"`+delay+`"}},"http":{"address":"127.0.0.1","port":"9"}}`, "")
+		notes, err := p.Remarks(t.Context(), schema.State{Resources: []schema.Resource{{Key: schema.Key{Kind: schema.KindRetention, Name: "team"}, Spec: &schema.Retention{}}}}, time.Now())
+		if has := slices.ContainsFunc(notes, func(n plan.Note) bool {
+			return strings.HasPrefix(n.Text, "storage.retention.delay is "+delay+" in "+name)
+		}); err != nil || has != want {
+			t.Errorf("%s: %v, %v", delay, notes, err)
+		}
+	}
+}
+
 // TestACopyThatVerifiesNobodyIsNotAsDeclared: it may be another's whoever that claims
 // to be.
 func TestACopyThatVerifiesNobodyIsNotAsDeclared(t *testing.T) {

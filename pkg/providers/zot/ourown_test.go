@@ -30,6 +30,7 @@ func tamperings() map[string]tampering {
 		}},
 		"given to another": {config: func(text string) string { return strings.Replace(text, selfLogin, "mallory", 1) }},
 		"taken away":       {config: func(text string) string { return strings.Replace(text, "ocisync/**", "other/**", 1) }},
+		"other accounts":   {config: func(text string) string { return strings.Replace(text, "/htpasswd", "/theirs", 1) }},
 		"the account gone": {accounts: func(string) string { return "" }},
 		"the account taken over": {accounts: func(text string) string {
 			return text + selfLogin + ":$2y$05$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
@@ -272,5 +273,29 @@ func TestARefusalOfTheOwnAccountSaysWhatPutsItRight(t *testing.T) {
 		if _, err = store.Load(t.Context()); !errors.Is(err, kind) || !strings.Contains(err.Error(), "ocisync restart") || strings.Contains(err.Error(), "registry.login") {
 			t.Errorf("%d: %v", code, err)
 		}
+	}
+}
+
+// TestAConfigurationThatSomebodyMadeGetsItsLogins: Zot does not start with its rules for
+// accounts otherwise, and no account of ocisync's own was made by then.
+func TestAConfigurationThatSomebodyMadeGetsItsLogins(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := `{"storage":{"rootDirectory":"` + p.storage() + `"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"zz/**":{"policies":[{"users":["dev"],"actions":["read"]}]}}}}}`
+	err := errors.Join(os.WriteFile(p.paths.config, []byte(made), 0o600), os.Remove(p.paths.htpasswd), os.Remove(p.paths.own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := wrote(t, p, p.differs(t)...); err != nil {
+		t.Fatal(err)
+	}
+	if left := p.differs(t); len(left) > 0 {
+		t.Errorf("after an apply there is left %+v", left)
+	}
+	s, err := p.load(t.Context())
+	if err != nil || !s.conf.authenticated() || s.accounts == nil {
+		t.Errorf("it has no logins, %v: %s", err, s.text)
 	}
 }

@@ -73,16 +73,13 @@ func (p *Provider) private() error {
 	return regular.Private(p.paths.data, filepath.Base(filepath.Dir(p.paths.own)))
 }
 
+// ownFile reads the file; one that is absent is a new one.
 func (p *Provider) ownFile() (own, error) {
-	if err := p.private(); err != nil {
-		return own{}, err
-	}
-	return readOwn(p.paths.own)
-}
-
-// readOwn reads the file; one that is absent is a new one.
-func readOwn(name string) (own, error) {
 	o := own{Format: ownFormat}
+	if err := p.private(); err != nil {
+		return o, err
+	}
+	name := p.paths.own
 	dir, err := os.OpenRoot(filepath.Dir(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
@@ -91,28 +88,34 @@ func readOwn(name string) (own, error) {
 		return o, err
 	}
 	defer dir.Close()
-	const restore = "restore it from a backup, or move it away and apply the mode again"
-	b, err := regular.ReadOwn(dir, filepath.Base(name), maxOwn)
+	text, err := regular.ReadOwn(dir, filepath.Base(name), maxOwn)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return o, nil
 	case errors.Is(err, regular.ErrLarge):
-		return o, fmt.Errorf("%s: larger than %d MiB; %s", name, maxOwn>>20, restore)
+		return o, fmt.Errorf("%s: larger than %d MiB; %s", name, maxOwn>>20, restoreOwn)
 	case err != nil:
 		return o, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
+	return parseOwn(name, text)
+}
+
+const restoreOwn = "restore it from a backup, or move it away and apply the mode again"
+
+func parseOwn(name string, text []byte) (own, error) {
+	o := own{Format: ownFormat}
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	err = dec.Decode(&o)
+	err := dec.Decode(&o)
 	switch { // a field that is not known is said when all are read
 	case o.Format != ownFormat:
 		return o, fmt.Errorf("%s: format %d, and this ocisync reads format %d; use the ocisync that wrote it, or a newer one", name, o.Format, ownFormat)
 	case err != nil:
-		return o, fmt.Errorf("%s: %w; %s", name, err, restore)
+		return o, fmt.Errorf("%s: %w; %s", name, err, restoreOwn)
 	}
 	st := schema.State{Resources: o.Objects}
 	if err := st.Sort(); err != nil {
-		return o, fmt.Errorf("%s: %w; %s", name, err, restore)
+		return o, fmt.Errorf("%s: %w; %s", name, err, restoreOwn)
 	}
 	return o, nil
 }
@@ -128,14 +131,30 @@ func (o own) keyed() own {
 
 // save replaces the file at once or not at all.
 func (o own) save(name string) error {
-	b, err := json.MarshalIndent(o.keyed(), "", " ")
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	return renameio.WriteFile(name, append(b, '\n'), 0o600)
+	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithExistingPermissions())
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() //nolint:errcheck // nothing is left of one that took the name
+	if err := json.NewEncoder(f).Encode(o.keyed()); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// same reports whether two say the same.
+func (o own) same(other own) bool {
+	sum := func(o own) []byte {
+		h := sha256.New()
+		if json.NewEncoder(h).Encode(o) != nil { // it always encodes, and a hash takes anything
+			return nil
+		}
+		return h.Sum(nil)
+	}
+	return bytes.Equal(sum(o), sum(other))
 }
 
 // keep is the file with the given objects in the place of its own.

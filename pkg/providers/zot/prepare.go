@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -68,7 +69,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	for i, c := range changes {
 		verdicts[i] = p.prepare(c, now, running, st)
-		if why, gone := moves(c, s); why != "" {
+		if why, gone := moves(c, s, running); why != "" {
 			verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
 		}
 		if c.Key.Kind == schema.KindAccess && slices.Contains(now.except, c.Key) {
@@ -146,9 +147,12 @@ const asksNobody = "2.1.6"
 // localDriver is Zot's for content on the disk, where none is said.
 const localDriver = "local"
 
+// placeMoves is why a change of where content lies waits.
+const placeMoves = "the registry gets another place for its content"
+
 // moves says why a change that has Zot look for its content elsewhere must wait for
 // an approval, and what goes with it; "" for others, and where there is nothing to lose.
-func moves(c plan.Change, s *site) (why, gone string) {
+func moves(c plan.Change, s *site, running configuration) (why, gone string) {
 	if c.After == nil || c.Action == plan.Delete || s.doc == nil {
 		return "", ""
 	}
@@ -160,6 +164,16 @@ func moves(c plan.Change, s *site) (why, gone string) {
 	var names []string
 	for _, v := range next.Values {
 		path := strings.ToLower(v.Path)
+		if by := running.Storage.StorageDriver; path == driverPath && by != "" {
+			return placeMoves, fmt.Sprintf("what lies in %s (nobody can tell from here how much) is served no more, and nothing is copied to %s", by, s.conf.Storage.RootDirectory)
+		}
+		if path == subPathsPath && v.JSON == subPathsNone && c.Before != nil {
+			for _, route := range routesOf(valuesOf(*c.Before)[v.Path]) {
+				if was := running.roots()[route]; was != "" {
+					from, to, names = was, "where it shall lie", append(names, strings.Trim(route, "/"))
+				}
+			}
+		}
 		if !strings.HasPrefix(path, "storage.") {
 			continue
 		}
@@ -191,7 +205,7 @@ func moves(c plan.Change, s *site) (why, gone string) {
 	if much == "" {
 		return "", ""
 	}
-	return "the registry gets another place for its content", fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, much, to)
+	return placeMoves, fmt.Sprintf("what lies in %s (%s) is served no more, and nothing is copied to %s", from, much, to)
 }
 
 // held says how much of what the names match lies where a configuration says; "" for
@@ -215,13 +229,20 @@ func held(c configuration, names []string) string {
 // somebody wrote: of a file that is not in force, any write becomes a restart. What the
 // mode declares of it is in force after that, unless it is not written itself.
 func (p *Provider) stays(running configuration, s *site, changes []plan.Change, verdicts []providers.Verdict) {
-	is := s.conf.roots()
+	doc, _, err := read(p.paths.config, s.text)
+	if err != nil {
+		return
+	}
 	for i, c := range changes {
 		if verdicts[i].Held == "" && verdicts[i].Refused == "" {
-			declaredRoots(c, is)
+			s.declares(c, doc)
 		}
 	}
-	why, gone := p.relocated(running, is)
+	_, is, err := read(p.paths.config, doc.Bytes())
+	if err != nil {
+		return
+	}
+	why, gone := p.relocated(running, is.roots())
 	if why == "" {
 		return
 	}
@@ -254,21 +275,29 @@ func (p *Provider) relocated(running configuration, is map[string]string) (why, 
 	if much == "" {
 		return "", ""
 	}
-	return fmt.Sprintf("somebody wrote another place for content into %s, and a restart takes that over: put storage.rootDirectory and storage.subPaths there back, or declare them", p.paths.config),
+	return fmt.Sprintf("somebody wrote another place for content into %s, and a restart takes that over: put storage.rootDirectory, storage.storageDriver and storage.subPaths there back, or declare them", p.paths.config),
 		fmt.Sprintf("what lies in %s (%s) is served no more by then", was[""], much)
 }
 
 // roots is where content lies, by route; "" is the main storage.
 func (c configuration) roots() map[string]string {
-	out := map[string]string{"": filepath.Clean(c.Storage.RootDirectory)}
+	out := map[string]string{"": where(c.Storage.RootDirectory, c.Storage.StorageDriver)}
 	for route, s := range c.Storage.SubPaths {
-		out[strings.ToLower(route)] = filepath.Clean(s.RootDirectory)
+		out[strings.ToLower(route)] = where(s.RootDirectory, s.StorageDriver)
 	}
 	return out
 }
 
-// declaredRoots lays what a change of the settings says of that over it.
-func declaredRoots(c plan.Change, roots map[string]string) {
+func where(root string, by driver) string {
+	if by != "" {
+		return string(by)
+	}
+	return filepath.Clean(root)
+}
+
+// declares lays what a change of the settings says of where content lies over a
+// configuration.
+func (s *site) declares(c plan.Change, doc *config.Document) {
 	if c.After == nil || c.Action == plan.Delete {
 		return
 	}
@@ -276,18 +305,46 @@ func declaredRoots(c plan.Change, roots map[string]string) {
 	if !ok {
 		return
 	}
+	local, others := false, []string(nil)
 	for _, v := range spec.Values {
-		at, is := schema.SplitPath(v.Path), ""
-		if len(at) < 2 || !strings.EqualFold(at[0], "storage") || !strings.EqualFold(at[len(at)-1], "rootDirectory") || json.Unmarshal([]byte(v.JSON), &is) != nil {
-			continue
-		}
+		at := schema.SplitPath(v.Path)
+		_, isRef := v.Secret()
 		switch {
-		case len(at) == 2:
-			roots[""] = filepath.Clean(is)
-		case len(at) == 4 && strings.EqualFold(at[1], "subPaths"):
-			roots[strings.ToLower(at[2])] = filepath.Clean(is)
+		case v.Path == driverPath:
+			local = v.JSON == driverLocal
+		case v.Path == subPathsPath && v.JSON == subPathsNone && c.Before != nil:
+			others = routesOf(valuesOf(*c.Before)[v.Path])
+		case !isRef && strings.EqualFold(at[0], "storage"):
+			doc.Set([]byte(v.JSON), at...) //nolint:errcheck // what cannot be set is refused elsewhere
 		}
 	}
+	if local { // the object has what the file holds besides
+		doc.Delete(driverAt()...)
+	}
+	s.asBefore(doc, others) //nolint:errcheck // what cannot be set is refused elsewhere
+}
+
+// asBefore has sub paths say in a configuration what they said when ocisync wrote last.
+func (s *site) asBefore(doc *config.Document, routes []string) error {
+	if len(routes) == 0 {
+		return nil
+	}
+	was, err := config.Parse("", []byte(s.own.Loaded.Config))
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		at := []string{"storage", "subPaths", route}
+		if text, ok := was.Get(at...); ok {
+			err = errors.Join(err, doc.Set([]byte(text), at...))
+		} else {
+			doc.Delete(at...)
+		}
+	}
+	if len(doc.Keys("storage", "subPaths")) == 0 {
+		doc.Delete("storage", "subPaths")
+	}
+	return err
 }
 
 // closing lists, of a registry without any rule, the repositories that the
@@ -704,7 +761,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
-		case v.Path == loadedPath, v.Path == loginsPath:
+		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == subPathsPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}

@@ -23,11 +23,9 @@ const tailOfLog = 32 << 20
 
 // record is what Zot wrote that it took over last, at its start or later.
 type record struct {
-	Params   json.RawMessage `json:"params"`
-	Reloaded json.RawMessage `json:"reloaded params"`
-	conf     configuration
-	release  string    // such as v2.1.20; many builds do not know it
-	started  time.Time // its last start, zero where the log does not tell
+	conf    configuration
+	release string    // such as v2.1.20; many builds do not know it
+	started time.Time // its last start, zero where the log does not tell
 	// begun is what it started with, nil where the log does not tell.
 	begun     *config.Document
 	begunConf configuration
@@ -42,7 +40,7 @@ type line struct {
 
 // lines calls each for the records that hold one of some texts.
 func lines(r io.Reader, texts []string, each func(l line, raw []byte)) {
-	in := bufio.NewReaderSize(r, 1<<20)
+	in := bufio.NewReaderSize(r, 64<<10)
 	for {
 		raw, err := in.ReadBytes('\n')
 		if slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(raw, []byte(t)) }) {
@@ -84,27 +82,36 @@ func lastRecord(r io.Reader) *record {
 			started, first = l.Time, raw
 		}
 	})
-	out := record{started: started}
-	if last == nil || json.Unmarshal(last, &out) != nil {
+	doc, conf, err := tookOver(last)
+	if err != nil {
 		return nil
 	}
-	if out.Reloaded == nil {
-		out.Reloaded = out.Params
+	out := record{conf: conf, started: started}
+	if tag, ok := doc.Get("ReleaseTag"); ok {
+		out.release = strings.Trim(tag, `"`)
 	}
-	var build struct{ ReleaseTag string }
-	var err error
-	if _, out.conf, err = read("", out.Reloaded); err != nil || json.Unmarshal(out.Reloaded, &build) != nil {
-		return nil
+	if !bytes.Equal(first, last) {
+		doc, conf, err = tookOver(first)
 	}
-	out.release = build.ReleaseTag
-	var began record
-	if first == nil || json.Unmarshal(first, &began) != nil || began.Params == nil {
-		return &out
-	}
-	if doc, conf, err := read("", began.Params); err == nil {
+	if err == nil {
 		out.begun, out.begunConf = doc, conf
 	}
 	return &out
+}
+
+// tookOver is the configuration that a record tells of.
+func tookOver(raw []byte) (*config.Document, configuration, error) {
+	var of struct {
+		Params   json.RawMessage `json:"params"`
+		Reloaded json.RawMessage `json:"reloaded params"`
+	}
+	if err := json.Unmarshal(raw, &of); err != nil {
+		return nil, configuration{}, err
+	}
+	if of.Reloaded != nil {
+		return read("", of.Reloaded)
+	}
+	return read("", of.Params)
 }
 
 // goesOn reports whether Zot goes on with what it began with, whatever the file says.
@@ -135,7 +142,7 @@ func (r *record) heldBack(now *config.Document) string {
 		was, had := r.begun.Get(c.Path...)
 		switch {
 		case !is:
-			if saidByFile(c.Path) && !saidElsewhere(now, c.Path) && says(r.begun, c.Path...) {
+			if says(r.begun, c.Path...) && !filledIn(now, c.Path, was) {
 				return strings.Join(c.Path, ".")
 			}
 		case !had:
@@ -216,33 +223,40 @@ func sameNumber(a, b []byte) bool {
 	return err != nil || also != nil || x == y
 }
 
-// saidByFile reports whether a key means nothing to Zot until its file says it, and is
-// logged as it stands there: Zot fills nothing in.
-func saidByFile(path []string) bool {
+// filledIn reports whether Zot fills such a value in where its file says nothing, or
+// may do so.
+func filledIn(file *config.Document, path []string, logged string) bool {
 	at := strings.ToLower(strings.Join(path, "."))
-	switch {
-	case strings.HasPrefix(at, "extensions."): // what is in one, Zot fills in
-		return len(path) == 2
-	case strings.HasPrefix(at, "storage.subpaths."):
-		return len(path) == 3
+	beside := func(key string) bool {
+		_, named := file.Get(append(slices.Clone(path[:len(path)-1]), key)...)
+		return named
 	}
-	return slices.ContainsFunc([]string{
-		"http.externalurl", "http.alloworigin", "http.realm", "http.compat", "http.ratelimit", "http.tls", "http.auth",
-		"storage.commit", "storage.maxrepos", "storage.storagedriver", "log.output", "log.audit", "scheduler", "cluster",
-	}, func(key string) bool { return at == key || strings.HasPrefix(at, key+".") })
+	switch {
+	case strings.HasPrefix(at, "extensions.") && len(path) > 2, strings.HasSuffix(at, ".retention.delay"), at == "log.level", beside("credentialsFile"):
+		return true
+	case at == "http.auth.apikey":
+		_, on := file.Get("extensions", "apikey")
+		_, openid := file.Get("http", "auth", "openid")
+		return on || openid
+	}
+	usual := map[string]string{
+		"dedupe": "true", "gc": "true", "gcdelay": hourLogged, "gcinterval": hourLogged,
+		"address": `"127.0.0.1"`, "port": `"8080"`, "readtimeout": minuteLogged, "writetimeout": minuteLogged,
+	}
+	return usual[at[strings.LastIndexByte(at, '.')+1:]] == logged
 }
 
-// saidElsewhere reports whether a key stands in a section that Zot fills from a file of
-// its own.
-func saidElsewhere(doc *config.Document, path []string) bool {
-	_, named := doc.Get(append(slices.Clone(path[:len(path)-1]), "credentialsFile")...)
-	return named
-}
+// Durations as Zot logs them.
+const (
+	hourLogged   = "3600000000000"
+	minuteLogged = "60000000000"
+)
 
 // ofZotsOwn reports whether Zot has a value of its own there, whatever its file says.
 func ofZotsOwn(path []string) bool {
 	at := strings.ToLower(strings.Join(path, "."))
-	return at == "distspecversion" || at == "http.auth.apikey" || strings.HasSuffix(at, ".credentialsfile")
+	section, _, _ := strings.Cut(at, ".")
+	return !slices.Contains([]string{"storage", "http", "log", "extensions", "scheduler", "cluster"}, section) || strings.HasSuffix(at, ".credentialsfile")
 }
 
 // says reports whether anything stands in what Zot logs, which has every key.

@@ -10,11 +10,13 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/schema"
 )
 
 // TestARestartOntoAnotherPlaceForContentWaitsForAnApproval: somebody wrote it into the
-// file, of which Zot takes over nothing until it starts again.
+// file, of which Zot takes over nothing until it starts again. What puts it right waits
+// for nothing.
 func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 	for name, edit := range map[string]func(text, data string) string{
 		"the root": func(text, data string) string {
@@ -38,12 +40,16 @@ func TestARestartOntoAnotherPlaceForContentWaitsForAnApproval(t *testing.T) {
 				}
 				return v[0].Held, v[0].Impact
 			}
-			moved := name == "a sub path" // of the root it is known where it was
-			if held, impact := prepared(); strings.Contains(held, a.config) != moved || strings.Contains(strings.Join(impact, "\n"), "repositories: 1, tags: 1") != moved {
+			if held, impact := prepared(); held != "" || len(impact) > 0 { // it is known where it was
 				t.Errorf("held: %q, %q", held, impact)
 			}
-			if held, _ := prepared(schema.Value{Path: "storage.rootDirectory", JSON: `"` + filepath.Join(p.paths.data, "storage") + `"`}); (held != "") != (name == "a sub path") {
+			if held, _ := prepared(schema.Value{Path: "storage.rootDirectory", JSON: `"` + filepath.Join(p.paths.data, "storage") + `"`}); held != "" {
 				t.Errorf("where the mode has the root as it was, held: %q", held)
+			}
+			one := makes(schema.KindUser, "new", &schema.User{})
+			v, err := p.Prepare(t.Context(), []plan.Change{one})
+			if moved := name != "nothing of that"; err != nil || strings.Contains(v[0].Held, a.config) != moved || strings.Contains(strings.Join(v[0].Impact, "\n"), "repositories: 1, tags: 1") != moved {
+				t.Errorf("another change by itself: %+v, %v", v, err)
 			}
 		})
 	}
@@ -95,7 +101,7 @@ func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
 			p, a := withContent(t)
 			a.elsewhere(t, func(text string) string { return strings.Replace(text, `"rootDirectory"`, sub, 1) })
 			settings := p.differs(t)
-			v, err := p.Prepare(t.Context(), append(settings, others...))
+			v, err := p.Prepare(t.Context(), others)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +117,7 @@ func TestNothingRestartsZotOntoAnotherPlaceForContent(t *testing.T) {
 				t.Errorf("%d starts, and kept is %+v, %v", a.began, s.own.Objects, err)
 			}
 			if err := wrote(t, p, append(settings, others...)...); err != nil || a.began != 2 {
-				t.Errorf("once it is approved: %d starts, %v", a.began, err)
+				t.Errorf("with what puts it right: %d starts, %v", a.began, err)
 			}
 			if left := p.differs(t); len(left) > 0 {
 				t.Errorf("after an apply there is left %+v", left)
@@ -198,4 +204,141 @@ func TestTheRootThatOcisyncSetIsDriftByName(t *testing.T) {
 			t.Errorf("%s is declared: %+v, %v", path, want, err)
 		}
 	}
+}
+
+// bucketed is a configuration of whose content somebody wrote that it lies in a bucket.
+func bucketed(text string) string {
+	return strings.Replace(text, `"rootDirectory"`, `"storageDriver": {"name": "s3", "bucket": "b"}, "rootDirectory"`, 1)
+}
+
+// TestADriverThatSomebodyWroteIsDriftByName: what lies in its bucket by then, and is
+// served, waits for an approval.
+func TestADriverThatSomebodyWroteIsDriftByName(t *testing.T) {
+	for name, restarted := range map[string]bool{"before a restart": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			a.elsewhere(t, bucketed)
+			if restarted {
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+driverPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != restarted || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if restarted && !strings.Contains(strings.Join(v[0].Impact, "\n"), "s3 b") {
+				t.Errorf("%+v", v)
+			}
+			if err := wrote(t, p, changes...); err != nil || strings.Contains(a.text(), "s3") {
+				t.Errorf("%v; it holds %s", err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+	p, a := withContent(t)
+	a.elsewhere(t, bucketed)
+	one := makes(schema.KindUser, "new", &schema.User{})
+	if err := wrote(t, p, one); !errors.Is(err, providers.ErrPending) || !strings.Contains(err.Error(), "storageDriver") {
+		t.Errorf("another change by itself: %v", err)
+	}
+	declared := []schema.Value{{Path: "storage.storageDriver.name", JSON: `"s3"`}, {Path: "storage.storageDriver.bucket", JSON: `"b"`}}
+	if changes := p.differs(t, declared...); len(changes) != 1 {
+		t.Errorf("where the mode has it, the plan has %+v", changes)
+	} else if v, err := p.Prepare(t.Context(), changes); err != nil || v[0].Held == "" {
+		t.Errorf("where the mode has it, %+v, %v", v, err)
+	}
+}
+
+// TestWhatSomebodyWroteAndDoesNotStartGoesBackToWhatRan, and is kept.
+func TestWhatSomebodyWroteAndDoesNotStartGoesBackToWhatRan(t *testing.T) {
+	p, a := withContent(t)
+	ran := a.text()
+	a.elsewhere(t, func(text string) string { return strings.Replace(text, `"info"`, `"debug"`, 1) })
+	starts := a.starts
+	a.starts = func(text string) error {
+		if strings.Contains(text, `"debug"`) {
+			return errors.New("it ends at once")
+		}
+		return starts(text)
+	}
+	err := wrote(t, p, append(p.differs(t), makes(schema.KindUser, "new", &schema.User{}))...)
+	if err == nil || !strings.Contains(err.Error(), "the old one was put back and it runs with that") || !strings.Contains(err.Error(), "config.json.refused") {
+		t.Errorf("%v", err)
+	}
+	kept, kerr := os.ReadFile(a.config + ".refused")
+	if kerr != nil || !strings.Contains(string(kept), `"debug"`) || !files.Equal([]byte(a.text()), []byte(ran)) || !a.running {
+		t.Errorf("runs: %v; it holds %s; kept is %s, %v", a.running, a.text(), kept, kerr)
+	}
+}
+
+// TestASubPathThatSomebodyWroteIsDriftByName: what lies in it by then, and is served,
+// waits for an approval.
+func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
+	for name, tc := range map[string]struct{ restarted, filled, declared bool }{
+		"before a restart": {false, false, false}, "after a restart": {true, false, false}, "pushed to since": {true, true, false},
+		"as the mode has it": {true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			keep := makes(schema.KindRetention, "team", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}})
+			if err := wrote(t, p, makes(schema.KindNamespace, "team", &schema.Namespace{}), keep); err != nil {
+				t.Fatal(err)
+			}
+			before := a.text()
+			sub := filepath.Join(p.paths.data, "sub")
+			a.elsewhere(t, func(text string) string {
+				return strings.Replace(text, `"rootDirectory"`, `"subPaths": {"/team": {"rootDirectory": "`+sub+`"}}, "rootDirectory"`, 1)
+			})
+			if tc.filled {
+				if err := os.CopyFS(sub, os.DirFS(p.storage())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.restarted {
+				if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.declared {
+				if changes := p.differs(t, schema.Value{Path: `storage.subPaths."/team".rootDirectory`, JSON: `"` + sub + `"`}); len(changes) > 0 {
+					t.Errorf("the plan has %+v", changes)
+				}
+				return
+			}
+			changes := p.differs(t)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+subPathsPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || (v[0].Held != "") != tc.filled || v[0].Effect != plan.Restart {
+				t.Errorf("%+v, %v", v, err)
+			}
+			keep.Action, keep.Before = plan.Update, nil // a plan misses it where the sub path is in force
+			if live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindRetention)); err != nil {
+				t.Fatal(err)
+			} else if len(live.Resources) == 0 {
+				keep.Action = plan.Create
+				changes = append(changes, keep)
+			}
+			if err := wrote(t, p, changes...); err != nil || !sameText(a.text(), before) {
+				t.Errorf("%v; it holds %s", err, a.text())
+			}
+			if left := p.differs(t); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+}
+
+// sameText compares two configurations without their spelling.
+func sameText(a, b string) bool {
+	clean := strings.NewReplacer(" ", "", "\n", "", "\t", "")
+	return clean.Replace(a) == clean.Replace(b)
 }

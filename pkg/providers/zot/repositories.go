@@ -61,8 +61,16 @@ func selected(names []string, repository string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return n == "*" || access.In(n, repository) })
 }
 
-// stored looks at the image layouts on the disk. False is where they are
-// elsewhere, or cannot be read.
+// rootOf is the directory that a repository is served from.
+func (c configuration) rootOf(repository string) string {
+	if route := c.storeOf(repository); route != "" {
+		return c.Storage.SubPaths[route].RootDirectory
+	}
+	return c.Storage.RootDirectory
+}
+
+// stored looks at the image layouts on the disk that are served. False is where they
+// are elsewhere, or cannot be read.
 func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
 	roots := []string{c.Storage.RootDirectory}
 	for _, s := range c.Storage.SubPaths {
@@ -91,7 +99,7 @@ func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
 				return err
 			}
 			tags, is, err := layoutTags(path)
-			if is && selected(names, filepath.ToSlash(name)) {
+			if is && c.rootOf(filepath.ToSlash(name)) == root && selected(names, filepath.ToSlash(name)) {
 				list = append(list, schema.RepositoryInfo{Name: filepath.ToSlash(name), Tags: tags})
 			}
 			return err

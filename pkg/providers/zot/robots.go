@@ -126,18 +126,21 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 	if away, err := p.away(ctx); err != nil || away {
 		return nil, err
 	}
-	kept, err := p.ownRemarks(desired, now)
-	return append(p.handWritten(desired), kept...), err
+	o, err := p.ownFile()
+	if err != nil {
+		return nil, p.unreadable(err)
+	}
+	return append(p.handWritten(o, desired), o.remarks(desired, now)...), nil
 }
 
 // handWritten says of the configuration what Zot reads otherwise than it is
 // written, and what gives rights beside the rules.
-func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
+func (p *Provider) handWritten(o own, desired schema.State) (notes []plan.Note) {
 	text, err := files.Read(p.paths.config)
 	if err != nil {
 		return nil // whoever reads the objects says so
 	}
-	doc, conf, err := read(p.paths.config, text)
+	doc, conf, err := p.reading.config(p.paths.config, text)
 	if err != nil {
 		return nil // likewise
 	}
@@ -151,10 +154,10 @@ func (p *Provider) handWritten(desired schema.State) (notes []plan.Note) {
 	}
 	if conf.HTTP.AccessControl != nil && (p.outside != "" || slices.Contains(desired.Kinds(), schema.KindAccess)) {
 		notes = append(notes, p.besideRules(conf, key)...)
-		notes = append(notes, p.withinRules(conf, desired)...)
+		notes = append(notes, p.withinRules(o, conf, desired)...)
 	}
 	if slices.Contains(desired.Kinds(), schema.KindUser) {
-		notes = append(notes, p.unsaidAdmins(conf, desired)...)
+		notes = append(notes, p.unsaidAdmins(o, conf, desired)...)
 	}
 	if slices.Contains(desired.Kinds(), schema.KindRetention) {
 		notes = append(notes, p.dryRuns(conf, desired.Resources)...)
@@ -186,12 +189,8 @@ func (p *Provider) besideRules(c configuration, key schema.Key) (notes []plan.No
 
 // unsaidAdmins says which users are administrators that no mode makes one of: a
 // user whose admin is left out differs from nothing.
-func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []plan.Note) {
+func (p *Provider) unsaidAdmins(o own, c configuration, desired schema.State) (notes []plan.Note) {
 	names, _ := c.admins()
-	o, err := p.ownFile()
-	if err != nil {
-		return nil // whoever reads the objects says so
-	}
 	kept := o.kept()
 	var list []string
 	for _, name := range names {
@@ -214,11 +213,7 @@ func (p *Provider) unsaidAdmins(c configuration, desired schema.State) (notes []
 // withinRules says which patterns, of namespaces that nobody ever declared, decide
 // for a part of a namespace whose rule is declared; and of rules that ocisync has
 // not written, which patterns of no namespace do.
-func (p *Provider) withinRules(c configuration, desired schema.State) (notes []plan.Note) {
-	o, err := p.ownFile()
-	if err != nil {
-		return nil // whoever reads the objects says so
-	}
+func (p *Provider) withinRules(o own, c configuration, desired schema.State) (notes []plan.Note) {
 	v := view{conf: c.declared(o.Withdrawn), own: o}
 	now := v.rulesAlone()
 	known, ruled := map[string]bool{}, map[string][]string{}
@@ -263,7 +258,10 @@ func few(list []string) string {
 	return strings.Join(list[:min(most, len(list))], ", ") + more
 }
 
-// dryRuns says where retention removes nothing, whatever its rules say.
+// longDelay is from when on a delay that no mode can say is remarked upon.
+const longDelay = span(24 * time.Hour)
+
+// dryRuns says where retention removes nothing, or late, whatever its rules say.
 func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes []plan.Note) {
 	say := func(format string, path ...string) {
 		notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf(format, schema.JoinPath(path...), p.paths.config)})
@@ -275,6 +273,10 @@ func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes [
 		in := func(r schema.Resource) bool {
 			return r.Key.Kind == schema.KindRetention && conf.storeOf(r.Key.Name) == s.route
 		}
+		if s.delay > longDelay && slices.ContainsFunc(ruled, in) {
+			notes = append(notes, plan.Note{Key: schema.Key{Kind: schema.KindRetention}, Text: fmt.Sprintf("%s is %s in %s: what no tag names, and what refers to it, is not removed before it is that old; make it shorter there, unless that is meant",
+				schema.JoinPath(append(slices.Clone(s.at), "delay")...), s.delay, p.paths.config)})
+		}
 		if !s.gc && slices.ContainsFunc(ruled, in) {
 			say("%s is off in %s: Zot applies retention while it collects, so nothing removes what no rule keeps; switch it on there, or declare gc.schedule", append(slices.Clone(s.at[:len(s.at)-1]), "gc")...)
 		}
@@ -282,14 +284,10 @@ func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes [
 	return notes
 }
 
-// ownRemarks are those of quotas and robots, by what ocisync keeps of them.
-func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note, error) {
+// remarks are those of quotas and robots, by what ocisync keeps of them.
+func (o own) remarks(desired schema.State, now time.Time) []plan.Note {
 	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
-		return nil, nil
-	}
-	o, err := p.ownFile()
-	if err != nil {
-		return nil, p.unreadable(err)
+		return nil
 	}
 	kept := o.kept()
 	notes := o.fullNotes(desired)
@@ -320,7 +318,7 @@ func (p *Provider) ownRemarks(desired schema.State, now time.Time) ([]plan.Note,
 			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("account %s expired on %s; %s", current.Login, end.UTC().Format(time.DateOnly), how)})
 		}
 	}
-	return notes, nil
+	return notes
 }
 
 // Accounts implements [providers.Issuer].

@@ -194,7 +194,7 @@ func TestAnExpiredRobotEndsWhileItIsAttended(t *testing.T) {
 		t.Fatal(err)
 	}
 	year := time.Now().UTC().Format("2006-")
-	if b = []byte(strings.ReplaceAll(string(b), `"made": "`+year, `"made": "1999-`)); !strings.Contains(string(b), "1999-") {
+	if b = []byte(strings.ReplaceAll(string(b), `"made":"`+year, `"made":"1999-`)); !strings.Contains(string(b), "1999-") {
 		t.Fatalf("%s", b)
 	}
 	if err := os.WriteFile(name, b, 0o600); err != nil {

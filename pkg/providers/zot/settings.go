@@ -23,12 +23,12 @@ func flatten(doc *config.Document) (values, secrets []schema.Value) {
 			if _, owned := schema.OwnedSetting(schema.TypeZot, dotted); owned {
 				continue
 			}
-			text, ok := doc.Get(at...)
-			if !ok {
+			if doc.Keys(at...) != nil {
+				walk(at)
 				continue
 			}
-			if strings.HasPrefix(text, "{") {
-				walk(at)
+			text, ok := doc.Get(at...)
+			if !ok || strings.HasPrefix(text, "{") {
 				continue
 			}
 			canonical, err := schema.CanonicalJSON([]byte(text))

@@ -203,12 +203,12 @@ func (p *Provider) sinceWritten(ctx context.Context, s *site, st status) *runnin
 			return nil // and read the file then
 		}
 		r := p.logged(ctx, s)
-		switch same := files.Equal(s.text, []byte(last.Config)); {
+		switch {
 		case r != nil && r.goesOn(s):
 			return r.running(s)
-		case same && (r == nil || r.begun == nil) && !st.started.IsZero():
+		case (r == nil || r.begun == nil) && !st.started.IsZero():
 			return &running{s.doc, s.conf, true} // nothing tells with what
-		case same:
+		case files.Equal(s.text, []byte(last.Config)):
 			return nil
 		}
 	}

@@ -63,6 +63,7 @@ type Provider struct {
 
 	meter    *measure.Meter
 	writing  sync.Mutex
+	reading  reading
 	checked  checked
 	declared declaredKeys
 	silent   atomic.Int64 // when a listener said nothing last, in nanoseconds since 1970
@@ -235,7 +236,10 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		if p.paths.data != "" {
-			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade})
+			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade}, schema.Value{Path: subPathsPath, JSON: subPathsNone})
+			if !saysDriver(st) {
+				more = append(more, schema.Value{Path: driverPath, JSON: driverLocal})
+			}
 			if !saysPlace(st) {
 				more = append(more, schema.Value{Path: rootPath, JSON: string(encoded(p.storage()))})
 			}
@@ -259,12 +263,21 @@ func (p *Provider) storage() string { return filepath.Join(p.paths.data, "storag
 
 // saysPlace reports whether the mode says where content lies.
 func saysPlace(st schema.State) bool {
+	return saysDriver(st) || sets(st, func(path string) bool { return strings.EqualFold(path, rootPath) })
+}
+
+// saysDriver reports whether the mode names what it lies in.
+func saysDriver(st schema.State) bool {
+	return sets(st, func(path string) bool {
+		return strings.HasPrefix(strings.ToLower(path)+".", "storage.storagedriver.")
+	})
+}
+
+// sets reports whether the mode sets a path.
+func sets(st schema.State, is func(path string) bool) bool {
 	return slices.ContainsFunc(st.Resources, func(r schema.Resource) bool {
 		spec, ok := r.Spec.(*schema.Settings)
-		return ok && slices.ContainsFunc(spec.Values, func(v schema.Value) bool {
-			path := strings.ToLower(v.Path)
-			return strings.EqualFold(path, rootPath) || path == "storage.storagedriver" || strings.HasPrefix(path, "storage.storagedriver.")
-		})
+		return ok && slices.ContainsFunc(spec.Values, func(v schema.Value) bool { return is(v.Path) })
 	})
 }
 
@@ -372,7 +385,7 @@ func (p *Provider) load(ctx context.Context) (*site, error) {
 			}
 		}
 	}
-	if s.doc, s.conf, err = read(p.paths.config, s.text); err != nil {
+	if s.doc, s.conf, err = p.reading.config(p.paths.config, s.text); err != nil {
 		return nil, p.misread(err)
 	}
 	if err := p.loadAccounts(s); err != nil {
@@ -386,7 +399,7 @@ func read(name string, text []byte) (*config.Document, configuration, error) {
 	if err != nil {
 		return nil, configuration{}, err
 	}
-	if _, ok := doc.Get(); !ok {
+	if !doc.Has() {
 		return nil, configuration{}, fmt.Errorf("%s: the configuration says nothing; the least that Zot starts with is {\"storage\":{\"rootDirectory\":\"…\"}}", name)
 	}
 	conf, err := parseConfig(doc)
@@ -421,7 +434,10 @@ func (p *Provider) loadAccounts(s *site) (err error) {
 			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path %q is relative, and only Zot knows to what", p.paths.config, path), "write it absolute, or name the file in registry.files.htpasswd")
 		case s.htpasswd == "":
 			s.htpasswd = path
-		case filepath.IsAbs(path) && filepath.Clean(path) != filepath.Clean(s.htpasswd):
+		case !filepath.IsAbs(path) || filepath.Clean(path) == filepath.Clean(s.htpasswd):
+		case p.paths.data != "":
+			s.foreign = true
+		default:
 			return p.fail(schema.Key{}, "", fmt.Errorf("%s: http.auth.htpasswd.path is %s, and the mode expects %s", p.paths.config, path, s.htpasswd), "make the two the same file")
 		}
 	}
@@ -510,18 +526,29 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return st, st.Sort()
 }
 
-// checked are the files as the last check read them: a plan checks each password by
-// itself, and reading takes longer than comparing does. Nobody changes them.
+// checked is what is secret in the files as the last check read them: a plan checks each
+// password by itself, and reading takes longer than comparing does. Nobody changes it.
 type checked struct {
 	mu    sync.Mutex
 	names []string // of the files
 	stamp string   // of what they were before they were read; "" where they are not kept
-	site  *site
-	all   *objects
+	secrets
+}
+
+// secrets are those of a configuration and its objects.
+type secrets struct {
+	doc *config.Document // nil: there is no configuration
+	of  map[schema.Key]hidden
+}
+
+// hidden is what is secret of an object.
+type hidden struct {
+	fields []string
+	text   string
 }
 
 // readToCheck reads the files, unless they are as they were.
-func (p *Provider) readToCheck(ctx context.Context) (*site, *objects, error) {
+func (p *Provider) readToCheck(ctx context.Context) (secrets, error) {
 	c := &p.checked
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -530,18 +557,27 @@ func (p *Provider) readToCheck(ctx context.Context) (*site, *objects, error) {
 	}
 	before := stampOf(c.names)
 	if c.stamp != "" && c.stamp == before {
-		return c.site, c.all, nil
+		return c.secrets, nil
 	}
 	s, err := p.load(ctx)
 	if err != nil {
-		return nil, nil, err
+		return secrets{}, err
 	}
 	names := []string{p.paths.own, p.paths.config, s.htpasswd, s.creds}
-	c.site, c.all, c.stamp = s, s.objects(), before
+	c.secrets, c.stamp = s.secrets(), before
 	if !slices.Equal(names, c.names) { // the configuration names others: from the next time on
 		c.names, c.stamp = names, ""
 	}
-	return c.site, c.all, nil
+	return c.secrets, nil
+}
+
+func (s *site) secrets() secrets {
+	o := s.objects()
+	out := secrets{s.doc, make(map[schema.Key]hidden, len(o.all))}
+	for k, r := range o.all {
+		out.of[k] = hidden{r.Unread, o.secret[k]}
+	}
+	return out
 }
 
 func (c *checked) forget() {
@@ -574,21 +610,21 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if away, err := p.away(ctx); err != nil || away {
 		return fail(errors.Join(err, providers.ErrUnsupported))
 	}
-	s, o, err := p.readToCheck(ctx)
+	s, err := p.readToCheck(ctx)
 	if err != nil {
 		return false, err
 	}
 	if s.doc == nil {
 		return fail(providers.ErrNotFound)
 	}
-	r, there := o.all[key]
+	of, there := s.of[key]
 	if !there {
 		return fail(providers.ErrNotFound)
 	}
 	var have string
 	switch {
 	case key.Kind == schema.KindWebhook && field == "auth", key.Kind == schema.KindUser && field == "password", key.Kind == schema.KindRobot && field == "secret.value", key.Kind == schema.KindRemote && field == "login.password":
-		have = o.secret[key]
+		have = of.text
 	case key.Kind == schema.KindSettings:
 		_, secrets := flatten(s.doc)
 		i := slices.IndexFunc(secrets, func(v schema.Value) bool { return "values."+v.Path == field })
@@ -605,7 +641,7 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if err != nil {
 		return false, fmt.Errorf("%s: %s: %w", key, field, err)
 	}
-	if !slices.Contains(r.Unread, field) {
+	if !slices.Contains(of.fields, field) {
 		return false, nil
 	}
 	if key.Kind != schema.KindUser && key.Kind != schema.KindRobot {

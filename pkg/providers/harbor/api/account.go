@@ -336,12 +336,12 @@ func (c *Client) enter(ctx context.Context, name, password, guard, token string)
 	if err != nil {
 		return "", nil, c.connection(doing, err)
 	}
-	switch status {
-	case http.StatusOK:
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case status == http.StatusOK && !isPage(header, body):
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return "", said(status, body), nil
 	default:
-		return "", nil, c.answer(call{method: http.MethodPost, path: "/c/login", doing: doing}, status, header, body)
+		return "", nil, c.answer(call{method: http.MethodPost, path: "/c/login", doing: doing, tries: true}, status, header, body)
 	}
 	both := []string{cookies(header, sessionName)}
 	if guard != "" {

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,18 +126,17 @@ func (c *Client) Robot() bool { return c.main.robot() }
 // second login, or the first where that is a user's.
 func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
 
-// Before reports whether the server is older than a version. One that does not say
-// what it is counts as the one that was observed.
-func (c *Client) Before(major, minor int) bool {
-	a, b := c.version()
-	return a < major || a == major && b < minor
-}
-
-func (c *Client) version() (major, minor int) {
-	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d", &major, &minor); err != nil {
-		return 2, 15
+// Before reports whether the server is older than a version, such as 2, 15 or
+// 2, 15, 1. One that does not say what it is counts as the one that was observed.
+func (c *Client) Before(version ...int) bool {
+	have := make([]int, 3)
+	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d", &have[0], &have[1]); err != nil {
+		return slices.Compare([]int{2, 15, 2}, version) < 0
 	}
-	return major, minor
+	if _, err := fmt.Sscanf(strings.TrimPrefix(c.Version, "v"), "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil {
+		have[2] = 0
+	}
+	return slices.Compare(have, version) < 0
 }
 
 // Strange says of a version that it is none of those whose API is known, "" of one
@@ -188,10 +188,21 @@ type call struct {
 	// relays says that Harbor asks another registry, whose refusal it may pass on as
 	// if it were its own.
 	relays bool
+	// tries says that it changes nothing, whatever its method.
+	tries bool
 }
 
 // reads reports whether a request changes nothing.
-func (r call) reads() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+func (r call) reads() bool {
+	return r.method == http.MethodGet || r.method == http.MethodHead || r.tries
+}
+
+type counter struct{}
+
+// Counted is a context whose requests are counted in n where they changed something.
+func Counted(ctx context.Context, n *atomic.Int64) context.Context {
+	return context.WithValue(ctx, counter{}, n)
+}
 
 // do sends a request and reads a JSON answer into out, unless that is nil. An
 // empty answer leaves out as it is.
@@ -235,8 +246,11 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 	switch {
 	case r.passedOn(a, status, body):
 		return nil, header, c.fail(r.doing, kinded{said(status, body), providers.ErrInvalid}, r.hint)
-	case status/100 != 2:
+	case status/100 != 2 || isPage(header, body):
 		return nil, header, c.answer(r, status, header, body)
+	}
+	if n, ok := ctx.Value(counter{}).(*atomic.Int64); ok && !r.reads() {
+		n.Add(1)
 	}
 	return body, header, nil
 }

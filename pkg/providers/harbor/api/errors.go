@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,9 +87,17 @@ func unanswered(err error) error {
 // the asker, so its text is told and it is not taken for a broken server.
 func (c *Client) answer(r call, status int, header http.Header, body []byte) error {
 	s := said(status, body)
-	if len(s.Codes) == 0 && isPage(header, body) {
-		return c.fail(r.doing, fmt.Errorf("%w: it answers %s %s with a web page (%d)", providers.ErrNotRegistry, r.method, r.path, status),
+	switch {
+	case status/100 == 3:
+		return c.fail(r.doing, fmt.Errorf("%w: it answers %s %s by sending elsewhere (%d)%s", providers.ErrNotRegistry, r.method, r.path, status, where(header)),
+			"correct registry.url, or see what stands between here and Harbor")
+	case len(s.Codes) == 0 && isPage(header, body):
+		err := c.fail(r.doing, fmt.Errorf("%w: it answers %s %s with a web page (%d)", providers.ErrNotRegistry, r.method, r.path, status),
 			"see that Harbor is up, and that nothing else answers in its place")
+		if !r.reads() {
+			err = unanswered(err)
+		}
+		return err
 	}
 	kind, remedy := error(nil), ""
 	switch status {
@@ -164,9 +174,18 @@ func said(status int, body []byte) *StatusError {
 	return s
 }
 
+// where is the host that an answer sends to, with a comma before, or "".
+func where(header http.Header) string {
+	u, err := url.Parse(header.Get("Location"))
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return ", to " + clean(u.Host)
+}
+
 // isPage reports whether an answer is for people.
 func isPage(header http.Header, body []byte) bool {
-	return strings.HasPrefix(header.Get("Content-Type"), "text/html") || strings.HasPrefix(strings.TrimSpace(string(body)), "<")
+	return len(bytes.TrimSpace(body)) > 0 && strings.HasPrefix(header.Get("Content-Type"), "text/html") || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
 }
 
 // kinded is an answer that is also one of the errors of package providers.

@@ -90,7 +90,11 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 
 // CreateGroup returns the id.
 func (c *Client) CreateGroup(ctx context.Context, g Group) (int64, error) {
-	header, err := write(ctx, c, call{method: http.MethodPost, path: "/usergroups", doing: "creating the group", hint: "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"}, g)
+	hint := "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"
+	if g.DN != "" {
+		hint = "see that the directory at ldap_url answers Harbor, that the account of ldap_search_dn may search it, and that ldap_dn names a group in it; " + hint
+	}
+	header, err := write(ctx, c, call{method: http.MethodPost, path: "/usergroups", doing: "creating the group", hint: hint}, g)
 	if err != nil {
 		return 0, err
 	}

@@ -46,7 +46,7 @@ func (c *Client) RemoteTypes(ctx context.Context) ([]string, error) {
 // TryRemote has Harbor reach for another registry, as a create would, and keeps
 // nothing.
 func (c *Client) TryRemote(ctx context.Context, r Remote) error {
-	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries/ping", doing: "having Harbor try it", hint: tried, relays: true}, struct {
+	_, err := write(ctx, c, call{method: http.MethodPost, path: "/registries/ping", doing: "having Harbor try it", hint: tried, relays: true, tries: true}, struct {
 		Type     string `json:"type"`
 		URL      string `json:"url"`
 		Login    string `json:"credential_type,omitempty"`

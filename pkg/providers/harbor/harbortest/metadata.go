@@ -1,6 +1,7 @@
 package harbortest
 
 import (
+	"cmp"
 	"strconv"
 )
 
@@ -49,7 +50,7 @@ func (s *Server) addMetadata(c *call) (answer, error) {
 		return answer{}, badRequest("only allow one key/value pair")
 	}
 	for key, value := range given {
-		value, err := checkMetadata(key, value)
+		value, err := s.checkMetadata(p, key, value)
 		if err != nil {
 			return answer{}, err
 		}
@@ -72,7 +73,7 @@ func (s *Server) updateMetadata(c *call) (answer, error) {
 		return answer{}, err
 	}
 	key := c.vars["meta_name"]
-	value, err := checkMetadata(key, given[key])
+	value, err := s.checkMetadata(p, key, given[key])
 	if err != nil {
 		return answer{}, err
 	}
@@ -92,11 +93,14 @@ func (s *Server) deleteMetadata(c *call) (answer, error) {
 }
 
 // checkMetadata is a value as it is kept. Only here does Harbor check them.
-func checkMetadata(key, value string) (string, error) {
+func (s *Server) checkMetadata(p *project, key, value string) (string, error) {
 	invalid := badRequest("invalid value: %s", value)
+	if !s.knows(key) {
+		return "", badRequest("invalid key: %s", key)
+	}
 	switch key {
 	case "public", "enable_content_trust", "enable_content_trust_cosign", "auto_sbom_generation", "prevent_vul", "auto_scan",
-		"reuse_sys_cve_allowlist", "proxy_cache_local_on_not_found":
+		"reuse_sys_cve_allowlist", "proxy_cache_local_on_not_found", "proxy_referrer_api":
 		v, err := strconv.ParseBool(value)
 		if err != nil {
 			return "", invalid
@@ -112,10 +116,23 @@ func checkMetadata(key, value string) (string, error) {
 		switch {
 		case err != nil:
 			return "", invalid
-		case key == "max_upstream_conn" && n <= 0 && n != -1:
+		case key == "max_upstream_conn" && !s.before(16) && n <= 0 && n != -1:
 			return "", badRequest("invalid value for %s: %d", key, n)
 		}
 		return strconv.FormatInt(n, 10), nil
+	case "proxy_cache_filter_pattern", "proxy_cache_filter_kind":
+		if p.registry == 0 {
+			return "", badRequest("can not update the normal project with proxy cache filter metadata")
+		}
+		next := map[string]string{
+			"proxy_cache_filter_pattern": p.metadata["proxy_cache_filter_pattern"],
+			"proxy_cache_filter_kind":    cmp.Or(p.metadata["proxy_cache_filter_kind"], "doublestar"),
+		}
+		next[key] = value
+		if checkFilter(next) != nil {
+			return "", badRequest("invalid %s: %q", key, value)
+		}
+		return value, nil
 	}
 	return "", badRequest("invalid key: %s", key)
 }

@@ -2,6 +2,7 @@ package harbortest
 
 import (
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -57,7 +58,8 @@ func (s *Server) projectOperations() routes {
 func metadataKeys() []string {
 	return []string{
 		"auto_sbom_generation", "auto_scan", "enable_content_trust", "enable_content_trust_cosign", "max_upstream_conn",
-		"prevent_vul", "proxy_cache_local_on_not_found", "proxy_speed_kb", "public", "retention_id",
+		"prevent_vul", "proxy_cache_filter_kind", "proxy_cache_filter_pattern", "proxy_cache_local_on_not_found",
+		"proxy_referrer_api", "proxy_speed_kb", "public", "retention_id",
 		"reuse_sys_cve_allowlist", "severity",
 	}
 }
@@ -206,8 +208,30 @@ func (s *Server) values(r projectRequest, proxy bool) map[string]string {
 	} else {
 		delete(values, "proxy_speed_kb")
 		delete(values, "max_upstream_conn")
+		delete(values, "proxy_cache_filter_pattern")
+		delete(values, "proxy_cache_filter_kind")
 	}
 	return values
+}
+
+// checkFilter says what Harbor does not take of which repositories are proxied. It
+// looks at what came alone.
+func checkFilter(values map[string]string) error {
+	filter, kind := values["proxy_cache_filter_pattern"], values["proxy_cache_filter_kind"]
+	switch {
+	case filter == "" && kind == "":
+		return nil
+	case kind != "regex" && kind != "doublestar":
+		return badRequest("metadata.proxy_cache_filter_kind should be %q or %q, but got: %q", "doublestar", "regex", kind)
+	case kind == "regex":
+		if _, err := regexp.Compile("^(?:" + filter + ")$"); err != nil {
+			return badRequest("metadata.proxy_cache_filter_pattern is invalid for kind %q: %v", kind, err)
+		}
+	}
+	if _, err := path.Match(filter, ""); kind == "doublestar" && err != nil {
+		return badRequest("metadata.proxy_cache_filter_pattern is invalid for kind %q: %v", kind, err)
+	}
+	return nil
 }
 
 func (s *Server) createProject(c *call) (answer, error) {
@@ -264,9 +288,16 @@ func (s *Server) checkProject(given projectRequest, metadata map[string]string, 
 			return err
 		}
 		for _, key := range []string{"proxy_speed_kb", "max_upstream_conn"} {
-			if _, err := strconv.ParseInt(metadata[key], 10, 32); metadata[key] != "" && err != nil {
-				return badRequest("metadata.%s should by an int32, but got: '%s', err: %v", key, metadata[key], err)
+			value, has := metadata[key]
+			if _, err := strconv.ParseInt(value, 10, 32); has && err != nil {
+				if key == "max_upstream_conn" {
+					return badRequest("metadata.%s should be an int, but got '%s', err: %v", key, value, err)
+				}
+				return badRequest("metadata.%s should by an int32, but got: '%s', err: %v", key, value, err)
 			}
+		}
+		if err := checkFilter(metadata); err != nil {
+			return err
 		}
 	}
 	if limit <= 0 && limit != -1 {
@@ -336,6 +367,9 @@ func (s *Server) updateProject(c *call) (answer, error) {
 		return answer{}, badRequest("project_id in cve_allowlist must be %d but it's %d", p.id, given.CVEs.ProjectID)
 	}
 	values := s.values(given, p.registry > 0)
+	if err := checkFilter(values); err != nil {
+		return answer{}, err
+	}
 	if id, has := values["retention_id"]; has && id != p.metadata["retention_id"] {
 		return answer{}, badRequest("the retention_id in the request's payload when updating a project should be omitted, alternatively passing the one that has already been associated to this project")
 	}

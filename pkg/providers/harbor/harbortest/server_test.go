@@ -353,6 +353,54 @@ func TestAnswersThatNobodyRecorded(t *testing.T) {
 	}
 }
 
+// What a cache is told Harbor hardly checks, and in each place otherwise; what a
+// version does not know it forgets.
+func TestACacheKeepsWhatItIsToldByVersion(t *testing.T) {
+	const told = `"proxy_speed_kb":"bad","max_upstream_conn":"-7","proxy_cache_local_on_not_found":"yes","proxy_referrer_api":"true"`
+	for version, kept := range map[string]string{
+		"v2.11.2": `{"public":"false","retention_id":"1"}`,
+		"v2.12.0": `{"proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+		"v2.14.0": `{"proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+		"v2.14.1": `{"max_upstream_conn":"-7","proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+		"v2.15.0": `{"max_upstream_conn":"-7","proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+		"v2.15.2": `{"max_upstream_conn":"-7","proxy_cache_local_on_not_found":"yes","proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+		"v2.16.0": `{"max_upstream_conn":"-7","proxy_cache_local_on_not_found":"yes","proxy_referrer_api":"true","proxy_speed_kb":"bad","public":"false","retention_id":"1"}`,
+	} {
+		_, c := start(t, harbortest.Options{Version: version})
+		c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)
+		c.want(201, "POST", "/projects", `{"project_name":"cache","registry_id":1}`)
+		c.want(200, "PUT", "/projects/cache", `{"metadata":{`+told+`}}`)
+		if have := c.want(200, "GET", "/projects/cache", ""); !strings.Contains(have, `"metadata":`+kept) {
+			t.Errorf("%s keeps %s", version, have)
+		}
+	}
+	_, c := start(t, harbortest.Options{Version: "v2.15.2"})
+	c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)
+	c.want(201, "POST", "/projects", `{"project_name":"cache","registry_id":1}`)
+	for _, x := range []struct {
+		status                     int
+		method, path, body, answer string
+	}{
+		{400, "POST", "/projects", `{"project_name":"b","registry_id":1,"metadata":{"proxy_speed_kb":"bad"}}`, `metadata.proxy_speed_kb should by an int32, but got: 'bad'`},
+		{400, "POST", "/projects", `{"project_name":"b","registry_id":1,"metadata":{"max_upstream_conn":""}}`, `metadata.max_upstream_conn should be an int, but got ''`},
+		{201, "POST", "/projects", `{"project_name":"b","registry_id":1,"metadata":{"proxy_speed_kb":"-7","max_upstream_conn":"-7"}}`, ""},
+		{200, "POST", "/projects/cache/metadatas/", `{"max_upstream_conn":"-9"}`, ""},
+		{400, "PUT", "/projects/cache/metadatas/max_upstream_conn", `{"max_upstream_conn":"true"}`, "invalid value: true"},
+		{400, "PUT", "/projects/cache/metadatas/proxy_referrer_api", `{"proxy_referrer_api":"true"}`, "invalid key: proxy_referrer_api"},
+	} {
+		if answer := c.want(x.status, x.method, x.path, x.body); !strings.Contains(answer, x.answer) {
+			t.Errorf("%s %s %s: %s", x.method, x.path, x.body, answer)
+		}
+	}
+	_, c = start(t, harbortest.Options{Version: "v2.16.0"})
+	c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)
+	c.want(201, "POST", "/projects", `{"project_name":"cache","registry_id":1}`)
+	c.want(400, "PUT", "/projects/cache", `{"metadata":{"proxy_cache_filter_pattern":"a/**"}}`)
+	c.want(400, "PUT", "/projects/cache", `{"metadata":{"proxy_cache_filter_pattern":"(","proxy_cache_filter_kind":"regex"}}`)
+	c.want(200, "PUT", "/projects/cache", `{"metadata":{"proxy_cache_filter_pattern":"a/**","proxy_cache_filter_kind":"doublestar"}}`)
+	c.want(400, "POST", "/projects/cache/metadatas/", `{"max_upstream_conn":"-9"}`)
+}
+
 func TestNobodyPushesToACache(t *testing.T) {
 	harbor, c := start(t, harbortest.Options{})
 	c.want(201, "POST", "/registries", `{"name":"hub","type":"docker-hub","url":"https://hub.docker.com"}`)

@@ -39,6 +39,11 @@ func readShapes() shapes {
 	var s shapes
 	// a broken one has no operations, and every request is told to Fail
 	_ = json.Unmarshal(shapesJSON, &s)
+	for _, key := range laterMetadata() {
+		if metadata := s.Types["ProjectMetadata"]; metadata != nil {
+			metadata[key] = "string"
+		}
+	}
 	return s
 }
 

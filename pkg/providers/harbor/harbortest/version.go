@@ -3,17 +3,16 @@ package harbortest
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
-// before says whether this stands in for a Harbor older than 2 and a minor version.
-// What older ones have not, each place that knows of it asks.
-func (s *Server) before(minor int) bool {
-	var a, b int
-	if _, err := fmt.Sscanf(s.options.Version, "v%d.%d", &a, &b); err != nil {
+// before says whether this stands in for a Harbor older than 2, a minor version and
+// perhaps a patch. What older ones have not, each place that knows of it asks.
+func (s *Server) before(version ...int) bool {
+	have := make([]int, 3)
+	if _, err := fmt.Sscanf(s.options.Version, "v%d.%d.%d", &have[0], &have[1], &have[2]); err != nil {
 		return false
 	}
-	return a < 2 || a == 2 && b < minor
+	return slices.Compare(have, append([]int{2}, version...)) < 0
 }
 
 // lacks says whether an operation came after the version.
@@ -73,5 +72,21 @@ func (s *Server) drop(r registryRequest) registryRequest {
 
 // knows says whether the version keeps a key of a project's metadata.
 func (s *Server) knows(key string) bool {
-	return !strings.HasPrefix(key, "auto_sbom") || !s.before(11)
+	switch key {
+	case "auto_sbom_generation":
+		return !s.before(11)
+	case "proxy_speed_kb":
+		return !s.before(12)
+	case "max_upstream_conn":
+		return !s.before(14, 1)
+	case "proxy_cache_local_on_not_found":
+		return !s.before(15, 1)
+	}
+	return !s.before(16) || !slices.Contains(laterMetadata(), key)
+}
+
+// laterMetadata are the keys that came with 2.16, after the release whose API
+// description the shapes are made from.
+func laterMetadata() []string {
+	return []string{"proxy_referrer_api", "proxy_cache_filter_pattern", "proxy_cache_filter_kind"}
 }

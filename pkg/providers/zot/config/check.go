@@ -177,6 +177,7 @@ func (c *checker) check(t *tree, n *node, path []string) {
 		return // as if it were not there
 	}
 	c.versionOf(t, path)
+	n = n.open()
 	switch t.typ {
 	case Table, Named, Free:
 		if n.kind != '{' {

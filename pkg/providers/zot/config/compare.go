@@ -81,7 +81,7 @@ func (n *node) none() bool {
 	if n == nil || n.text == "null" {
 		return n == nil || !n.bare
 	}
-	return !n.bare && n.kind == '{' && !slices.ContainsFunc(n.items, func(it *item) bool { return !it.value.none() })
+	return !n.bare && n.kind == '{' && !n.folded() && !slices.ContainsFunc(n.items, func(it *item) bool { return !it.value.none() })
 }
 
 // walk compares two values, of which one may be nil. The tree is nil below
@@ -108,6 +108,7 @@ func (c *comparison) walk(t *tree, a, b *node, path []string) {
 	}
 	inner := t != nil && (t.typ == Table || t.typ == Named)
 	if inner && (a.none() || a.kind == '{') && (b.none() || b.kind == '{') {
+		a, b := a.opened(), b.opened()
 		for _, it := range entries(a, b) {
 			var next *tree
 			if next = t.child(it.fold); next != nil && next.part == "*" {
@@ -148,6 +149,14 @@ func entries(a, b *node) []*item {
 		}
 	}
 	return out
+}
+
+// opened is a node, or none, with its entries.
+func (n *node) opened() *node {
+	if n == nil {
+		return nil
+	}
+	return n.open()
 }
 
 func entryOf(n *node, folded string) *node {
@@ -200,7 +209,7 @@ func active(root *node) bool {
 		return true
 	}
 	subPaths := entryOf(storage, "subpaths")
-	return subPaths != nil && slices.ContainsFunc(subPaths.items, func(it *item) bool {
+	return subPaths != nil && slices.ContainsFunc(subPaths.open().items, func(it *item) bool {
 		return counts(entryOf(entryOf(it.value, "retention"), "policies"))
 	})
 }
@@ -209,9 +218,9 @@ func counts(policies *node) bool {
 	if policies == nil {
 		return false
 	}
-	return slices.ContainsFunc(policies.items, func(policy *item) bool {
+	return slices.ContainsFunc(policies.open().items, func(policy *item) bool {
 		keep := entryOf(policy.value, "keeptags")
-		return keep != nil && slices.ContainsFunc(keep.items, func(rule *item) bool {
+		return keep != nil && slices.ContainsFunc(keep.open().items, func(rule *item) bool {
 			for _, name := range []string{"mostrecentlypushedcount", "mostrecentlypulledcount"} {
 				if n := entryOf(rule.value, name); !n.none() && n.text != strconv.Itoa(0) {
 					return true

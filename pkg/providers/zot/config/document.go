@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,13 +36,70 @@ type Document struct {
 // node is a JSON value with the spaces within it.
 type node struct {
 	kind  byte             // '{', '[', '"', '0' for numbers, 't' for true, false and null
-	text  string           // of all but tables and lists, as it is written
+	text  string           // as it is written; of a table or list only where that is folded
+	at    int              // where a folded one begins in the source; -1 where it is new
 	space string           // within an empty table or list
 	items []*item          // of a table or list
 	index map[string]*item // of a large table, by folded key
 	// bare is an extension that Zot sets up although nothing is said of it.
 	bare bool
+	// forgets is that a folded one holds something that Zot leaves out.
+	forgets bool
 }
+
+// folds is how deep the tables and lists lie that are kept folded: as text, which is
+// read again when somebody asks for what is in it. A configuration of many namespaces
+// consists of them.
+const folds = 5
+
+func (n *node) fold(text string, at int) {
+	if len(n.items) > 0 && !n.none() {
+		*n = node{kind: n.kind, text: text, at: at, forgets: n.leaves()}
+	}
+}
+
+// leaves reports whether there is anything in a table that Zot leaves out.
+func (n *node) leaves() bool {
+	return n.kind == '{' && slices.ContainsFunc(n.items, func(it *item) bool { return it.value.none() || it.value.leaves() })
+}
+
+// folded reports whether the entries are still to be read.
+func (n *node) folded() bool { return (n.kind == '{' || n.kind == '[') && n.text != "" }
+
+// open returns the node with its entries. Those of a folded one are the caller's
+// alone: a document may be read by many at once.
+func (n *node) open() *node {
+	if !n.folded() {
+		return n
+	}
+	p := &parser{src: n.text, from: n.at}
+	opened, err := p.value(folds)
+	if err != nil { // it was read before
+		return &node{kind: n.kind}
+	}
+	if n.at < 0 {
+		opened.forget()
+	}
+	return opened
+}
+
+// foldBelow folds what a node at a depth holds, where that is new.
+func (n *node) foldBelow(depth int) {
+	switch {
+	case n.folded():
+	case depth < folds:
+		for _, it := range n.items {
+			it.value.foldBelow(depth + 1)
+		}
+	case depth == folds && (n.kind == '{' || n.kind == '['):
+		var b bytes.Buffer
+		n.write(&b)
+		n.fold(b.String(), -1)
+	}
+}
+
+// unfold makes the node one whose entries can be changed.
+func (n *node) unfold() { *n = *n.open() }
 
 // item is an entry of a table or list with the spaces around it.
 type item struct {
@@ -79,14 +137,15 @@ func (e *Error) Error() string {
 // Zot reads other formats too: they are refused with the way to convert them.
 // Errors: *Error.
 func Parse(name string, src []byte) (*Document, error) {
-	if err := formatOf(name, src); err != nil {
+	text := string(src)
+	if err := formatOf(name, text); err != nil {
 		return nil, err
 	}
-	return parse(name, string(src))
+	return parse(name, text)
 }
 
 func parse(name, src string) (*Document, error) {
-	p := &parser{file: name, src: src}
+	p := &parser{file: name, src: src, folds: true}
 	if len(src) > MaxSize {
 		return nil, p.errorAt(0, fmt.Sprintf("the file has %d bytes, more than the %d that are read", len(src), MaxSize), "is it the right file?")
 	}
@@ -109,15 +168,18 @@ func parse(name, src string) (*Document, error) {
 	return d, nil
 }
 
+// Says reports whether the document was parsed from a text; nil was from none.
+func (d *Document) Says(text []byte) bool { return d != nil && d.src == string(text) }
+
 // Bytes is the document as it is written.
 func (d *Document) Bytes() []byte {
-	var b strings.Builder
+	var b bytes.Buffer
 	b.Grow(len(d.src) + len(d.src)/8)
 	d.root.write(&b)
-	return []byte(b.String())
+	return b.Bytes()
 }
 
-func (it *item) write(b *strings.Builder) {
+func (it *item) write(b *bytes.Buffer) {
 	b.WriteString(it.before)
 	b.WriteString(it.key)
 	b.WriteString(it.mid)
@@ -125,8 +187,8 @@ func (it *item) write(b *strings.Builder) {
 	b.WriteString(it.after)
 }
 
-func (n *node) write(b *strings.Builder) {
-	if n.kind != '{' && n.kind != '[' {
+func (n *node) write(b *bytes.Buffer) {
+	if n.kind != '{' && n.kind != '[' || n.folded() {
 		b.WriteString(n.text)
 		return
 	}
@@ -146,23 +208,26 @@ func (n *node) write(b *strings.Builder) {
 // Taken is the document as Zot takes it, whose reader forgets nulls and tables
 // that hold nothing else. What stands in lists it leaves alone.
 func (d *Document) Taken() []byte {
-	var b strings.Builder
+	var b bytes.Buffer
+	b.Grow(len(d.src))
 	d.root.value.writeTaken(&b)
-	return []byte(b.String())
+	return b.Bytes()
 }
 
-func (n *node) writeTaken(b *strings.Builder) {
-	if n.kind != '{' && !n.bare {
+func (n *node) writeTaken(b *bytes.Buffer) {
+	if n.kind != '{' && !n.bare || n.folded() && !n.forgets {
 		n.write(b)
 		return
 	}
 	sep := ""
 	b.WriteByte('{')
-	for _, it := range n.items {
+	for _, it := range n.open().items {
 		if it.value.none() {
 			continue
 		}
-		b.WriteString(sep + it.key + ":")
+		b.WriteString(sep)
+		b.WriteString(it.key)
+		b.WriteByte(':')
 		it.value.writeTaken(b)
 		sep = ","
 	}
@@ -199,9 +264,15 @@ func (d *Document) Get(path ...string) (value string, ok bool) {
 	if it.value.text == "null" {
 		return "{}", true // of an extension
 	}
-	var b strings.Builder
+	var b bytes.Buffer
 	it.value.write(&b)
 	return b.String(), true
+}
+
+// Has reports whether a value is there that [Document.Get] would return.
+func (d *Document) Has(path ...string) bool {
+	it := d.find(path)
+	return it != nil && !it.value.none()
 }
 
 // Keys lists the keys of a table in the document's order and spelling; nil
@@ -211,8 +282,9 @@ func (d *Document) Keys(path ...string) []string {
 	if it == nil || it.value.kind != '{' {
 		return nil
 	}
-	out := make([]string, 0, len(it.value.items))
-	for _, m := range it.value.items {
+	items := it.value.open().items
+	out := make([]string, 0, len(items))
+	for _, m := range items {
 		out = append(out, unquote(m.key))
 	}
 	return out
@@ -224,7 +296,7 @@ func (d *Document) Len(path ...string) int {
 	if it == nil {
 		return 0
 	}
-	return len(it.value.items)
+	return len(it.value.open().items)
 }
 
 // Position is where a value's key stood in the file that was parsed, or, where
@@ -253,6 +325,7 @@ func (d *Document) find(path []string) *item {
 
 // entry returns what a part of a path means, or nil.
 func (n *node) entry(part string) *item {
+	n = n.open()
 	switch n.kind {
 	case '{':
 		return n.lookup(fold(part))
@@ -271,7 +344,7 @@ func (n *node) lookup(folded string) *item {
 	if n.index != nil {
 		return n.index[folded]
 	}
-	for _, it := range n.items {
+	for _, it := range n.open().items {
 		if it.fold == folded {
 			return it
 		}
@@ -331,16 +404,20 @@ func (d *Document) Set(value []byte, path ...string) error {
 		if it.value.text == "null" {
 			it.value = &node{kind: '{'}
 		}
+		it.value.unfold()
 		next := it.value.entry(part)
 		if next == nil {
 			if n, err = d.way(path, i, n); err != nil {
 				return err
 			}
-			return d.add(it, path[:i], part, n, indent)
+			err := d.add(it, path[:i], part, n, indent)
+			n.foldBelow(i + 2)
+			return err
 		}
 		it, indent = next, next.indent(indent)
 	}
 	d.merge(it, n, path, indent)
+	it.value.foldBelow(len(path) + 1)
 	return nil
 }
 
@@ -397,9 +474,12 @@ func (d *Document) add(it *item, path []string, part string, value *node, indent
 
 // merge makes what is there equal to another value, and touches what differs.
 func (d *Document) merge(it *item, to *node, path []string, indent string) {
+	if equal(it.value, to) {
+		return
+	}
+	it.value.unfold()
 	from := it.value
 	switch {
-	case equal(from, to):
 	case from.kind == '{' && to.kind == '{':
 		from.remove(func(old *item) bool { return to.lookup(old.fold) == nil })
 		for _, fresh := range to.items {
@@ -444,6 +524,10 @@ func (d *Document) mergeLists(from, to *node, path []string, indent string) {
 
 // equal tells whether two values mean the same to Zot.
 func equal(a, b *node) bool {
+	if a.folded() && b.folded() && a.text == b.text {
+		return true
+	}
+	a, b = a.open(), b.open()
 	if a.kind != b.kind || len(a.items) != len(b.items) {
 		return false
 	}
@@ -486,10 +570,14 @@ func (d *Document) Delete(path ...string) bool {
 	if len(path) == 0 {
 		return false
 	}
-	around := d.find(path[:len(path)-1])
-	if around == nil {
-		return false
+	around := &d.root
+	for _, part := range path[:len(path)-1] {
+		around.value.unfold()
+		if around = around.value.entry(part); around == nil {
+			return false
+		}
 	}
+	around.value.unfold()
 	it := around.value.entry(path[len(path)-1])
 	if it == nil {
 		return false

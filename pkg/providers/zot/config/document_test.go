@@ -317,6 +317,7 @@ func TestEditingIsLinear(t *testing.T) {
 // leaves lists every value that is no table and no list with its path and
 // spelling, and every empty table and list.
 func leaves(into map[string]string, at string, n *node) {
+	n = n.open()
 	if n.kind != '{' && n.kind != '[' || len(n.items) == 0 {
 		into[at] = string(n.kind) + n.text
 	}
@@ -361,7 +362,7 @@ func FuzzAnEditKeepsAllElse(f *testing.F) {
 		for _, p := range at {
 			list = list || it != nil && it.value.kind == '['
 			if it != nil && it.value.kind == '[' && p == "-" {
-				p = strconv.Itoa(len(it.value.items))
+				p = strconv.Itoa(len(it.value.open().items))
 			}
 			if it != nil {
 				if it = it.value.entry(p); it != nil && it.key != "" {
@@ -413,3 +414,50 @@ func FuzzAnEditKeepsAllElse(f *testing.F) {
 		}
 	})
 }
+
+// nodes counts what a document holds besides its text.
+func (n *node) nodes() int {
+	all := 1
+	for _, it := range n.items {
+		all += it.value.nodes()
+	}
+	return all
+}
+
+// TestNamespacesStayTextUntilSomebodyAsks: a document of many namespaces is little more
+// than its text, as it is read and as it is edited, by key and as a whole.
+func TestNamespacesStayTextUntilSomebodyAsks(t *testing.T) {
+	const many = 1000
+	d := mustParse(t, usual)
+	before := d.root.value.nodes()
+	var policies []string
+	for i := range many {
+		name := "team-" + strconv.Itoa(i) + "/**"
+		apply(t, d, edit{"http|accesscontrol|repositories|" + name, `{"policies":[{"users":["u"],"actions":["read"]}],"anonymousPolicy":null}`})
+		policies = append(policies, `{"repositories":["`+name+`"],"keepTags":[{"patterns":["v.*"]},{"pushedWithin":"24h"}]}`)
+	}
+	apply(t, d, edit{"storage|retention|policies", "[" + strings.Join(policies, ",") + "]"})
+	for name, d := range map[string]*Document{"edited": d, "read": mustParse(t, string(d.Bytes()))} {
+		if n := d.root.value.nodes() - before; n > 2*many+10 {
+			t.Errorf("%s: %d namespaces are %d values more", name, many, n)
+		}
+		if v, ok := d.Get("storage", "retention", "policies", "7", "keepTags", "1", "pushedWithin"); v != `"24h"` || !ok {
+			t.Errorf("%s: in a policy stands %s", name, v)
+		}
+		if strings.Contains(string(d.Taken()), "null") {
+			t.Errorf("%s: Zot forgets nulls", name)
+		}
+		apply(t, d, edit{"http|accesscontrol|repositories|team-7/**|policies|0|users|-", `"v"`})
+		if !d.Delete("http", "accesscontrol", "repositories", "team-8/**", "policies") {
+			t.Errorf("%s: nothing is deleted in a pattern", name)
+		}
+		if v, _ := d.Get("http", "accesscontrol", "repositories", "team-7/**", "policies", "0", "users"); !strings.Contains(v, `"v"`) {
+			t.Errorf("%s: the edited pattern has %s", name, v)
+		}
+		if at := d.Position("http", "accesscontrol", "repositories", "team-9/**", "policies"); name == "read" && !strings.Contains(line(d.src, at.Line), "policies") {
+			t.Errorf("line %d holds no policies", at.Line)
+		}
+	}
+}
+
+func line(text string, n int) string { return strings.Split(text, "\n")[n-1] }

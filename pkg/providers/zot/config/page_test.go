@@ -68,7 +68,8 @@ Some of Zot's ways that rules meet:
   with which Zot does not start, are drift of ` + "`process.logins`" + `.
 - What a pattern of ocisync's gives since somebody changed it is drift, also where no
   rule says it. At one that was written by hand and that no rule says, a rule of the
-  mode waits for an approval. ` + "`storage.retention.dryRun`" + ` is said by every plan, and what
+  mode waits for an approval. ` + "`storage.retention.dryRun`" + `, and a
+  ` + "`storage.retention.delay`" + ` of more than a day, is said by every plan, and what
   ` + "`extensions.sync.enable`" + ` switches off is refused by name.
 - A restart waits for an approval where somebody wrote another place for content into
   the file of a Zot that runs, and with it every change, since any would become one:
@@ -76,7 +77,10 @@ Some of Zot's ways that rules meet:
 - Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
   ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
   another one in the file is drift, and is put right, with an approval where it holds
-  anything by then.
+  anything by then. So are a driver that the mode does not name, and a sub path
+  since ocisync wrote last: ` + "`process.storage_driver`" + `, ` + "`process.sub_paths`" + `.
+- What a Zot does not start with is taken back to what it ran with, also where somebody
+  wrote it by hand: the file is kept beside, as ` + "`config.json.refused`" + `.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
   where an inventory may lie, are put right where somebody changed them:
   ` + "`process.own_namespace`" + `. Where the state lies in the registry, no apply gets so far, and

@@ -15,8 +15,10 @@ import (
 type parser struct {
 	file   string
 	src    string
+	from   int // where the source begins in the file
 	at     int
 	values int
+	folds  bool
 }
 
 // parseValue reads one value that is no file.
@@ -68,7 +70,11 @@ func (p *parser) value(depth int) (*node, error) {
 		if depth > MaxDepth {
 			return nil, p.errorAt(p.at, fmt.Sprintf("tables and lists lie more than %d deep", MaxDepth), "is it the right file?")
 		}
-		return p.container(depth, c)
+		n, err := p.container(depth, c)
+		if err == nil && p.folds && depth == folds {
+			n.fold(p.src[start:p.at], p.from+start)
+		}
+		return n, err
 	case c == '"':
 		text, err := p.quoted()
 		return &node{kind: '"', text: text}, err
@@ -100,7 +106,7 @@ func (p *parser) container(depth int, open byte) (*node, error) {
 		return n, nil
 	}
 	for {
-		it := &item{before: space, at: p.at}
+		it := &item{before: space, at: p.from + p.at}
 		if open == '{' {
 			if err := p.member(n, it, start); err != nil {
 				return nil, err
@@ -277,7 +283,7 @@ func quote(s string) string {
 }
 
 // formatOf refuses what is not JSON, by name or by what it looks like.
-func formatOf(name string, src []byte) error {
+func formatOf(name, text string) error {
 	say := func(what, how string) error {
 		p := schema.Position{File: name, Line: 1, Col: 1}
 		named := strings.EqualFold(filepath.Ext(name), ".json") // Zot goes by that
@@ -298,7 +304,6 @@ func formatOf(name string, src []byte) error {
 	case ".env", ".dotenv", ".properties", ".props", ".prop", ".ini", ".hcl", ".tfvars":
 		return say("of the format "+ext, "write it anew as JSON")
 	}
-	text := string(src)
 	if rest, ok := strings.CutPrefix(text, "\ufeff"); ok && strings.HasPrefix(strings.TrimSpace(rest), "{") {
 		return &Error{At: schema.Position{File: name, Line: 1, Col: 1}, Text: "the file begins with a byte order mark, at which Zot fails", Remedy: "save it as UTF-8 without one"}
 	}

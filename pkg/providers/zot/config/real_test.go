@@ -56,10 +56,10 @@ func texts(d *Document) map[string]string {
 	out := map[string]string{}
 	var walk func(it *item, at string)
 	walk = func(it *item, at string) {
-		var b strings.Builder
+		var b bytes.Buffer
 		it.value.write(&b)
 		out[at] = b.String()
-		for i, inner := range it.value.items {
+		for i, inner := range it.value.open().items {
 			part := strconv.Itoa(i)
 			if inner.key != "" {
 				part = inner.fold
@@ -136,7 +136,7 @@ func TestAddedAndTakenAwayLeavesNoTrace(t *testing.T) {
 		plain := mustParse(t, src)
 		var walk func(it *item, at []string)
 		walk = func(it *item, at []string) {
-			if len(it.value.items) == 0 {
+			if len(it.value.open().items) == 0 {
 				return
 			}
 			added := append(append([]string{}, at...), "zz")
@@ -148,7 +148,7 @@ func TestAddedAndTakenAwayLeavesNoTrace(t *testing.T) {
 				t.Fatal(err)
 			}
 			if it.value.kind == '[' {
-				added[len(at)] = strconv.Itoa(len(it.value.items))
+				added[len(at)] = strconv.Itoa(len(it.value.open().items))
 			}
 			if !d.Delete(added...) {
 				t.Fatalf("%s: %v is not there", name, added)
@@ -156,7 +156,7 @@ func TestAddedAndTakenAwayLeavesNoTrace(t *testing.T) {
 			if got := string(d.Bytes()); got != src {
 				t.Errorf("%s: %v added and deleted:\n%s", name, added, cmp.Diff(src, got))
 			}
-			for i, inner := range it.value.items {
+			for i, inner := range it.value.open().items {
 				part := strconv.Itoa(i)
 				if inner.key != "" {
 					part = unquote(inner.key)
@@ -174,7 +174,7 @@ func TestTwentyConfigurationsUseEveryKey(t *testing.T) {
 	var walk func(tr *tree, n *node, at string)
 	walk = func(tr *tree, n *node, at string) {
 		used[at] = true
-		for _, it := range n.items {
+		for _, it := range n.open().items {
 			switch {
 			case it.key == "" && tr.typ == Tables:
 				walk(&tree{typ: Table, below: tr.below}, it.value, at+"[]")

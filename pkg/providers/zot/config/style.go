@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 )
@@ -46,6 +47,7 @@ func styleOf(d *Document) style {
 
 // plainList finds the first list of two or more texts, numbers or truths.
 func (n *node) plainList() *node {
+	n = n.open()
 	if n.kind == '[' && len(n.items) > 1 && n.plain() {
 		return n
 	}
@@ -125,7 +127,7 @@ func (d *Document) insert(n *node, i int, fresh *item, indent string) {
 }
 
 func length(n *node) int {
-	var b strings.Builder
+	var b bytes.Buffer
 	n.write(&b)
 	return b.Len()
 }

@@ -1,0 +1,69 @@
+package harbor_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const (
+	hub   = `remote/hub {"type":"harbor","url":"https://hub.example.com"}`
+	cache = `namespace/cache {"proxy_of":"hub","proxy":{"rate":"1MiB","connections":5,"serve_gone":true,"referrers":true,"repositories":"library/**"}}`
+)
+
+func TestEachChangeOfACacheByHandIsSeen(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{Version: newest, FirstID: 40})
+	p := h.open(t)
+	want := apply(t, p, hub, cache)
+	const all = `"proxy_speed_kb":"8192","max_upstream_conn":"5","proxy_cache_local_on_not_found":"true","proxy_referrer_api":"true","proxy_cache_filter_pattern":"library/**","proxy_cache_filter_kind":"doublestar"`
+	project := h.behind(t, http.MethodGet, "/projects/cache", "")
+	for _, part := range strings.Split(all, ",") {
+		if !strings.Contains(project, part) {
+			t.Errorf("the project has no %s: %s", part, project)
+		}
+	}
+	for metadata, line := range map[string]string{
+		`"proxy_speed_kb":"7"`:                                         `proxy.rate: "896B" -> "1MiB"`,
+		`"proxy_speed_kb":"-1"`:                                        `proxy.rate: "unlimited" -> "1MiB"`,
+		`"proxy_speed_kb":"bad"`:                                       `proxy.rate: "unlimited" -> "1MiB"`,
+		`"max_upstream_conn":"1"`:                                      `proxy.connections: 1 -> 5`,
+		`"max_upstream_conn":"-7"`:                                     `proxy.connections: 0 -> 5`,
+		`"proxy_cache_local_on_not_found":"no"`:                        `proxy.serve_gone: false -> true`,
+		`"proxy_referrer_api":"false"`:                                 `proxy.referrers: false -> true`,
+		`"proxy_cache_filter_pattern":"","proxy_cache_filter_kind":""`: `proxy.repositories: "**" -> "library/**"`,
+		`"proxy_cache_filter_pattern":"library/.+","proxy_cache_filter_kind":"regex"`:  `proxy.repositories: "**" -> "library/**"`,
+		`"proxy_cache_filter_pattern":"team/*","proxy_cache_filter_kind":"doublestar"`: `proxy.repositories: "team/*" -> "library/**"`,
+	} {
+		h.behind(t, http.MethodPut, "/projects/cache", `{"metadata":{`+metadata+`}}`)
+		drifts(t, p, want, "update namespace/cache", "  "+line)
+	}
+	// what one says by another word is one
+	apply(t, p, `namespace/cache {"proxy":{"repositories_regex":"team/[a-z]+"}}`)
+	drifts(t, p, want, "update namespace/cache", `  proxy.repositories: "**" -> "library/**"`)
+	// and nothing limits what says so
+	apply(t, p, `namespace/cache {"proxy":{"rate":"0","connections":0,"repositories":"**"}}`)
+	for _, part := range []string{`"proxy_speed_kb":"-1"`, `"max_upstream_conn":"-1"`, `"proxy_cache_filter_pattern":""`, `"proxy_referrer_api":"true"`} {
+		if have := h.behind(t, http.MethodGet, "/projects/cache", ""); !strings.Contains(have, part) {
+			t.Errorf("the project has no %s: %s", part, have)
+		}
+	}
+}
+
+// A project that is no proxy has what Harbor kept of one: nobody speaks of it.
+func TestOnlyACacheIsToldOfCaching(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a")
+	h.behind(t, http.MethodPut, "/projects/a", `{"metadata":{"proxy_cache_local_on_not_found":"true"}}`)
+	live, _ := read(t, p, schema.KindNamespace).Get(schema.Key{Kind: schema.KindNamespace, Name: "a"})
+	if spec, ok := live.Spec.(*schema.Namespace); !ok || spec.Proxy != nil {
+		t.Errorf("it reads %+v", live.Spec)
+	}
+	left, err := p.Left(t.Context(), schema.State{})
+	if err != nil || len(left) != 1 || !strings.Contains(left[0].Why, "proxy_cache_local_on_not_found") {
+		t.Errorf("it leaves %+v, %v", left, err)
+	}
+}
