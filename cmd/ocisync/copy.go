@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
@@ -93,21 +94,25 @@ func parsePlace(s string) (place, error) {
 	if path == "" {
 		return p, nil
 	}
+	p.repository = path
 	if i := strings.IndexByte(path, '@'); i >= 0 {
 		p.repository, p.reference = path[:i], path[i:]
-		if _, err := name.NewDigest(host+"/"+p.repository+p.reference, name.StrictValidation); err != nil {
-			return fail("%s is no digest", quote(p.reference[1:]))
-		}
 	} else if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') {
 		p.repository, p.reference = path[:i], path[i:]
-		if _, err := name.NewTag(host+"/"+p.repository+p.reference, name.StrictValidation); err != nil {
+	}
+	in := host + "/" + p.repository
+	if _, err := name.NewRepository(in, name.StrictValidation); err != nil {
+		return fail("%s is no name of a repository", quote(p.repository))
+	}
+	switch {
+	case strings.HasPrefix(p.reference, "@"):
+		if _, err := name.NewDigest(in+p.reference, name.StrictValidation); err != nil {
+			return fail("%s is no digest", quote(p.reference[1:]))
+		}
+	case p.reference != "":
+		if _, err := name.NewTag(in+p.reference, name.StrictValidation); err != nil {
 			return fail("%s is no tag", quote(p.reference[1:]))
 		}
-	} else {
-		p.repository = path
-	}
-	if _, err := name.NewRepository(host+"/"+p.repository, name.StrictValidation); err != nil {
-		return fail("%s is no name of a repository", quote(p.repository))
 	}
 	return p, nil
 }
@@ -256,6 +261,9 @@ func (c *copyOptions) items(ctx context.Context, source *content.Registry, from,
 	}
 	var items []content.Item
 	for _, n := range names {
+		if access.In(access.Reserved, n) {
+			continue // ocisync's own, of that registry alone
+		}
 		item := content.Item{Source: n, Target: n, Keep: c.keep()}
 		switch {
 		case from.repository != "" && to.repository != "":

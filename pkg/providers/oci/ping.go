@@ -153,11 +153,11 @@ func Connection(err error, base *url.URL) (kind error, remedy string) { //nolint
 		return unreachable("its certificate is not valid: " + invalid.Error()), "renew the certificate, and check this computer's clock"
 	case errors.As(err, &record):
 		if strings.HasPrefix(string(record.RecordHeader[:]), "HTTP/") {
-			return unreachable("it speaks http, not https"), "write http:// in registry.url if that is meant, or give it a certificate"
+			return unreachable("it speaks http, not https"), "write its address with http:// if that is meant, or give it a certificate"
 		}
 		return unreachable("it does not speak TLS"), "correct registry.url"
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http has no type for it
-		return unreachable("it speaks http, not https"), "write http:// in registry.url if that is meant, or give it a certificate"
+		return unreachable("it speaks http, not https"), "write its address with http:// if that is meant, or give it a certificate"
 	case errors.As(err, &dns):
 		return unreachable("its name " + dns.Name + " is not known"), "correct registry.url"
 	case errors.Is(err, context.DeadlineExceeded):
