@@ -91,28 +91,28 @@ func TestWhatIsNotWhatItsDigestSaysIsNotTagged(t *testing.T) {
 		}, ErrDigest},
 		"a web page": {true, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
-			fmt.Fprint(w, "<html>sign in")
+			_, _ = fmt.Fprint(w, "<html>sign in")
 		}, ErrDigest},
 		"nothing": {true, func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, ErrAbsent},
 		"a web page for all": {false, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
-			fmt.Fprint(w, "<html>sign in")
+			_, _ = fmt.Fprint(w, "<html>sign in")
 		}, ErrManifest},
 		"another manifest": {false, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Docker-Content-Digest", digestOf(body).String())
-			fmt.Fprint(w, `{"schemaVersion":2,"config":null,"layers":[]}`)
+			_, _ = fmt.Fprint(w, `{"schemaVersion":2,"config":null,"layers":[]}`)
 		}, ErrDigest},
-		"a number": {false, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `7`) }, ErrManifest},
+		"a number": {false, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, `7`) }, ErrManifest},
 		"Docker's first": {false, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", string(types.DockerManifestSchema1))
-			fmt.Fprint(w, `{"schemaVersion":1,"fsLayers":[]}`)
+			_, _ = fmt.Fprint(w, `{"schemaVersion":1,"fsLayers":[]}`)
 		}, ErrManifest},
 		"one that is endless": {false, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(w, io.LimitReader(zeros{}, maxManifest+2))
 		}, nil},
 		"negative lengths": {false, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
-			fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":-1},"layers":[]}`, types.OCIManifestSchema1, digestOf(body))
+			_, _ = fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":-1},"layers":[]}`, types.OCIManifestSchema1, digestOf(body))
 		}, ErrManifest},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestATargetThatTakesNothingIsSaid(t *testing.T) {
 			to.between(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method == tc.method {
 					w.WriteHeader(tc.code)
-					fmt.Fprint(w, tc.body)
+					_, _ = fmt.Fprint(w, tc.body)
 				}
 				return r.Method == tc.method
 			})

@@ -146,7 +146,7 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 		c.count(func(r *Moved) { r.Mounted++ })
 		return nil
 	}
-	body := &stream{ctx: ctx, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d}
+	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d}
 	defer body.Close()
 	if err := body.begin(); err != nil {
 		return c.From.fail(Reference{Repository: source, Digest: d.Digest}, "reading", err)
@@ -237,9 +237,9 @@ func (r *Registry) upload(ctx context.Context, repository string, at *upload, d 
 // digest says, ends with an error in the place of its end, so that no registry stores
 // it. A connection that breaks is opened anew where it broke.
 type stream struct {
-	ctx  context.Context
-	open func(from int64) (io.ReadCloser, error)
-	want v1.Descriptor
+	open  func(from int64) (io.ReadCloser, error)
+	ended func() error // nil as long as it is wanted
+	want  v1.Descriptor
 
 	body  io.ReadCloser
 	sum   hash.Hash
@@ -266,7 +266,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	}
 	n, err := s.body.Read(b[:min(int64(len(b)), s.want.Size-s.read)])
 	s.read += int64(n)
-	s.sum.Write(b[:n]) //nolint:errcheck // a hash takes everything
+	s.sum.Write(b[:n])
 	if s.read == s.want.Size {
 		if got := fmt.Sprintf("%x", s.sum.Sum(nil)); got != s.want.Digest.Hex {
 			s.err = fmt.Errorf("%w: what comes has %s:%s", ErrDigest, s.want.Digest.Algorithm, got)
@@ -286,7 +286,7 @@ func (s *stream) Read(b []byte) (int, error) {
 // again opens it where it broke.
 func (s *stream) again(why error) error {
 	s.body.Close()
-	for s.ctx.Err() == nil && s.tries < attempts {
+	for s.ended() == nil && s.tries < attempts {
 		s.tries++
 		body, err := s.open(s.read)
 		if err == nil {
@@ -299,8 +299,8 @@ func (s *stream) again(why error) error {
 		}
 	}
 	s.body = io.NopCloser(nil)
-	if s.ctx.Err() != nil {
-		return s.ctx.Err()
+	if err := s.ended(); err != nil {
+		return err
 	}
 	if errors.Is(why, io.EOF) || errors.Is(why, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: it ends after %d of %d bytes", ErrDigest, s.read, s.want.Size)

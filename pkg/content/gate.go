@@ -138,7 +138,7 @@ func (g *gate) through(req *http.Request, send func() (*http.Response, error)) (
 func (g *gate) again(req *http.Request, resp *http.Response, err error, n int) (time.Duration, bool) {
 	once := req.Body != nil && req.GetBody == nil // what is sent is read by now
 	wait := firstWait << (n - 1)
-	wait += rand.N(wait)
+	wait += rand.N(wait) //nolint:gosec // so that not all come again at once
 	if err != nil {
 		safe := req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodPut
 		return wait, safe && !once && n < attempts && req.Context().Err() == nil && temporary(err)
