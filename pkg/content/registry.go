@@ -94,7 +94,14 @@ func (r *Registry) fail(ref Reference, doing string, err error) error {
 	if ref.Repository != "" {
 		doing += " " + ref.String()
 	}
-	return &providers.Error{Registry: r.base.String(), Doing: doing, Err: err}
+	remedy := ""
+	switch {
+	case errors.Is(err, providers.ErrUnauthorized):
+		remedy = "log in there: docker login " + r.base.Host
+	case errors.Is(err, providers.ErrForbidden):
+		remedy = "give the account pull there, and push where it copies to"
+	}
+	return &providers.Error{Registry: r.base.String(), Doing: doing, Err: err, Remedy: remedy}
 }
 
 // answer is what a registry said, its body read as far as it tells of an error.
