@@ -86,6 +86,10 @@ bench-zot: bin/servers/zot ## the figures of applying to a Zot (BENCHFLAGS=-quic
 bench-harbor: ## the figures of applying to a stand-in for Harbor (BENCHFLAGS=-quick -write)
 	$(GO) run ./testdata/bench -harbor $(BENCHFLAGS)
 
+.PHONY: bench-content
+bench-content: bin/servers/distribution bin/servers/crane bin/servers/regsync ## the figures of copying a registry, beside those of others (BENCHFLAGS=-quick -write)
+	$(GO) run ./testdata/bench -content $(BENCHFLAGS)
+
 .PHONY: servers
 servers: bin/servers/distribution bin/servers/zot ## the registries of others that ours is compared with and tested against, in bin/servers
 

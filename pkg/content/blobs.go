@@ -139,6 +139,9 @@ func (b broke) Unwrap() error { return b.why }
 // send mounts a blob or uploads it.
 func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string) error {
 	at, err := c.begin(ctx, target, d, from)
+	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized)) {
+		at, err = c.begin(ctx, target, d, "") // the account may not see that repository
+	}
 	if err != nil {
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "opening the upload of", err)
 	}

@@ -181,3 +181,24 @@ func TestARegistryIsAskedOnceWhetherItListsReferrers(t *testing.T) {
 		t.Errorf("the source was asked %d times, the target %d", n, to.asked["GET referrers"])
 	}
 }
+
+// TestWhatMayNotBeMountedIsSent: the account may push and not see the other repository.
+func TestWhatMayNotBeMountedIsSent(t *testing.T) {
+	from, to := serve(t), serve(t)
+	for _, name := range []string{"a", "b"} {
+		fill{t, from}.image(name, "v1", layer(1, 100))
+	}
+	to.between(func(w http.ResponseWriter, r *http.Request) bool {
+		mounts := r.URL.Query().Get("mount") != ""
+		if mounts {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		return mounts
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "a", Target: "a"}, {Source: "b", Target: "b"}}
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 2 || got.moved.Blobs != 4 || got.moved.Mounted != 0 {
+		t.Errorf("%+v", got)
+	}
+	same(t, c.From, c.To, items)
+}

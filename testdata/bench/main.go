@@ -13,6 +13,8 @@
 //	                                   and nothing else; see make bench-zot
 //	go run ./testdata/bench -harbor    the same on the stand-in for Harbor; see
 //	                                   make bench-harbor
+//	go run ./testdata/bench -content   copies of a registry beside those of others;
+//	                                   see make bench-content
 //
 // It builds the command as it is released and runs it in processes of its own,
 // in one temporary directory ($TMPDIR, which should lie on a disk: the journal
@@ -47,6 +49,7 @@ func main() {
 	flag.BoolVar(&b.cold, "cold", false, "measure go test with an empty build cache too (minutes)")
 	flag.BoolVar(&b.others, "beside", false, "compare the embedded registry with those in bin/servers, instead of all else")
 	flag.BoolVar(&b.zot, "zot", false, "apply to the Zot in bin/servers, or the one that OCISYNC_ZOT names, instead of all else")
+	flag.BoolVar(&b.copy, "content", false, "copy a registry, as others do, instead of all else")
 	flag.BoolVar(&b.harbor, "harbor", false, "apply to a stand-in for Harbor, instead of all else")
 	write := flag.Bool("write", false, "keep the tables in "+document)
 	flag.Parse()
@@ -63,7 +66,7 @@ func main() {
 
 // bench is one run of this program.
 type bench struct {
-	quick, cold, others, zot, harbor bool
+	quick, cold, others, zot, harbor, copy bool
 
 	dir      string // temporary
 	bin      string // the command measured
@@ -97,6 +100,8 @@ func (b *bench) run(ctx context.Context, write bool) (err error) {
 			name = "bench-embedded"
 		case b.zot:
 			name = "bench-zot"
+		case b.copy:
+			name = "bench-content"
 		case b.harbor:
 			name = "bench-harbor"
 		}
@@ -121,6 +126,8 @@ func (b *bench) all(ctx context.Context) error {
 		parts = []func(context.Context) error{b.beside, b.decision}
 	case b.zot:
 		parts = []func(context.Context) error{b.zots}
+	case b.copy:
+		parts = []func(context.Context) error{b.contents}
 	case b.harbor:
 		parts = []func(context.Context) error{b.harbors}
 	case !b.quick:
@@ -166,6 +173,9 @@ func (b *bench) about(ctx context.Context) (string, error) {
 	}
 	if b.zot {
 		command += " -zot"
+	}
+	if b.copy {
+		command += " -content"
 	}
 	if b.harbor {
 		command += " -harbor"
