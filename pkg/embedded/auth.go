@@ -119,8 +119,11 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 		return identity{}, nil
 	}
 	name, password, ok := q.BasicAuth()
-	if !ok {
+	switch {
+	case !ok:
 		return identity{}, errWrongLogin
+	case name == "" && password == "": // how some clients say that they have none
+		return identity{}, nil
 	}
 	return r.authenticate(q, name, password)
 }

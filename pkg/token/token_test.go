@@ -303,7 +303,7 @@ func TestALoginThatFailsGetsNoToken(t *testing.T) {
 	}{
 		{"wrong password", basic("dev", "no"), 401, [2]string{"WWW-Authenticate", `Basic realm="ocisync", charset="UTF-8"`}},
 		{"nobody", basic("nobody", "nobody-pw"), 401, [2]string{}},
-		{"no account", basic("", ""), 401, [2]string{}},
+		{"no account", basic("", "no"), 401, [2]string{}},
 		{"too often", basic("slow", ""), 429, [2]string{"Retry-After", "3"}},
 		{"not to be checked", basic("broken", ""), 503, [2]string{}},
 		{"a token", bearer, 401, [2]string{}},
@@ -388,6 +388,17 @@ func TestAFormGetsATokenByPasswordAndByRefreshToken(t *testing.T) {
 	}
 	if _, a, _ := s.get(t, "", "offline_token=true"); a.RefreshToken != "" {
 		t.Error("nobody gets a refresh token")
+	}
+}
+
+func TestEmptyCredentialsAreNone(t *testing.T) {
+	s := newSite(t)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, token.Path+"?scope=repository:open/app:pull,push", nil)
+	r.SetBasicAuth("", "")
+	code, a, _ := s.ask(t, r)
+	c, ok := s.registry(t)(a.Token)
+	if code != http.StatusOK || !ok || c.Subject != "" || len(c.Access) != 1 || c.Access[0].String() != "repository:open/app:pull" {
+		t.Errorf("%d %+v", code, c)
 	}
 }
 
