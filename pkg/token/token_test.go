@@ -54,21 +54,23 @@ type accounts struct {
 	proofs map[string]string
 }
 
-func (a *accounts) Login(_ *http.Request, account, password string) (access.Subject, error) {
+func (a *accounts) Login(_ *http.Request, account, password string) (access.Subject, []byte, error) {
 	switch {
 	case account == "slow":
-		return access.Subject{}, &token.RefusedError{Status: http.StatusTooManyRequests, Reason: "too many requests", Wait: 3 * time.Second}
+		return access.Subject{}, nil, &token.RefusedError{Status: http.StatusTooManyRequests, Reason: "too many requests", Wait: 3 * time.Second}
 	case account == "broken":
-		return access.Subject{}, errors.New("the disk is gone")
+		return access.Subject{}, nil, errors.New("the disk is gone")
 	case a.proofs[account] == "" || password != account+"-pw":
-		return access.Subject{}, &token.RefusedError{Status: http.StatusUnauthorized, Reason: "wrong"}
+		return access.Subject{}, nil, &token.RefusedError{Status: http.StatusUnauthorized, Reason: "wrong"}
 	}
-	return access.User(account), nil
+	return access.User(account), []byte(a.proofs[account]), nil
 }
 
-func (a *accounts) Find(account string) (access.Subject, []byte, bool) {
-	proof, ok := a.proofs[account]
-	return access.User(account), []byte(proof), ok
+func (a *accounts) Find(account string) (access.Subject, [][]byte) {
+	if proof, ok := a.proofs[account]; ok {
+		return access.User(account), [][]byte{[]byte(proof)}
+	}
+	return access.Subject{}, nil
 }
 
 func (a *accounts) Rules() *access.Rules { return a.rules }
