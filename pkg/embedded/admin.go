@@ -128,12 +128,11 @@ func (w wireResult) result() Result {
 // reports whether the request may go on.
 func (r *Registry) admits(w http.ResponseWriter, q *http.Request) bool {
 	who, err := r.identify(q)
-	if !login(w, q, err) {
+	if !login(w, err, errAskPassword) {
 		return false
 	}
 	if who.anonymous() {
-		challenge{}.SetHeaders(q, w)
-		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+		errAskPassword.answer(w, "authentication required")
 		return false
 	}
 	if !who.self && !r.store.now().rules.Admin(who.subject) {
@@ -165,7 +164,7 @@ func (r *Registry) serveAdmin(w http.ResponseWriter, q *http.Request) {
 	case "POST acknowledge":
 		r.serveAcknowledge(w, q)
 	default:
-		if r.tokens == nil && r.serveHousekeeping(w, q, what) {
+		if r.options.Tokens == nil && r.serveHousekeeping(w, q, what) {
 			return
 		}
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "the admin API has no "+what)
@@ -239,7 +238,7 @@ func (r *Registry) serveCheck(w http.ResponseWriter, q *http.Request) {
 	}
 	if request.Key != nil && request.Key.Kind == schema.KindRobot {
 		equal, err := r.passwords.check(q.Context(), attempt{account: r.store.now().newest(*request.Key), password: request.Secret})
-		if login(w, q, err) {
+		if login(w, err, errAskPassword) {
 			writeJSON(w, http.StatusOK, checkResponse{equal})
 		}
 		return
@@ -249,7 +248,7 @@ func (r *Registry) serveCheck(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	equal, err := r.passwords.check(q.Context(), attempt{account: r.store.now().accounts[request.User], name: request.User, password: request.Password})
-	if login(w, q, err) {
+	if login(w, err, errAskPassword) {
 		writeJSON(w, http.StatusOK, checkResponse{equal})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type identity struct {
 	subject access.Subject
 	self    bool
 	login   string // the name given, of an account
+	token   bool   // it came with a token, which anonymous clients have too
 }
 
 func (i identity) anonymous() bool { return !i.self && i.subject == access.Subject{} }
@@ -71,6 +73,7 @@ type visit struct {
 	target
 	who    identity
 	rules  *access.Rules
+	base   string // of the URL by which the visitor reaches the registry
 	denied string // what a known subject may not do
 	// moved says that the repository fell to another namespace, or to none,
 	// before the request could change anything.
@@ -98,6 +101,7 @@ func asSelf(next http.Handler) http.Handler {
 var (
 	errDenied     = errors.New("denied")
 	errWrongLogin = errors.New("user name or password is wrong")
+	errWrongToken = errors.New("the token is not good, or not any more; ask for another")
 )
 
 // guessing is what wrong passwords are counted by.
@@ -106,7 +110,8 @@ type guessing struct {
 	name    [sha256.Size]byte // a keyed hash of it: a name that is none may be of any length
 }
 
-// identify checks the credentials of a request. errWrongLogin: they are wrong.
+// identify checks the password of a request, if one is given. errWrongLogin: it is
+// wrong.
 func (r *Registry) identify(q *http.Request) (identity, error) {
 	if q.Context().Value(selfKey{}) != nil {
 		who := identity{self: true}
@@ -119,15 +124,54 @@ func (r *Registry) identify(q *http.Request) (identity, error) {
 		return identity{}, nil
 	}
 	name, password, ok := q.BasicAuth()
-	if !ok {
+	switch {
+	case !ok:
 		return identity{}, errWrongLogin
+	case name == "" && password == "": // how some clients say that they have none
+		return identity{}, nil
 	}
-	return r.authenticate(q, name, password)
+	who, _, err := r.authenticate(q, name, password)
+	return who, err
+}
+
+// visitor is identify where tokens are taken as well as passwords: an account's
+// says who asks as its password does, and no more. errWrongToken: it is not good.
+func (r *Registry) visitor(q *http.Request) (identity, error) {
+	scheme, text, _ := strings.Cut(q.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || q.Context().Value(selfKey{}) != nil {
+		return r.identify(q)
+	}
+	now, who := r.store.now(), identity{token: true}
+	name, ok := r.own.Whose(strings.TrimSpace(text), func(name string) [][]byte {
+		a, subject := now.login(name, r.store.clock())
+		who.subject = subject
+		return a.proofs()
+	})
+	switch {
+	case !ok:
+		return identity{}, errWrongToken
+	case name == "":
+		return identity{token: true}, nil
+	}
+	who.login = name
+	return r.known(q, who)
+}
+
+// known notes who sends a request, within the limit of the account.
+func (r *Registry) known(q *http.Request, who identity) (identity, error) {
+	if rec := recordOf(q); rec != nil {
+		rec.who = who
+	}
+	if err := r.accounts.take(who.login); err != nil {
+		r.limit(q, "account", err)
+		return identity{}, err
+	}
+	return who, nil
 }
 
 // authenticate checks an account's password, within the limits of the request's
-// address and of the account. errWrongLogin: it is wrong.
-func (r *Registry) authenticate(q *http.Request, name, password string) (identity, error) {
+// address and of the account, which it returns too. errWrongLogin: it is wrong.
+func (r *Registry) authenticate(q *http.Request, name, password string) (identity, *account, error) {
 	now := r.store.now()
 	a, subject := now.login(name, r.store.clock())
 	from := clientOf(q)
@@ -155,31 +199,35 @@ func (r *Registry) authenticate(q *http.Request, name, password string) (identit
 	switch {
 	case err != nil:
 		r.limit(q, "login", err)
-		return identity{}, err
+		return identity{}, nil, err
 	case !right:
-		return identity{}, errWrongLogin
+		return identity{}, nil, errWrongLogin
 	}
-	who := identity{subject: subject, login: name}
-	if rec != nil {
-		rec.who = who
-	}
-	if err := r.accounts.take(name); err != nil {
-		r.limit(q, "account", err)
-		return identity{}, err
-	}
-	return who, nil
+	who, err := r.known(q, identity{subject: subject, login: name})
+	return who, a, err
 }
 
-// basicRealm begins the challenge of every registry of ours.
+// basicRealm begins the challenge of every admin API of ours.
 const basicRealm = `Basic realm="ocisync"`
 
-// challenge is the error that makes Distribution answer 401.
-type challenge struct{}
+// errAskPassword is the challenge where no tokens are taken.
+const errAskPassword challenge = basicRealm + `, charset="UTF-8"`
+
+// challenge is how a client is to log in, and the error that makes Distribution
+// answer 401.
+type challenge string
 
 func (challenge) Error() string { return "credentials needed" }
 
-func (challenge) SetHeaders(_ *http.Request, w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", basicRealm+`, charset="UTF-8"`)
+// SetHeaders implements [auth.Challenge].
+func (c challenge) SetHeaders(_ *http.Request, w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", string(c))
+}
+
+// answer is 401.
+func (c challenge) answer(w http.ResponseWriter, message string) {
+	c.SetHeaders(nil, w)
+	ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", message)
 }
 
 // controller decides by the request's visit; without one nothing is allowed.
@@ -189,7 +237,7 @@ type controller struct{}
 func (controller) Authorized(r *http.Request, records ...auth.Access) (*auth.Grant, error) {
 	v, ok := r.Context().Value(visitKey{}).(*visit)
 	if !ok {
-		return nil, challenge{}
+		return nil, errAskPassword
 	}
 	if err := v.authorize(records...); err != nil {
 		return nil, err
@@ -200,15 +248,15 @@ func (controller) Authorized(r *http.Request, records ...auth.Access) (*auth.Gra
 // authorize is nil where all of it is allowed, challenge where the visitor
 // should log in, and else errDenied, with the reason in denied.
 func (v *visit) authorize(records ...auth.Access) error {
-	if len(records) == 0 && v.who.anonymous() { // a bare /v2/ asks for the login
-		return challenge{}
+	if len(records) == 0 && v.who.anonymous() && !v.who.token { // a bare /v2/ asks for the login
+		return v.tokenAsked(nil)
 	}
 	for _, a := range records {
 		if right, ok := rightOf(a); ok && v.who.may(v.rules, right, a.Name) {
 			continue
 		}
 		if v.who.anonymous() {
-			return challenge{}
+			return v.tokenAsked(nil, records...)
 		}
 		v.denied = fmt.Sprintf("%s may not %s %s", v.who, a.Action, a.Name)
 		return errDenied
@@ -256,17 +304,17 @@ func writeJSON[T any](w http.ResponseWriter, status int, v T) {
 }
 
 // login answers for requests whose credentials are wrong, or cannot be
-// checked; it reports whether the request may go on.
-func login(w http.ResponseWriter, r *http.Request, err error) bool {
+// checked, and has the client log in as is asked; it reports whether the request
+// may go on.
+func login(w http.ResponseWriter, err error, asked challenge) bool {
 	limited := (*limitedError)(nil)
 	switch {
 	case err == nil:
 		return true
 	case errors.As(err, &limited):
 		limited.answer(w)
-	case errors.Is(err, errWrongLogin):
-		challenge{}.SetHeaders(r, w)
-		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", err.Error())
+	case errors.Is(err, errWrongLogin), errors.Is(err, errWrongToken):
+		asked.answer(w, err.Error())
 	default:
 		ociError(w, http.StatusServiceUnavailable, "UNAVAILABLE", errBusy.Error())
 	}

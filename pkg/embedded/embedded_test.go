@@ -239,6 +239,27 @@ func TestEachSubjectHasItsRightsAndNoOther(t *testing.T) {
 	}
 }
 
+// Some clients that have no credentials send empty ones.
+func TestEmptyCredentialsAreNone(t *testing.T) {
+	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s.change(t, putNamespace("public"), putAccess("public", schema.Access{Anonymous: rights(schema.Pull)}))
+	for path, want := range map[string]int{"/v2/public/app/tags/list": 404, "/v2/closed/app/tags/list": 401, "/v2/": 401, "/metrics": 401} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("", "")
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+}
+
 func TestPushAndPullThroughTheFrontDoor(t *testing.T) {
 	s := serve(t, filepath.Join(t.TempDir(), "data"))
 	s.change(t, putUser(t, "dev", false), putNamespace("team"),

@@ -52,6 +52,9 @@ func (a RobotAccount) working(spec *schema.Robot, now time.Time) (list []FormerS
 	return list
 }
 
+// secret is what an account's secret is among former ones, once it is one.
+func (a RobotAccount) secret() string { return cmp.Or(a.Digest, a.Hash) }
+
 // formerly is an account's secret and its former ones, newest first, as those of
 // the account that takes its place under its login. What has ended does not come back
 // with it, nor what another account has replaced.
@@ -59,7 +62,7 @@ func (a RobotAccount) formerly(spec *schema.Robot, now time.Time) []FormerSecret
 	if a.Delivered && !a.Ends.IsZero() || a.ended(spec, now) {
 		return nil
 	}
-	list := append([]FormerSecret{{cmp.Or(a.Digest, a.Hash), a.Made}}, a.working(spec, now)...)
+	list := append([]FormerSecret{{a.secret(), a.Made}}, a.working(spec, now)...)
 	return list[:min(len(list), maxFormer)]
 }
 
@@ -98,5 +101,5 @@ func (l *robotLogin) without(now time.Time) *account {
 	if slices.Equal(left, l.former) {
 		return &l.account
 	}
-	return &account{version: l.version, hash: l.hash, former: left} // remembers no login
+	return &account{version: l.version, hash: l.hash, secret: l.secret, former: left} // remembers no login
 }

@@ -39,8 +39,9 @@ func permitted(w http.ResponseWriter, q *http.Request, v *visit) bool {
 		ociError(w, http.StatusForbidden, "DENIED", v.denied)
 		return false
 	case err != nil:
-		challenge{}.SetHeaders(q, w)
-		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+		var asked challenge
+		errors.As(err, &asked)
+		asked.answer(w, "authentication required")
 		return false
 	}
 	if can := methods(v.target); !slices.Contains(can, q.Method) {
@@ -61,6 +62,12 @@ func accesses(q *http.Request, t target) []auth.Access {
 		return auth.Access{Resource: auth.Resource{Type: "repository", Name: repository}, Action: action}
 	}
 	var list []auth.Access
+	switch {
+	case t.of == "catalog":
+		return []auth.Access{{Resource: auth.Resource{Type: "registry", Name: "catalog"}, Action: "*"}}
+	case t.repository == "":
+		return nil
+	}
 	switch q.Method {
 	case http.MethodGet, http.MethodHead:
 		list = append(list, to("pull", t.repository))

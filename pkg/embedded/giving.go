@@ -59,7 +59,7 @@ func (r *Registry) serveAnew(w http.ResponseWriter, q *http.Request) {
 	if !readJSON(w, q, maxCheckBytes, &request) {
 		return
 	}
-	if r.tokens == nil || r.options.Anew == nil {
+	if r.options.Tokens == nil || r.options.Anew == nil {
 		ociError(w, http.StatusNotFound, "NOT_FOUND", "what serves here does not begin anew")
 		return
 	}

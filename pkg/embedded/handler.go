@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ocisync/ocisync/pkg/token"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -19,13 +20,15 @@ func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 		r.serveMetrics(w, q)
 	case "admin":
 		r.serveAdmin(w, q)
+	case "token":
+		r.serveToken(w, q)
 	default:
-		if r.tokens != nil {
-			r.serveToken(w, q, t)
+		if r.options.Tokens != nil {
+			ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
 			return
 		}
 		if t.of == "catalog" {
-			r.serveCatalog(w, q)
+			r.serveCatalog(w, q, t)
 			return
 		}
 		if q.URL.Path == "/v2" || strings.HasPrefix(q.URL.Path, "/v2/") {
@@ -37,14 +40,23 @@ func (r *Registry) route(w http.ResponseWriter, q *http.Request, t target) {
 }
 
 func (r *Registry) serveContent(w http.ResponseWriter, q *http.Request, t target) {
-	who, err := r.identify(q)
-	if !login(w, q, err) || !named(w, q, t) {
+	v, ok := r.visitOf(w, q, t)
+	if !ok || !named(w, q, t) {
 		return
 	}
-	v := &visit{target: t, who: who, rules: r.store.now().rules}
 	if permitted(w, q, v) {
 		r.serveVisit(w, q, v)
 	}
+}
+
+// visitOf finds out who asks; it reports whether the request may go on.
+func (r *Registry) visitOf(w http.ResponseWriter, q *http.Request, t target) (v *visit, ok bool) {
+	who, err := r.visitor(q)
+	v = &visit{target: t, who: who, rules: r.store.now().rules, base: r.reached(q)}
+	if err != nil {
+		login(w, err, v.tokenAsked(err, accesses(q, t)...))
+	}
+	return v, err == nil
 }
 
 // serveVisit answers what is permitted, in this order: blobs, what Distribution
@@ -77,15 +89,13 @@ func (r *Registry) serveVisit(w http.ResponseWriter, q *http.Request, v *visit) 
 // serveCatalog lists the repositories that the client may pull. Pages and
 // errors are those of Distribution's own catalogue, whose authorization knows
 // only all or nothing.
-func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
-	who, err := r.identify(q)
-	if !login(w, q, err) {
+func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request, t target) {
+	v, ok := r.visitOf(w, q, t)
+	if !ok {
 		return
 	}
-	rules := r.store.now().rules
-	if who.anonymous() && !rules.AnonymousPulls() {
-		challenge{}.SetHeaders(q, w)
-		ociError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	if v.who.anonymous() && !v.rules.AnonymousPulls() {
+		v.tokenAsked(nil, accesses(q, t)...).answer(w, "authentication required")
 		return
 	}
 	if q.Method != http.MethodGet {
@@ -93,6 +103,7 @@ func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
 		ociError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "the catalogue can only be read")
 		return
 	}
+	var err error
 	size := 100
 	if n := q.URL.Query().Get("n"); n != "" {
 		size, err = strconv.Atoi(n)
@@ -105,7 +116,7 @@ func (r *Registry) serveCatalog(w http.ResponseWriter, q *http.Request) {
 	if size > 0 {
 		release := r.gate.steady()
 		err = r.storage.Catalogue(q.Context(), q.URL.Query().Get("last"), func(name string) (bool, error) {
-			if !who.may(rules, schema.Pull, name) {
+			if !v.who.may(v.rules, schema.Pull, name) {
 				return true, nil
 			}
 			if more = len(list) == size; more {

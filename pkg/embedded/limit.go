@@ -33,7 +33,7 @@ type Limits struct {
 	// Logins is for the passwords of one address that are hashed to check them.
 	// What is beyond it waits, for a while.
 	Logins Limit
-	// Tokens is for the tokens that one address asks a token service for.
+	// Tokens is for the tokens that one address asks for.
 	Tokens Limit
 	// Connections is how many one address may have open at once, those that have
 	// been idle for a while not counted; 0 is that of DefaultLimits.

@@ -74,7 +74,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		r.finish(rec, q, out.Header())
 	}()
 	if err := r.admit(q); err != nil {
-		login(out, q, err)
+		login(out, err, errAskPassword)
 	} else {
 		r.route(out, q, rec.target)
 	}

@@ -59,6 +59,7 @@ func checkHash(hash string) error {
 type account struct {
 	version string
 	hash    []byte // empty: cannot log in
+	secret  string // what the hash is among former ones, once it is one
 	former  []string
 	seen    atomic.Pointer[sighting]
 }
@@ -209,6 +210,28 @@ func (p *passwords) note(miss [sha256.Size]byte) {
 func (a *account) matches(password string, least int) bool {
 	right := slices.ContainsFunc(a.secrets(least), func(secret string) bool { return isSecret(secret, password) })
 	return right && a != nil && len(a.hash) > 0 && len(password) <= maxPassword
+}
+
+// proof is what a token is signed with that is given for a password, so that it
+// is good no longer than that.
+func (a *account) proof(password string) []byte {
+	for _, f := range a.former {
+		if isDigest(f) && isSecret(f, password) {
+			return []byte(f)
+		}
+	}
+	return []byte(a.secret)
+}
+
+// proofs are those of the passwords that are good; none where nobody can log in.
+func (a *account) proofs() (list [][]byte) {
+	if a == nil || len(a.hash) == 0 {
+		return nil
+	}
+	for _, s := range append([]string{a.secret}, a.former...) {
+		list = append(list, []byte(s))
+	}
+	return list
 }
 
 // secrets are the hashes and digests that a password is compared with, and so many

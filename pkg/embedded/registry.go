@@ -2,7 +2,8 @@
 // CNCF Distribution in this process, with accounts and access rules per
 // namespace that change while it runs.
 //
-// Start with [Open], which takes a data directory, and [Registry.Serve]. With
+// Start with [Open], which takes a data directory, and [Registry.Serve]. Clients
+// log in with a password, or with a token that the registry gives them. With
 // [Options.Tokens] the same accounts, rules and admin API are those of a registry
 // that another program serves.
 // Other processes read and change a served registry through [Dial], and one
@@ -15,10 +16,10 @@
 // does), secrets.json (what webhooks authenticate with), webhooks/ (deliveries
 // that wait), removing.json (what a job is removing, so that it is told at least
 // once), times.jsonl (when tags were pushed and pulled), jobs.json (when
-// jobs ran and run next), uploads.key (what signs the state of uploads), owner
-// (what a bucket knows it by), latest (after which no manifest was noted as
-// deleted), lock and admin.sock. Beside the manifests of a
-// repository, _referrers and _deleted are ocisync's own too.
+// jobs ran and run next), uploads.key (what signs the state of uploads, and
+// tokens), owner (what a bucket knows it by), latest (after which no manifest was
+// noted as deleted), lock and admin.sock. Beside the manifests of a repository,
+// _referrers and _deleted are ocisync's own too.
 package embedded
 
 import (
@@ -114,8 +115,9 @@ type Registry struct {
 	work      sync.WaitGroup // jobs and upkeep, while it is served
 	robots    *robotMetrics
 	upkeep    *upkeep
-	health    *health               // nil without content
-	tokens    *token.Service        // nil where it serves content
+	health    *health // nil without content
+	tokens    *token.Service
+	own       *token.Own            // the tokens that are taken; nil without content
 	tending   func(context.Context) // nil but beside a registry that is looked after
 	listener  net.Listener          // nil without Options.Listen
 	socket    *socket
@@ -240,6 +242,8 @@ func (r *Registry) openContent(ctx context.Context, deliveries *webhook.Queue, u
 		return err
 	}
 	*undo = append(*undo, r.app.Shutdown)
+	r.own = token.NewOwn(tokenKey(key), func() time.Time { return r.store.clock() })
+	r.tokens = token.New(token.Options{Own: r.own, Logger: r.logger, Accounts: issuer{r}})
 	r.jobs = newScheduler(data, r.logger, r.jobList, func(ctx context.Context) time.Duration { return r.herald().tellRest(ctx) })
 	if r.guard, err = openGuard(ctx, data, r.storage, r.store, r.logger); err != nil {
 		return err
@@ -398,7 +402,7 @@ func (r *Registry) begin(ctx context.Context) func() {
 	}
 	r.work.Go(func() { r.renew(jobs) })
 	r.work.Go(func() { r.sweep(jobs) })
-	if r.tokens != nil {
+	if r.options.Tokens != nil {
 		r.work.Go(func() { r.tokens.Upkeep(jobs) })
 	}
 	if r.tending != nil {

@@ -237,7 +237,10 @@ type robotLogin struct {
 // remember.
 func (s *snapshot) logins(o schema.Resource, spec *schema.Robot, before *snapshot) {
 	for _, a := range s.doc.Robots[o.Key.String()] {
-		l := &robotLogin{account: account{version: a.Made.String(), hash: []byte(a.Hash), former: secretsOf(a.Former)}, robot: o.Key.Name, spec: spec, about: a}
+		l := &robotLogin{
+			account: account{version: a.Made.String(), hash: []byte(a.Hash), secret: a.secret(), former: secretsOf(a.Former)},
+			robot:   o.Key.Name, spec: spec, about: a,
+		}
 		if before != nil {
 			if b := before.robots[a.Login]; b != nil && b.version == l.version && bytes.Equal(b.hash, l.hash) && slices.Equal(b.former, l.former) {
 				l.seen.Store(b.seen.Load())

@@ -251,7 +251,8 @@ func compile(doc document, fallback access.Outside, before *snapshot) *snapshot 
 		case *schema.Audit:
 			s.audit = spec
 		case *schema.User:
-			a := &account{version: o.Version, hash: []byte(doc.Passwords[o.Key.Name])}
+			hash := doc.Passwords[o.Key.Name]
+			a := &account{version: o.Version, hash: []byte(hash), secret: hash}
 			if before != nil {
 				if b := before.accounts[o.Key.Name]; b != nil && b.version == a.version && bytes.Equal(b.hash, a.hash) {
 					a = b

@@ -159,8 +159,11 @@ func (g *grants) close() error {
 type issuer struct{ *Registry }
 
 // Login implements [token.Accounts].
-func (i issuer) Login(q *http.Request, account, password string) (access.Subject, error) {
-	who, err := i.authenticate(q, account, password)
+func (i issuer) Login(q *http.Request, name, password string) (access.Subject, []byte, error) {
+	who, a, err := i.authenticate(q, name, password)
+	if err == nil {
+		return who.subject, a.proof(password), nil
+	}
 	limited := (*limitedError)(nil)
 	switch {
 	case errors.As(err, &limited):
@@ -168,30 +171,22 @@ func (i issuer) Login(q *http.Request, account, password string) (access.Subject
 	case errors.Is(err, errWrongLogin):
 		err = &token.RefusedError{Status: http.StatusUnauthorized, Reason: err.Error()}
 	}
-	return who.subject, err
+	return access.Subject{}, nil, err
 }
 
 // Find implements [token.Accounts].
-func (i issuer) Find(account string) (access.Subject, []byte, bool) {
-	a, who := i.store.now().login(account, i.store.clock())
-	if a == nil || len(a.hash) == 0 {
-		return access.Subject{}, nil, false
-	}
-	return who, a.hash, true
+func (i issuer) Find(name string) (access.Subject, [][]byte) {
+	a, who := i.store.now().login(name, i.store.clock())
+	return who, a.proofs()
 }
 
 // Rules implements [token.Accounts].
 func (i issuer) Rules() *access.Rules { return i.store.now().rules }
 
-// serveToken answers what is asked of a token service and of no other.
-func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) {
-	if t.of != "token" {
-		ociError(w, http.StatusNotFound, "NOT_FOUND", "tokens are given here, at "+token.Path+"; the registry is elsewhere")
-		return
-	}
+func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request) {
 	if err := r.asked.take(clientOf(q)); err != nil {
 		r.limit(q, "tokens", err)
-		login(w, q, err)
+		login(w, err, errAskPassword)
 		return
 	}
 	q.Form, q.PostForm = nil, nil // a token may be asked for by a form, which is bounded
@@ -199,8 +194,8 @@ func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request, t target) 
 }
 
 func (r *Registry) serveRotate(w http.ResponseWriter, q *http.Request) {
-	if r.tokens == nil {
-		ociError(w, http.StatusNotFound, "NOT_FOUND", "this registry gives no tokens, and has no keys")
+	if r.options.Tokens == nil {
+		ociError(w, http.StatusNotFound, "NOT_FOUND", "this registry has no keys of a token service")
 		return
 	}
 	if !readJSON(w, q, maxCheckBytes, &struct{}{}) {

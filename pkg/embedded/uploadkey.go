@@ -1,7 +1,9 @@
 package embedded
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,4 +37,12 @@ func uploadKey(data string) (string, error) {
 		return "", fmt.Errorf("the key that signs uploads: %w; %s", err, remedy(err, data))
 	}
 	return key, nil
+}
+
+// tokenKey is what signs tokens, made of the key that signs uploads: it outlives
+// the process too, so that a client goes on with what it was given.
+func tokenKey(uploads string) []byte {
+	m := hmac.New(sha256.New, []byte(uploads))
+	m.Write([]byte("tokens"))
+	return m.Sum(nil)
 }

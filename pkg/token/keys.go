@@ -45,6 +45,8 @@ type Keys struct {
 	mu      sync.RWMutex
 	doc     keysDocument
 	signers map[string]jose.Signer // by identifier
+	// refreshes is the key of refresh tokens.
+	refreshes []byte
 }
 
 // keysDocument is the file of the private keys.
@@ -190,12 +192,13 @@ func (k *Keys) take(doc keysDocument) error {
 	if signers[doc.Current] == nil || signers[doc.Next] == nil || doc.Current == doc.Next {
 		return errors.New("it lacks the current or the next key")
 	}
-	if b, err := base64.StdEncoding.DecodeString(doc.Refresh); err != nil || len(b) != 32 {
+	refreshes, err := base64.StdEncoding.DecodeString(doc.Refresh)
+	if err != nil || len(refreshes) != 32 {
 		return errors.New("it lacks the key of refresh tokens")
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.doc, k.signers = doc, signers
+	k.doc, k.signers, k.refreshes = doc, signers, refreshes
 	return nil
 }
 

@@ -1,6 +1,8 @@
 // Package token is the token service of registries that know accounts and no
 // rights: it tells who may do what by tokens that the registry checks by
-// signature alone. The protocol is that of the CNCF Distribution project
+// signature alone. It is also that of a registry which knows both, and whose
+// clients want to ask for tokens all the same ([Own]). The protocol is that of the
+// CNCF Distribution project
 // (docs/content/spec/auth/{token,oauth,jwt,scope}.md in its repository).
 //
 // Start with [New]: a [Service] answers clients, by the accounts and rules that
@@ -41,12 +43,13 @@ const (
 
 // Accounts is what a service asks of whoever keeps accounts and rules.
 type Accounts interface {
-	// Login checks the credentials of a request. A [RefusedError] says why they are
+	// Login checks the credentials of a request, and returns a proof of the
+	// password: what is another when that is. A [RefusedError] says why they are
 	// not accepted, and any other error that they could not be checked.
-	Login(r *http.Request, account, password string) (access.Subject, error)
-	// Find returns who an account is, and what is another when its password
-	// is; ok is false of one that nobody can log in with now.
-	Find(account string) (who access.Subject, proof []byte, ok bool)
+	Login(r *http.Request, account, password string) (who access.Subject, proof []byte, err error)
+	// Find returns who an account is, and the proofs of the passwords that it
+	// has now: none of one that nobody can log in with.
+	Find(account string) (who access.Subject, proofs [][]byte)
 	// Rules are those in force now.
 	Rules() *access.Rules
 }
@@ -63,9 +66,13 @@ func (r *RefusedError) Error() string { return r.Reason }
 // Options are what a service is made of.
 type Options struct {
 	// Service is the registry's name, by which its tokens are told from those
-	// of others.
-	Service  string
+	// of others; "" is any.
+	Service string
+	// Keys sign tokens for a registry that checks them by signature alone, and
+	// Own are those of one that gives them itself: one of the two. With Own there
+	// are no refresh tokens, and no keys to tend.
 	Keys     *Keys
+	Own      *Own
 	Accounts Accounts
 	// Known asks the registry whether it takes a token. Without it keys are
 	// changed without asking.
@@ -97,6 +104,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Own != nil {
+		return &Service{o: o, now: o.Own.now}
 	}
 	return &Service{o: o, now: o.Keys.now}
 }

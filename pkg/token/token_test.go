@@ -54,21 +54,23 @@ type accounts struct {
 	proofs map[string]string
 }
 
-func (a *accounts) Login(_ *http.Request, account, password string) (access.Subject, error) {
+func (a *accounts) Login(_ *http.Request, account, password string) (access.Subject, []byte, error) {
 	switch {
 	case account == "slow":
-		return access.Subject{}, &token.RefusedError{Status: http.StatusTooManyRequests, Reason: "too many requests", Wait: 3 * time.Second}
+		return access.Subject{}, nil, &token.RefusedError{Status: http.StatusTooManyRequests, Reason: "too many requests", Wait: 3 * time.Second}
 	case account == "broken":
-		return access.Subject{}, errors.New("the disk is gone")
+		return access.Subject{}, nil, errors.New("the disk is gone")
 	case a.proofs[account] == "" || password != account+"-pw":
-		return access.Subject{}, &token.RefusedError{Status: http.StatusUnauthorized, Reason: "wrong"}
+		return access.Subject{}, nil, &token.RefusedError{Status: http.StatusUnauthorized, Reason: "wrong"}
 	}
-	return access.User(account), nil
+	return access.User(account), []byte(a.proofs[account]), nil
 }
 
-func (a *accounts) Find(account string) (access.Subject, []byte, bool) {
-	proof, ok := a.proofs[account]
-	return access.User(account), []byte(proof), ok
+func (a *accounts) Find(account string) (access.Subject, [][]byte) {
+	if proof, ok := a.proofs[account]; ok {
+		return access.User(account), [][]byte{[]byte(proof)}
+	}
+	return access.Subject{}, nil
 }
 
 func (a *accounts) Rules() *access.Rules { return a.rules }
@@ -303,7 +305,7 @@ func TestALoginThatFailsGetsNoToken(t *testing.T) {
 	}{
 		{"wrong password", basic("dev", "no"), 401, [2]string{"WWW-Authenticate", `Basic realm="ocisync", charset="UTF-8"`}},
 		{"nobody", basic("nobody", "nobody-pw"), 401, [2]string{}},
-		{"no account", basic("", ""), 401, [2]string{}},
+		{"no account", basic("", "no"), 401, [2]string{}},
 		{"too often", basic("slow", ""), 429, [2]string{"Retry-After", "3"}},
 		{"not to be checked", basic("broken", ""), 503, [2]string{}},
 		{"a token", bearer, 401, [2]string{}},
@@ -388,6 +390,17 @@ func TestAFormGetsATokenByPasswordAndByRefreshToken(t *testing.T) {
 	}
 	if _, a, _ := s.get(t, "", "offline_token=true"); a.RefreshToken != "" {
 		t.Error("nobody gets a refresh token")
+	}
+}
+
+func TestEmptyCredentialsAreNone(t *testing.T) {
+	s := newSite(t)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, token.Path+"?scope=repository:open/app:pull,push", nil)
+	r.SetBasicAuth("", "")
+	code, a, _ := s.ask(t, r)
+	c, ok := s.registry(t)(a.Token)
+	if code != http.StatusOK || !ok || c.Subject != "" || len(c.Access) != 1 || c.Access[0].String() != "repository:open/app:pull" {
+		t.Errorf("%d %+v", code, c)
 	}
 }
 
