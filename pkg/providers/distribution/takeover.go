@@ -32,7 +32,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		doc, err := parseDocument(next)
 		if err == nil {
 			unlined(&doc.root)
-			err = p.startable(doc)
+			err = errors.Join(p.startable(doc), p.upstream(ctx, doc))
 		}
 		if err != nil {
 			return fmt.Errorf("%w; nothing was written, and it runs as before", err)

@@ -246,7 +246,9 @@ func TestAFileThatWasChangedByHandIsDriftAndRemarkedUpon(t *testing.T) {
 	if err := write(t, p, changes); err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.Replace(f.took, "ES256", "RS256", 1) + "# by hand\nproxy:\n  remoteurl: https://elsewhere.example.com\n"
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	defer elsewhere.Close()
+	edited := strings.Replace(f.took, "ES256", "RS256", 1) + "# by hand\nproxy:\n  remoteurl: " + elsewhere.URL + "\n"
 	later := time.Now().Add(time.Minute)
 	if err := errors.Join(os.WriteFile(f.config, []byte(edited), 0o600), os.Chtimes(f.config, later, later)); err != nil {
 		t.Fatal(err)
@@ -259,7 +261,7 @@ func TestAFileThatWasChangedByHandIsDriftAndRemarkedUpon(t *testing.T) {
 	if len(changes) != 1 || len(changes[0].Fields) != 1 || changes[0].Fields[0].Path != "values.auth.token.signingalgorithms" || verdicts[0].Effect != plan.Restart {
 		t.Fatalf("%+v %+v", changes, verdicts)
 	}
-	if err := write(t, p, changes); err != nil || !strings.Contains(f.took, "ES256") || !strings.Contains(f.took, "# by hand") || !strings.Contains(f.took, "elsewhere") {
+	if err := write(t, p, changes); err != nil || !strings.Contains(f.took, "ES256") || !strings.Contains(f.took, "# by hand") || !strings.Contains(f.took, elsewhere.URL) {
 		t.Errorf("%v: it runs with:\n%s", err, f.took)
 	}
 	stale := changes
@@ -641,8 +643,13 @@ func TestARegistryThatWouldNotStartIsNotStopped(t *testing.T) {
 	if err := p.Precheck(t.Context(), face); err != nil {
 		t.Errorf("a cache whose upstream answers: %v", err)
 	}
+	c, _ = settings(t, p, level("debug"))
 	upstream.Close()
 	refused(upstream.URL + " does not answer")
+	f.did, failed = nil, nil
+	if err := p.Write(t.Context(), c, func(_ schema.Key, err error) { failed = err }); err != nil || failed == nil || !strings.Contains(failed.Error(), "runs as before") || len(f.did) > 0 {
+		t.Errorf("an apply while the upstream is away: %v, %v, did %q", err, failed, f.did)
+	}
 	if err := os.WriteFile(f.config, good, 0o600); err != nil {
 		t.Fatal(err)
 	}

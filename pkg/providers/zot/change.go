@@ -40,7 +40,7 @@ type writer struct {
 	values    []schema.Value // settings to be written
 	ours      bool           // ocisync's own account and its namespace are
 	local     bool           // content shall lie in a directory
-	others    []string       // sub paths that shall be as they were
+	others    []string       // places of content that shall be as they were
 
 	// agreed is that the settings are written, of which a plan holds a restart onto
 	// another place for content until somebody approves it.
@@ -422,7 +422,7 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 					w.robots[key] = true
 				}
 			}
-		case v.Path == subPathsPath:
+		case v.Path == placesPath:
 			w.others = routesOf(seen[v.Path])
 		case v.Path == driverPath:
 			w.local = v.JSON == driverLocal && seen[v.Path] != v.JSON

@@ -39,10 +39,11 @@ func (w *writer) finish(ctx context.Context) error {
 	if w.local {
 		doc.Delete(driverAt()...)
 	}
-	if err := errors.Join(err, w.restored(doc)); err != nil {
-		return err
-	}
+	err = errors.Join(err, w.p.asBefore(w.s, doc, w.others))
 	w.emitSettings(set)
+	if err := errors.Join(err, w.look(doc)); err != nil {
+		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
+	}
 	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
@@ -122,21 +123,16 @@ func (w *writer) finish(ctx context.Context) error {
 	return w.save(ctx, t)
 }
 
-// restored puts sub paths back: what is written of retention goes by those there are
-// then.
-func (w *writer) restored(doc *config.Document) error {
-	if len(w.others) == 0 {
-		return nil
-	}
-	if err := w.s.asBefore(doc, w.others); err != nil {
-		return err
-	}
+// look takes a document with other sub paths for what there is: retention is written by
+// the stores that there are then.
+func (w *writer) look(doc *config.Document) error {
 	v := w.s.view
 	var err error
-	if v.doc, v.conf, err = read(w.p.paths.config, doc.Bytes()); err == nil {
-		w.now = v.objects()
+	if v.doc, v.conf, err = read(w.p.paths.config, doc.Bytes()); err != nil || slices.Equal(sortedKeys(v.conf.Storage.SubPaths), sortedKeys(w.s.conf.Storage.SubPaths)) {
+		return err
 	}
-	return err
+	w.now, w.retention = v.objects(), true
+	return nil
 }
 
 // stays refuses a write that would restart Zot onto another place for its content, to

@@ -193,8 +193,8 @@ func (p *Provider) face(front schema.Values) error {
 	return nil
 }
 
-// with is a configuration that says where Zot listens, and finds its files where they
-// are.
+// with is a configuration that says where Zot listens, finds its files where they are,
+// and its accounts where it has rules for some: it would not start.
 func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
 	doc, err := config.Parse(p.paths.config, text)
 	if err != nil {
@@ -209,6 +209,11 @@ func (p *Provider) with(text []byte, front schema.Values) ([]byte, error) {
 			if err := doc.Set([]byte(v.JSON), path...); err != nil {
 				return nil, p.fail(schema.Key{}, "", err, "")
 			}
+		}
+	}
+	if _, conf, err := read(p.paths.config, doc.Bytes()); err == nil && conf.lostLogins() {
+		if err := doc.Set(encoded(p.paths.htpasswd), "http", "auth", "htpasswd", "path"); err != nil {
+			return nil, p.fail(schema.Key{}, "", err, "")
 		}
 	}
 	return doc.Bytes(), nil

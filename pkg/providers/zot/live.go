@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
+	"github.com/ocisync/ocisync/pkg/providers/zot/config"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -59,33 +60,54 @@ const (
 	driverLocal = `"` + localDriver + `"`
 )
 
-// subPathsPath is a value among the settings of a Zot that ocisync runs: the sub paths of
-// its storage that are not as they were when ocisync wrote last, and that the mode does
-// not name. There shall be none: what lies in the store around them is gone from view.
+// placesPath is a value among the settings of a Zot that ocisync runs: the places of its
+// content, by route, that are other ones than ocisync wrote last or the mode says. There
+// shall be none: what lies where Zot looked before is gone from view.
 const (
-	subPathsPath = "process.sub_paths"
-	subPathsNone = "[]"
+	placesPath = "process.places"
+	placesNone = "[]"
+	mainPlace  = "/" // in that list
 )
 
-// otherSubPaths are those.
-func (o *objects) otherSubPaths() []string {
+// otherPlaces are those.
+func (p *Provider) otherPlaces(o *objects) []string {
 	out := []string{}
-	_, was, err := read("", []byte(o.own.Loaded.Config))
-	if err != nil {
+	_, was, ok := p.placed(o.own)
+	if !ok {
 		return out
 	}
 	before, now := was.roots(), o.conf.roots()
+	if !p.declared.namesDriver() { // rootPath and driverPath speak of it then
+		delete(before, "")
+		delete(now, "")
+	}
 	for route := range before {
 		if _, there := now[route]; !there {
 			now[route] = ""
 		}
 	}
 	for _, route := range sortedKeys(now) {
-		if route != "" && before[route] != now[route] {
-			out = append(out, route)
+		if before[route] != now[route] {
+			out = append(out, cmp.Or(route, mainPlace))
 		}
 	}
 	return out
+}
+
+// placed is the configuration that ocisync wrote last, with what the mode says of where
+// content lies; not ok is one that it never wrote.
+func (p *Provider) placed(o own) (*config.Document, configuration, bool) {
+	doc, err := config.Parse("", []byte(o.Loaded.Config))
+	if err != nil {
+		return nil, configuration{}, false
+	}
+	for _, v := range p.declared.places() {
+		if err := doc.Set([]byte(v.JSON), schema.SplitPath(v.Path)...); err != nil {
+			return nil, configuration{}, false
+		}
+	}
+	_, conf, err := read("", doc.Bytes())
+	return doc, conf, err == nil
 }
 
 // driverAt is where a configuration says it.
@@ -124,13 +146,15 @@ func (o *objects) ruled() bool {
 }
 
 // lostLogins reports whether that is so of a configuration whose accounts are known.
-func (o *objects) lostLogins() bool {
-	return o.htpasswd != "" && o.conf.HTTP.AccessControl != nil && !o.conf.authenticated() && !o.conf.anonymousAlone()
+func (o *objects) lostLogins() bool { return o.htpasswd != "" && o.conf.lostLogins() }
+
+func (c configuration) lostLogins() bool {
+	return c.HTTP.AccessControl != nil && !c.authenticated() && !c.anonymousAlone()
 }
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == driverPath || path == subPathsPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -162,7 +186,7 @@ func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key
 			if !o.ownAsMade() {
 				own.JSON = ownChanged
 			}
-			spec.Values = append(spec.Values, own, schema.Value{Path: subPathsPath, JSON: string(encoded(p.undeclared(o.otherSubPaths())))}, schema.Value{Path: driverPath, JSON: string(encoded(cmp.Or(string(o.conf.Storage.StorageDriver), localDriver)))})
+			spec.Values = append(spec.Values, own, schema.Value{Path: placesPath, JSON: string(encoded(p.otherPlaces(o)))}, schema.Value{Path: driverPath, JSON: string(encoded(cmp.Or(string(o.conf.Storage.StorageDriver), localDriver)))})
 		}
 		spec.Values = append(append(spec.Values, run...), p.idle(ctx, s, st)...)
 		slices.SortFunc(spec.Values, func(a, b schema.Value) int { return strings.Compare(a.Path, b.Path) })
@@ -182,32 +206,35 @@ func (p *Provider) unread(o *objects) []schema.Key {
 	})
 }
 
-// undeclared are those sub paths that the mode does not name.
-func (p *Provider) undeclared(routes []string) []string {
-	p.declared.mu.Lock()
-	defer p.declared.mu.Unlock()
-	return slices.DeleteFunc(routes, func(route string) bool { return p.declared.subPaths[route] })
-}
-
 // declared is what the mode that was normalized last declares.
 type declaredKeys struct {
-	mu       sync.Mutex
-	keys     map[schema.Key]bool
-	subPaths map[string]bool // by route, in lower case
+	mu      sync.Mutex
+	keys    map[schema.Key]bool
+	storage schema.Values // of the settings, without secrets
 }
 
 func (d *declaredKeys) are(list []schema.Resource) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.keys, d.subPaths = map[schema.Key]bool{}, map[string]bool{}
+	d.keys, d.storage = map[schema.Key]bool{}, nil
 	for _, r := range list {
 		d.keys[r.Key] = true
 		if s, ok := r.Spec.(*schema.Settings); ok {
 			for _, v := range s.Values {
-				if at := schema.SplitPath(strings.ToLower(v.Path)); len(at) > 3 && at[0] == "storage" && at[1] == "subpaths" {
-					d.subPaths[at[2]] = true
+				if _, isRef := v.Secret(); !isRef && strings.HasPrefix(strings.ToLower(v.Path), "storage.") {
+					d.storage = append(d.storage, v)
 				}
 			}
 		}
 	}
 }
+
+// places are the settings that say where content lies.
+func (d *declaredKeys) places() schema.Values {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.storage)
+}
+
+// namesDriver reports whether the mode says in what the main storage lies.
+func (d *declaredKeys) namesDriver() bool { return slices.ContainsFunc(d.places(), ofDriver) }

@@ -299,3 +299,21 @@ func TestAConfigurationThatSomebodyMadeGetsItsLogins(t *testing.T) {
 		t.Errorf("it has no logins, %v: %s", err, s.text)
 	}
 }
+
+// TestAStartGivesRulesTheirLogins: with the inventory in the registry nothing else can,
+// since it does not run.
+func TestAStartGivesRulesTheirLogins(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := `{"storage":{"rootDirectory":"` + p.storage() + `"},"http":{"address":"127.0.0.1","port":"9","accessControl":{"repositories":{"zz/**":{"policies":[{"users":["dev"],"actions":["read"]}]}}}}}`
+	err := errors.Join(os.WriteFile(p.paths.config, []byte(made), 0o600), os.Remove(p.paths.htpasswd), os.Remove(p.paths.own))
+	if err = errors.Join(err, p.Precheck(t.Context(), ""), p.BeforeStart(t.Context(), ""), a.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.load(t.Context())
+	if err != nil || !s.conf.authenticated() || !s.objects().ownAsMade() {
+		t.Errorf("%v: %s", err, s.text)
+	}
+}

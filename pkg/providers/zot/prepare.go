@@ -69,7 +69,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	for i, c := range changes {
 		verdicts[i] = p.prepare(c, now, running, st)
-		if why, gone := moves(c, s, running); why != "" {
+		if why, gone := p.moves(c, s, running); why != "" {
 			verdicts[i].Held, verdicts[i].Impact = why, append(verdicts[i].Impact, gone)
 		}
 		if c.Key.Kind == schema.KindAccess && slices.Contains(now.except, c.Key) {
@@ -152,7 +152,7 @@ const placeMoves = "the registry gets another place for its content"
 
 // moves says why a change that has Zot look for its content elsewhere must wait for
 // an approval, and what goes with it; "" for others, and where there is nothing to lose.
-func moves(c plan.Change, s *site, running configuration) (why, gone string) {
+func (p *Provider) moves(c plan.Change, s *site, running configuration) (why, gone string) {
 	if c.After == nil || c.Action == plan.Delete || s.doc == nil {
 		return "", ""
 	}
@@ -167,10 +167,12 @@ func moves(c plan.Change, s *site, running configuration) (why, gone string) {
 		if by := running.Storage.StorageDriver; path == driverPath && by != "" {
 			return placeMoves, fmt.Sprintf("what lies in %s (nobody can tell from here how much) is served no more, and nothing is copied to %s", by, s.conf.Storage.RootDirectory)
 		}
-		if path == subPathsPath && v.JSON == subPathsNone && c.Before != nil {
+		if path == placesPath && v.JSON == placesNone && c.Before != nil {
+			_, placed, _ := p.placed(s.own)
 			for _, route := range routesOf(valuesOf(*c.Before)[v.Path]) {
-				if was := running.roots()[route]; was != "" {
-					from, to, names = was, "where it shall lie", append(names, strings.Trim(route, "/"))
+				key := strings.TrimSuffix(route, "/") // of the main storage ""
+				if is, shall := running.roots()[key], placed.roots()[key]; is != "" && is != shall {
+					from, to, names = is, cmp.Or(shall, placed.roots()[""]), append(names, cmp.Or(strings.Trim(route, "/"), "*"))
 				}
 			}
 		}
@@ -235,7 +237,7 @@ func (p *Provider) stays(running configuration, s *site, changes []plan.Change, 
 	}
 	for i, c := range changes {
 		if verdicts[i].Held == "" && verdicts[i].Refused == "" {
-			s.declares(c, doc)
+			p.declares(s, c, doc)
 		}
 	}
 	_, is, err := read(p.paths.config, doc.Bytes())
@@ -297,7 +299,7 @@ func where(root string, by driver) string {
 
 // declares lays what a change of the settings says of where content lies over a
 // configuration.
-func (s *site) declares(c plan.Change, doc *config.Document) {
+func (p *Provider) declares(s *site, c plan.Change, doc *config.Document) {
 	if c.After == nil || c.Action == plan.Delete {
 		return
 	}
@@ -312,7 +314,7 @@ func (s *site) declares(c plan.Change, doc *config.Document) {
 		switch {
 		case v.Path == driverPath:
 			local = v.JSON == driverLocal
-		case v.Path == subPathsPath && v.JSON == subPathsNone && c.Before != nil:
+		case v.Path == placesPath && v.JSON == placesNone && c.Before != nil:
 			others = routesOf(valuesOf(*c.Before)[v.Path])
 		case !isRef && strings.EqualFold(at[0], "storage"):
 			doc.Set([]byte(v.JSON), at...) //nolint:errcheck // what cannot be set is refused elsewhere
@@ -321,21 +323,23 @@ func (s *site) declares(c plan.Change, doc *config.Document) {
 	if local { // the object has what the file holds besides
 		doc.Delete(driverAt()...)
 	}
-	s.asBefore(doc, others) //nolint:errcheck // what cannot be set is refused elsewhere
+	p.asBefore(s, doc, others) //nolint:errcheck // what cannot be set is refused elsewhere
 }
 
-// asBefore has sub paths say in a configuration what they said when ocisync wrote last.
-func (s *site) asBefore(doc *config.Document, routes []string) error {
-	if len(routes) == 0 {
+// asBefore has places of content be in a configuration what ocisync wrote last, or the
+// mode says.
+func (p *Provider) asBefore(s *site, doc *config.Document, routes []string) error {
+	was, _, ok := p.placed(s.own)
+	if !ok || len(routes) == 0 {
 		return nil
 	}
-	was, err := config.Parse("", []byte(s.own.Loaded.Config))
-	if err != nil {
-		return err
-	}
+	var err error
 	for _, route := range routes {
 		at := []string{"storage", "subPaths", route}
-		if text, ok := was.Get(at...); ok {
+		if route == mainPlace {
+			at = driverAt()
+		}
+		if text, there := was.Get(at...); there {
 			err = errors.Join(err, doc.Set([]byte(text), at...))
 		} else {
 			doc.Delete(at...)
@@ -761,7 +765,7 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
-		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == subPathsPath:
+		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == placesPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}

@@ -313,7 +313,7 @@ func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
 				return
 			}
 			changes := p.differs(t)
-			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+subPathsPath }) {
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+placesPath }) {
 				t.Fatalf("the plan has %+v", changes)
 			}
 			v, err := p.Prepare(t.Context(), changes)
@@ -341,4 +341,81 @@ func TestASubPathThatSomebodyWroteIsDriftByName(t *testing.T) {
 func sameText(a, b string) bool {
 	clean := strings.NewReplacer(" ", "", "\n", "", "\t", "")
 	return clean.Replace(a) == clean.Replace(b)
+}
+
+// TestAnotherPlaceInsideWhatTheModeSaysIsDriftByName: by a key that the mode leaves out.
+func TestAnotherPlaceInsideWhatTheModeSaysIsDriftByName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		declared schema.Values
+		was, is  string
+	}{
+		"a driver's": {
+			schema.Values{{Path: "storage.storageDriver.name", JSON: `"s3"`}, {Path: "storage.storageDriver.bucket", JSON: `"b"`}},
+			`"bucket": "b"`, `"bucket": "b", "rootdirectory": "/elsewhere"`,
+		},
+		"a sub path's": {
+			schema.Values{{Path: `storage.subPaths."/loc".rootDirectory`, JSON: `"/loc"`}},
+			`"rootDirectory": "/loc"`, `"rootDirectory": "/loc", "storageDriver": {"name": "s3", "bucket": "elsewhere"}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			if err := wrote(t, p, p.differs(t, tc.declared...)...); err != nil {
+				t.Fatal(err)
+			}
+			before := a.text()
+			says := a.says
+			a.elsewhere(t, func(text string) string { return strings.Replace(text, tc.was, tc.is, 1) })
+			a.says = says
+			if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			changes := p.differs(t, tc.declared...)
+			if len(changes) != 1 || !slices.ContainsFunc(changes[0].Fields, func(f plan.Field) bool { return f.Path == "values."+placesPath }) {
+				t.Fatalf("the plan has %+v", changes)
+			}
+			v, err := p.Prepare(t.Context(), changes)
+			if err != nil || v[0].Held == "" || !strings.Contains(strings.Join(v[0].Impact, "\n"), "elsewhere") {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if err := wrote(t, p, changes...); err != nil || !sameText(a.text(), before) {
+				t.Errorf("%v; it holds %s", err, a.text())
+			}
+			if left := p.differs(t, tc.declared...); len(left) > 0 {
+				t.Errorf("after an apply there is left %+v", left)
+			}
+		})
+	}
+}
+
+// TestRetentionGoesWithItsStore: the policies of a namespace are written where its
+// content lies from then on.
+func TestRetentionGoesWithItsStore(t *testing.T) {
+	keep := makes(schema.KindRetention, "loc", &schema.Retention{Keep: []schema.KeepRule{{Newest: 5}}})
+	namespace := makes(schema.KindNamespace, "loc", &schema.Namespace{})
+	sub := schema.Value{Path: `storage.subPaths."/loc".rootDirectory`, JSON: `"/loc"`}
+	for name, before := range map[string]bool{"at once": false, "with rules that were there": true} {
+		t.Run(name, func(t *testing.T) {
+			p, a := withContent(t)
+			if before {
+				if err := wrote(t, p, namespace, keep); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changes := p.differs(t, sub)
+			if !before {
+				changes = append(changes, namespace, keep)
+			}
+			if err := wrote(t, p, changes...); err != nil {
+				t.Fatal(err)
+			}
+			st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindRetention))
+			if err != nil || len(st.Resources) != 1 || st.Resources[0].Key != keep.Key {
+				t.Errorf("there is %+v, %v, in %s", st.Resources, err, a.text())
+			}
+			if n := strings.Count(a.text(), `"loc/**"`); n != 1 {
+				t.Errorf("%d policies in %s", n, a.text())
+			}
+		})
+	}
 }

@@ -72,9 +72,12 @@ func (c configuration) rootOf(repository string) string {
 // stored looks at the image layouts on the disk that are served. False is where they
 // are elsewhere, or cannot be read.
 func stored(c configuration, names []string) ([]schema.RepositoryInfo, bool) {
-	roots := []string{c.Storage.RootDirectory}
+	roots, elsewhere := []string{c.Storage.RootDirectory}, c.Storage.StorageDriver != ""
 	for _, s := range c.Storage.SubPaths {
-		roots = append(roots, s.RootDirectory)
+		roots, elsewhere = append(roots, s.RootDirectory), elsewhere || s.StorageDriver != ""
+	}
+	if elsewhere {
+		return nil, false
 	}
 	var list []schema.RepositoryInfo
 	for _, root := range roots {

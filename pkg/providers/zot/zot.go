@@ -236,7 +236,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		if p.paths.data != "" {
-			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade}, schema.Value{Path: subPathsPath, JSON: subPathsNone})
+			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade}, schema.Value{Path: placesPath, JSON: placesNone})
 			if !saysDriver(st) {
 				more = append(more, schema.Value{Path: driverPath, JSON: driverLocal})
 			}
@@ -263,21 +263,21 @@ func (p *Provider) storage() string { return filepath.Join(p.paths.data, "storag
 
 // saysPlace reports whether the mode says where content lies.
 func saysPlace(st schema.State) bool {
-	return saysDriver(st) || sets(st, func(path string) bool { return strings.EqualFold(path, rootPath) })
+	return saysDriver(st) || sets(st, func(v schema.Value) bool { return strings.EqualFold(v.Path, rootPath) })
 }
 
 // saysDriver reports whether the mode names what it lies in.
-func saysDriver(st schema.State) bool {
-	return sets(st, func(path string) bool {
-		return strings.HasPrefix(strings.ToLower(path)+".", "storage.storagedriver.")
-	})
+func saysDriver(st schema.State) bool { return sets(st, ofDriver) }
+
+func ofDriver(v schema.Value) bool {
+	return strings.HasPrefix(strings.ToLower(v.Path)+".", "storage.storagedriver.")
 }
 
-// sets reports whether the mode sets a path.
-func sets(st schema.State, is func(path string) bool) bool {
+// sets reports whether the mode sets such a value.
+func sets(st schema.State, is func(schema.Value) bool) bool {
 	return slices.ContainsFunc(st.Resources, func(r schema.Resource) bool {
 		spec, ok := r.Spec.(*schema.Settings)
-		return ok && slices.ContainsFunc(spec.Values, func(v schema.Value) bool { return is(v.Path) })
+		return ok && slices.ContainsFunc(spec.Values, is)
 	})
 }
 

@@ -77,8 +77,9 @@ Some of Zot's ways that rules meet:
 - Of a Zot that ocisync runs ` + "`storage.rootDirectory`" + ` is the directory ` + "`storage`" + ` below
   ` + "`registry.run.data`" + `, unless the mode says another, or a ` + "`storage.storageDriver`" + `:
   another one in the file is drift, and is put right, with an approval where it holds
-  anything by then. So are a driver that the mode does not name, and a sub path
-  since ocisync wrote last: ` + "`process.storage_driver`" + `, ` + "`process.sub_paths`" + `.
+  anything by then. So are a driver that the mode does not name, and any other
+  place of content than ocisync wrote last or the mode says, in a sub path or by a key of
+  a driver: ` + "`process.storage_driver`" + `, ` + "`process.places`" + `.
 - What a Zot does not start with is taken back to what it ran with, also where somebody
   wrote it by hand: the file is kept beside, as ` + "`config.json.refused`" + `.
 - ocisync's own account, and the namespace ` + "`ocisync`" + ` of a Zot that ocisync runs,
