@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
@@ -213,5 +215,29 @@ func TestGroupsThatHarborHasNotAreRefused(t *testing.T) {
 				t.Errorf("%s while auth_mode is %s is refused so: %q, want %q", c.group, c.mode, got, c.why)
 			}
 		}
+	}
+}
+
+// TestAccountsFromElsewhereAreNobodysToDeclare: each login writes them anew, so that a
+// plan would refuse to put right what nobody changed.
+func TestAccountsFromElsewhereAreNobodysToDeclare(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), setting(`"auth_mode":"ldap_auth"`))
+	h.Onboard("lena", "lena@example.com")
+	p := h.open(t)
+	live, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser))
+	if err != nil || len(live.Resources) > 0 {
+		t.Errorf("there is %+v, %v", live.Resources, err)
+	}
+	left, err := p.Left(t.Context(), schema.State{})
+	if err != nil || !slices.ContainsFunc(left, func(l providers.Leftover) bool {
+		return l.What == "users" && strings.Contains(l.Why, "ldap_auth") && strings.Contains(l.Why, "1 logged in")
+	}) {
+		t.Errorf("left is %+v, %v", left, err)
+	}
+	changes := compared(t, p, objects(t, `user/lena {"email":"lena@example.com"}`))
+	verdicts, err := p.Prepare(t.Context(), changes)
+	if err != nil || len(verdicts) != 1 || !strings.Contains(verdicts[0].Refused, "take the users out of the file") {
+		t.Errorf("%+v of %+v, %v", verdicts, changes, err)
 	}
 }

@@ -22,7 +22,7 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 		return nil, err
 	}
 	l := &left{site: newSite(p, c), desired: desired}
-	for _, look := range []func(context.Context) error{l.metadata, l.ofProjects, l.labels, l.replications} {
+	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications} {
 		if err := look(ctx); err != nil {
 			return nil, err
 		}
@@ -69,6 +69,19 @@ func (l *left) metadata(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// accounts tells of those that come from elsewhere.
+func (l *left) accounts(ctx context.Context) error {
+	from, err := l.accountsFrom(ctx)
+	if err != nil || from == ownAccounts {
+		return err
+	}
+	users, err := l.allUsers(ctx)
+	if len(users) > 0 {
+		l.add("users", fmt.Sprintf("Harbor takes accounts from elsewhere (auth_mode is %s), and %d logged in by now; declare groups", from, len(users)))
+	}
+	return err
 }
 
 // ofProjects tells what the lists of each project hold beside objects. What the

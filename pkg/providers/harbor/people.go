@@ -11,8 +11,12 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// readUsers reads accounts. Harbor's first administrator is in no list.
+// readUsers reads accounts. Harbor's first administrator is in no list. Those that come
+// from elsewhere are nobody's to declare: each login writes them anew.
 func readUsers(ctx context.Context, s *site) error {
+	if from, err := s.accountsFrom(ctx); err != nil || from != ownAccounts {
+		return err
+	}
 	users, err := s.allUsers(ctx)
 	if err != nil {
 		return err
@@ -25,12 +29,24 @@ func readUsers(ctx context.Context, s *site) error {
 	return nil
 }
 
+// ownAccounts is the auth_mode of a Harbor that keeps its accounts itself.
+const ownAccounts = "db_auth"
+
+// accountsFrom is auth_mode, which a run may have changed.
+func (s *site) accountsFrom(ctx context.Context) (string, error) {
+	if s.c.AuthMode == ownAccounts { // and it stays so as long as it has accounts
+		return ownAccounts, nil
+	}
+	from, _, err := s.c.Now(ctx)
+	return from, err
+}
+
 // prepareUser refuses accounts where Harbor takes them from elsewhere.
 func prepareUser(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	mode := s.authMode
 	switch {
 	case c.Action == plan.Delete:
-	case mode != "" && mode != "db_auth":
+	case mode != "" && mode != ownAccounts:
 		v.Refused = fmt.Sprintf("Harbor takes accounts from elsewhere (auth_mode is %s); declare groups, and take the users out of the file", mode)
 	case c.Key.Name == "admin":
 		v.Refused = "admin is Harbor's own first account, which it shows to nobody; name another"

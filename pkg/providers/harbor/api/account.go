@@ -224,7 +224,7 @@ func (a *account) whole() string {
 }
 
 func (c *Client) keep(info systemInfo) {
-	c.told.Do(func() { c.Version = info.Version })
+	c.told.Do(func() { c.Version, c.AuthMode = info.Version, info.AuthMode })
 }
 
 func (c *Client) info(ctx context.Context, a *account) (systemInfo, error) {

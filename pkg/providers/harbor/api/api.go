@@ -58,7 +58,9 @@ type Client struct {
 	admin  *account // nil where the mode names none
 	// Version is the server's, such as "v2.15.2-080b0220".
 	Version string
-	told    sync.Once
+	// AuthMode is where accounts came from when it was identified.
+	AuthMode string
+	told     sync.Once
 }
 
 // Open makes a client and proves that Harbor takes the login for whom it says. A

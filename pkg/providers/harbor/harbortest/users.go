@@ -33,6 +33,15 @@ func (s *Server) installUsers() {
 }
 
 // onlyAdmin says that no users were made, so that the auth mode can change.
+// Onboard makes the account that Harbor makes when somebody logs in whom it knows from
+// elsewhere.
+func (s *Server) Onboard(name, email string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, id := s.now(), s.next("user")
+	s.users.put(id, name, &user{id: id, name: name, email: email, realname: name, comment: "from LDAP.", created: now, until: now})
+}
+
 func (s *Server) onlyAdmin() bool { return len(s.users.order) == 1 }
 
 func (s *Server) userAccounts() routes {
