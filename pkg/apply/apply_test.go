@@ -419,6 +419,27 @@ func TestNothingIsDeletedUnlessSomebodyMeantIt(t *testing.T) {
 	}
 }
 
+// TestNoInventoryIsBegunInThePlaceOfOneThatIsHidden: a registry that keeps it may show
+// other content until what is held was approved.
+func TestNoInventoryIsBegunInThePlaceOfOneThatIsHidden(t *testing.T) {
+	w := newWorld(t, mode(t))
+	w.mustApply("")
+	for i, r := range w.cfg.Desired.Resources {
+		if r.Key == key("access/a") {
+			w.cfg.Desired.Resources[i].Spec = &schema.Access{Users: schema.NewGrants(schema.Grant{Name: "alice", Rights: schema.Admin})}
+		}
+	}
+	w.inv, w.trust = state.Open(nil, w.inv.Identity(), w.key.Public(), 5)
+	saves := w.saves
+	found, _ := w.mustApply("")
+	if w.trust.Level != state.Lost || len(found.Plan.Held) != 1 || w.saves != saves {
+		t.Fatalf("%s, held is %+v, %d saves", w.trust.Level, found.Plan.Held, w.saves-saves)
+	}
+	if w.mustApply(found.Digest); w.saves != saves+1 {
+		t.Errorf("once it is done: %d saves", w.saves-saves)
+	}
+}
+
 // lose replaces the inventory by what a store would hold, and prunes.
 func (w *world) lose(data []byte, seen state.Seen) {
 	w.without("webhook/a/ci", "webhook/b/ci")

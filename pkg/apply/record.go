@@ -24,6 +24,9 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	if away && report.Count(Done) == 0 { // what its own host did is that one's to record
 		return 0, false, nil
 	}
+	if c.Trust.Level == state.Lost && len(found.Plan.Held) > 0 && report.Count(Done) == 0 {
+		return 0, false, nil // a new one is not begun where what is held may hide the one there was
+	}
 	inv := c.Inventory
 	inv.Objects = slices.Clone(inv.Objects)
 	dirty := c.Trust.Level != state.Signed && c.Trust.Level != state.Unsigned && len(found.Desired.Resources) > 0
