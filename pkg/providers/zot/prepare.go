@@ -164,7 +164,7 @@ func (p *Provider) moves(c plan.Change, s *site, running configuration) (why, go
 	var names []string
 	for _, v := range next.Values {
 		path := strings.ToLower(v.Path)
-		if by := running.Storage.StorageDriver; path == driverPath && by != "" {
+		if by := running.Storage.StorageDriver; path == driverPath && v.JSON == driverLocal && by != "" {
 			return placeMoves, fmt.Sprintf("what lies in %s (nobody can tell from here how much) is served no more, and nothing is copied to %s", by, s.conf.Storage.RootDirectory)
 		}
 		if path == placesPath && v.JSON == placesNone && c.Before != nil {

@@ -367,6 +367,9 @@ func TestAnotherPlaceInsideWhatTheModeSaysIsDriftByName(t *testing.T) {
 			says := a.says
 			a.elsewhere(t, func(text string) string { return strings.Replace(text, tc.was, tc.is, 1) })
 			a.says = says
+			if v, err := p.Prepare(t.Context(), p.differs(t, tc.declared...)); err != nil || len(v) != 1 || v[0].Held != "" {
+				t.Errorf("before a restart: %+v, %v", v, err)
+			}
 			if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
 				t.Fatal(err)
 			}
