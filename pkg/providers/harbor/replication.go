@@ -215,6 +215,7 @@ func writeReplication(ctx context.Context, s *site, c plan.Change, live object) 
 			return providers.ErrNotFound
 		}
 		next = rules[i]
+		next.Name = c.Key.Name
 	}
 	if next.From, next.To, err = s.ends(ctx, want); err != nil {
 		return err
