@@ -282,6 +282,7 @@ type Match struct {
 	Repositories *string `json:"repositories,omitzero"`
 	Tags         *string `json:"tags,omitzero"`
 	Labels       Set     `json:"labels,omitzero"`
+	Type         *string `json:"type,omitzero"` // all, image, artifact
 }
 
 // Replication copies between registries by the registry's own engine.
@@ -295,7 +296,10 @@ type Replication struct {
 	Deletes     *bool    `json:"deletes,omitzero"`
 	Override    *bool    `json:"override,omitzero"`
 	Enabled     *bool    `json:"enabled,omitzero"`
-	Rate        *Size    `json:"rate,omitzero"` // bytes per second
+	Rate        *Size    `json:"rate,omitzero"`    // bytes per second
+	Flatten     *int     `json:"flatten,omitzero"` // parts of a name that Namespace replaces; -1 for all but the last
+	Chunks      *bool    `json:"chunks,omitzero"`
+	Single      *bool    `json:"single,omitzero"` // no run beside another
 }
 
 // GC is the collection of content that nothing refers to.

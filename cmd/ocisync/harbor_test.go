@@ -211,7 +211,7 @@ func (w *harborWorld) fill(t *testing.T) {
 	}
 	put("/projects/a/repositories/api", `{"description":"d"}`)
 	far := w.find(t, "/registries", "name", "dr", "id")
-	post("/replication/policies", `{"name":"out","description":"d","dest_registry":{"id":`+far+`},"dest_namespace":"mirror","trigger":{"type":"scheduled","trigger_settings":{"cron":"0 0 2 * * *"}},"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]}],"deletion":true,"override":true,"enabled":true,"speed":1024}`)
+	post("/replication/policies", `{"name":"out","description":"d","dest_registry":{"id":`+far+`},"dest_namespace":"mirror","trigger":{"type":"scheduled","trigger_settings":{"cron":"0 0 2 * * *"}},"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]},{"type":"resource","value":"image"}],"deletion":true,"override":true,"enabled":true,"speed":1024,"dest_namespace_replace_count":2,"copy_by_chunk":true,"single_active_replication":true}`)
 	post("/replication/policies", `{"name":"in","src_registry":{"id":`+far+`},"trigger":{"type":"manual"},"enabled":false,"speed":0}`)
 	put("/system/gc/schedule", `{"schedule":{"type":"Custom","cron":"0 0 2 * * 0"},"parameters":{"delete_untagged":true,"workers":2}}`)
 	put("/system/purgeaudit/schedule", `{"schedule":{"type":"Custom","cron":"0 0 4 * * *"},"parameters":{"audit_retention_hour":8760,"include_event_types":"create_artifact,delete_artifact","dry_run":false}}`)
@@ -439,10 +439,14 @@ func hands() []byHand {
 	rule("override", `{"override":false}`)
 	rule("enabled", `{"enabled":false}`)
 	rule("rate", `{"speed":0}`)
+	rule("flatten", `{"dest_namespace_replace_count":0}`)
+	rule("chunks", `{"copy_by_chunk":false}`)
+	rule("single", `{"single_active_replication":false}`)
 	rule("trigger", `{"trigger":{"type":"manual"}}`)
-	rule("match.repositories", `{"filters":[{"type":"name","value":"b/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]}]}`)
-	rule("match.tags", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["base"]}]}`)
-	rule("match.labels", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"}]}`)
+	rule("match.type", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]}]}`)
+	rule("match.repositories", `{"filters":[{"type":"name","value":"b/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]},{"type":"resource","value":"image"}]}`)
+	rule("match.tags", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["base"]},{"type":"resource","value":"image"}]}`)
+	rule("match.labels", `{"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"resource","value":"image"}]}`)
 	for field, name := range map[string]string{"to": "out", "from": "in"} {
 		add("replication/"+name+" "+field, func(t *testing.T, w *harborWorld) {
 			t.Helper()

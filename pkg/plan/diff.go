@@ -390,12 +390,15 @@ func (d *differ) dropped(k schema.Key, applied, spec schema.Spec) {
 	}
 	now, said := flatten(spec), ""
 	for _, l := range flatten(applied).leaves {
-		top, _, _ := strings.Cut(l.path, ".")
-		if _, still := now.get(l.path); still || now.isComplete(l.path) || top == said || k.Kind == schema.KindSettings {
+		field, _, _ := strings.Cut(l.path, ".")
+		if now.has(field + ".") { // the rest of the table is there
+			field = l.path
+		}
+		if _, still := now.get(l.path); still || now.isComplete(l.path) || field == said || k.Kind == schema.KindSettings {
 			continue
 		}
-		said = top
-		d.note(k, top+" is not in the file any more and stays as it is; to empty it, write it as empty")
+		said = field
+		d.note(k, field+" is not in the file any more and stays as it is; to empty it, write it as empty")
 	}
 }
 

@@ -307,6 +307,15 @@ func TestAFieldThatIsNoLongerManagedStaysAndIsSaid(t *testing.T) {
 	p := w.plan(t)
 	check(t, p)
 	checkNote(t, p, "user/a: comment is not in the file any more and stays as it is")
+	const proxy = `{"proxy":{"rate":"1MiB","serve_gone":true}}`
+	for declared, note := range map[string]string{
+		``: "proxy is not in the file any more", `{"proxy":{"rate":"1MiB"}}`: "proxy.serve_gone is not in the file any more",
+	} {
+		w = world{desired: []string{strings.TrimSpace("namespace/a " + declared)}, live: []string{"namespace/a " + proxy}, applied: []string{"namespace/a " + proxy}}
+		if got := notes(w.plan(t)); !strings.Contains(got, "namespace/a: "+note) || strings.Count(got, "any more") != 1 {
+			t.Errorf("%s: %s", declared, got)
+		}
+	}
 }
 
 // What the registry cannot do, and what the policy ignores, stands in the file.

@@ -330,6 +330,11 @@ func compare(want, have schema.Spec, skip []string) []Field {
 	return out
 }
 
+// has reports whether there are leaves below a prefix.
+func (f flat) has(prefix string) bool {
+	return slices.ContainsFunc(f.leaves, func(l leaf) bool { return strings.HasPrefix(l.path, prefix) })
+}
+
 func (f flat) isComplete(path string) bool {
 	return slices.ContainsFunc(f.complete, func(p string) bool { return strings.HasPrefix(path, p) })
 }

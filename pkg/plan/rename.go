@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -202,15 +203,50 @@ func (d *differ) renames() {
 		for _, r := range taken {
 			d.collides(r)
 		}
+		// what others name before those
+		slices.SortStableFunc(found, func(a, b claim) int { return cmp.Compare(a.live.Kind.Rank(), b.live.Kind.Rank()) })
 		for _, c := range found {
 			d.claimed(c)
 			for _, to := range c.by {
 				if from, ok := d.moves[to]; ok && namespaces && from == c.live && to != from {
 					d.in.Live = carried(d.in.Live, from, to)
+				} else if ok && from == c.live && to != from {
+					d.in.Live = followed(d.in.Live, from, to)
 				}
 			}
 		}
 	}
+}
+
+// followed is a live state in which a remote or a scanner was renamed: a registry
+// that renames one keeps what uses it, which names it as it is called now.
+func followed(live schema.State, from, to schema.Key) schema.State {
+	live.Resources = slices.Clone(live.Resources)
+	follow := func(k schema.Kind, name **string) {
+		if from.Kind == k && *name != nil && **name == from.Name {
+			*name = &to.Name
+		}
+	}
+	for i := range live.Resources {
+		r := &live.Resources[i]
+		switch s := r.Spec.(type) {
+		case *schema.Namespace:
+			c := *s
+			follow(schema.KindRemote, &c.ProxyOf)
+			r.Spec = &c
+		case *schema.Replication:
+			c := *s
+			follow(schema.KindRemote, &c.To)
+			follow(schema.KindRemote, &c.From)
+			r.Spec = &c
+		case *schema.Scan:
+			c := *s
+			follow(schema.KindScanner, &c.Default)
+			follow(schema.KindScanner, &c.Scanner)
+			r.Spec = &c
+		}
+	}
+	return live
 }
 
 // collides refuses a name that is taken, unless it is known that the one who

@@ -268,6 +268,10 @@ func (d *definitions) expr(e ast.Expr) (*def, error) {
 }
 
 func bound(e ast.Expr) (int64, error) {
+	if neg, ok := e.(*ast.UnaryExpr); ok && neg.Op == token.SUB {
+		n, err := bound(neg.X)
+		return -n, err
+	}
 	lit, ok := e.(*ast.BasicLit)
 	if !ok {
 		return 0, fmt.Errorf("%T is no bound", e)

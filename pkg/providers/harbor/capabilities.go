@@ -77,6 +77,9 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRobot, Field: "secret.deliver", Support: schema.Emulated, Reason: "Harbor shows a secret once; ocisync takes it where it is wanted"},
 
 		{Kind: schema.KindReplication, Support: schema.Native},
+		{Kind: schema.KindReplication, Field: "match.type", Support: schema.Native, Reason: "Harbor keeps it and shows it; by their source, Harbors from 2.10 to 2.16 copy every type whatever it says"},
+		{Kind: schema.KindReplication, Field: "chunks", Support: schema.Native, Reason: "between two Harbors"},
+		{Kind: schema.KindReplication, Field: "single", Support: schema.Native, Reason: "since Harbor 2.14; not with the trigger push"},
 
 		{Kind: schema.KindGC, Support: schema.Native},
 		{Kind: schema.KindGC, Field: "untagged", Support: schema.Native, Reason: "Harbor keeps it with a schedule only"},

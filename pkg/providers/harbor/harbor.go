@@ -222,7 +222,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		case closed && ch.Key.Kind != schema.KindSettings:
 			v.Refused = "Harbor is read-only, and takes no change but of its settings; declare read_only = false in registry.harbor"
 		case ch.Action == plan.Rename && !k.renames:
-			v.Refused = "ocisync renames nothing in Harbor, where a project, an account or a robot keeps its name for ever; take previously out, and it is made under the new name beside the old one"
+			v.Refused = unnameable(ch.Key.Kind) + "; take previously out, and it is made under the new name beside the old one"
 		case k.needsAdmin(ch) && !c.Admin():
 			v.Refused = "Harbor lets no robot do this; name an administrator's account in registry.admin"
 		case k.prepare != nil:
@@ -236,6 +236,15 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		verdicts[i] = v
 	}
 	return verdicts, ctx.Err()
+}
+
+// unnameable says why an object of a kind gets no other name.
+func unnameable(k schema.Kind) string {
+	switch k {
+	case schema.KindNamespace, schema.KindUser, schema.KindRobot:
+		return fmt.Sprintf("in Harbor a %s keeps its name for ever", k)
+	}
+	return fmt.Sprintf("ocisync gives a %s in Harbor no other name", k)
 }
 
 // Check implements [providers.Checker] for what can be tried without changing

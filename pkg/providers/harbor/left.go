@@ -176,10 +176,6 @@ func (l *left) labels(ctx context.Context) error {
 	})
 }
 
-// asItWas is how many parts of a name Harbor replaces where nobody says: as it did
-// before one could.
-const asItWas = -1
-
 // replications tells of what rules say beyond a mode's. A change of a rule keeps it.
 func (l *left) replications(ctx context.Context) error {
 	rules, err := l.allReplications(ctx)
@@ -187,21 +183,8 @@ func (l *left) replications(ctx context.Context) error {
 		return nil
 	}
 	for _, r := range rules {
-		var names []string
-		if slices.ContainsFunc(r.Filters, func(f api.Filter) bool { return !slices.Contains([]string{filterName, filterTag, filterLabel}, f.Type) }) {
-			names = append(names, "which sort of resource is copied")
-		}
-		if n := of(r.Replace, asItWas); n != asItWas {
-			names = append(names, fmt.Sprintf("that %d parts of names are replaced", n))
-		}
-		if of(r.Chunks, false) {
-			names = append(names, "that it copies by chunks")
-		}
-		if of(r.Single, false) {
-			names = append(names, "that it runs once at a time")
-		}
-		if len(names) > 0 {
-			l.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}.String(), "no mode says "+strings.Join(names, ", nor "))
+		if matchOf(r.Filters).Type == nil {
+			l.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}.String(), "no mode says which type of artifact is copied as it does")
 		}
 	}
 	return err

@@ -1,6 +1,7 @@
 package harbor
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,42 +52,26 @@ func proxyOf(metadata map[string]string) *schema.Proxy {
 	return out
 }
 
+// normalProxy says both words of a filter where one is said: Harbor has one filter,
+// and what the one chooses the other does not.
 func normalProxy(n *normal, key schema.Key, p *schema.Proxy) *schema.Proxy {
 	if p == nil {
 		return nil
 	}
 	out := *p
 	out.Rate = normalRate(n, key, "proxy.rate", p.Rate)
-	for _, pattern := range []**string{&out.Repositories, &out.RepositoriesRegex} {
-		if *pattern != nil {
-			*pattern = new(strings.TrimSpace(**pattern)) // as Harbor reads it
-		}
+	if p.Repositories == nil && p.RepositoriesRegex == nil {
+		return &out
 	}
-	if of(out.Repositories, everything) == "" {
-		out.Repositories = new(everything)
-	}
-	return &out
-}
-
-// tidyNamespace leaves one filter of a proxy where the change says the other.
-func tidyNamespace(c plan.Change) schema.Spec {
-	spec, ok := c.After.Spec.(*schema.Namespace)
-	if !ok || spec.Proxy == nil || of(spec.Proxy.Repositories, everything) == everything || of(spec.Proxy.RepositoriesRegex, "") == "" {
-		return c.After.Spec
-	}
-	out, proxy := *spec, *spec.Proxy
-	out.Proxy = &proxy
-	if touches(c, "proxy.repositories_regex") {
-		proxy.Repositories = new(everything)
-	} else {
-		proxy.RepositoriesRegex = new("")
-	}
+	// trimmed as Harbor reads it
+	out.Repositories = new(cmp.Or(strings.TrimSpace(of(p.Repositories, "")), everything))
+	out.RepositoriesRegex = new(strings.TrimSpace(of(p.RepositoriesRegex, "")))
 	return &out
 }
 
 // unproxied says why a project cannot cache as a change says, or "".
 func (s *site) unproxied(c plan.Change) string {
-	want, ok := tidyNamespace(c).(*schema.Namespace)
+	want, ok := c.After.Spec.(*schema.Namespace)
 	if !ok || want.Proxy == nil || !touches(c, "proxy") {
 		return ""
 	}
@@ -144,7 +129,7 @@ func proxyMetadata(c plan.Change, p *schema.Proxy) map[string]string {
 	if !touches(c, "proxy.repositories", "proxy.repositories_regex") {
 		return out
 	}
-	if regex := of(p.RepositoriesRegex, ""); regex != "" {
+	if regex := of(p.RepositoriesRegex, ""); regex != "" && touches(c, "proxy.repositories_regex") {
 		out[metaFilter], out[metaFilterKind] = regex, asRegex
 	} else if p.Repositories != nil {
 		out[metaFilter], out[metaFilterKind] = *p.Repositories, "doublestar"

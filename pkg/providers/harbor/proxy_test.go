@@ -25,7 +25,7 @@ func TestEachChangeOfACacheByHandIsSeen(t *testing.T) {
 			t.Errorf("the project has no %s: %s", part, project)
 		}
 	}
-	for metadata, line := range map[string]string{
+	for metadata, lines := range map[string]string{
 		`"proxy_speed_kb":"7"`:                                         `proxy.rate: "896B" -> "1MiB"`,
 		`"proxy_speed_kb":"-1"`:                                        `proxy.rate: "unlimited" -> "1MiB"`,
 		`"proxy_speed_kb":"bad"`:                                       `proxy.rate: "unlimited" -> "1MiB"`,
@@ -34,21 +34,48 @@ func TestEachChangeOfACacheByHandIsSeen(t *testing.T) {
 		`"proxy_cache_local_on_not_found":"no"`:                        `proxy.serve_gone: false -> true`,
 		`"proxy_referrer_api":"false"`:                                 `proxy.referrers: false -> true`,
 		`"proxy_cache_filter_pattern":"","proxy_cache_filter_kind":""`: `proxy.repositories: "**" -> "library/**"`,
-		`"proxy_cache_filter_pattern":"library/.+","proxy_cache_filter_kind":"regex"`:  `proxy.repositories: "**" -> "library/**"`,
+		`"proxy_cache_filter_pattern":"library/.+","proxy_cache_filter_kind":"regex"`:  `proxy.repositories: "**" -> "library/**"` + "\n" + `  proxy.repositories_regex: "library/.+" -> ""`,
 		`"proxy_cache_filter_pattern":"team/*","proxy_cache_filter_kind":"doublestar"`: `proxy.repositories: "team/*" -> "library/**"`,
 	} {
 		h.behind(t, http.MethodPut, "/projects/cache", `{"metadata":{`+metadata+`}}`)
-		drifts(t, p, want, "update namespace/cache", "  "+line)
+		drifts(t, p, want, "update namespace/cache", "  "+lines)
 	}
-	// what one says by another word is one
-	apply(t, p, `namespace/cache {"proxy":{"repositories_regex":"team/[a-z]+"}}`)
-	drifts(t, p, want, "update namespace/cache", `  proxy.repositories: "**" -> "library/**"`)
 	// and nothing limits what says so
 	apply(t, p, `namespace/cache {"proxy":{"rate":"0","connections":0,"repositories":"**"}}`)
 	for _, part := range []string{`"proxy_speed_kb":"-1"`, `"max_upstream_conn":"-1"`, `"proxy_cache_filter_pattern":""`, `"proxy_referrer_api":"true"`} {
 		if have := h.behind(t, http.MethodGet, "/projects/cache", ""); !strings.Contains(have, part) {
 			t.Errorf("the project has no %s: %s", part, have)
 		}
+	}
+}
+
+// Harbor has one filter, and a mode two words for it: all by the one is not what the
+// other chooses.
+func TestAllThatACacheMayHoldIsAllByEitherWord(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{Version: newest})
+	p := h.open(t)
+	filter := func(pattern, kind string) string {
+		return `"proxy_cache_filter_kind":"` + kind + `","proxy_cache_filter_pattern":"` + pattern + `"`
+	}
+	const glob, regex, noRegex = `proxy.repositories: "only/**" -> "**"`, `proxy.repositories_regex: "x.*" -> ""`, `proxy.repositories_regex: "x.*" -> "y"`
+	for _, c := range []struct{ declared, byHand, line string }{
+		{`"repositories":"**"`, filter("x.*", "regex"), regex},
+		{`"repositories":"**"`, filter("only/**", "doublestar"), glob},
+		{`"repositories_regex":""`, filter("only/**", "doublestar"), glob},
+		{`"repositories_regex":""`, filter("x.*", "regex"), regex},
+		{`"repositories_regex":"y"`, filter("x.*", "regex"), noRegex},
+		{`"repositories_regex":"y"`, filter("only/**", "doublestar"), glob + "\n  " + `proxy.repositories_regex: "" -> "y"`},
+	} {
+		want := apply(t, p, hub, `namespace/cache {"proxy_of":"hub","proxy":{`+c.declared+`}}`)
+		h.behind(t, http.MethodPut, "/projects/cache", `{"metadata":{`+c.byHand+`}}`)
+		drifts(t, p, want, "update namespace/cache", "  "+c.line)
+	}
+	// and so where the file changes from one word to the other
+	for _, declared := range []string{`"repositories":"lib/**"`, `"repositories_regex":"lib/.+"`, `"repositories":"**"`, `"repositories_regex":"lib/.+"`, `"repositories":"lib/**"`, `"repositories_regex":""`} {
+		apply(t, p, `namespace/cache {"proxy":{`+declared+`}}`)
+	}
+	if have := h.behind(t, http.MethodGet, "/projects/cache", ""); !strings.Contains(have, `"proxy_cache_filter_pattern":""`) {
+		t.Errorf("what is chosen is %s", have)
 	}
 }
 

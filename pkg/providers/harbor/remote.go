@@ -174,6 +174,10 @@ func prepareRemote(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		v.Refused = fmt.Sprintf("this Harbor (%s) takes no certificate of another registry, and says nothing: 2.15 and later do; have its hosts trust it, and take tls.ca out", s.c.Version)
 		return nil
 	}
+	if c.Action == plan.Rename {
+		v.Refused, err = s.unrenamed(ctx, c)
+		return err
+	}
 	if !touches(c, "type") {
 		return nil
 	}
@@ -199,6 +203,22 @@ func prepareRemote(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		v.Refused = fmt.Sprintf("Harbor changes no registry's type, and deletes none that is in use, as this is by %s; declare another one beside it and use that", namesOf(users))
 	}
 	return nil
+}
+
+// unrenamed says why a registry cannot get another name, or "". Harbor reaches out for
+// it as it will be.
+func (s *site) unrenamed(ctx context.Context, c plan.Change) (string, error) {
+	if touches(c, "type") {
+		return "Harbor changes no registry's type, and made anew it would not be renamed; rename it first, and change the type after that", nil
+	}
+	if touches(c, "url", "login", "tls") {
+		return "", nil
+	}
+	have, err := s.remote(ctx, c.Before.Key.Name)
+	if err == nil && have.Status == api.Unhealthy {
+		return fmt.Sprintf("Harbor renames no registry that does not answer, as this one (%s) did not when Harbor looked last; see that it does, from Harbor's host, and plan again once Harbor calls it healthy", have.URL), nil
+	}
+	return "", missing(err)
 }
 
 // refuseUsed refuses to delete what something uses when the plan is done, as far as
@@ -293,7 +313,7 @@ func writeRemote(ctx context.Context, s *site, c plan.Change, live object) error
 	if c.Action == plan.Create {
 		return s.c.CreateRemote(ctx, next)
 	}
-	have, err := s.remote(ctx, c.Key.Name)
+	have, err := s.remote(ctx, live.Key.Name)
 	if err != nil {
 		return err
 	}
@@ -301,6 +321,7 @@ func writeRemote(ctx context.Context, s *site, c plan.Change, live object) error
 		return s.remakeRemote(ctx, c, have, next)
 	}
 	u := api.RemoteUpdate{
+		Name:        differing(next.Name, have.Name),
 		Description: differing(next.Description, have.Description), URL: differing(next.URL, have.URL),
 		Insecure: differing(next.Insecure, have.Insecure), CA: differing(next.CA, strings.TrimSpace(have.CA)),
 		Key: differing(next.Credential.Key, have.Credential.Key),

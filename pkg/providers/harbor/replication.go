@@ -12,13 +12,24 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// The types of a replication's filters. What kind of resource is copied is nothing
-// that a mode says.
+// The types of a replication's filters.
 const (
 	filterName  = "name"
 	filterTag   = "tag"
 	filterLabel = "label"
+	filterType  = "resource"
 )
+
+// Which types of artifacts a filter names, and the word where none does.
+const (
+	everyType = "all"
+	image     = "image"
+	artifact  = "artifact"
+)
+
+// flat is how many parts of a name Harbor replaces where nobody says: all but the
+// last, as it did before one could.
+const flat = -1
 
 const (
 	onPush   = "push"
@@ -35,6 +46,7 @@ func readReplications(ctx context.Context, s *site) error {
 		spec := &schema.Replication{
 			Namespace: &r.Namespace, Description: &r.Description, Match: matchOf(r.Filters), Trigger: triggerOf(r.Trigger),
 			Deletes: &r.Deletes, Override: &r.Override, Enabled: &r.Enabled, Rate: new(rateOf(r.Speed)),
+			Flatten: new(max(of(r.Replace, flat), flat)), Chunks: new(of(r.Chunks, false)), Single: new(of(r.Single, false)),
 		}
 		if r.From != nil && r.From.ID != 0 {
 			spec.From = &r.From.Name
@@ -52,7 +64,7 @@ const excludes = "!"
 // matchOf is what filters choose, in our words.
 func matchOf(list []api.Filter) *schema.Match {
 	repositories, tags := "", ""
-	out := &schema.Match{Repositories: &repositories, Tags: &tags, Labels: schema.Set{}}
+	out := &schema.Match{Repositories: &repositories, Tags: &tags, Labels: schema.Set{}, Type: new(everyType)}
 	for _, f := range list {
 		not := ""
 		if f.Decoration == "excludes" {
@@ -69,6 +81,10 @@ func matchOf(list []api.Filter) *schema.Match {
 				labels = append(labels, not+l)
 			}
 			out.Labels = schema.NewSet(labels...)
+		case filterType:
+			if out.Type = nil; f.Value.Text == image || f.Value.Text == artifact { // else no mode says it
+				out.Type = new(f.Value.Text)
+			}
 		}
 	}
 	return out
@@ -120,13 +136,20 @@ func untimely(t schema.Trigger) string {
 }
 
 // tidyReplication leaves only the way that a rule which has been turned round has
-// now.
+// now, and none that starts with each push to run once at a time: Harbor answers 500
+// to both.
 func tidyReplication(c plan.Change) schema.Spec {
 	spec, ok := c.After.Spec.(*schema.Replication)
-	if !ok || spec.From == nil || spec.To == nil {
+	if !ok {
 		return c.After.Spec
 	}
 	out := *spec
+	if of(spec.Trigger, schema.Trigger{}).On == onPush && touches(c, "trigger") && !touches(c, "single") {
+		out.Single = new(false)
+	}
+	if spec.From == nil || spec.To == nil {
+		return &out
+	}
 	if c.Action == plan.Update && touches(c, "from") {
 		out.To = nil
 	} else {
@@ -135,7 +158,7 @@ func tidyReplication(c plan.Change) schema.Spec {
 	return &out
 }
 
-func prepareReplication(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+func prepareReplication(_ context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
 		return nil
 	}
@@ -150,11 +173,17 @@ func prepareReplication(_ context.Context, _ *site, c plan.Change, v *providers.
 	if touches(c, "rate") {
 		v.Refused = tooFast(want.Rate)
 	}
+	if of(want.Single, false) && touches(c, "single") && s.c.Before(2, 14) {
+		v.Refused = fmt.Sprintf("this Harbor (%s) has no single, and says nothing: 2.14 and later have; take it out", s.c.Version)
+	}
 	t := want.Trigger
 	if t == nil || v.Refused != "" {
 		return nil
 	}
+	declared, _ := s.p.desired(c.Key).(*schema.Replication)
 	switch {
+	case t.On == onPush && declared != nil && of(declared.Single, false):
+		v.Refused = "Harbor lets no replication that starts with each push run once at a time; take single out, or name another trigger"
 	case t.On == onPush && of(want.From, "") != "":
 		v.Refused = "Harbor hears of pushes to itself alone; with from, the trigger is manual or a schedule"
 	case t.Zone != "" || t.Schedule != "":
@@ -186,6 +215,7 @@ func writeReplication(ctx context.Context, s *site, c plan.Change, live object) 
 			return providers.ErrNotFound
 		}
 		next = rules[i]
+		next.Name = c.Key.Name
 	}
 	if next.From, next.To, err = s.ends(ctx, want); err != nil {
 		return err
@@ -197,9 +227,7 @@ func writeReplication(ctx context.Context, s *site, c plan.Change, live object) 
 		next.Filters = filtersOf(*want.Match, next.Filters)
 	}
 	next.Trigger = triggerFor(want.Trigger)
-	if next.Trigger.Type == api.TriggerEvent && of(next.Single, false) {
-		next.Single = new(false) // Harbor answers 500 to both
-	}
+	next.Replace, next.Chunks, next.Single = want.Flatten, want.Chunks, want.Single
 	if c.Action == plan.Create {
 		return s.c.CreateReplication(ctx, next)
 	}
@@ -230,8 +258,8 @@ func triggerFor(t *schema.Trigger) api.ReplicationTrigger {
 	return api.ReplicationTrigger{Type: api.TriggerScheduled, Settings: api.TriggerSettings{Cron: cron(t.Schedule)}}
 }
 
-// filtersOf are a rule's filters: those that are wanted, and of the others that it
-// has those that no mode speaks of.
+// filtersOf are a rule's filters: those that are wanted, and one of a type that no
+// mode speaks of as it is.
 func filtersOf(m schema.Match, have []api.Filter) []api.Filter {
 	out := []api.Filter{}
 	text := func(typ, glob string) {
@@ -259,10 +287,11 @@ func filtersOf(m schema.Match, have []api.Filter) []api.Filter {
 		}
 		out = append(out, f)
 	}
-	for _, f := range have {
-		if f.Type != filterName && f.Type != filterTag && f.Type != filterLabel {
-			out = append(out, f)
-		}
+	if m.Type == nil {
+		return append(out, slices.DeleteFunc(slices.Clone(have), func(f api.Filter) bool { return f.Type != filterType })...)
+	}
+	if *m.Type != everyType {
+		out = append(out, api.Filter{Type: filterType, Value: api.FilterValue{Text: *m.Type}})
 	}
 	return out
 }

@@ -12,8 +12,8 @@ import (
 
 const (
 	upstream = `remote/upstream {"type":"harbor","url":"https://up.example.com"}`
-	copies   = `replication/copies {"to":"upstream","namespace":"mirror","description":"d","match":{"repositories":"team-a/**","tags":"v*","labels":["prod"]},` +
-		`"trigger":{"schedule":"0 2 * * *"},"deletes":true,"override":true,"enabled":true,"rate":"1MiB"}`
+	copies   = `replication/copies {"to":"upstream","namespace":"mirror","description":"d","match":{"repositories":"team-a/**","tags":"v*","labels":["prod"],"type":"image"},` +
+		`"trigger":{"schedule":"0 2 * * *"},"deletes":true,"override":true,"enabled":true,"rate":"1MiB","flatten":2,"chunks":true,"single":true}`
 )
 
 // asWritten is a rule as Harbor shows it, in the form in which it takes it.
@@ -47,11 +47,18 @@ func TestEachChangeOfAReplicationByHandIsSeen(t *testing.T) {
 		{"override", `false`, `override: false -> true`},
 		{"enabled", `false`, `enabled: false -> true`},
 		{"speed", `512`, `rate: "64KiB" -> "1MiB"`},
+		{"dest_namespace_replace_count", `-1`, `flatten: -1 -> 2`},
+		{"dest_namespace_replace_count", `-3`, `flatten: -1 -> 2`},
+		{"dest_namespace_replace_count", `0`, `flatten: 0 -> 2`},
+		{"copy_by_chunk", `false`, `chunks: false -> true`},
+		{"single_active_replication", `false`, `single: false -> true`},
 		{"trigger", `{"type":"manual"}`, `trigger: "manual" -> {"schedule":"0 0 2 * * *"}`},
 		{"trigger", `{"type":"scheduled","trigger_settings":{"cron":"0 0 3 * * *"}}`, `trigger: {"schedule":"0 0 3 * * *"} -> {"schedule":"0 0 2 * * *"}`},
-		{"filters", `[{"type":"name","value":"team-b/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]}]`, `match.repositories: "team-b/**" -> "team-a/**"`},
-		{"filters", `[{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["prod"]}]`, `match.tags: "!v*" -> "v*"`},
-		{"filters", `[{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*"}]`, `match.labels: [] -> ["prod"]`},
+		{"filters", `[{"type":"name","value":"team-b/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]},{"type":"resource","value":"image"}]`, `match.repositories: "team-b/**" -> "team-a/**"`},
+		{"filters", `[{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["prod"]},{"type":"resource","value":"image"}]`, `match.tags: "!v*" -> "v*"`},
+		{"filters", `[{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*"},{"type":"resource","value":"image"}]`, `match.labels: [] -> ["prod"]`},
+		{"filters", `[{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]}]`, `match.type: "all" -> "image"`},
+		{"filters", `[{"type":"resource","value":"artifact"},{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]}]`, `match.type: "artifact" -> "image"`},
 	} {
 		body := h.asWritten(t, path)
 		body[c.field] = json.RawMessage(c.value)
@@ -64,14 +71,15 @@ func TestEachChangeOfAReplicationByHandIsSeen(t *testing.T) {
 func TestAReplicationKeepsWhatIsNotManaged(t *testing.T) {
 	h := newStandIn(t, harbortest.Options{})
 	p := h.open(t)
-	apply(t, p, upstream, copies)
+	const plain = `replication/copies {"to":"upstream","match":{"repositories":"team-a/**","tags":"v*","labels":["prod"]},"trigger":"manual","deletes":true,"description":"d"}`
+	apply(t, p, upstream, plain)
 	const path = "/replication/policies/1"
 	body := h.asWritten(t, path)
 	body["copy_by_chunk"], body["single_active_replication"] = json.RawMessage("true"), json.RawMessage("true")
 	body["dest_namespace_replace_count"] = json.RawMessage("2")
 	body["filters"] = json.RawMessage(`[{"type":"resource","value":"image"},{"type":"name","value":"team-a/**"},{"type":"tag","value":"v*"},{"type":"label","value":["prod"]}]`)
 	h.put(t, path, body)
-	apply(t, p, upstream, strings.Replace(copies, `"d"`, `"other"`, 1))
+	apply(t, p, upstream, strings.Replace(plain, `"d"`, `"other"`, 1))
 	now := h.asWritten(t, path)
 	for field, want := range map[string]string{
 		"copy_by_chunk": "true", "single_active_replication": "true", "dest_namespace_replace_count": "2", "deletion": "true", "description": `"other"`,
@@ -105,10 +113,15 @@ func TestReplicationsThatHarborHasNotAreRefused(t *testing.T) {
 		`{"to":"upstream","trigger":"manual","match":{"repositories":"!team-a/**"}}`:  "no repositories",
 		`{"to":"upstream","trigger":{"schedule":"@every 7h"}}`:                        "cron fields",
 		`{"to":"upstream","trigger":"manual","rate":"2GiB"}`:                          "less than 2GiB",
+		`{"to":"upstream","trigger":"push","single":true}`:                            "take single out, or name another trigger",
 	} {
 		if v := verdict(t, p, objects(t, "replication/r "+spec)); !strings.Contains(v.Refused, why) {
 			t.Errorf("%s is refused so: %q, want %q", spec, v.Refused, why)
 		}
+	}
+	apply(t, p, upstream, `replication/r {"to":"upstream","trigger":"manual","single":true}`)
+	if v := verdict(t, p, objects(t, `replication/r {"to":"upstream","trigger":"push","single":true}`)); !strings.Contains(v.Refused, "take single out") {
+		t.Errorf("one that runs once at a time is refused so: %q", v.Refused)
 	}
 	st, notes, err := p.Normalize(objects(t, `replication/r {"to":"upstream","rate":"1500B"}`))
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "becomes 1536B") {

@@ -54,19 +54,28 @@ func readScanners(ctx context.Context, s *site) error {
 
 // prepareScanner says what becomes of scans when their scanner goes.
 func prepareScanner(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
-	if c.Action == plan.Create {
-		if c.Key.Name == builtIn {
-			v.Refused = "Harbor keeps the name " + builtIn + " for the scanner that it is installed with; take another"
-		}
-		return prepareCredential(c, v)
+	if (c.Action == plan.Create || c.Action == plan.Rename) && c.Key.Name == builtIn {
+		v.Refused = "Harbor keeps the name " + builtIn + " for the scanner that it is installed with; take another"
+		return nil
 	}
-	x, err := s.scanner(ctx, c.Key.Name)
+	name := c.Key.Name
+	switch c.Action {
+	case plan.Create:
+		return prepareCredential(c, v)
+	case plan.Rename:
+		name = c.Before.Key.Name
+	}
+	if c.Action == plan.Rename && name == builtIn {
+		v.Refused = "Harbor lets nobody change " + builtIn + ", the scanner that it is installed with; take previously out"
+		return nil
+	}
+	x, err := s.scanner(ctx, name)
 	if errors.Is(err, providers.ErrNotFound) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if c.Action == plan.Update {
+	if c.Action == plan.Update || c.Action == plan.Rename {
 		want, err := after[*schema.Scanner](c)
 		if err != nil {
 			return err
@@ -98,7 +107,7 @@ func prepareCredential(c plan.Change, v *providers.Verdict) error {
 	return nil
 }
 
-func writeScanner(ctx context.Context, s *site, c plan.Change, _ object) error {
+func writeScanner(ctx context.Context, s *site, c plan.Change, live object) error {
 	if c.Action == plan.Delete {
 		x, err := s.scanner(ctx, c.Key.Name)
 		if err != nil {
@@ -123,7 +132,7 @@ func writeScanner(ctx context.Context, s *site, c plan.Change, _ object) error {
 	if c.Action == plan.Create {
 		return s.c.CreateScanner(ctx, next)
 	}
-	x, err := s.scanner(ctx, c.Key.Name)
+	x, err := s.scanner(ctx, live.Key.Name)
 	if err != nil {
 		return err
 	}

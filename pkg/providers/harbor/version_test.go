@@ -19,6 +19,7 @@ func TestEachVersionTakesWhatItHas(t *testing.T) {
 		"v2.10.3-1": {`"create","delete"`, map[string]string{
 			`remote/r {"type":"harbor","url":"https://r.example.com","tls":{"ca":"certs/a.pem"}}`: "takes no certificate of another registry",
 			`scan/a {"sbom":true}`:                                                          "2.11 and later",
+			`replication/r {"to":"dr","single":true}`:                                       "(v2.10.3-1) has no single, and says nothing: 2.14 and later",
 			`namespace/p {"proxy_of":"dr","proxy":{"rate":"1MiB"}}`:                         "2.12 and later",
 			`robot/x {"permissions":[{"resource":"user","action":"create"}]}`:               "(v2.10.3-1) has no permission user:create",
 			`robot/x {"permissions":[{"namespace":"a","resource":"sbom","action":"read"}]}`: "(v2.10.3-1) has no permission sbom:read",
@@ -30,6 +31,9 @@ func TestEachVersionTakesWhatItHas(t *testing.T) {
 			`remote/r {"type":"harbor","url":"https://r.example.com","tls":{"ca":"certs/a.pem"}}`: "2.15 and later",
 			`namespace/p {"proxy_of":"dr","proxy":{"connections":5}}`:                             "(v2.12.4-1) has no proxy.connections, and says nothing: 2.14.1 and later",
 			setting(`"disabled_audit_log_event_types":"pull_artifact"`):                           "(v2.12.4-1) has no setting disabled_audit_log_event_types",
+		}},
+		"v2.13.5-1": {`"create_artifact","delete_artifact"`, map[string]string{
+			`replication/r {"to":"dr","single":true}`: "2.14 and later",
 		}},
 		"v2.14.0-1": {`"create_artifact","delete_artifact"`, map[string]string{
 			`namespace/p {"proxy_of":"dr","proxy":{"rate":"1MiB","connections":5}}`: "2.14.1 and later",
@@ -54,7 +58,7 @@ func TestEachVersionTakesWhatItHas(t *testing.T) {
 				person("alice"), person("bob"), `namespace/a`, `access/a {"anonymous":["pull"],"users":{"alice":["admin"],"bob":["pull","push"]}}`,
 				`quota/a {"limit":"1GiB"}`, strings.ReplaceAll(everyRule, "\n\t", ""), `immutable/a {"rules":[{"tags":"v*"}]}`, hook,
 				`label/a/x {"color":"#000000"}`, `remote/dr {"type":"harbor","url":"https://dr.example.com"}`,
-				`replication/copies {"to":"dr","trigger":"push","rate":"1MiB"}`, collects, peers, `trust/a {"required":true}`,
+				`replication/copies {"to":"dr","trigger":"push","rate":"1MiB","match":{"type":"artifact"},"flatten":1,"chunks":true,"single":false}`, collects, peers, `trust/a {"required":true}`,
 				`scan/a {"on_push":true,"block":"high","allow":[{"cve":"CVE-2026-1"}]}`,
 				`audit {"schedule":"0 4 * * *","keep":"24h","events":[` + c.events + `]}`,
 				`robot/a/ci {"access":{"a":["pull","push"]}}`, `robot/boss {"access":{"a":["admin"]},"secret":{"value":` + secretA + `}}`,

@@ -138,10 +138,11 @@ func writeWebhook(ctx context.Context, s *site, c plan.Change, live object) erro
 	if err != nil {
 		return err
 	}
-	next, exists := s.webhooks[c.Key]
+	next, exists := s.webhooks[live.Key]
 	if !exists {
-		next = api.Webhook{Name: strings.TrimPrefix(c.Key.Name, ns.Name+"/"), Enabled: true}
+		next = api.Webhook{Enabled: true}
 	}
+	next.Name = strings.TrimPrefix(c.Key.Name, ns.Name+"/")
 	next.Description, next.Enabled = of(want.Description, next.Description), of(want.Enabled, next.Enabled)
 	if want.Events != nil {
 		next.Events = eventsFor(want.Events)

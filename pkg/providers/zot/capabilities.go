@@ -85,6 +85,10 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindReplication, Field: "override", Support: schema.Unsupported, Reason: "Zot's sync always brings a tag to what the source has"},
 		{Kind: schema.KindReplication, Field: "enabled", Support: schema.Emulated, Reason: "ocisync leaves a disabled one out of Zot's configuration"},
 		{Kind: schema.KindReplication, Field: "rate", Support: schema.Unsupported, Reason: "Zot's sync has no limit of speed"},
+		{Kind: schema.KindReplication, Field: "match.type", Support: schema.Unsupported, Reason: "Zot's sync copies what the tags name, of whatever type"},
+		{Kind: schema.KindReplication, Field: "flatten", Support: schema.Unsupported, Reason: "Zot's sync puts namespace before names, or takes the place of what match.repositories begins with"},
+		{Kind: schema.KindReplication, Field: "chunks", Support: schema.Unsupported, Reason: "Zot's sync copies blobs whole"},
+		{Kind: schema.KindReplication, Field: "single", Support: schema.Unsupported, Reason: "Zot's sync runs one pass of a replication after the other"},
 
 		{Kind: schema.KindGC, Support: schema.Native},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Unsupported, Reason: every},

@@ -16,7 +16,11 @@ type Remote struct {
 	Insecure    bool       `json:"insecure"`
 	CA          string     `json:"ca_certificate,omitempty"` // PEM
 	Credential  Credential `json:"credential,omitzero"`
+	Status      string     `json:"status,omitempty"` // when Harbor looked last; not written
 }
+
+// Unhealthy is the status of a registry that did not answer when Harbor looked last.
+const Unhealthy = "unhealthy"
 
 // Credential is a login at another registry. A secret reads as [Mask].
 type Credential struct {
@@ -67,6 +71,7 @@ func (c *Client) CreateRemote(ctx context.Context, r Remote) error {
 // RemoteUpdate is what changes of another registry; nil is left as it is. Its type
 // cannot be changed: Harbor ignores it.
 type RemoteUpdate struct {
+	Name        *string `json:"name,omitempty"`
 	Description *string `json:"description,omitempty"`
 	URL         *string `json:"url,omitempty"`
 	Type        *string `json:"credential_type,omitempty"`

@@ -75,7 +75,7 @@ type shownReplication struct {
 	Name         string              `json:"name"`
 	Override     bool                `json:"override,omitempty"`
 	Replicated   bool                `json:"replicate_deletion,omitempty"`
-	Single       bool                `json:"single_active_replication"`
+	Single       *bool               `json:"single_active_replication,omitempty"`
 	Speed        int64               `json:"speed"`
 	From         shownRegistry       `json:"src_registry"`
 	Trigger      *replicationTrigger `json:"trigger,omitempty"`
@@ -91,10 +91,14 @@ func (s *Server) showReplicationOf(p *replication) shownReplication {
 		}
 		return s.local()
 	}
+	single := &r.Single
+	if s.before(14) {
+		single = nil
+	}
 	return shownReplication{
 		ByChunk: r.ByChunk, CreationTime: stamp(p.created), Deletion: r.Deletion, Description: r.Description, Namespace: r.Namespace,
 		ReplaceCount: *r.ReplaceCount, To: side(p.to), Enabled: r.Enabled, Filters: r.Filters, ID: p.id, Name: r.Name,
-		Override: r.Override, Replicated: r.Deletion, Single: r.Single, Speed: r.Speed, From: side(p.from), Trigger: r.Trigger,
+		Override: r.Override, Replicated: r.Deletion, Single: single, Speed: r.Speed, From: side(p.from), Trigger: r.Trigger,
 		UpdateTime: stamp(p.until),
 	}
 }
@@ -138,6 +142,7 @@ func (s *Server) readReplication(c *call) (*replication, error) {
 	if len(given.Filters) == 0 {
 		given.Filters = nil
 	}
+	given.Single = given.Single && !s.before(14)
 	p := &replication{request: given}
 	if given.From != nil {
 		p.from = given.From.ID
