@@ -235,6 +235,9 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		}
 		verdicts[i] = v
 	}
+	if err := s.mayNot(ctx, verdicts); err != nil {
+		return nil, err
+	}
 	return verdicts, ctx.Err()
 }
 

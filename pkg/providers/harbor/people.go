@@ -193,11 +193,11 @@ func writeGroup(ctx context.Context, s *site, c plan.Change, live object) error 
 	}
 	word := of(want.Type, "")
 	if word == "" { // what this run made of auth_mode is its own
-		mode, _, err := s.c.Now(ctx)
+		now, err := s.c.Now(ctx)
 		if err != nil {
 			return err
 		}
-		word = ownType(mode, want)
+		word = ownType(now.AuthMode, want)
 	}
 	g := api.Group{Name: c.Key.Name, Type: groupTypes()[word], DN: of(want.LDAPDN, "")}
 	if c.Action == plan.Create {

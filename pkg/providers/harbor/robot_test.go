@@ -145,7 +145,7 @@ func TestRobotsThatHarborHasNotAreRefused(t *testing.T) {
 		`robot/ci {"expires":"36h","access":{"a":["pull"]}}`:                                                        "counts in days",
 		`robot/ci {"permissions":[]}`:                                                                               "may do nothing",
 		`robot/ci {"permissions":[{"namespace":"a","resource":"repositories","action":"pull"}]}`:                    "no permission repositories:pull in a",
-		`robot/ci {"permissions":[{"resource":"repository","action":"pull"}]}`:                                      "no permission repository:pull for the system",
+		`robot/ci {"permissions":[{"resource":"repository","action":"pull"}]}`:                                      "no permission repository:pull for the whole registry",
 		`robot/ci {"permissions":[{"namespace":"a","resource":"repository","action":"pull"}]}`:                      "part of what access says",
 		`robot/ci {"access":{"a":["delete"]},"permissions":[{"namespace":"a","resource":"tag","action":"delete"}]}`: "part of what access says",
 	} {
