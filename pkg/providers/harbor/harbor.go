@@ -299,6 +299,7 @@ var (
 	_ providers.Provider    = (*Provider)(nil)
 	_ providers.Checker     = (*Provider)(nil)
 	_ providers.Leaver      = (*Provider)(nil)
+	_ providers.Chooser     = (*Provider)(nil)
 	_ providers.Remarker    = (*Provider)(nil)
 	_ providers.Renewer     = (*Provider)(nil)
 	_ providers.Transporter = (*Provider)(nil)
