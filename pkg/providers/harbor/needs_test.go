@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -269,5 +270,21 @@ func TestARobotIsFoundByWhateverNameItHas(t *testing.T) {
 	c = change("acme-" + worker)
 	if why := refusals(t, h.open(t), c)[0]; !strings.Contains(why, "acme-worker (registry.login) lacks label:create in a;") {
 		t.Errorf("a robot with another prefix is told %q", why)
+	}
+}
+
+// A plan names the second login where it was needed, even if nothing changes.
+func TestTheSecondLoginIsNamedWhereItReads(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	admin := *h.registry.Login
+	h.registry.Login, h.registry.Admin = h.worker(t), &admin
+	for kind, named := range map[schema.Kind]bool{schema.KindNamespace: false, schema.KindSettings: true, schema.KindRobot: true} {
+		p := h.open(t)
+		read(t, p, kind)
+		notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+		said := slices.ContainsFunc(notes, func(n plan.Note) bool { return strings.Contains(n.Text, "registry.admin logs in") })
+		if err != nil || said != named {
+			t.Errorf("after reading %s the plan says %v, %v", kind, notes, err)
+		}
 	}
 }

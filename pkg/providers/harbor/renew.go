@@ -70,12 +70,14 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 	if why, _ := c.Strange(); why != "" {
 		notes = append(notes, plan.Note{Text: why})
 	}
-	if !slices.Contains(desired.Kinds(), schema.KindRobot) {
-		return notes, nil
+	s := newSite(p, c)
+	if slices.Contains(desired.Kinds(), schema.KindRobot) {
+		if s, err = p.robots(ctx, desired, true); err != nil {
+			return nil, err
+		}
 	}
-	s, err := p.robots(ctx, desired, true)
-	if err != nil {
-		return nil, err
+	if c.Second() {
+		notes = append(notes, plan.Note{Text: "registry.admin logs in as well, to read what Harbor shows no robot: settings, and what robots may do"})
 	}
 	for _, r := range desired.Resources {
 		want, ok := r.Spec.(*schema.Robot)
