@@ -25,14 +25,15 @@ func newAdopt(o *options) *cobra.Command {
 		Use:     "adopt",
 		GroupID: "loop",
 		Short:   "Write the live registry's objects into the mode",
-		Long: `Adopt reads the registry and writes every object that the mode does not declare
-as TOML into a new file of the mode, adopted.toml, so that the next plan is
-empty. Passwords cannot be read: they stay unmanaged until you add a reference.
-Certificates by which other registries are trusted become files in certs, beside it.
-Native settings are not adopted. What else is left out, such as patterns of a
-hand-written configuration that are of no namespace, or a webhook that tells
-several, is listed with why. The registry is not changed; the next apply records
-the objects as ocisync's own.
+		Long: `Adopt reads the registry and writes every object that the mode does not declare as TOML
+into a new file of the mode, adopted.toml, so that the next plan is empty. Secrets
+cannot be read: a reference to fill in stands there as a comment, and they are unmanaged
+until it is none. Certificates by which other registries are trusted become files in
+certs, beside it. Of a Harbor's own settings those are written that are not as it comes;
+those of other registries are not adopted. What else is left out, such as patterns of a
+hand-written configuration that are of no namespace, or a webhook that tells several, is
+listed with why. The registry is not changed; the next apply records the objects as
+ocisync's own.
 ` + exitHelp,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.adopt(c.Context(), out) },
@@ -71,10 +72,11 @@ func (o *options) adopt(ctx context.Context, out string) (err error) {
 		_, known := declared.Get(r.Key)
 		return known || r.Key.Kind == schema.KindSettings || saysNothing(r)
 	})
+	found = append(found, chosen(s.provider, live, declared)...)
 	if out == "" {
 		out = filepath.Join(o.modes, s.cfg.Mode, adoptedFile)
 	}
-	a := adoption{modes: o.modes, mode: s.cfg.Mode, found: found, certificates: map[string]string{}}
+	a := adoption{modes: o.modes, mode: s.cfg.Mode, registry: s.cfg.Registry.Type, found: found, certificates: map[string]string{}}
 	if out == "-" {
 		a.remotes(a.omit)
 	} else {
@@ -102,6 +104,36 @@ func (o *options) adopt(ctx context.Context, out string) (err error) {
 	return o.leftAfter(ctx, s, live, declared, a)
 }
 
+// chosen are the settings that somebody chose, as far as the provider tells that, and
+// the mode does not declare: one of which it says a part is its own.
+func chosen(p providers.Provider, live, declared schema.State) []schema.Resource {
+	key := schema.Key{Kind: schema.KindSettings}
+	r, there := live.Get(key)
+	chooser, ok := p.(providers.Chooser)
+	if !there || !ok {
+		return nil
+	}
+	r = chooser.Chosen(r)
+	spec, ok := r.Spec.(*schema.Settings)
+	if !ok {
+		return nil
+	}
+	said := map[string]bool{}
+	if d, ok := declared.Get(key); ok {
+		if own, ok := d.Spec.(*schema.Settings); ok {
+			for _, v := range own.Values {
+				said[schema.SplitPath(v.Path)[0]] = true
+			}
+		}
+	}
+	values := slices.DeleteFunc(slices.Clone(spec.Values), func(v schema.Value) bool { return said[schema.SplitPath(v.Path)[0]] })
+	unread := slices.DeleteFunc(slices.Clone(r.Unread), func(path string) bool { return said[strings.TrimPrefix(path, "values.")] })
+	if len(values) == 0 {
+		return nil
+	}
+	return []schema.Resource{{Key: key, Spec: &schema.Settings{Values: values}, Unread: unread}}
+}
+
 // saysNothing reports whether a block of an object would be there for nothing: who
 // pushes makes repositories, and what is said of them alone is managed.
 func saysNothing(r schema.Resource) bool {
@@ -111,7 +143,12 @@ func saysNothing(r schema.Resource) bool {
 
 // leftAfter prints what an adoption leaves as it is.
 func (o *options) leftAfter(ctx context.Context, s *session, live, declared schema.State, a adoption) error {
-	after := schema.State{Scope: live.Scope, Resources: append(declared.Resources, a.found...)}
+	after := schema.State{Scope: live.Scope, Resources: slices.Clone(declared.Resources)}
+	for _, r := range a.found {
+		if _, known := declared.Get(r.Key); !known { // settings may be of both
+			after.Resources = append(after.Resources, r)
+		}
+	}
 	return errors.Join(after.Sort(), leftAsIs(ctx, o.err, s.provider, after, a.left...))
 }
 
@@ -125,6 +162,7 @@ const (
 // adoption is what becomes a file of a mode.
 type adoption struct {
 	modes, mode  string
+	registry     string // its type
 	found        []schema.Resource
 	left         []providers.Leftover
 	text         []byte
@@ -182,7 +220,7 @@ func (a *adoption) remotes(do func(schema.Key, *schema.TLS)) {
 func (a *adoption) fit() error {
 	for len(a.found) > 0 {
 		var err error
-		if a.text, err = load.EncodeObjects(a.found); err != nil {
+		if a.text, err = load.EncodeObjects(a.registry, a.found); err != nil {
 			return err
 		}
 		var problems load.Errors
@@ -206,6 +244,9 @@ func (a *adoption) drop(problems load.Errors) bool {
 		at := "" // the longest: what hangs on a namespace is below it
 		for _, r := range a.found {
 			path := load.PathOf(r.Key)
+			if r.Key.Kind == schema.KindSettings {
+				path = load.Path("registry", a.registry)
+			}
 			if len(path) > len(at) && (p.Key == path || strings.HasPrefix(p.Key, path+".")) {
 				of, at = r.Key, path
 			}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -217,6 +218,8 @@ func (w *harborWorld) fill(t *testing.T) {
 	put("/system/purgeaudit/schedule", `{"schedule":{"type":"Custom","cron":"0 0 4 * * *"},"parameters":{"audit_retention_hour":8760,"include_event_types":"create_artifact,delete_artifact","dry_run":false}}`)
 	put("/system/scanAll/schedule", `{"schedule":{"type":"Custom","cron":"0 0 5 * * *"}}`)
 	put("/system/CVEAllowlist", `{"items":[{"cve_id":"CVE-2026-1002"}],"expires_at":1999999999}`)
+	put("/configurations", `{"session_timeout":45,"token_expiration":31,"oidc_verify_cert":false,"oidc_endpoint":"https://id.example.com","oidc_client_id":"harbor","oidc_client_secret":"s",`+
+		`"oidc_extra_redirect_parms":"{\"prompt\":\"login\"}","uaa_client_secret":"u","banner_message":"{\"message\":\"a \\\"b\\\" <c>\",\"type\":\"info\",\"closable\":true}","ldap_uid":"uid"}`)
 }
 
 // byHand is a change that somebody makes, and the field that it is of. What an
@@ -244,6 +247,8 @@ func hands() []byHand {
 			w.edit(t, path+w.find(t, list, by, name, id), fields)
 		})
 	}
+	put("settings values.session_timeout", "/configurations", `{"session_timeout":46}`)
+	put("settings values.banner_message.message", "/configurations", `{"banner_message":"{\"message\":\"d\",\"type\":\"info\",\"closable\":true}"}`)
 	user := func(field, fields string) {
 		found("user/alice "+field, "/users", "alice", "user_id", "/users/", fields)
 	}
@@ -479,7 +484,7 @@ func hands() []byHand {
 func elsewhere() map[string]string {
 	const secret, own = "a secret is never adopted", "ocisync's own, which Harbor does not hold"
 	return map[string]string{
-		"settings/":     "never adopted; each is changed in the provider's tests",
+		"settings/":     "each is changed in the provider's tests",
 		"user/password": secret, "remote/login.password": secret, "scanner/credential": secret, "preheat/credential": secret,
 		"webhook/auth": secret, "robot/secret.value": secret,
 		"preheat/user":   "Harbor shows nothing of a login",
@@ -580,6 +585,66 @@ func TestWhatAHarborHoldsIsAdoptedWhole(t *testing.T) {
 	if !slices.Contains(lines, "namespace/cache proxy_of") || slices.ContainsFunc(lines, func(l string) bool { return !strings.Contains(l, "/cache") }) {
 		t.Errorf("the plan is %q", lines)
 	}
+}
+
+// filled are the commented references of a file, made to count.
+func filled(text string) string {
+	return regexp.MustCompile(`(?m)^# (\S+ += \{ env = .*)$`).ReplaceAllString(text, "$1")
+}
+
+// TestSettingsAreAdopted: what is not as Harbor comes, with references to fill in for
+// secrets of all kinds; what the mode says of them already stays its own.
+func TestSettingsAreAdopted(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	main := filepath.Join(w.mode, "m.toml")
+	begin, err := os.ReadFile(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if printed, said := w.ocisync(t, 0, "adopt", "--out", "-"); strings.Contains(printed, "[registry.harbor]") || strings.Contains(said, "settings") {
+		t.Errorf("of a Harbor as it comes it writes\n%s%s", printed, said)
+	}
+	w.fill(t)
+	if err := os.WriteFile(main, []byte(string(begin)+"\n[registry.harbor]\nsession_timeout = 45\noidc_client_secret = { env = \"OCISYNC_OIDC\" }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.ocisync(t, 0, "adopt")
+	file := filepath.Join(w.mode, "adopted.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, _, _ := strings.Cut(string(text), "\n[user")
+	const unread = " # cannot be read, and is not managed until it is written here\n"
+	want := "# Found in the registry by ocisync adopt. Left out = not managed.\n\n[registry.harbor]\n" + `banner_message.closable         = true
+banner_message.message          = "a \"b\" <c>"
+banner_message.type             = "info"
+ldap_uid                        = "uid"
+oidc_client_id                  = "harbor"
+oidc_endpoint                   = "https://id.example.com"
+oidc_extra_redirect_parms.prompt = "login"
+oidc_verify_cert                = false
+token_expiration                = 31
+# ldap_search_password = { env = "OCISYNC_HARBOR_LDAP_SEARCH_PASSWORD" }` + unread + `# uaa_client_secret = { env = "OCISYNC_HARBOR_UAA_CLIENT_SECRET" }` + unread
+	if diff := cmp.Diff(strings.Fields(want), strings.Fields(have)); diff != "" {
+		t.Errorf("the settings (-want +have):\n%s", diff)
+	}
+	for _, line := range []string{
+		`# password = { env = "OCISYNC_USER_ALICE_PASSWORD" }`, `# auth = { env = "OCISYNC_WEBHOOK_A_CI_AUTH" }`,
+		`# login.password = { env = "OCISYNC_REMOTE_QUAY_LOGIN_PASSWORD" }`, `# credential = { env = "OCISYNC_SCANNER_TRIVY_CREDENTIAL" }`,
+	} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("it does not say %s", line)
+		}
+	}
+	w.env["OCISYNC_OIDC"] = "s"
+	w.ocisync(t, 0, "apply")
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	if err := os.WriteFile(file, []byte(filled(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.ocisync(t, 0, "validate")
 }
 
 // TestWhatNoModeCanHoldIsLeftOut: one thing that a mode has no word for keeps

@@ -79,6 +79,14 @@ type Leaver interface {
 	Left(ctx context.Context, desired schema.State) ([]Leftover, error)
 }
 
+// Chooser is what a provider offers that tells which of its settings somebody chose:
+// a mode that adopts the registry takes these over.
+type Chooser interface {
+	// Chosen leaves of the live settings those that are not as the registry comes,
+	// and of what cannot be read what there may be something in. It is pure.
+	Chosen(live schema.Resource) schema.Resource
+}
+
 // Leftover is a part of a registry that nobody manages.
 type Leftover struct{ What, Why string }
 

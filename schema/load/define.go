@@ -52,6 +52,18 @@ func (d *def) field(name string) *field {
 	return nil
 }
 
+// at finds the definition at a path of names, nil if there is none.
+func (d *def) at(path string) *def {
+	for name := range strings.SplitSeq(path, ".") {
+		f := d.field(name)
+		if f == nil {
+			return nil
+		}
+		d = f.def
+	}
+	return d
+}
+
 // is reports whether values of a type are allowed.
 func (d *def) is(t string) bool {
 	for _, x := range d.types {

@@ -37,16 +37,9 @@ func Encode(cfg *schema.Config, dir string) ([]byte, error) {
 	e.line("# Mode " + clip(cfg.Mode) + ", written by ocisync. Left out = not managed; secrets are references.")
 	e.line("version = 1")
 	encodeBlock(&e, "registry", "Registry", cfg.Registry)
-	for _, r := range cfg.Desired.Resources {
-		if s, ok := r.Spec.(*schema.Settings); ok && len(s.Values) > 0 {
-			e.header("registry", cfg.Registry.Type)
-			for _, v := range s.Values {
-				e.line(v.Path + " = " + e.toml([]byte(v.JSON), nil))
-				if e.err != nil {
-					return nil, fmt.Errorf("registry.%s.%s: %w", cfg.Registry.Type, v.Path, e.err)
-				}
-			}
-		}
+	e.settings(cfg.Registry.Type, cfg.Desired.Resources)
+	if e.err != nil {
+		return nil, e.err
 	}
 	if cfg.State != (schema.StateConfig{}) {
 		encodeBlock(&e, "state", "State", cfg.State)
@@ -78,17 +71,18 @@ func Encode(cfg *schema.Config, dir string) ([]byte, error) {
 }
 
 // EncodeObjects writes live objects as one more file of a mode, in the order of
-// their kinds. Texts that are empty are left out; where a registry does not
-// give a field back, a comment says so. Settings are not among a file's objects.
-// An object whose namespace is not among them is written below its name all
-// the same: another file declares it.
-func EncodeObjects(objects []schema.Resource) ([]byte, error) {
+// their kinds, and settings before them as those of the registry's type. Texts that
+// are empty are left out; where a registry does not give a field back, a reference to
+// fill in stands as a comment. An object whose namespace is not among them is written
+// below its name all the same: another file declares it.
+func EncodeObjects(registry string, objects []schema.Resource) ([]byte, error) {
 	defs, err := define()
 	if err != nil {
 		return nil, err
 	}
 	e := encoder{defs: defs, partial: true, directives: map[schema.Key]schema.Directive{}}
 	e.line("# Found in the registry by ocisync adopt. Left out = not managed.")
+	e.settings(registry, objects)
 	e.objects(objects)
 	if e.err != nil {
 		return nil, e.err
@@ -111,8 +105,9 @@ func (e *encoder) line(s string) { e.out.WriteString(s + "\n") }
 func (e *encoder) header(parts ...string) { e.out.WriteString("\n[" + Path(parts...) + "]\n") }
 
 // fields writes the fields of a JSON object as lines, in the order of the
-// definition. Tables of rights get a line for each name.
-func (e *encoder) fields(text []byte, d *def) {
+// definition. Tables of rights get a line for each name, and so do those to which
+// something is still to be added.
+func (e *encoder) fields(text []byte, d *def, open ...string) {
 	m := e.object(text)
 	for _, f := range d.fields {
 		raw, ok := m[f.name]
@@ -127,7 +122,16 @@ func (e *encoder) fields(text []byte, d *def) {
 				continue
 			}
 		}
-		e.line(f.name + " = " + e.toml(raw, f.def))
+		if !slices.Contains(open, f.name) {
+			e.line(f.name + " = " + e.toml(raw, f.def))
+			continue
+		}
+		table := e.object(raw)
+		for _, part := range f.def.fields {
+			if raw, ok := table[part.name]; ok && string(raw) != `""` {
+				e.line(f.name + "." + part.name + " = " + e.toml(raw, part.def))
+			}
+		}
 	}
 }
 
@@ -270,6 +274,45 @@ func (e *encoder) watch(w schema.Watch) {
 	e.fields(text, e.defs.get("Watch"))
 }
 
+// settings writes a registry's own, if any.
+func (e *encoder) settings(registry string, list []schema.Resource) {
+	for _, r := range list {
+		s, ok := r.Spec.(*schema.Settings)
+		if !ok || len(s.Values) == 0 || e.err != nil {
+			continue
+		}
+		e.header("registry", registry)
+		for _, v := range s.Values {
+			e.line(v.Path + " = " + e.toml([]byte(v.JSON), nil))
+			if e.err != nil {
+				e.err = fmt.Errorf("registry.%s.%s: %w", registry, v.Path, e.err)
+				return
+			}
+		}
+		for _, path := range r.Unread {
+			path = strings.TrimPrefix(path, "values.")
+			e.unread(path, e.defs.get("SecretRef"), registry, path)
+		}
+	}
+}
+
+// unread writes what is to be filled in where a registry shows something to nobody: a
+// text, or a reference to a secret, by a variable that is called as what it is of.
+func (e *encoder) unread(path string, d *def, of ...string) {
+	const why = " # cannot be read, and is not managed until it is written here"
+	if d != nil && d.is("string") {
+		e.line("# " + path + ` = ""` + why)
+		return
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(strings.Join(of, "_")))
+	e.line("# " + path + " = { env = " + quote("OCISYNC_"+strings.ToUpper(name)) + " }" + why)
+}
+
 // objects writes all objects; what hangs on a namespace stands behind it.
 func (e *encoder) objects(list []schema.Resource) {
 	children := map[string][]schema.Resource{}
@@ -341,9 +384,14 @@ func (e *encoder) one(r schema.Resource, path ...string) {
 		return
 	}
 	e.header(path...)
-	e.fields(text, e.defs.kind(r.Key.Kind))
+	var open []string
 	for _, path := range r.Unread {
-		e.line("# " + path + " cannot be read, and is not managed until it is written here")
+		name, _, _ := strings.Cut(path, ".")
+		open = append(open, name)
+	}
+	e.fields(text, e.defs.kind(r.Key.Kind), open...)
+	for _, path := range r.Unread {
+		e.unread(path, e.defs.kind(r.Key.Kind).at(path), string(r.Key.Kind), r.Key.Name, path)
 	}
 	d := e.directives[r.Key]
 	if d.Previously != "" {

@@ -235,6 +235,9 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		}
 		verdicts[i] = v
 	}
+	if err := s.mayNot(ctx, verdicts); err != nil {
+		return nil, err
+	}
 	return verdicts, ctx.Err()
 }
 
@@ -305,6 +308,7 @@ var (
 	_ providers.Provider    = (*Provider)(nil)
 	_ providers.Checker     = (*Provider)(nil)
 	_ providers.Leaver      = (*Provider)(nil)
+	_ providers.Chooser     = (*Provider)(nil)
 	_ providers.Remarker    = (*Provider)(nil)
 	_ providers.Renewer     = (*Provider)(nil)
 	_ providers.Transporter = (*Provider)(nil)

@@ -22,6 +22,9 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 		return nil, err
 	}
 	l := &left{site: newSite(p, c), desired: desired}
+	if !c.Admin() {
+		l.add("settings", "Harbor shows them to no robot; name an administrator's account in registry.admin, and adopt writes those that are not as Harbor comes")
+	}
 	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications} {
 		if err := look(ctx); err != nil {
 			return nil, err

@@ -37,8 +37,8 @@ func (s *site) accountsFrom(ctx context.Context) (string, error) {
 	if s.c.AuthMode == ownAccounts { // and it stays so as long as it has accounts
 		return ownAccounts, nil
 	}
-	from, _, err := s.c.Now(ctx)
-	return from, err
+	now, err := s.c.Now(ctx)
+	return now.AuthMode, err
 }
 
 // prepareUser refuses accounts where Harbor takes them from elsewhere.
@@ -209,11 +209,11 @@ func writeGroup(ctx context.Context, s *site, c plan.Change, live object) error 
 	}
 	word := of(want.Type, "")
 	if word == "" { // what this run made of auth_mode is its own
-		mode, _, err := s.c.Now(ctx)
+		now, err := s.c.Now(ctx)
 		if err != nil {
 			return err
 		}
-		word = ownType(mode, want)
+		word = ownType(now.AuthMode, want)
 	}
 	g := api.Group{Name: c.Key.Name, Type: groupTypes()[word], DN: of(want.LDAPDN, "")}
 	if c.Action == plan.Create {

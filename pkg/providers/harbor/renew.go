@@ -70,12 +70,14 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 	if why, _ := c.Strange(); why != "" {
 		notes = append(notes, plan.Note{Text: why})
 	}
-	if !slices.Contains(desired.Kinds(), schema.KindRobot) {
-		return notes, nil
+	s := newSite(p, c)
+	if slices.Contains(desired.Kinds(), schema.KindRobot) {
+		if s, err = p.robots(ctx, desired, true); err != nil {
+			return nil, err
+		}
 	}
-	s, err := p.robots(ctx, desired, true)
-	if err != nil {
-		return nil, err
+	if c.Second() {
+		notes = append(notes, plan.Note{Text: "registry.admin logs in as well, to read what Harbor shows no robot: settings, and what robots may do"})
 	}
 	for _, r := range desired.Resources {
 		want, ok := r.Spec.(*schema.Robot)
@@ -90,6 +92,9 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		how := "apply a new secret.value, with a longer expires, before"
 		if delivery(want) != nil {
 			how = "`ocisync run robots` renews it"
+			if name, next := due(r.Key, list, want, now); name == "" && !next.IsZero() {
+				how += " once the account before it has ended, after " + next.UTC().Format("2006-01-02 15:04 MST")
+			}
 		}
 		end := current.expires()
 		switch {
@@ -211,9 +216,15 @@ func due(key schema.Key, list []account, want *schema.Robot, now time.Time) (nam
 	}
 	busy := false
 	for _, a := range list {
-		if !a.ends.IsZero() { // it goes then
-			earliest(a.ends)
-			busy = busy || a.name == other && now.Before(a.ends)
+		if a.ends.IsZero() {
+			continue
+		}
+		earliest(a.ends) // it goes then
+		if a.name == other && now.Before(a.ends) && a.works(now) {
+			busy = true
+			if end := a.expires(); !end.IsZero() {
+				earliest(end)
+			}
 		}
 	}
 	end := current.expires()

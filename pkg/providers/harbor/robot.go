@@ -191,7 +191,7 @@ func (s *site) unfit(ctx context.Context, key schema.Key, want *schema.Robot) (w
 func where(namespace string) string {
 	switch namespace {
 	case "":
-		return "for the system"
+		return "for the whole registry"
 	case api.AllProjects:
 		return "for all projects"
 	}

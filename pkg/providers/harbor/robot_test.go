@@ -145,7 +145,7 @@ func TestRobotsThatHarborHasNotAreRefused(t *testing.T) {
 		`robot/ci {"expires":"36h","access":{"a":["pull"]}}`:                                                        "counts in days",
 		`robot/ci {"permissions":[]}`:                                                                               "may do nothing",
 		`robot/ci {"permissions":[{"namespace":"a","resource":"repositories","action":"pull"}]}`:                    "no permission repositories:pull in a",
-		`robot/ci {"permissions":[{"resource":"repository","action":"pull"}]}`:                                      "no permission repository:pull for the system",
+		`robot/ci {"permissions":[{"resource":"repository","action":"pull"}]}`:                                      "no permission repository:pull for the whole registry",
 		`robot/ci {"permissions":[{"namespace":"a","resource":"repository","action":"pull"}]}`:                      "part of what access says",
 		`robot/ci {"access":{"a":["delete"]},"permissions":[{"namespace":"a","resource":"tag","action":"delete"}]}`: "part of what access says",
 	} {
@@ -387,6 +387,59 @@ func TestARobotIsRenewedByItsOtherAccount(t *testing.T) {
 				t.Error("the next account does not work")
 			}
 		})
+	}
+}
+
+// While the account before it still works a robot has no other to go to, which a plan
+// says; one that has expired is in nobody's way.
+func TestARobotWaitsForTheAccountBeforeIt(t *testing.T) {
+	now := time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
+	h := newStandIn(t, harbortest.Options{Now: func() time.Time { return now }})
+	c := &courier{}
+	p := h.with(t, c)
+	want := apply(t, p, "namespace/a", strings.Replace(delivered("ci"), `"overlap":"1h"`, `"overlap":"20d"`, 1))
+	renewed := func() string {
+		t.Helper()
+		list, err := p.Renew(t.Context(), want, now)
+		if err != nil || len(list) != 1 || list[0].Err != nil {
+			t.Fatalf("it renews %+v, %v", list, err)
+		}
+		return list[0].Login
+	}
+	now = now.AddDate(0, 0, 1)
+	shorten := func(login string, days int) {
+		t.Helper()
+		var list []map[string]any
+		if err := json.Unmarshal([]byte(h.behind(t, "GET", "/robots", "")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			if r["name"] != login {
+				continue
+			}
+			r["duration"] = days
+			body, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.behind(t, "PUT", fmt.Sprintf("/robots/%.0f", r["id"]), string(body))
+		}
+	}
+	shorten("robot$ci", 5) // due at once
+	if got := renewed(); got != "robot$ci.2" {
+		t.Fatalf("it renews %q", got)
+	}
+	shorten("robot$ci.2", 5)
+	if got := renewed(); got != "" {
+		t.Errorf("it takes away %q, which still works", got)
+	}
+	notes, err := h.with(t, c).Remarks(t.Context(), want, now)
+	if err != nil || len(notes) != 1 || !strings.HasSuffix(notes[0].Text, "expires on 2026-11-09; `ocisync run robots` renews it once the account before it has ended, after 2026-11-08 12:00 UTC") {
+		t.Errorf("the plan says %v, %v", notes, err)
+	}
+	now = now.AddDate(0, 0, 4)
+	if got := renewed(); got != "robot$ci" {
+		t.Errorf("once the first has expired it renews %q", got)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor"
@@ -269,4 +271,47 @@ func TestSettingsThatARobotMayNotSee(t *testing.T) {
 	}
 	_, err = p.Read(t.Context(), schema.ScopeOf(schema.KindSettings))
 	says(t, err, providers.ErrForbidden, "Harbor lets no robot do this", "registry.admin")
+}
+
+// Of a Harbor as it comes nothing is chosen; a switch that comes on and is off is.
+func TestWhatIsChosenIsWhatHarborDoesNotComeWith(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	chosen := func() []string {
+		t.Helper()
+		live, ok := read(t, p, schema.KindSettings).Get(schema.Key{Kind: schema.KindSettings})
+		if !ok {
+			t.Fatal("there are no settings")
+		}
+		r := p.Chosen(live)
+		spec, ok := r.Spec.(*schema.Settings)
+		if !ok {
+			t.Fatalf("they are %T", r.Spec)
+		}
+		out := slices.Clone(r.Unread)
+		for _, v := range spec.Values {
+			out = append(out, v.Path+" = "+v.JSON)
+		}
+		return out
+	}
+	if list := chosen(); len(list) > 0 {
+		t.Errorf("it chose %q", list)
+	}
+	h.behind(t, http.MethodPut, "/configurations", `{"oidc_verify_cert":false,"ldap_timeout":0,"banner_message":"x","uaa_client_secret":"s"}`)
+	want := []string{"values.ldap_search_password", "values.oidc_client_secret", "values.uaa_client_secret", `banner_message = "x"`, "ldap_timeout = 0", "oidc_verify_cert = false"}
+	if diff := cmp.Diff(want, chosen()); diff != "" {
+		t.Errorf("chosen (-want +have):\n%s", diff)
+	}
+}
+
+// Where no account may see settings, what is left as it is says so.
+func TestSettingsThatNobodyMaySeeAreToldOf(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	h.registry.Login = h.worker(t)
+	left, err := h.open(t).Left(t.Context(), schema.State{})
+	if err != nil || !slices.ContainsFunc(left, func(l providers.Leftover) bool {
+		return l.What == "settings" && strings.Contains(l.Why, "registry.admin")
+	}) {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
 }

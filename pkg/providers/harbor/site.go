@@ -1,6 +1,7 @@
 package harbor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,10 +25,12 @@ type site struct {
 	// only are the projects whose own lists are wanted; nil is all of them.
 	only map[string]bool
 
-	// planned are the changes that are being prepared, and authMode where accounts
-	// come from once they are made; zero otherwise.
-	planned  []plan.Change
-	authMode string
+	// planned are the changes that are being prepared, authMode where accounts come
+	// from once they are made, and everybody says that each account makes projects
+	// then; zero otherwise.
+	planned   []plan.Change
+	authMode  string
+	everybody bool
 
 	barring sync.Mutex // held while robots of the system are barred from a project
 
@@ -197,11 +200,10 @@ func below(k schema.Kind, project string) schema.Key { return schema.Key{Kind: k
 // ready learns what holds once the planned settings are set: where accounts come
 // from, and whether Harbor takes no other change.
 func (s *site) ready(ctx context.Context) (closed bool, err error) {
-	s.authMode, closed, err = s.c.Now(ctx)
-	if mode := text(json.RawMessage(s.settingOf("auth_mode"))); mode != "" {
-		s.authMode = mode
-	}
-	return closed && s.settingOf("read_only") != "false", err
+	now, err := s.c.Now(ctx)
+	s.authMode = cmp.Or(text(json.RawMessage(s.settingOf("auth_mode"))), now.AuthMode)
+	s.everybody = cmp.Or(text(json.RawMessage(s.settingOf("project_creation_restriction"))), now.Creation) == "everyone"
+	return now.ReadOnly && s.settingOf("read_only") != "false", err
 }
 
 // settingOf is what the planned changes make of a setting, as JSON, or "".

@@ -269,6 +269,8 @@ func (s *store) fail(doing string, err error) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusUnauthorized:
 		return out(fmt.Errorf("%w: %s", providers.ErrUnauthorized, what), "correct registry.login")
+	case code == http.StatusForbidden && ping: // no right is asked for there
+		return out(fmt.Errorf("%w: %s to /v2/", providers.ErrUnreachable, what), "see that the registry is well, its database too, and that what stands before it lets this address reach /v2/")
 	case code == http.StatusForbidden:
 		return out(fmt.Errorf("%w: %s", providers.ErrForbidden, what), "give the account pull and push on "+Repository)
 	case code == http.StatusNotFound && ping:

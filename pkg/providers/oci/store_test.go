@@ -264,6 +264,7 @@ func TestStoreErrorsSayWhatIsWrongAndNoSecret(t *testing.T) {
 		"no login":       {serve(t, registry(t, "ann")), nil, providers.ErrUnauthorized},
 		"wrong login":    {serve(t, registry(t, "bob")), basic, providers.ErrUnauthorized},
 		"forbidden":      {serve(t, status(403)), basic, providers.ErrForbidden},
+		"unwell":         {serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })), basic, providers.ErrUnreachable},
 		"down":           {serve(t, status(503)), basic, providers.ErrUnreachable},
 		"not a registry": {serve(t, http.NotFoundHandler()), basic, providers.ErrNotRegistry},
 		"nobody there":   {"http://127.0.0.1:1", basic, providers.ErrUnreachable},

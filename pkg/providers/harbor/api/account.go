@@ -169,14 +169,21 @@ type systemInfo struct {
 	Version  string `json:"harbor_version"`
 	AuthMode string `json:"auth_mode"`
 	ReadOnly bool   `json:"read_only"`
+	Creation string `json:"project_creation_restriction"`
 }
 
-// Now asks where accounts come from, and whether the server takes no change but of
-// its settings.
-func (c *Client) Now(ctx context.Context) (authMode string, readOnly bool, err error) {
+// Standing is what Harbor tells everybody who is logged in of its settings.
+type Standing struct {
+	AuthMode string // where accounts come from
+	ReadOnly bool   // it takes no change but of its settings
+	Creation string // who makes projects: "everyone", or "adminonly"
+}
+
+// Now asks how the server is set.
+func (c *Client) Now(ctx context.Context) (Standing, error) {
 	var info systemInfo
-	_, err = do(ctx, c, call{method: http.MethodGet, path: "/systeminfo", doing: "asking whether it is read-only"}, &info)
-	return info.AuthMode, info.ReadOnly, err
+	_, err := do(ctx, c, call{method: http.MethodGet, path: "/systeminfo", doing: "asking whether it is read-only"}, &info)
+	return Standing{info.AuthMode, info.ReadOnly, info.Creation}, err
 }
 
 // proveRobot sends the secret with each request; that the version is told proves

@@ -128,6 +128,16 @@ func (c *Client) Robot() bool { return c.main.robot() }
 // second login, or the first where that is a user's.
 func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
 
+// Second reports whether the second login was needed so far.
+func (c *Client) Second() bool {
+	if c.admin == nil || !c.main.robot() {
+		return false
+	}
+	c.admin.mu.Lock()
+	defer c.admin.mu.Unlock()
+	return c.admin.proven
+}
+
 // Before reports whether the server is older than a version, such as 2, 15 or
 // 2, 15, 1. One that does not say what it is counts as the one that was observed.
 func (c *Client) Before(version ...int) bool {

@@ -1,0 +1,417 @@
+package harbor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// need is a right that Harbor asks of a robot.
+type need struct {
+	namespace string // a project, "*", or "/" for the system
+	api.Access
+}
+
+// needsIn lists rights in one place, as in accesses.
+func needsIn(namespace, text string) []need {
+	var out []need
+	for _, a := range accesses(text) {
+		out = append(out, need{namespace, a})
+	}
+	return out
+}
+
+// has reports whether a robot has a right. In all projects, one on the project is
+// one on everything in it.
+func (m may) has(n need) bool {
+	if listed(m[n.namespace], n.Access) {
+		return true
+	}
+	all := m[api.AllProjects]
+	return n.namespace != api.OfSystem && (listed(all, n.Access) || listed(all, api.Access{Resource: "project", Action: n.Action}))
+}
+
+// verbs are Harbor's words for a change.
+func verbs(c plan.Change) string {
+	switch c.Action {
+	case plan.Create:
+		return "create"
+	case plan.Delete:
+		return "delete"
+	case plan.Update, plan.Rename:
+		return "update"
+	case plan.Replace:
+		return "delete,create"
+	}
+	return "" // it writes nothing
+}
+
+// needs lists the rights that the first login needs for a change. What goes with
+// registry.admin is not among them.
+func needs(c plan.Change) []need {
+	does := verbs(c)
+	place := project(c.Key)
+	if place == "" {
+		place = api.OfSystem
+	}
+	if does == "" {
+		return nil
+	}
+	whole := func(resource string) []need { return needsIn(place, resource+":"+does) }
+	switch c.Key.Kind {
+	case schema.KindUser:
+		return append(whole("user"), administrator(c)...)
+	case schema.KindGroup:
+		if c.Action == plan.Update { // it is made anew
+			does = "delete,create"
+		}
+		return whole("user-group")
+	case schema.KindRemote:
+		if touchesOnly(c, "type") {
+			does = "delete,create"
+		}
+		return whole("registry")
+	case schema.KindPreheat:
+		if touchesOnly(c, "vendor") {
+			does = "delete,create"
+		}
+		return whole("preheat-instance")
+	case schema.KindScanner:
+		return whole("scanner")
+	case schema.KindReplication:
+		return whole("replication-policy")
+	case schema.KindLabel:
+		return whole("label")
+	case schema.KindWebhook:
+		return whole("notification-policy")
+	case schema.KindPreheatPolicy:
+		return whole("preheat-policy")
+	case schema.KindRetention:
+		return whole("tag-retention")
+	case schema.KindImmutable:
+		return immutableNeeds(c, place)
+	case schema.KindNamespace:
+		return namespaceNeeds(c)
+	case schema.KindAccess:
+		return accessNeeds(c, place)
+	case schema.KindRobot:
+		return robotNeeds(c, place)
+	case schema.KindRepository:
+		if c.Action == plan.Create { // it is there, and is described
+			does = "update"
+		}
+		return whole("repository")
+	case schema.KindQuota, schema.KindTrust, schema.KindScan, schema.KindGC, schema.KindAudit:
+		if c.Action != plan.Delete { // nobody's any more, and what it is
+			return partNeeds(c, place)
+		}
+	case schema.KindSettings: // an administrator's
+	}
+	return nil
+}
+
+// touchesOnly reports whether a change of what exists touches a field.
+func touchesOnly(c plan.Change, field string) bool {
+	return c.Action == plan.Update && touches(c, field)
+}
+
+// administrator is what making an account one takes beside making it.
+func administrator(c plan.Change) []need {
+	if want, err := after[*schema.User](c); err == nil && c.Action == plan.Create && of(want.Admin, false) {
+		return needsIn(api.OfSystem, "user:update")
+	}
+	return nil
+}
+
+// partNeeds are those of what is only a part of a project, or of the system.
+func partNeeds(c plan.Change, place string) []need {
+	switch c.Key.Kind {
+	case schema.KindQuota:
+		return needsIn(api.OfSystem, "quota:update")
+	case schema.KindGC:
+		return needsIn(api.OfSystem, "garbage-collection:update")
+	case schema.KindAudit:
+		return needsIn(api.OfSystem, "purge-audit:update")
+	case schema.KindTrust:
+		return needsIn(place, "project:update")
+	}
+	var out []need
+	for _, x := range []struct{ field, system, project string }{
+		{"default", "scanner:update", ""}, {"schedule", "scan-all:update", ""},
+		{"on_push", "", "project:update"}, {"sbom", "", "project:update"}, {"block", "", "project:update"}, {"allow", "", "project:update"},
+		{"scanner", "", "scanner:create"},
+	} {
+		right := x.project
+		if place == api.OfSystem {
+			right = x.system
+		}
+		if changes(c, x.field) {
+			out = append(out, needsIn(place, right)...)
+		}
+	}
+	if want, err := after[*schema.Scan](c); err == nil && want.Scanner != nil && *want.Scanner == "" {
+		out = slices.DeleteFunc(out, func(n need) bool { return n.Resource == "scanner" && place != api.OfSystem })
+		if changes(c, "scanner") {
+			out = append(out, needsIn(place, "metadata:delete")...)
+		}
+	}
+	return out
+}
+
+// changes reports whether something is to be done for a field: a project begins with
+// all switched off.
+func changes(c plan.Change, field string) bool {
+	return slices.ContainsFunc(c.Fields, func(f plan.Field) bool {
+		begins := c.Action == plan.Create && (f.New == "false" || f.New == `"none"`)
+		return f.Path == field && !begins
+	})
+}
+
+// immutableNeeds are those for the rules that come and go.
+func immutableNeeds(c plan.Change, place string) []need {
+	want, have := &schema.Immutable{}, &schema.Immutable{}
+	if c.After != nil {
+		want, _ = c.After.Spec.(*schema.Immutable)
+	}
+	if c.Before != nil {
+		have, _ = c.Before.Spec.(*schema.Immutable)
+	}
+	if want == nil || have == nil {
+		return nil
+	}
+	lacks := func(list []schema.ImmutableRule, all []schema.ImmutableRule) bool {
+		return slices.ContainsFunc(list, func(r schema.ImmutableRule) bool { return !slices.Contains(all, r) })
+	}
+	var out []need
+	if lacks(want.Rules, have.Rules) {
+		out = needsIn(place, "immutable-tag:create")
+	}
+	if lacks(have.Rules, want.Rules) {
+		out = append(out, needsIn(place, "immutable-tag:delete")...)
+	}
+	return out
+}
+
+func namespaceNeeds(c plan.Change) []need {
+	const system = "project:create"
+	switch {
+	case c.Archive:
+		return append(needsIn(c.Key.Name, "project:update immutable-tag:create"), needsIn(api.OfSystem, "quota:update")...)
+	case c.Action == plan.Create:
+		return needsIn(api.OfSystem, system)
+	case c.Action == plan.Update:
+		return needsIn(c.Key.Name, "project:update")
+	}
+	out := needsIn(c.Key.Name, "project:delete")
+	if c.Purge {
+		out = append(out, needsIn(c.Key.Name, "repository:delete")...)
+	}
+	if c.Action == plan.Replace {
+		out = append(out, needsIn(api.OfSystem, system)...)
+	}
+	return out
+}
+
+// accessNeeds are those for the members who come, go and change their role.
+func accessNeeds(c plan.Change, place string) []need {
+	want, err := after[*schema.Access](c)
+	if err != nil {
+		return nil
+	}
+	have := &schema.Access{}
+	if c.Before != nil {
+		if spec, ok := c.Before.Spec.(*schema.Access); ok {
+			have = spec
+		}
+	}
+	var out []need
+	if want.Anonymous != nil && of(have.Anonymous, 0) != *want.Anonymous {
+		out = needsIn(place, "project:update")
+	}
+	for _, verb := range slices.Compact(slices.Sorted(slices.Values(append(enrolling(want.Users, have.Users), enrolling(want.Groups, have.Groups)...)))) {
+		out = append(out, needsIn(place, "member:"+verb)...)
+	}
+	return out
+}
+
+// enrolling says what brings members from one list to another.
+func enrolling(want, have schema.Grants) (verbs []string) {
+	if want == nil {
+		return nil
+	}
+	for _, g := range want {
+		had, listed := have.Get(g.Name)
+		switch role := roleOf(g.Rights); {
+		case listed && role == 0:
+			verbs = append(verbs, "delete")
+		case listed && rightsOf(role) != rightsOf(roleOf(had)):
+			verbs = append(verbs, "update")
+		case !listed && role != 0:
+			verbs = append(verbs, "create")
+		}
+	}
+	for _, g := range have {
+		if _, stays := want.Get(g.Name); !stays && want.Complete() {
+			verbs = append(verbs, "delete")
+		}
+	}
+	return verbs
+}
+
+// robotNeeds are those for a robot. Harbor has no right to change one of a project
+// but that to change everything in all of them.
+func robotNeeds(c plan.Change, place string) []need {
+	var out []need
+	if c.Action != plan.Update {
+		out = needsIn(place, "robot:"+verbs(c))
+	}
+	if c.Action == plan.Delete || place == api.OfSystem {
+		return out
+	}
+	want, err := after[*schema.Robot](c)
+	if err != nil {
+		return out
+	}
+	if c.Action == plan.Update || want.Secret != nil || !of(want.Enabled, true) {
+		out = append(out, needsIn(api.AllProjects, "project:update")...)
+	}
+	return out
+}
+
+// self is who ocisync is, as a robot.
+type self struct {
+	may
+	name   string
+	level  string
+	hidden bool // Harbor does not let it see what it may do
+}
+
+// self reads what the robot of the first login may do.
+func (s *site) self(ctx context.Context) (self, error) {
+	me := self{name: s.c.User(), hidden: true}
+	short, project := strings.TrimPrefix(me.name, s.c.Prefix()), int64(0)
+	if name, _, of := strings.Cut(short, "+"); of {
+		p, err := s.project(ctx, name)
+		if err != nil {
+			return me, unseen(err)
+		}
+		project = p.ID
+	}
+	list, err := s.c.Robots(ctx, project, short)
+	if err == nil && len(list) == 0 { // the prefix is another
+		list, err = s.c.Robots(ctx, project, "")
+	}
+	for _, r := range list {
+		if r.Name == me.name {
+			me.may, me.level, me.hidden = mayOf([]api.Robot{r}), r.Level, false
+		}
+	}
+	return me, unseen(err)
+}
+
+// unseen takes what may not be seen for no error.
+func unseen(err error) error {
+	if errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// lacks says what a robot lacks for a change, as Harbor calls it; nothing where it
+// lacks nothing.
+func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, error) {
+	var out []string
+	add := func(n need) {
+		if line := n.Resource + ":" + n.Action + " " + s.place(n.namespace); !slices.Contains(out, line) {
+			out = append(out, line)
+		}
+	}
+	for _, n := range needs(c) {
+		if !me.has(n) && !s.everybodys(me, c, n) {
+			add(n)
+		}
+	}
+	want, err := after[*schema.Robot](c)
+	if err != nil || c.Action != plan.Create {
+		return out, nil //nolint:nilerr // it is of another kind
+	}
+	gives, err := mayFor(ctx, s, want)
+	if err != nil {
+		return nil, err
+	}
+	for namespace, list := range gives {
+		has, ok := me.may[namespace]
+		if !ok && namespace != api.OfSystem {
+			has = me.may[api.AllProjects]
+		}
+		for _, a := range list {
+			if !listed(has, a) { // it can give no more than it has
+				add(need{namespace, a})
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// everybodys reports whether the right to make projects is everybody's here.
+func (s *site) everybodys(me self, c plan.Change, n need) bool {
+	if c.Key.Kind != schema.KindNamespace || n.Resource != "project" || n.Action != "create" || me.level != api.LevelSystem {
+		return false
+	}
+	want, err := after[*schema.Namespace](c)
+	return err == nil && of(want.ProxyOf, "") == "" && s.everybody
+}
+
+// place says where a right is to be given. What is not there yet is only reached by
+// who reaches all.
+func (s *site) place(namespace string) string {
+	switch namespace {
+	case api.OfSystem:
+		return where("")
+	case api.AllProjects:
+		return where(namespace)
+	}
+	key := below(schema.KindNamespace, namespace)
+	if slices.ContainsFunc(s.planned, func(c plan.Change) bool { return c.Key == key && c.Action == plan.Create }) {
+		return fmt.Sprintf("%s, as %s is not there yet", where(api.AllProjects), namespace)
+	}
+	return where(namespace)
+}
+
+// mayNot refuses changes for which the robot of the first login lacks a right. Where
+// it may not see its rights, the first change says so.
+func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
+	if !s.c.Robot() || !slices.ContainsFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 }) {
+		return nil
+	}
+	me, err := s.self(ctx)
+	if err != nil {
+		return err
+	}
+	if me.hidden {
+		i := slices.IndexFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 })
+		verdicts[i].Notes = append(verdicts[i].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
+		return nil
+	}
+	for i, c := range s.planned {
+		if verdicts[i].Refused != "" {
+			continue
+		}
+		lacks, err := s.lacks(ctx, me, c)
+		if err != nil {
+			return s.p.fail(c.Key, "", err, "")
+		}
+		if len(lacks) > 0 {
+			verdicts[i].Refused = fmt.Sprintf("%s (registry.login) lacks %s; have an administrator give it to that robot, or name in registry.login an account that has it", me.name, fewOf(lacks))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package harbor_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// phases make one of each kind, change each, and delete it.
+func phases() [][]string {
+	secret := `,"secret":{"value":` + secretA + `}}`
+	return [][]string{{
+		"namespace/a", person("alice"), person("bob"), "group/dev",
+		`access/a {"anonymous":["pull"],"users":{"alice":["admin"]},"groups":{"dev":["pull"]}}`,
+		`quota/a {"limit":"1MiB"}`, `retention/a {"keep":[{"newest":1}]}`, `immutable/a {"rules":[{"tags":"v*"}]}`,
+		`webhook/a/ci {"url":"https://a.example.com","events":["push"]}`, `label/a/base {"color":"#2E7D32"}`, `label/base {"color":"#2E7D32"}`,
+		`robot/a/ci {"access":{"a":["pull","push"]}}`, `robot/a/cd {"access":{"a":["pull","push"]}` + secret, `robot/all {"access":{"a":["pull"]},"permissions":[{"resource":"catalog","action":"read"}]}`,
+		`trust/a {"required":true}`, `scan/a {"on_push":true}`,
+		`remote/hub {"type":"harbor","url":"https://hub.example.com"}`, `scanner/trivy {"url":"https://trivy.example.com"}`, `scanner/other {"url":"https://other.example.com"}`,
+		`preheat/p2p {"vendor":"dragonfly","url":"https://p2p.example.com"}`, `preheat_policy/a/hot {"instance":"p2p"}`,
+		`replication/dr {"to":"hub"}`, `gc {"schedule":"@daily"}`, `audit {"schedule":"@daily","keep":"30d"}`,
+	}, {
+		"namespace/a", strings.ReplaceAll(person("alice"), "a@", "b@"), person("bob"), "group/dev",
+		`access/a {"anonymous":[],"users":{"bob":["admin"]},"groups":{"dev":["pull","push"]}}`,
+		`quota/a {"limit":"2MiB"}`, `retention/a {"keep":[{"newest":2}]}`, `immutable/a {"rules":[{"tags":"w*"}]}`,
+		`webhook/a/ci {"url":"https://b.example.com","events":["push"]}`, `label/a/base {"color":"#2E7D33"}`, `label/base {"color":"#2E7D33"}`,
+		`robot/a/ci {"access":{"a":["pull"]}}`,
+		`trust/a {"required":false}`, `scan/a {"on_push":false,"block":"high","scanner":"other"}`,
+		`remote/hub {"url":"https://hob.example.com"}`, `scanner/trivy {"description":"d"}`,
+		`preheat/p2p {"description":"d"}`, `preheat_policy/a/hot {"description":"d"}`,
+		`replication/dr {"description":"d"}`, `gc {"schedule":"@weekly"}`, `audit {"keep":"60d"}`,
+	}}
+}
+
+// worker makes a robot that may read everything, and do what is listed beside.
+func (h standIn) worker(t *testing.T, rights ...string) *schema.Login {
+	t.Helper()
+	name := "worker"
+	type access struct {
+		Resource string `json:"resource"`
+		Action   string `json:"action"`
+	}
+	var all struct{ Project, System []access }
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodGet, "/permissions", "")), &all); err != nil {
+		t.Fatal(err)
+	}
+	pick := func(list []access, where string) []access {
+		return slices.DeleteFunc(list, func(a access) bool {
+			given := a.Action == "read" || a.Action == "list" || slices.Contains(rights, a.Resource+":"+a.Action+" "+where)
+			return !given
+		})
+	}
+	body, err := json.Marshal(map[string]any{"name": name, "level": "system", "duration": -1, "permissions": []map[string]any{
+		{"kind": "system", "namespace": "/", "access": pick(all.System, "for the whole registry")},
+		{"kind": "project", "namespace": "*", "access": pick(all.Project, "for all projects")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ ID int64 }
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodPost, "/robots", string(body))), &made); err != nil {
+		t.Fatal(err)
+	}
+	h.behind(t, http.MethodPatch, fmt.Sprintf("/robots/%d", made.ID), fmt.Sprintf(`{"secret":%q}`, h.password(t)))
+	return &schema.Login{Robot: &name, Password: h.registry.Login.Password}
+}
+
+// refusals are what each change is refused for.
+func refusals(t *testing.T, p providers.Provider, changes []plan.Change) []string {
+	t.Helper()
+	verdicts, err := p.Prepare(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, v := range verdicts {
+		out = append(out, v.Refused)
+	}
+	return out
+}
+
+// lacking are the rights that a refusal names.
+func lacking(refused string) []string {
+	_, list, ok := strings.Cut(refused, " lacks ")
+	list, _, _ = strings.Cut(list, ";")
+	if !ok {
+		return nil
+	}
+	list = strings.ReplaceAll(list, ", as a is not there yet", "")
+	return strings.Split(strings.ReplaceAll(list, " in a", " for all projects"), ", ")
+}
+
+// deleting are the changes that delete all there is of some kinds.
+func deleting(t *testing.T, p providers.Provider, kinds ...schema.Kind) []plan.Change {
+	t.Helper()
+	var out []plan.Change
+	for _, r := range read(t, p, kinds...).Resources {
+		ours := !strings.HasPrefix(r.Key.Name, "library") && !strings.HasPrefix(r.Key.Name, "worker") && r.Key.Name != "boss"
+		if ours {
+			out = append(out, plan.Change{Action: plan.Delete, Key: r.Key, Before: &r})
+		}
+	}
+	return out
+}
+
+// walk goes through the phases; each change is made by who is asked, or, where that
+// robot is refused it, by the administrator. It returns the rights that were lacking.
+func walk(t *testing.T, rights ...string) []string {
+	t.Helper()
+	h := newStandIn(t, harbortest.Options{})
+	h.behind(t, http.MethodPut, "/configurations", `{"project_creation_restriction":"adminonly"}`)
+	admin := h.open(t)
+	worker := h
+	worker.registry.Login = h.worker(t, rights...)
+	p := worker.open(t)
+	lacked := map[string]bool{}
+	for _, changes := range []func() []plan.Change{
+		func() []plan.Change { return compared(t, p, objects(t, phases()[0]...)) },
+		func() []plan.Change { return compared(t, p, objects(t, phases()[1]...)) },
+		func() []plan.Change {
+			return deleting(t, p, schema.KindUser, schema.KindGroup, schema.KindRetention, schema.KindImmutable, schema.KindWebhook,
+				schema.KindLabel, schema.KindRobot, schema.KindScanner, schema.KindPreheatPolicy, schema.KindReplication)
+		},
+		func() []plan.Change {
+			return deleting(t, p, schema.KindNamespace, schema.KindRemote, schema.KindPreheat)
+		},
+	} {
+		todo := changes()
+		refused := map[schema.Key]string{}
+		for i, why := range refusals(t, p, todo) {
+			refused[todo[i].Key] = why
+			for _, right := range lacking(why) {
+				lacked[right] = true
+			}
+			if why != "" && lacking(why) == nil {
+				t.Fatalf("%s is refused: %s", todo[i].Key, why)
+			}
+		}
+		for _, stage := range (plan.Plan{Changes: todo}).Stages(false) {
+			done := write(t, p, stage...)
+			for _, c := range stage {
+				switch err := done[c.Key]; {
+				case refused[c.Key] == "" && err != nil:
+					t.Errorf("%s %s is not refused, and fails: %v", c.Action, c.Key, err)
+				case refused[c.Key] != "" && !errors.Is(err, providers.ErrForbidden):
+					t.Errorf("%s %s is refused (%s), and then: %v", c.Action, c.Key, refused[c.Key], err)
+				case err != nil:
+					again := compared(t, admin, schema.State{Scope: schema.ScopeOf(c.Key.Kind), Resources: after(c)})
+					for _, x := range append(again, c) {
+						if x.Key == c.Key {
+							write(t, admin, x)
+						}
+					}
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(lacked))
+}
+
+// after is what a change makes.
+func after(c plan.Change) []schema.Resource {
+	if c.After == nil {
+		return nil
+	}
+	return []schema.Resource{*c.After}
+}
+
+// A plan knows what its robot may not do: exactly those changes are refused that
+// Harbor would refuse, by the rights that are lacking; with these all are made.
+func TestWhatARobotMayNotDoIsRefusedBeforeTheFirstWrite(t *testing.T) {
+	all := walk(t)
+	if len(all) < 40 {
+		t.Errorf("only these rights are asked for: %v", all)
+	}
+	if more := walk(t, all...); len(more) > 0 {
+		t.Errorf("with what it lacked it lacks %v", more)
+	}
+	for _, right := range all {
+		without := slices.DeleteFunc(slices.Clone(all), func(x string) bool { return x == right })
+		t.Run(right, func(t *testing.T) {
+			if lacked := walk(t, without...); !slices.Equal(lacked, []string{right}) && len(lacked) > 0 {
+				t.Errorf("it lacks %v", lacked)
+			}
+		})
+	}
+}
+
+// The refusal names the robot, the right as Harbor calls it, and what to do; a project
+// that is still to be made needs a right in all of them.
+func TestARefusalNamesTheRightThatIsLacking(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	h.registry.Login = h.worker(t, "label:create for the whole registry")
+	p := h.open(t)
+	h.Forget()
+	changes := compared(t, p, objects(t, "namespace/a", `label/base {"color":"#2E7D32"}`, `quota/a {"limit":"1GiB"}`, `retention/a {"keep":[{"newest":3}]}`))
+	asked := h.count(http.MethodGet, "/robots")
+	got := map[string]string{}
+	for i, why := range refusals(t, p, changes) {
+		got[changes[i].Key.String()] = why
+	}
+	const says = "; have an administrator give it to that robot, or name in registry.login an account that has it"
+	want := map[string]string{
+		"namespace/a": "", // everybody makes projects here
+		"label/base":  "",
+		"quota/a":     "robot$worker (registry.login) lacks quota:update for the whole registry" + says,
+		"retention/a": "robot$worker (registry.login) lacks tag-retention:create for all projects, as a is not there yet" + says,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("it says %q", got)
+	}
+	if n := h.count(http.MethodGet, "/robots") - asked; n != 1 {
+		t.Errorf("to know its rights it takes %d requests", n)
+	}
+}
+
+// A robot that may not see itself is told so once, and goes on.
+func TestARobotThatMayNotSeeItsRightsGoesOn(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	h.registry.Login = h.worker(t, "label:create for the whole registry")
+	h.Inject(harbortest.Fault{Method: http.MethodGet, Path: "/robots", Status: http.StatusForbidden})
+	p := h.open(t)
+	changes := compared(t, p, objects(t, `label/base {"color":"#2E7D32"}`, `label/other {"color":"#2E7D32"}`, "namespace/a"))
+	verdicts, err := p.Prepare(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notes []string
+	for _, v := range verdicts {
+		notes = append(notes, v.Notes...)
+		if v.Refused != "" {
+			t.Errorf("it is refused: %s", v.Refused)
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "robot$worker") || !strings.Contains(notes[0], "robot:list for the whole registry") {
+		t.Errorf("it says %q", notes)
+	}
+	change(t, p, changes...)
+}
+
+// A robot of a project has its rights there, and a robot with another prefix is found
+// too.
+func TestARobotIsFoundByWhateverNameItHas(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), "namespace/a", `robot/a/own {"access":{"a":["pull"]},"permissions":[{"namespace":"a","resource":"robot","action":"list"},{"namespace":"a","resource":"label","action":"list"}],"secret":{"value":`+secretA+`}}`)
+	change := func(name string) []plan.Change {
+		r := objects(t, `label/a/base {"color":"#2E7D32"}`).Resources[0]
+		h.registry.Login = &schema.Login{Robot: &name, Password: h.registry.Login.Password}
+		return []plan.Change{{Action: plan.Create, Key: r.Key, After: &r, Fields: fields(r)}}
+	}
+	login := h.registry.Login
+	c := change("a+own")
+	if why := refusals(t, h.open(t), c)[0]; !strings.Contains(why, "robot$a+own (registry.login) lacks label:create in a;") {
+		t.Errorf("a project's robot is told %q", why)
+	}
+	h.registry.Login = login
+	worker := *h.worker(t).Robot
+	h.behind(t, http.MethodPut, "/configurations", `{"robot_name_prefix":"acme-"}`)
+	c = change("acme-" + worker)
+	if why := refusals(t, h.open(t), c)[0]; !strings.Contains(why, "acme-worker (registry.login) lacks label:create in a;") {
+		t.Errorf("a robot with another prefix is told %q", why)
+	}
+}
+
+// A plan names the second login where it was needed, even if nothing changes.
+func TestTheSecondLoginIsNamedWhereItReads(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	admin := *h.registry.Login
+	h.registry.Login, h.registry.Admin = h.worker(t), &admin
+	for kind, named := range map[schema.Kind]bool{schema.KindNamespace: false, schema.KindSettings: true, schema.KindRobot: true} {
+		p := h.open(t)
+		read(t, p, kind)
+		notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
+		said := slices.ContainsFunc(notes, func(n plan.Note) bool { return strings.Contains(n.Text, "registry.admin logs in") })
+		if err != nil || said != named {
+			t.Errorf("after reading %s the plan says %v, %v", kind, notes, err)
+		}
+	}
+}
