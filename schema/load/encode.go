@@ -127,7 +127,7 @@ func (e *encoder) fields(text []byte, d *def, open ...string) {
 			continue
 		}
 		table := e.object(raw)
-		for _, part := range f.def.fields {
+		for _, part := range f.fields {
 			if raw, ok := table[part.name]; ok && string(raw) != `""` {
 				e.line(f.name + "." + part.name + " = " + e.toml(raw, part.def))
 			}
