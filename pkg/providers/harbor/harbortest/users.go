@@ -32,7 +32,6 @@ func (s *Server) installUsers() {
 	s.next("user") // the user anonymous, whom nobody ever sees
 }
 
-// onlyAdmin says that no users were made, so that the auth mode can change.
 // Onboard makes the account that Harbor makes when somebody logs in whom it knows from
 // elsewhere.
 func (s *Server) Onboard(name, email string) {
@@ -42,6 +41,7 @@ func (s *Server) Onboard(name, email string) {
 	s.users.put(id, name, &user{id: id, name: name, email: email, realname: name, comment: "from LDAP.", created: now, until: now})
 }
 
+// onlyAdmin says that no users were made, so that the auth mode can change.
 func (s *Server) onlyAdmin() bool { return len(s.users.order) == 1 }
 
 func (s *Server) userAccounts() routes {
