@@ -47,6 +47,10 @@ func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
 // nobody listed them.
 func (r *Registry) referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) (list []v1.Descriptor, err error) {
 	of := Reference{Repository: repository, Digest: digest}
+	if r.refers.Load() == referrersUnknown { // others wait for what the first one learns
+		r.probing.Lock()
+		defer r.probing.Unlock()
+	}
 	if r.refers.Load() != leavesReferrers {
 		list, ok, err := r.listed(ctx, of)
 		if err != nil || ok {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type Registry struct {
 	monolithic bool
 	requests   atomic.Int64
 	refers     atomic.Int32 // how it keeps what refers to a manifest
+	probing    sync.Mutex   // held while that is asked
 }
 
 // Open makes the connection. It asks nothing yet.
