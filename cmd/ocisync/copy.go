@@ -293,7 +293,7 @@ func (c *copyOptions) line(out copied, t copiedTag) {
 	}
 	brief := c.color(c.err) && !c.verbose
 	if brief {
-		fmt.Fprint(c.err, "\r\x1b[K") //nolint:errcheck // a remark
+		_, _ = fmt.Fprint(c.err, "\r\x1b[K")
 	}
 	switch {
 	case t.Outcome == content.Failed:
@@ -302,7 +302,7 @@ func (c *copyOptions) line(out copied, t copiedTag) {
 		c.say("%-7s %s", t.Outcome, t.Target)
 	}
 	if brief {
-		fmt.Fprintf(c.err, "%d copied, %d there already", out.Copied, out.Same) //nolint:errcheck // a remark
+		_, _ = fmt.Fprintf(c.err, "%d copied, %d there already", out.Copied, out.Same)
 	}
 }
 
@@ -310,7 +310,7 @@ func (c *copyOptions) line(out copied, t copiedTag) {
 func (c *copyOptions) finish(ctx context.Context, out copied) error {
 	slices.SortFunc(out.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
 	if c.color(c.err) && !c.json() && !c.verbose {
-		fmt.Fprint(c.err, "\r\x1b[K") //nolint:errcheck // a remark
+		_, _ = fmt.Fprint(c.err, "\r\x1b[K")
 	}
 	done := fmt.Sprintf("%d copied, %d there already, %d failed; %s sent, %s mounted, %s", out.Copied, out.Same, out.Failed, count(out.Blobs, "blob"), count(out.Mounted, "blob"), schema.Size(out.Bytes).Human())
 	var err error

@@ -138,14 +138,14 @@ func (b broke) Unwrap() error { return b.why }
 
 // send mounts a blob or uploads it.
 func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string) error {
-	at, err := c.begin(ctx, target, d, from)
+	at, mounted, err := c.begin(ctx, target, d, from)
 	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized)) {
-		at, err = c.begin(ctx, target, d, "") // the account may not see that repository
+		at, mounted, err = c.begin(ctx, target, d, "") // the account may not see that repository
 	}
 	if err != nil {
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "opening the upload of", err)
 	}
-	if at == nil {
+	if mounted {
 		c.count(func(r *Moved) { r.Mounted++ })
 		return nil
 	}
@@ -171,15 +171,15 @@ type upload struct {
 	url    *url.URL
 }
 
-// begin opens an upload, or has the registry mount the blob: nil then. A registry that
+// begin opens an upload, or has the registry mount the blob. A registry that
 // cannot mount answers with an upload, so that asking costs nothing (OCI distribution
 // specification, "Mounting a blob from another repository").
-func (c *Copier) begin(ctx context.Context, target string, d v1.Descriptor, from string) (*upload, error) {
+func (c *Copier) begin(ctx context.Context, target string, d v1.Descriptor, from string) (at upload, mounted bool, err error) {
 	r := c.To
 	if from == "" && r.monolithic {
 		u := *r.base
 		u.Path, u.RawQuery = "/v2/"+target+"/blobs/uploads/", url.Values{"digest": {d.Digest.String()}}.Encode()
-		return &upload{http.MethodPost, &u}, nil
+		return upload{http.MethodPost, &u}, false, nil
 	}
 	query, scopes := url.Values{}, push(target)
 	if from != "" {
@@ -188,32 +188,32 @@ func (c *Copier) begin(ctx context.Context, target string, d v1.Descriptor, from
 	}
 	req, err := r.request(ctx, http.MethodPost, target+"/blobs/uploads/", query)
 	if err != nil {
-		return nil, err
+		return upload{}, false, err
 	}
 	req.ContentLength = 0
 	resp, err := r.send(req, scopes, http.StatusAccepted, http.StatusCreated)
 	if err != nil {
-		return nil, err
+		return upload{}, false, err
 	}
 	drain(resp)
 	if resp.StatusCode == http.StatusCreated {
 		if from == "" {
-			return nil, errors.New("it says that it stored what was not sent yet")
+			return upload{}, false, errors.New("it says that it stored what was not sent yet")
 		}
-		return nil, nil //nolint:nilnil // it is mounted
+		return upload{}, true, nil
 	}
-	at, err := r.base.Parse(resp.Header.Get("Location"))
+	to, err := r.base.Parse(resp.Header.Get("Location"))
 	if err != nil || resp.Header.Get("Location") == "" {
-		return nil, errors.New("it does not say where the upload goes on")
+		return upload{}, false, errors.New("it does not say where the upload goes on")
 	}
-	q := at.Query()
+	q := to.Query()
 	q.Set("digest", d.Digest.String())
-	at.RawQuery = q.Encode()
-	return &upload{http.MethodPut, at}, nil
+	to.RawQuery = q.Encode()
+	return upload{http.MethodPut, to}, false, nil
 }
 
 // upload sends a blob whole. A broke tells of one that may be tried again.
-func (r *Registry) upload(ctx context.Context, repository string, at *upload, d v1.Descriptor, body io.Reader) error {
+func (r *Registry) upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error {
 	req, err := http.NewRequestWithContext(ctx, at.method, at.url.String(), io.NopCloser(body))
 	if err != nil {
 		return err

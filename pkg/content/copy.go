@@ -103,7 +103,7 @@ func each[T any](atOnce int, list []T, f func(T)) {
 			return nil
 		})
 	}
-	all.Wait() //nolint:errcheck // it has none
+	_ = all.Wait() // no function of it fails
 }
 
 func orElse(n, otherwise int) int {

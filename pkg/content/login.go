@@ -65,7 +65,8 @@ func (l *logins) send(req *http.Request, scopes []string) (*http.Response, error
 		return resp, nil
 	case req.GetBody != nil:
 		if again.Body, err = req.GetBody(); err != nil {
-			return resp, nil //nolint:nilerr // the answer tells why
+			resp.Body.Close()
+			return nil, err
 		}
 	}
 	l.learn(asks, scopes, sent)

@@ -240,8 +240,8 @@ func (r *Registry) list(ctx context.Context, path string, scopes []string, page 
 		if err := page(body); err != nil {
 			return false, err
 		}
-		next, err := following(resp.Header, r.base)
-		if err != nil || next == nil {
+		next, more, err := following(resp.Header, r.base)
+		if err != nil || !more {
 			return true, err
 		}
 		rest, under := strings.CutPrefix(next.Path, "/v2/")
@@ -254,18 +254,17 @@ func (r *Registry) list(ctx context.Context, path string, scopes []string, page 
 }
 
 // following is where a list goes on (RFC 5988, as the OCI distribution specification
-// uses it), nil where it ends.
-func following(h http.Header, base *url.URL) (*url.URL, error) {
+// uses it); more is false where it ends.
+func following(h http.Header, base *url.URL) (next *url.URL, more bool, err error) {
 	link := h.Get("Link")
 	target, rest, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
 	if !ok || !strings.HasPrefix(link, "<") || !strings.Contains(rest, "next") {
-		return nil, nil //nolint:nilnil // it ends
+		return nil, false, nil
 	}
-	u, err := base.Parse(target)
-	if err != nil {
-		return nil, fmt.Errorf("its list goes on at %q, which is no address", target)
+	if next, err = base.Parse(target); err != nil {
+		return nil, false, fmt.Errorf("its list goes on at %q, which is no address", target)
 	}
-	return u, nil
+	return next, true, nil
 }
 
 // bounded reads an answer whole, closes it, and refuses a longer one.
@@ -341,10 +340,7 @@ func (r *Registry) head(ctx context.Context, ref Reference, scopes []string) (di
 		return v1.Hash{}, false, r.fail(ref, "asking for", err)
 	}
 	resp.Body.Close()
-	digest, err = v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
-	if err != nil {
-		return v1.Hash{}, true, nil //nolint:nilerr // it does not say
-	}
+	digest, _ = v1.NewHash(resp.Header.Get("Docker-Content-Digest")) // empty where it does not say
 	return digest, true, nil
 }
 

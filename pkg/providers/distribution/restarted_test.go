@@ -26,7 +26,7 @@ func theirs(t *testing.T) (p *distribution.Provider, config, log string) {
 	t.Helper()
 	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-		w.Write([]byte("{}")) //nolint:errcheck // the test would see
+		_, _ = w.Write([]byte("{}")) // the test would see
 	}))
 	t.Cleanup(answers.Close)
 	config, log = filepath.Join(t.TempDir(), "config.yml"), filepath.Join(t.TempDir(), "registry.log")

@@ -338,9 +338,12 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 			add(n)
 		}
 	}
+	if c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
+		return out, nil
+	}
 	want, err := after[*schema.Robot](c)
-	if err != nil || c.Action != plan.Create {
-		return out, nil //nolint:nilerr // it is of another kind
+	if err != nil {
+		return nil, err
 	}
 	gives, err := mayFor(ctx, s, want)
 	if err != nil {

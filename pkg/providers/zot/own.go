@@ -138,7 +138,7 @@ func (o own) save(name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup() //nolint:errcheck // nothing is left of one that took the name
+	defer func() { _ = f.Cleanup() }() // nothing is left of one that took the name
 	if err := json.NewEncoder(f).Encode(o.keyed()); err != nil {
 		return err
 	}
