@@ -1,101 +1,30 @@
 package content
 
 import (
-	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/ocisync/ocisync/pkg/providers/oci"
 )
 
 // defaultInFlight is how many requests are under way at once where nobody says.
 const defaultInFlight = 16
 
-// gate lets as many requests to a registry through at once as it bears: fewer after it
-// said that it has too many, one more after it answered well for a while.
-type gate struct {
-	most int
-
-	mu      sync.Mutex
-	allowed int
-	under   int
-	well    int // answers since allowed changed
-	until   time.Time
-	waiting []chan struct{}
-}
+// gate lets as many requests to a registry through at once as it bears. A blob may take
+// any time, so that no answer is too slow.
+type gate struct{ *oci.Gate }
 
 func newGate(most int) *gate {
 	if most == 0 {
 		most = defaultInFlight
 	}
-	return &gate{most: most, allowed: most}
-}
-
-// enter waits for a place.
-func (g *gate) enter(ctx context.Context) error {
-	g.mu.Lock()
-	if g.under < g.allowed && len(g.waiting) == 0 {
-		g.under++
-		g.mu.Unlock()
-		return nil
-	}
-	turn := make(chan struct{})
-	g.waiting = append(g.waiting, turn)
-	g.mu.Unlock()
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for i, w := range g.waiting {
-			if w == turn {
-				g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-				return ctx.Err()
-			}
-		}
-		g.free() // its turn came meanwhile
-		return ctx.Err()
-	}
-}
-
-// free gives a place back. The lock is held.
-func (g *gate) free() {
-	g.under--
-	for g.under < g.allowed && len(g.waiting) > 0 {
-		close(g.waiting[0])
-		g.waiting = g.waiting[1:]
-		g.under++
-	}
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.free()
-}
-
-// well notes an answer that tells of no trouble.
-func (g *gate) answered() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.well++; g.allowed < g.most && g.well >= 2*g.allowed {
-		g.allowed, g.well = g.allowed+1, 0
-	}
-}
-
-// strained halves what is allowed, once for all requests that were under way.
-func (g *gate) strained() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if now := time.Now(); now.After(g.until) {
-		g.allowed, g.well, g.until = max(1, g.allowed/2), 0, now.Add(time.Second)
-	}
+	return &gate{oci.NewGate(most, 0)}
 }
 
 // The patience with a registry that cannot answer now.
@@ -108,13 +37,17 @@ const (
 // through sends a request, and again where the registry says that it cannot answer now,
 // or a request that changes nothing got no answer.
 func (g *gate) through(req *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval = firstWait
 	for n := 1; ; n++ {
-		if err := g.enter(req.Context()); err != nil {
+		if err := g.Enter(req.Context()); err != nil {
 			return nil, err
 		}
+		began := time.Now()
 		resp, err := send()
-		g.leave()
-		wait, again := g.again(req, resp, err, n)
+		g.Leave(err == nil && overloaded(resp), time.Since(began))
+		asked, again := repeats(req, resp, err, n)
+		wait := max(asked, pause.NextBackOff())
 		if !again {
 			return resp, err
 		}
@@ -134,36 +67,31 @@ func (g *gate) through(req *http.Request, send func() (*http.Response, error)) (
 	}
 }
 
-// again reports whether a request is sent once more, and after how long.
-func (g *gate) again(req *http.Request, resp *http.Response, err error, n int) (time.Duration, bool) {
-	once := req.Body != nil && req.GetBody == nil // what is sent is read by now
-	wait := firstWait << (n - 1)
-	wait += rand.N(wait) //nolint:gosec // so that not all come again at once
-	if err != nil {
-		safe := req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodPut
-		return wait, safe && !once && n < attempts && req.Context().Err() == nil && temporary(err)
-	}
+// overloaded reports whether a registry says that it cannot answer now.
+func overloaded(resp *http.Response) bool {
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
-		g.strained()
-	default:
-		g.answered()
-		return 0, false
+		return true
 	}
-	asked, said := retryAfter(resp.Header)
-	return max(wait, asked), !once && n < attempts && (!said || asked <= longest)
+	return false
 }
 
-// retryAfter reads how long a registry asks to be left alone (RFC 9110, 10.2.3).
+// repeats reports whether a request is sent once more, and after how long the registry
+// asks for that.
+func repeats(req *http.Request, resp *http.Response, err error, n int) (asked time.Duration, again bool) {
+	if n == attempts || req.Body != nil && req.GetBody == nil { // what is sent is read by now
+		return 0, false
+	}
+	if err != nil {
+		safe := req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodPut
+		return 0, safe && req.Context().Err() == nil && temporary(err)
+	}
+	asked, said := retryAfter(resp.Header)
+	return asked, overloaded(resp) && (!said || asked <= longest)
+}
+
 func retryAfter(h http.Header) (time.Duration, bool) {
-	v := h.Get("Retry-After")
-	if s, err := strconv.Atoi(v); err == nil && s >= 0 {
-		return time.Duration(min(s, 1<<30)) * time.Second, true
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(0, time.Until(t)), true
-	}
-	return 0, false
+	return oci.RetryAfter(h.Get("Retry-After"), time.Now())
 }
 
 // temporary reports whether a request that got no answer may get one a moment later.

@@ -52,7 +52,7 @@ type Client struct {
 	base   string
 	url    *url.URL
 	http   *http.Client
-	gate   *gate
+	gate   *oci.Gate
 	logger *slog.Logger
 	main   *account
 	admin  *account // nil where the mode names none
@@ -92,7 +92,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{
-		base: strings.TrimRight(r.URL, "/"), url: base, gate: newGate(), logger: logger,
+		base: strings.TrimRight(r.URL, "/"), url: base, gate: oci.NewGate(inFlight, slow), logger: logger,
 		// Harbor sets a session on every answer, and refuses a write that sends
 		// it back without its token: so there is no jar.
 		http: &http.Client{Transport: confined, Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
@@ -305,11 +305,11 @@ func (c *Client) roundTrip(req *http.Request, a *account) (int, http.Header, []b
 
 // outside sends a request that is none of the API's, one time.
 func (c *Client) outside(req *http.Request) (int, http.Header, []byte, error) {
-	if err := c.gate.enter(req.Context()); err != nil {
+	if err := c.gate.Enter(req.Context()); err != nil {
 		return 0, nil, nil, err
 	}
 	began := time.Now()
-	defer func() { c.gate.leave(false, time.Since(began)) }()
+	defer func() { c.gate.Leave(false, time.Since(began)) }()
 	return c.roundTrip(req, nil)
 }
 

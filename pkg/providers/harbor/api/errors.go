@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,11 +19,14 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 )
 
-// tries is how often a request is sent at the most, and longest how long a server
-// may make us wait.
+// tries is how often a request is sent at the most, longest how long a server may make
+// us wait, inFlight how many requests there are at once at the most, and slow an answer
+// that makes us send fewer.
 const (
-	tries   = 6
-	longest = time.Minute
+	tries    = 6
+	longest  = time.Minute
+	inFlight = 16
+	slow     = 3 * time.Second
 )
 
 // StatusError is an answer of Harbor's that is no success.
@@ -116,7 +117,7 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind = providers.ErrInvalid
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		kind, remedy = providers.ErrUnreachable, "try again later, and look at Harbor's log"
-		if asked, ok := after(header.Get("Retry-After"), time.Now()); ok && asked > 0 {
+		if asked, ok := oci.RetryAfter(header.Get("Retry-After"), time.Now()); ok && asked > 0 {
 			remedy = fmt.Sprintf("try again in %s, as Harbor asks, and look at its log", max(time.Second, asked.Round(time.Second)))
 		}
 	case http.StatusInternalServerError:
@@ -213,20 +214,20 @@ func (c *Client) try(ctx context.Context, a *account, r call) (status int, heade
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	for n := 1; ; n++ {
-		if err := c.gate.enter(ctx); err != nil {
+		if err := c.gate.Enter(ctx); err != nil {
 			return 0, nil, nil, err
 		}
 		began := time.Now()
 		status, header, body, err = c.once(ctx, a, r)
 		busy := err == nil && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable)
-		c.gate.leave(busy, time.Since(began))
+		c.gate.Leave(busy, time.Since(began))
 		again := busy || r.reads() && (err != nil && !lasting(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout)
 		if !again || n == tries || ctx.Err() != nil {
 			return status, header, body, err
 		}
 		wait := pause.NextBackOff()
 		if busy {
-			asked, ok := after(header.Get("Retry-After"), time.Now())
+			asked, ok := oci.RetryAfter(header.Get("Retry-After"), time.Now())
 			if ok && asked > longest {
 				return status, header, body, err
 			}
@@ -246,17 +247,6 @@ func lasting(err error) bool {
 	var said *providers.Error
 	var untrusted *tls.CertificateVerificationError
 	return errors.As(err, &said) || errors.As(err, &untrusted) || errors.Is(err, context.Canceled) || errors.Is(err, providers.ErrNotRegistry)
-}
-
-// after reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date.
-func after(text string, now time.Time) (time.Duration, bool) {
-	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil && n >= 0 {
-		return time.Duration(min(int64(n), math.MaxInt64/int64(time.Second))) * time.Second, true
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now)), true
-	}
-	return 0, false
 }
 
 // Same reports whether an error says that a password is the one it was.

@@ -1,4 +1,4 @@
-package api
+package oci
 
 import (
 	"context"
@@ -10,30 +10,31 @@ import (
 )
 
 func TestTheGateLetsFewerThroughWhereTheServerIsBusy(t *testing.T) {
-	g := newGate()
+	const most = 16
+	g := NewGate(most, 3*time.Second)
 	for range most {
-		if err := g.enter(t.Context()); err != nil {
+		if err := g.Enter(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
-	go func() { waited <- g.enter(ctx) }()
+	go func() { waited <- g.Enter(ctx) }()
 	cancel()
 	if err := <-waited; !errors.Is(err, context.Canceled) {
 		t.Errorf("one more came in: %v", err)
 	}
 	for range most { // all of them are refused at once, and that counts once
-		g.leave(true, time.Hour)
+		g.Leave(true, time.Hour)
 	}
 	if g.limit != most/2 || g.flying != 0 {
 		t.Errorf("%d may fly, %d do", g.limit, g.flying)
 	}
 	for range most * most {
-		if err := g.enter(t.Context()); err != nil {
+		if err := g.Enter(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		g.leave(false, time.Millisecond)
+		g.Leave(false, time.Millisecond)
 	}
 	if g.limit != most {
 		t.Errorf("%d may fly after a time of quick answers", g.limit)
@@ -46,12 +47,12 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 		"0": 0, "7": 7 * time.Second, "9223372036854775807": time.Duration(math.MaxInt64/int64(time.Second)) * time.Second, now.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second,
 		now.Add(-time.Hour).Format(http.TimeFormat): 0,
 	} {
-		if got, ok := after(text, now); !ok || got != want {
+		if got, ok := RetryAfter(text, now); !ok || got != want {
 			t.Errorf("%q: %s, %v", text, got, ok)
 		}
 	}
 	for _, text := range []string{"", "-1", "soon"} {
-		if got, ok := after(text, now); ok {
+		if got, ok := RetryAfter(text, now); ok {
 			t.Errorf("%q: %s", text, got)
 		}
 	}
