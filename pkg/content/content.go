@@ -13,7 +13,6 @@ package content
 
 import (
 	"errors"
-	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -65,5 +64,3 @@ type manifest struct {
 	digest    v1.Hash
 	bytes     []byte
 }
-
-func (m manifest) String() string { return fmt.Sprintf("%s %s", m.mediaType, m.digest) }

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,19 +69,21 @@ type Moved struct {
 	Bytes          int64 // of the blobs sent
 }
 
-// Places for blobs that are on their way at once.
+// How much is on its way at once, and how deep things lie in each other.
 const (
 	smallAtOnce = 12
 	largeAtOnce = 6
 	tagsAtOnce  = 4 // of one repository
-	deepest     = 8 // indexes in indexes, and referrers of referrers
+
+	repositoriesAtOnce = 8
+	deepest            = 8 // indexes in indexes, and referrers of referrers
 )
 
 // Copy copies repositories, as far as that can be done: what fails is told by Report,
 // and does not stop the rest. It ends early where the context does.
 func (c *Copier) Copy(ctx context.Context, items []Item) Moved {
 	c.pools = newPools(smallAtOnce, largeAtOnce)
-	each(orElse(c.AtOnce, 8), items, func(item Item) {
+	each(cmp.Or(c.AtOnce, repositoriesAtOnce), items, func(item Item) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -104,13 +107,6 @@ func each[T any](atOnce int, list []T, f func(T)) {
 		})
 	}
 	_ = all.Wait() // no function of it fails
-}
-
-func orElse(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
 }
 
 func (c *Copier) count(note func(*Moved)) {
@@ -344,7 +340,7 @@ func (j *job) place(ctx context.Context, target Reference, m manifest, depth int
 	}
 	for _, d := range p.blobs() {
 		all.Go(func() error {
-			if err := j.known(ctx2, d); err != nil {
+			if err := j.lookFor(ctx2, d); err != nil {
 				return err
 			}
 			return j.bring(ctx2, j.item.Source, target.Repository, d)
@@ -356,9 +352,9 @@ func (j *job) place(ctx context.Context, target Reference, m manifest, depth int
 	return j.To.fail(target, "storing", j.To.put(ctx, target, m))
 }
 
-// known asks whether a blob lies in a target that was there before, unless somebody
+// lookFor asks whether a blob lies in a target that was there before, unless somebody
 // knows it already.
-func (j *job) known(ctx context.Context, d v1.Descriptor) error {
+func (j *job) lookFor(ctx context.Context, d v1.Descriptor) error {
 	if j.empty || j.ledger.knows(d.Digest) {
 		return nil
 	}

@@ -20,12 +20,7 @@ const defaultInFlight = 16
 // any time, so that no answer is too slow.
 type gate struct{ *oci.Gate }
 
-func newGate(most int) *gate {
-	if most == 0 {
-		most = defaultInFlight
-	}
-	return &gate{oci.NewGate(most, 0)}
-}
+func newGate(most int) *gate { return &gate{oci.NewGate(most, 0)} }
 
 // The patience with a registry that cannot answer now.
 const (

@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,6 @@ type Registry struct {
 	logins     *logins
 	gate       *gate
 	monolithic bool
-	requests   atomic.Int64
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
 }
@@ -61,29 +61,15 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{base: base, monolithic: e.Monolithic}
-	inner, err := oci.Confine(counted{e.Transport, &r.requests}, e.URL, e.Realms...)
+	inner, err := oci.Confine(e.Transport, e.URL, e.Realms...)
 	if err != nil {
 		return nil, err
 	}
 	r.client = &http.Client{Transport: inner}
 	r.logins = &logins{base: base, client: r.client, auth: e.Auth}
-	r.gate = newGate(max(e.InFlight, 0))
+	r.gate = newGate(cmp.Or(e.InFlight, defaultInFlight))
 	return r, nil
 }
-
-// counted counts what goes out.
-type counted struct {
-	inner http.RoundTripper
-	n     *atomic.Int64
-}
-
-func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
-	c.n.Add(1)
-	return c.inner.RoundTrip(r)
-}
-
-// Requests is how many were sent so far, logins and repetitions included.
-func (r *Registry) Requests() int64 { return r.requests.Load() }
 
 // String is its URL.
 func (r *Registry) String() string { return r.base.String() }
@@ -374,26 +360,19 @@ func parse(h http.Header, body []byte, want v1.Hash) (manifest, error) {
 		return manifest{}, err
 	}
 	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	var said2 struct {
+	var named struct {
 		MediaType     types.MediaType `json:"mediaType"`
 		SchemaVersion int             `json:"schemaVersion"`
 	}
-	switch err := json.Unmarshal(body, &said2); {
+	switch err := json.Unmarshal(body, &named); {
 	case kind == "text/html" || err != nil:
-		return manifest{}, fmt.Errorf("%w: what comes is %s, not JSON", ErrManifest, orSomething(kind))
+		return manifest{}, fmt.Errorf("%w: what comes is %s, not JSON", ErrManifest, cmp.Or(kind, "something"))
 	case want != v1.Hash{} && got != want:
 		return manifest{}, fmt.Errorf("%w: what comes has %s", ErrDigest, got)
-	case said2.MediaType != "":
-		kind = string(said2.MediaType)
+	case named.MediaType != "":
+		kind = string(named.MediaType)
 	}
 	return manifest{types.MediaType(kind), got, body}, nil
-}
-
-func orSomething(kind string) string {
-	if kind == "" {
-		return "something"
-	}
-	return kind
 }
 
 func hashOf(algorithm string, b []byte) (v1.Hash, error) {
