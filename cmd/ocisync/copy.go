@@ -119,7 +119,7 @@ func parsePlace(s string) (place, error) {
 
 // open reaches the registry of a place, as the account that the user's Docker
 // configuration has for it.
-func (c *copyOptions) open(p place) (*content.Registry, error) {
+func (c *copyOptions) open(p place, push bool) (*content.Registry, error) {
 	tls := schema.TLS{}
 	if c.ca != "" {
 		tls.CA = &c.ca
@@ -144,7 +144,7 @@ func (c *copyOptions) open(p place) (*content.Registry, error) {
 	if p.host == name.DefaultRegistry {
 		realms = append(slices.Clone(realms), "https://auth.docker.io/token") // Docker Hub's own
 	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: realms})
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: realms, Push: push})
 }
 
 // copied is what copy prints with --output json.
@@ -179,10 +179,10 @@ func (c *copyOptions) run(ctx context.Context, source, target string) error {
 		return err
 	}
 	copier := &content.Copier{Referrers: c.referrers}
-	if copier.From, err = c.open(from); err != nil {
+	if copier.From, err = c.open(from, false); err != nil {
 		return err
 	}
-	if copier.To, err = c.open(to); err != nil {
+	if copier.To, err = c.open(to, true); err != nil {
 		return err
 	}
 	items, err := c.items(ctx, copier.From, from, to)
@@ -244,7 +244,7 @@ func (c *copyOptions) fit(from, to place) error {
 }
 
 // items are what is to be copied.
-func (c *copyOptions) items(ctx context.Context, source *content.Registry, from, to place) ([]content.Item, error) {
+func (c *copyOptions) items(ctx context.Context, source content.Source, from, to place) ([]content.Item, error) {
 	if from.reference != "" {
 		item := content.Item{Source: from.repository, Target: to.repository, One: strings.TrimLeft(from.reference, ":@"), As: strings.TrimLeft(to.reference, ":@")}
 		return []content.Item{item}, nil

@@ -138,9 +138,9 @@ func (b broke) Unwrap() error { return b.why }
 
 // send mounts a blob or uploads it.
 func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string) error {
-	at, mounted, err := c.begin(ctx, target, d, from)
+	at, mounted, err := c.To.begin(ctx, target, d, from)
 	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized)) {
-		at, mounted, err = c.begin(ctx, target, d, "") // the account may not see that repository
+		at, mounted, err = c.To.begin(ctx, target, d, "") // the account may not see that repository
 	}
 	if err != nil {
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "opening the upload of", err)
@@ -174,17 +174,16 @@ type upload struct {
 // begin opens an upload, or has the registry mount the blob. A registry that
 // cannot mount answers with an upload, so that asking costs nothing (OCI distribution
 // specification, "Mounting a blob from another repository").
-func (c *Copier) begin(ctx context.Context, target string, d v1.Descriptor, from string) (at upload, mounted bool, err error) {
-	r := c.To
+func (r *Registry) begin(ctx context.Context, target string, d v1.Descriptor, from string) (at upload, mounted bool, err error) {
 	if from == "" && r.monolithic {
 		u := *r.base
 		u.Path, u.RawQuery = "/v2/"+target+"/blobs/uploads/", url.Values{"digest": {d.Digest.String()}}.Encode()
 		return upload{http.MethodPost, &u}, false, nil
 	}
-	query, scopes := url.Values{}, push(target)
+	query, scopes := url.Values{}, r.scope(target)
 	if from != "" {
 		query = url.Values{"mount": {d.Digest.String()}, "from": {from}}
-		scopes = append(scopes, pull(from)...)
+		scopes = append(scopes, pullScope(from))
 	}
 	req, err := r.request(ctx, http.MethodPost, target+"/blobs/uploads/", query)
 	if err != nil {
@@ -223,7 +222,7 @@ func (r *Registry) upload(ctx context.Context, repository string, at upload, d v
 		req.Body = http.NoBody
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := r.send(req, push(repository), http.StatusCreated, http.StatusNoContent)
+	resp, err := r.send(req, r.scope(repository), http.StatusCreated, http.StatusNoContent)
 	switch a := (*answer)(nil); {
 	case err == nil:
 		drain(resp)

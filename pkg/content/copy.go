@@ -29,7 +29,8 @@ type Item struct {
 // Copier copies repositories from one registry to another. Its fields are set before
 // the first call and not after.
 type Copier struct {
-	From, To *Registry
+	From Source
+	To   Target
 	// Referrers copies what refers to each image as well: signatures, attestations,
 	// lists of parts (OCI distribution specification, "Listing Referrers").
 	Referrers bool
@@ -207,7 +208,7 @@ const (
 // look learns what is at the target, by the way that served the others.
 func (j *job) look(ctx context.Context, first string) error {
 	if j.way.Load() != byLists {
-		digest, ok, err := j.To.head(ctx, Reference{Repository: j.item.Target, Tag: first}, push(j.item.Target))
+		digest, ok, err := j.To.head(ctx, Reference{Repository: j.item.Target, Tag: first})
 		if err != nil {
 			return err
 		}
@@ -218,7 +219,7 @@ func (j *job) look(ctx context.Context, first string) error {
 		}
 		j.way.Store(byLists)
 	}
-	tags, ok, err := j.To.tags(ctx, j.item.Target, push(j.item.Target))
+	tags, ok, err := j.To.Tags(ctx, j.item.Target)
 	if err != nil {
 		return err
 	}
@@ -260,13 +261,13 @@ func (j *job) present(ctx context.Context, source, target Reference) (there, kno
 	there, asked := j.heads[target.Tag]
 	if !asked {
 		both.Go(func() (err error) {
-			there, _, err = j.To.head(ctx, target, push(target.Repository))
+			there, _, err = j.To.head(ctx, target)
 			return err
 		})
 	}
 	if known = source.Digest; known == (v1.Hash{}) {
 		both.Go(func() (err error) {
-			known, _, err = j.From.head(ctx, source, pull(source.Repository))
+			known, _, err = j.From.head(ctx, source)
 			return err
 		})
 	}
@@ -374,7 +375,7 @@ func (j *job) child(ctx context.Context, d v1.Descriptor, depth int) (err error)
 	defer func() { j.manifests.done(j.item.Target, d.Digest, err == nil) }()
 	target := Reference{Repository: j.item.Target, Digest: d.Digest}
 	if !j.empty {
-		if _, ok, err := j.To.head(ctx, target, push(target.Repository)); err != nil || ok {
+		if _, ok, err := j.To.head(ctx, target); err != nil || ok {
 			return err
 		}
 	}
@@ -387,7 +388,7 @@ func (j *job) child(ctx context.Context, d v1.Descriptor, depth int) (err error)
 
 // has asks whether a blob lies in a repository.
 func (r *Registry) has(ctx context.Context, repository string, digest v1.Hash) (bool, error) {
-	resp, err := r.ask(ctx, http.MethodHead, repository+"/blobs/"+digest.String(), nil, nil, push(repository), http.StatusOK)
+	resp, err := r.ask(ctx, http.MethodHead, repository+"/blobs/"+digest.String(), nil, nil, r.scope(repository), http.StatusOK)
 	if errors.Is(err, ErrAbsent) {
 		return false, nil
 	}

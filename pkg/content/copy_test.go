@@ -38,7 +38,7 @@ func corpus(t *testing.T, s *served, repositories, tags int) (items []Item, pair
 }
 
 // same holds that both sides have the same tags with the same digests.
-func same(t *testing.T, from, to *Registry, items []Item) {
+func same(t *testing.T, from Source, to Target, items []Item) {
 	t.Helper()
 	for _, i := range items {
 		a, _, err := from.Tags(t.Context(), i.Source)
@@ -50,11 +50,11 @@ func same(t *testing.T, from, to *Registry, items []Item) {
 			t.Fatalf("%s has %q, %s %q, %v", i.Source, a, i.Target, b, err)
 		}
 		for _, tag := range a {
-			x, _, err := from.head(t.Context(), Reference{Repository: i.Source, Tag: tag}, nil)
+			x, _, err := from.head(t.Context(), Reference{Repository: i.Source, Tag: tag})
 			if err != nil {
 				t.Fatal(err)
 			}
-			y, _, err := to.head(t.Context(), Reference{Repository: i.Target, Tag: tag}, nil)
+			y, _, err := to.head(t.Context(), Reference{Repository: i.Target, Tag: tag})
 			if err != nil || x != y {
 				t.Errorf("%s:%s is %s, and at the target %s, %v", i.Source, tag, x, y, err)
 			}
@@ -143,7 +143,7 @@ func TestWhatRefersToAnImageComesAlong(t *testing.T) {
 				t.Fatalf("%+v", got)
 			}
 			for _, d := range []v1.Descriptor{image, signature, counter} {
-				if _, ok, err := c.To.head(t.Context(), Reference{Repository: "b", Digest: d.Digest}, nil); err != nil || !ok {
+				if _, ok, err := c.To.head(t.Context(), Reference{Repository: "b", Digest: d.Digest}); err != nil || !ok {
 					t.Errorf("%s is not there: %v", d.Digest, err)
 				}
 			}

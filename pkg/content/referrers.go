@@ -74,7 +74,7 @@ func (r *Registry) referrers(ctx context.Context, repository string, digest v1.H
 
 // listed asks a registry that lists referrers itself; one that does not is not ok.
 func (r *Registry) listed(ctx context.Context, of Reference) (list []v1.Descriptor, ok bool, err error) {
-	ok, err = r.list(ctx, of.Repository+"/referrers/"+of.Digest.String(), pull(of.Repository), func(body []byte) error {
+	ok, err = r.list(ctx, of.Repository+"/referrers/"+of.Digest.String(), r.scope(of.Repository), func(body []byte) error {
 		var page v1.IndexManifest
 		if err := json.Unmarshal(body, &page); err != nil {
 			return fmt.Errorf("its list of referrers is not JSON: %w", err)

@@ -37,6 +37,8 @@ type Endpoint struct {
 	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
 	// registry says that it has too many.
 	InFlight int
+	// Push says that content is written there: tokens are asked for pull and push.
+	Push bool
 	// Monolithic is of registries that take a blob with the POST that would open its
 	// upload (OCI distribution specification, "Single POST"), as Zot does.
 	Monolithic bool
@@ -49,6 +51,7 @@ type Registry struct {
 	client     *http.Client
 	logins     *logins
 	gate       *gate
+	push       bool
 	monolithic bool
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
@@ -60,7 +63,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{base: base, monolithic: e.Monolithic}
+	r := &Registry{base: base, push: e.Push, monolithic: e.Monolithic}
 	inner, err := oci.Confine(e.Transport, e.URL, e.Realms...)
 	if err != nil {
 		return nil, err
@@ -200,9 +203,15 @@ func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http
 	return nil, refusal(resp)
 }
 
-func pull(repository string) []string { return []string{"repository:" + repository + ":pull"} }
+// scope is what a token is asked for that is to serve in a repository.
+func (r *Registry) scope(repository string) []string {
+	if r.push {
+		return []string{"repository:" + repository + ":pull,push"}
+	}
+	return []string{pullScope(repository)}
+}
 
-func push(repository string) []string { return []string{"repository:" + repository + ":pull,push"} }
+func pullScope(repository string) string { return "repository:" + repository + ":pull" }
 
 // maxList bounds one page of a list, in bytes.
 const maxList = 8 << 20
@@ -269,11 +278,7 @@ func bounded(resp *http.Response, most int64) ([]byte, error) {
 // Tags lists those of a repository, sorted; ok is false where there is none of that
 // name.
 func (r *Registry) Tags(ctx context.Context, repository string) (tags []string, ok bool, err error) {
-	return r.tags(ctx, repository, pull(repository))
-}
-
-func (r *Registry) tags(ctx context.Context, repository string, scopes []string) (tags []string, ok bool, err error) {
-	ok, err = r.list(ctx, repository+"/tags/list", scopes, func(body []byte) error {
+	ok, err = r.list(ctx, repository+"/tags/list", r.scope(repository), func(body []byte) error {
 		var page struct {
 			Tags []string `json:"tags"`
 		}
@@ -317,8 +322,8 @@ func accepted() http.Header {
 
 // head asks what a reference is; ok is false where it is not there. A registry that
 // does not say its digest gives an empty one.
-func (r *Registry) head(ctx context.Context, ref Reference, scopes []string) (digest v1.Hash, ok bool, err error) {
-	resp, err := r.ask(ctx, http.MethodHead, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), scopes, http.StatusOK)
+func (r *Registry) head(ctx context.Context, ref Reference) (digest v1.Hash, ok bool, err error) {
+	resp, err := r.ask(ctx, http.MethodHead, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
 	if errors.Is(err, ErrAbsent) {
 		return v1.Hash{}, false, nil
 	}
@@ -332,7 +337,7 @@ func (r *Registry) head(ctx context.Context, ref Reference, scopes []string) (di
 
 // manifest gets one, and checks that it is what its digest says.
 func (r *Registry) manifest(ctx context.Context, ref Reference) (manifest, error) {
-	resp, err := r.ask(ctx, http.MethodGet, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), pull(ref.Repository), http.StatusOK)
+	resp, err := r.ask(ctx, http.MethodGet, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
 	if err != nil {
 		return manifest{}, r.fail(ref, "reading", err)
 	}
@@ -396,7 +401,7 @@ func (r *Registry) put(ctx context.Context, ref Reference, m manifest) error {
 	if req.Body, err = req.GetBody(); err != nil {
 		return err
 	}
-	resp, err := r.send(req, push(ref.Repository), http.StatusCreated, http.StatusOK, http.StatusAccepted)
+	resp, err := r.send(req, r.scope(ref.Repository), http.StatusCreated, http.StatusOK, http.StatusAccepted)
 	if err != nil {
 		return err
 	}
@@ -414,7 +419,7 @@ func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor,
 		header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-")
 		hoped = http.StatusPartialContent
 	}
-	resp, err := r.ask(ctx, http.MethodGet, repository+"/blobs/"+d.Digest.String(), nil, header, pull(repository), hoped)
+	resp, err := r.ask(ctx, http.MethodGet, repository+"/blobs/"+d.Digest.String(), nil, header, r.scope(repository), hoped)
 	if err != nil {
 		return nil, err
 	}

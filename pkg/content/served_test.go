@@ -93,7 +93,7 @@ func (s *served) open(t testing.TB) *Registry {
 		t.Fatal(err)
 	}
 	t.Cleanup(rt.CloseIdleConnections)
-	r, err := Open(Endpoint{URL: s.URL, Transport: rt})
+	r, err := Open(Endpoint{URL: s.URL, Transport: rt, Push: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,40 @@
+package content
+
+import (
+	"context"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Source is what content is copied from. It is safe for use by several goroutines.
+type Source interface {
+	// String is how people name it.
+	String() string
+	// Repositories lists those that can be seen, sorted.
+	Repositories(ctx context.Context) ([]string, error)
+	// Tags lists those of a repository, sorted; ok is false where there is none of
+	// that name.
+	Tags(ctx context.Context, repository string) (tags []string, ok bool, err error)
+
+	head(ctx context.Context, ref Reference) (digest v1.Hash, ok bool, err error)
+	manifest(ctx context.Context, ref Reference) (manifest, error)
+	blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (io.ReadCloser, error)
+	referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) ([]v1.Descriptor, error)
+	fail(ref Reference, doing string, err error) error
+}
+
+// Target is what content is copied to. It is safe for use by several goroutines.
+type Target interface {
+	Source
+
+	has(ctx context.Context, repository string, digest v1.Hash) (bool, error)
+	// begin opens an upload, or takes the blob from what lies there already.
+	begin(ctx context.Context, repository string, d v1.Descriptor, from string) (at upload, mounted bool, err error)
+	// upload reads a blob to its end; one that ends with an error is not stored.
+	upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error
+	put(ctx context.Context, ref Reference, m manifest) error
+	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error
+}
+
+var _ Target = (*Registry)(nil)
