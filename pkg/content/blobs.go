@@ -150,6 +150,9 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 		return nil
 	}
 	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d}
+	if c.limit != nil {
+		body.wait = func(n int) error { return c.limit.WaitN(ctx, n) }
+	}
 	defer body.Close()
 	if err := body.begin(); err != nil {
 		return c.From.fail(Reference{Repository: source, Digest: d.Digest}, "reading", err)
@@ -240,7 +243,8 @@ func (r *Registry) upload(ctx context.Context, repository string, at upload, d v
 // it. A connection that breaks is opened anew where it broke.
 type stream struct {
 	open  func(from int64) (io.ReadCloser, error)
-	ended func() error // nil as long as it is wanted
+	ended func() error      // nil as long as it is wanted
+	wait  func(n int) error // until so many bytes may have been read; nil: always
 	want  v1.Descriptor
 
 	body  io.ReadCloser
@@ -266,7 +270,16 @@ func (s *stream) Read(b []byte) (int, error) {
 	if s.read == s.want.Size {
 		return 0, io.EOF
 	}
-	n, err := s.body.Read(b[:min(int64(len(b)), s.want.Size-s.read)])
+	b = b[:min(int64(len(b)), s.want.Size-s.read)]
+	if s.wait != nil {
+		b = b[:min(len(b), burst)]
+	}
+	n, err := s.body.Read(b)
+	if s.wait != nil && n > 0 {
+		if s.err = s.wait(n); s.err != nil {
+			return 0, s.err
+		}
+	}
 	s.read += int64(n)
 	s.sum.Write(b[:n])
 	if s.read == s.want.Size {

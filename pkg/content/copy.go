@@ -13,6 +13,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 )
 
 // Item is a repository that is copied into another, or one tag or digest of it.
@@ -24,6 +25,15 @@ type Item struct {
 	// One is the tag or digest that alone is copied, and As the tag that it gets, ""
 	// for the same.
 	One, As string
+	// Pinned says of Tags by which digest each is read, so that one that moves
+	// meanwhile is copied as it was; one that is not in it is read by its tag.
+	Pinned map[string]v1.Hash
+	// There is what the target's tags are, where somebody asked already, and nil where
+	// nobody did; New says then that the target has no such repository.
+	There map[string]v1.Hash
+	New   bool
+	// Listed are all tags of the source, where somebody listed them already.
+	Listed []string
 }
 
 // Copier copies repositories from one registry to another. Its fields are set before
@@ -36,11 +46,14 @@ type Copier struct {
 	Referrers bool
 	// AtOnce bounds the repositories that are worked on at once; 0 is 8.
 	AtOnce int
+	// Rate bounds the bytes of blobs that are read in a second; 0 is no bound.
+	Rate int64
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
 
 	ledger, manifests ledger
 	pools             pools
+	limit             *rate.Limiter // nil: none
 	way               atomic.Int32
 	mu                sync.Mutex
 	moved             Moved
@@ -78,12 +91,17 @@ const (
 
 	repositoriesAtOnce = 8
 	deepest            = 8 // indexes in indexes, and referrers of referrers
+
+	burst = 64 << 10 // bytes that are read at once where a rate bounds them
 )
 
 // Copy copies repositories, as far as that can be done: what fails is told by Report,
 // and does not stop the rest. It ends early where the context does.
 func (c *Copier) Copy(ctx context.Context, items []Item) Moved {
 	c.pools = newPools(smallAtOnce, largeAtOnce)
+	if c.Rate > 0 {
+		c.limit = rate.NewLimiter(rate.Limit(c.Rate), burst)
+	}
 	each(cmp.Or(c.AtOnce, repositoriesAtOnce), items, func(item Item) {
 		if ctx.Err() != nil {
 			return
@@ -133,7 +151,12 @@ func (c *Copier) repository(ctx context.Context, item Item) error {
 	if err != nil || len(pairs) == 0 {
 		return err
 	}
-	if first := pairs[0].target; first.Tag != "" {
+	if first := pairs[0].target; j.item.There != nil {
+		j.heads, j.empty, j.have = j.item.There, j.item.New, map[string]bool{}
+		for tag := range j.item.There {
+			j.have[tag] = true
+		}
+	} else if first.Tag != "" {
 		if err := j.look(ctx, first.Tag); err != nil {
 			return err
 		}
@@ -173,15 +196,26 @@ func (j *job) pairs(ctx context.Context) (list []pair, err error) {
 		if err != nil {
 			return nil, err
 		}
-		tags, j.tags = all, map[string]bool{}
-		for _, tag := range all {
+		tags = all
+		if j.item.Listed == nil {
+			j.item.Listed = all
+		}
+	}
+	if j.item.Listed != nil {
+		j.tags = map[string]bool{}
+		for _, tag := range j.item.Listed {
 			j.tags[tag] = true
 		}
 	}
 	for _, tag := range tags {
-		if j.item.Keep == nil || j.item.Keep(tag) {
-			list = append(list, pair{Reference{Repository: j.item.Source, Tag: tag}, Reference{Repository: j.item.Target, Tag: tag}})
+		if j.item.Keep != nil && !j.item.Keep(tag) {
+			continue
 		}
+		p := pair{Reference{Repository: j.item.Source, Tag: tag}, Reference{Repository: j.item.Target, Tag: tag}}
+		if d, ok := j.item.Pinned[tag]; ok {
+			p.source = Reference{Repository: j.item.Source, Digest: d}
+		}
+		list = append(list, p)
 	}
 	return list, nil
 }

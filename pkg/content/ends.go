@@ -34,6 +34,8 @@ type Target interface {
 	// upload reads a blob to its end; one that ends with an error is not stored.
 	upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error
 	put(ctx context.Context, ref Reference, m manifest) error
+	// untag deletes a tag, and nothing else that its digest has.
+	untag(ctx context.Context, ref Reference) error
 	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error
 }
 

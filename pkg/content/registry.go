@@ -42,6 +42,9 @@ type Endpoint struct {
 	// Monolithic is of registries that take a blob with the POST that would open its
 	// upload (OCI distribution specification, "Single POST"), as Zot does.
 	Monolithic bool
+	// Untag deletes a tag and nothing else, of registries whose /v2/ cannot; nil where
+	// it can.
+	Untag func(ctx context.Context, repository, tag string) error
 }
 
 // Registry is one that content is read from or written to. It is safe for use by
@@ -53,6 +56,7 @@ type Registry struct {
 	gate       *gate
 	push       bool
 	monolithic bool
+	deleteTag  func(ctx context.Context, repository, tag string) error
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
 }
@@ -63,7 +67,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{base: base, push: e.Push, monolithic: e.Monolithic}
+	r := &Registry{base: base, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag}
 	inner, err := oci.Confine(e.Transport, e.URL, e.Realms...)
 	if err != nil {
 		return nil, err
@@ -409,6 +413,24 @@ func (r *Registry) put(ctx context.Context, ref Reference, m manifest) error {
 	if said, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest")); err == nil && said != m.digest && said.Algorithm == m.digest.Algorithm {
 		return fmt.Errorf("%w: the registry stored it as %s", ErrDigest, said)
 	}
+	return nil
+}
+
+// untag deletes a tag (OCI distribution specification, "Deleting tags"). One that is
+// not there is a success.
+func (r *Registry) untag(ctx context.Context, ref Reference) error {
+	if r.deleteTag != nil {
+		return r.fail(ref, "deleting", r.deleteTag(ctx, ref.Repository, ref.Tag))
+	}
+	scope := []string{"repository:" + ref.Repository + ":pull,push,delete"}
+	resp, err := r.ask(ctx, http.MethodDelete, ref.Repository+"/manifests/"+ref.Tag, nil, nil, scope, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
+	if errors.Is(err, ErrAbsent) {
+		return nil
+	}
+	if err != nil {
+		return r.fail(ref, "deleting", err)
+	}
+	drain(resp)
 	return nil
 }
 

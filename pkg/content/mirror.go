@@ -1,0 +1,352 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Mirror keeps tags of a repository as another one has them. Its fields are set before
+// the first call and not after.
+type Mirror struct {
+	From           Source
+	To             Target
+	Source, Target string // repositories
+	Tags           Selection
+	Referrers      bool // what refers to the images comes along
+	Prune          bool // tags of Owned go that the source has no longer, or that are not chosen any more
+	OnlyMissing    bool // tags that the target has are left as they are
+	// KeepPrevious is the tag under which what a tag was stays, with {tag} and {date}
+	// in it; "" for none.
+	KeepPrevious string
+	Rate         int64 // bytes per second; 0 is no bound
+	// Owned are the tags that it copied before, and what they were then.
+	Owned map[string]v1.Hash
+	// Report hears of each tag when it is through, from several goroutines; nil for
+	// nobody.
+	Report func(Event)
+}
+
+// Step is a tag of a mirror that is not as it should be.
+type Step struct {
+	Tag string
+	To  v1.Hash // what the source has
+	Was v1.Hash // what the target has; empty: nothing
+}
+
+// Outlook is what a mirror would do now.
+type Outlook struct {
+	Copy []Step   // sorted by tag
+	Same []string // tags that are as the source has them, or are left alone; sorted
+	Gone []Step   // tags that prune would delete; sorted
+	// Blobs and Bytes are what would be sent, as far as Weigh found out.
+	Blobs int
+	Bytes int64
+
+	listed []string           // tags of the source; nil: not listed
+	there  map[string]v1.Hash // tags of the target, as far as they matter
+	fresh  bool               // there is no such repository yet
+}
+
+// ErrNothing is a source that has no tags, where a mirror copied some before: that may
+// be a mistake of its answer, and deletes nothing.
+var ErrNothing = errors.New("the source lists no tags, and had some before; nothing is deleted for that")
+
+// Look compares both sides. It changes nothing.
+func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
+	var out Outlook
+	if !m.Tags.listed() {
+		tags, ok, err := m.From.Tags(ctx, m.Source)
+		if err == nil && !ok {
+			err = m.From.fail(Reference{Repository: m.Source}, "listing the tags of", ErrAbsent)
+		}
+		if err != nil {
+			return Outlook{}, err
+		}
+		if len(tags) == 0 && len(m.Owned) > 0 {
+			return Outlook{}, m.From.fail(Reference{Repository: m.Source}, "listing the tags of", ErrNothing)
+		}
+		out.listed = tags
+	}
+	chosen, err := m.Tags.choose(ctx, m.From, m.Source, out.listed)
+	if err != nil {
+		return Outlook{}, err
+	}
+	have, ok, err := m.To.Tags(ctx, m.Target)
+	if err != nil {
+		return Outlook{}, err
+	}
+	out.there, out.fresh = map[string]v1.Hash{}, !ok
+	steps := make([]Step, len(chosen))
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	var mu sync.Mutex
+	for i, c := range chosen {
+		steps[i] = Step{Tag: c.tag, To: c.pin}
+		there := slices.Contains(have, c.tag)
+		all.Go(func() error { return m.sides(ctx, &steps[i], there) })
+	}
+	for _, tag := range m.former(chosen, have) {
+		all.Go(func() error {
+			digest, ok, err := m.To.head(ctx, Reference{Repository: m.Target, Tag: tag})
+			if err != nil || !ok {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out.there[tag] = digest
+			if digest == m.Owned[tag] { // else it is somebody else's by now
+				out.Gone = append(out.Gone, Step{Tag: tag, Was: digest})
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return Outlook{}, err
+	}
+	for _, s := range steps {
+		if s.Was != (v1.Hash{}) {
+			out.there[s.Tag] = s.Was
+		}
+		if s.To == s.Was || m.OnlyMissing && s.Was != (v1.Hash{}) {
+			out.Same = append(out.Same, s.Tag)
+		} else {
+			out.Copy = append(out.Copy, s)
+		}
+	}
+	byTag := func(a, b Step) int { return strings.Compare(a.Tag, b.Tag) }
+	slices.SortFunc(out.Copy, byTag)
+	slices.SortFunc(out.Gone, byTag)
+	slices.Sort(out.Same)
+	return out, nil
+}
+
+// sides asks what a tag is on both.
+func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
+	if there {
+		var err error
+		if s.Was, _, err = m.To.head(ctx, Reference{Repository: m.Target, Tag: s.Tag}); err != nil {
+			return err
+		}
+	}
+	if s.To != (v1.Hash{}) {
+		return nil
+	}
+	ref := Reference{Repository: m.Source, Tag: s.Tag}
+	digest, ok, err := m.From.head(ctx, ref)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return m.From.fail(ref, "asking for", ErrAbsent)
+	case digest == v1.Hash{}: // it does not say
+		got, err := m.From.manifest(ctx, ref)
+		if err != nil {
+			return err
+		}
+		digest = got.digest
+	}
+	s.To = digest
+	return nil
+}
+
+// former lists the tags that it copied and that are chosen no longer.
+func (m *Mirror) former(chosen []choice, have []string) []string {
+	if !m.Prune {
+		return nil
+	}
+	keep := map[string]bool{}
+	for _, c := range chosen {
+		keep[c.tag] = true
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(m.Owned)), func(tag string) bool {
+		return keep[tag] || !slices.Contains(have, tag)
+	})
+}
+
+// Altered lists the tags that it copied and that somebody moved or deleted since,
+// sorted. It asks the target alone.
+func (m *Mirror) Altered(ctx context.Context) ([]string, error) {
+	var mu sync.Mutex
+	var out []string
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	for tag, digest := range m.Owned {
+		all.Go(func() error {
+			is, ok, err := m.To.head(ctx, Reference{Repository: m.Target, Tag: tag})
+			if err != nil || ok && is == digest {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out = append(out, tag)
+			return nil
+		})
+	}
+	err := all.Wait()
+	slices.Sort(out)
+	return out, err
+}
+
+// Weigh finds how much would be sent for an outlook, each blob once and without those
+// that the target has. It reads the manifests of the source.
+func (m *Mirror) Weigh(ctx context.Context, o *Outlook) error {
+	var mu sync.Mutex
+	blobs := map[v1.Hash]int64{}
+	seen := map[v1.Hash]bool{}
+	all, asking := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	var visit func(ref Reference, depth int) error
+	visit = func(ref Reference, depth int) error {
+		mu.Lock()
+		again := seen[ref.Digest]
+		seen[ref.Digest] = true
+		mu.Unlock()
+		if again || depth > deepest {
+			return nil
+		}
+		got, err := m.From.manifest(asking, ref)
+		if err != nil {
+			return err
+		}
+		p, err := got.parts()
+		if err != nil {
+			return m.From.fail(ref, "reading", err)
+		}
+		mu.Lock()
+		for _, d := range p.blobs() {
+			blobs[d.Digest] = d.Size
+		}
+		mu.Unlock()
+		for _, d := range p.Manifests {
+			if err := visit(Reference{Repository: m.Source, Digest: d.Digest}, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, s := range o.Copy {
+		all.Go(func() error { return visit(Reference{Repository: m.Source, Digest: s.To}, 0) })
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	if !o.fresh {
+		if err := m.without(ctx, blobs); err != nil {
+			return err
+		}
+	}
+	o.Blobs = len(blobs)
+	for _, size := range blobs {
+		o.Bytes += size
+	}
+	return nil
+}
+
+// without takes from a set of blobs those that the target has.
+func (m *Mirror) without(ctx context.Context, blobs map[v1.Hash]int64) error {
+	var mu sync.Mutex
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	for _, digest := range slices.Collect(maps.Keys(blobs)) {
+		all.Go(func() error {
+			ok, err := m.To.has(ctx, m.Target, digest)
+			if err != nil || !ok {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			delete(blobs, digest)
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// Run does what an outlook says, as far as that can be done, and returns the tags that
+// it owns by then. Each tag becomes what Look saw, whatever the source has by now. The
+// error is of all that failed.
+func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]v1.Hash, Moved, error) {
+	owned := maps.Clone(m.Owned)
+	if owned == nil {
+		owned = map[string]v1.Hash{}
+	}
+	var failed []error
+	fail := func(tag string, err error) {
+		failed = append(failed, err)
+		if m.Report != nil {
+			m.Report(Event{Source: Reference{Repository: m.Source, Tag: tag}, Target: Reference{Repository: m.Target, Tag: tag}, Outcome: Failed, Err: err})
+		}
+	}
+	item := Item{Source: m.Source, Target: m.Target, Tags: []string{}, Pinned: map[string]v1.Hash{}, There: o.there, New: o.fresh, Listed: o.listed}
+	for _, s := range o.Copy {
+		if err := m.keep(ctx, s, now); err != nil {
+			fail(s.Tag, err)
+			continue
+		}
+		item.Tags, item.Pinned[s.Tag] = append(item.Tags, s.Tag), s.To
+	}
+	var mu sync.Mutex
+	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Report: func(e Event) {
+		mu.Lock()
+		if e.Err != nil {
+			failed = append(failed, e.Err)
+		} else {
+			owned[e.Target.Tag] = e.Digest
+		}
+		mu.Unlock()
+		if m.Report != nil {
+			m.Report(e)
+		}
+	}}
+	var moved Moved
+	if len(item.Tags) > 0 {
+		moved = copier.Copy(ctx, []Item{item})
+	}
+	for _, tag := range o.Same {
+		if digest := o.there[tag]; !m.OnlyMissing || m.Owned[tag] == digest {
+			owned[tag] = digest
+		}
+	}
+	if ctx.Err() == nil && len(failed) == 0 { // nothing goes where something failed
+		for _, s := range o.Gone {
+			if err := m.To.untag(ctx, Reference{Repository: m.Target, Tag: s.Tag}); err != nil {
+				fail(s.Tag, err)
+				continue
+			}
+			delete(owned, s.Tag)
+		}
+	}
+	return owned, moved, errors.Join(errors.Join(failed...), ctx.Err())
+}
+
+// keep has what a tag was stay under another.
+func (m *Mirror) keep(ctx context.Context, s Step, now time.Time) error {
+	if m.KeepPrevious == "" || s.Was == (v1.Hash{}) {
+		return nil
+	}
+	tag := strings.NewReplacer("{tag}", s.Tag, "{date}", now.UTC().Format("20060102")).Replace(m.KeepPrevious)
+	for n := 2; ; n++ {
+		ref := Reference{Repository: m.Target, Tag: tag}
+		is, ok, err := m.To.head(ctx, ref)
+		switch {
+		case err != nil || ok && is == s.Was:
+			return err
+		case !ok:
+			old, err := m.To.manifest(ctx, Reference{Repository: m.Target, Digest: s.Was})
+			if err != nil {
+				return err
+			}
+			return m.To.fail(ref, "keeping what the tag was in", m.To.put(ctx, ref, old))
+		}
+		tag = fmt.Sprintf("%s.%d", strings.TrimSuffix(tag, fmt.Sprintf(".%d", n-1)), n)
+	}
+}
