@@ -9,7 +9,8 @@ import "fmt"
 //
 // Field tags name the key in TOML and JSON. The tag sync:"secret" marks a
 // field that holds a reference to a secret, whose value a registry does not
-// give back.
+// give back; sync:"seen" one that no file can have: a provider finds it, and where
+// a desired object has none, anything there is a difference.
 type Spec interface {
 	// Kind is the kind the struct describes; settings have one for all
 	// registry types.
@@ -344,6 +345,7 @@ type Mirror struct {
 	OnlyMissing  *bool      `json:"only_missing,omitzero"`
 	Rate         *Size      `json:"rate,omitzero"` // bytes per second
 	Trust        *Trust     `json:"trust,omitzero"`
+	Altered      Set        `json:"altered,omitzero" sync:"seen"` // tags that somebody moved or deleted here
 }
 
 // Sign says with what key an artifact is signed when it is pushed.
@@ -358,6 +360,7 @@ type Artifact struct {
 	Files       Set     `json:"files,omitzero"`
 	Annotations Pairs   `json:"annotations,omitzero"`
 	Sign        *Sign   `json:"sign,omitzero"`
+	Digest      *string `json:"digest,omitzero" sync:"seen"` // of its manifest
 }
 
 func (*Settings) Kind() Kind      { return KindSettings }

@@ -140,11 +140,7 @@ func (c *copyOptions) open(p place, push bool) (*content.Registry, error) {
 	if auth == authn.Anonymous {
 		auth = nil
 	}
-	realms := c.realms
-	if p.host == name.DefaultRegistry {
-		realms = append(slices.Clone(realms), "https://auth.docker.io/token") // Docker Hub's own
-	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: realms, Push: push})
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push})
 }
 
 // copied is what copy prints with --output json.

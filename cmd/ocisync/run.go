@@ -17,7 +17,7 @@ import (
 func newRun(o *options) *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
-		Use:     "run JOB",
+		Use:     "run JOB [NAME...]",
 		GroupID: "run",
 		Short:   "Run a job of the registry now",
 		Long: `Run does now what the registry else does by schedule, and prints what was done.
@@ -34,21 +34,31 @@ A Distribution that is a program of its own has them too, by schedule while ocis
 up or ocisync auth serve runs: retention deletes tags through it, and gc restarts it
 read-only meanwhile, where ocisync runs it as a process.
 
+Of every registry:
+  mirror     bring the mirrors that were applied in step with their sources, all or
+             those that are named. Of one with prune the tags go that its source has
+             no longer, where they are not more than policy.max_deletes lets go
+
 Zot, and a Distribution that is a program of its own, count no bytes:
   quota      measure what the namespaces with a quota use, in the directories of
              this host, and withdraw push from everybody but admin users while that
              is not below the quota; ocisync up and auth serve do so every minute.
              What cannot be measured changes nothing
 ` + exitHelp,
-		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run",
-		ValidArgs: append(embedded.Jobs(), quotaJob, robotsJob),
+		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run\n  ocisync run mirror postgres --mode prod",
+		ValidArgs: append(embedded.Jobs(), mirrorJob, quotaJob, robotsJob),
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) == 0 || len(args) > 1 && args[0] != mirrorJob {
 				return errors.New("name one job, such as: ocisync run gc; ocisync run --help lists them")
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error { return o.runJob(c.Context(), args[0], dry) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == mirrorJob {
+				return o.runMirrors(c.Context(), args[1:], dry)
+			}
+			return o.runJob(c.Context(), args[0], dry)
+		},
 	}
 	o.jobFlags(cmd, &dry)
 	return cmd
@@ -108,7 +118,7 @@ func (o *options) runJob(ctx context.Context, job string, dry bool) error {
 		return codedError{exitRefused, err}
 	}
 	if errors.Is(err, providers.ErrUnsupported) {
-		return codedError{exitRefused, fmt.Errorf("%s: there is no job %s; there is %s", cfg.Registry.URL, job, strings.Join(append(runner.Jobs(), robotsJob), ", "))}
+		return codedError{exitRefused, fmt.Errorf("%s: there is no job %s; there is %s", cfg.Registry.URL, job, strings.Join(append(runner.Jobs(), mirrorJob, robotsJob), ", "))}
 	}
 	if err != nil && len(report.Measured) == 0 {
 		return err

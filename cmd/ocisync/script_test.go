@@ -358,7 +358,11 @@ func client(do func(name.Reference, ...remote.Option) error) {
 }
 
 func push(ref name.Reference, o ...remote.Option) error {
-	image, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte("hello\n"), types.OCIUncompressedLayer))
+	text := "hello"
+	if other := os.Getenv("TEXT"); other != "" {
+		text = other
+	}
+	image, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte(text+"\n"), types.OCIUncompressedLayer))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/apply"
+	"github.com/ocisync/ocisync/pkg/content/declared"
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -34,6 +35,7 @@ type session struct {
 	cfg      *schema.Config
 	secrets  *secret.Resolver
 	provider providers.Provider
+	content  *declared.Provider // nil: the registry's content is not written
 	machine  state.Machine
 	store    state.Store
 	identity state.Identity
@@ -86,6 +88,7 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if s.provider, err = o.provider(cfg, *host, sendable{s.secrets, !write}); err != nil {
 		return nil, err
 	}
+	s.content = s.declared(*host)
 	if write {
 		lock, err := state.Acquire(ctx, s.machine.Locks(), s.identity.Registry, o.holder("apply", cfg.Mode), 0)
 		if err != nil {
@@ -151,13 +154,7 @@ func (o *options) openRegistry(cfg *schema.Config) (providers.Provider, error) {
 // provider opens the registry of a mode. Secrets go to what the host file
 // permits alone.
 func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendable) (providers.Provider, error) {
-	permit := func(registry string) error {
-		if host.Permits(registry) {
-			return nil
-		}
-		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct registry.url, or add %q to registries in %s", registry, registry, host.File)}
-	}
-	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: permit, Files: below(cfg.Dir), Logger: o.logger()}
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: o.permit(host), Files: below(cfg.Dir), Logger: o.logger()}
 	var p providers.Provider
 	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
 	if err != nil {
@@ -168,6 +165,16 @@ func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendabl
 	}
 	p, err = all.Open(cfg.Registry, deps)
 	return p, err
+}
+
+// permit refuses that a secret goes to a registry that the host file does not name.
+func (o *options) permit(host schema.Host) func(registry string) error {
+	return func(registry string) error {
+		if host.Permits(registry) {
+			return nil
+		}
+		return codedError{exitRefused, fmt.Errorf("%s: the host file names the registries that a secret may go to, and this one is not among them; correct its url, or add %q to registries in %s", registry, registry, host.File)}
+	}
 }
 
 // below is a directory whose files are read, and nothing outside of it, whatever a
@@ -420,10 +427,14 @@ func (s *session) atHand(ctx context.Context, ref schema.SecretRef) (string, boo
 }
 
 func (s *session) cycle(approved string) apply.Cycle {
-	return apply.Cycle{
+	c := apply.Cycle{
 		Config: s.cfg, Provider: s.provider, Inventory: s.inv, Trust: s.trust, Key: s.key,
 		AtHand: s.atHand, Today: schema.DateOf(time.Now()), Approved: approved, Remarks: s.remarks,
 	}
+	if s.content != nil {
+		c.Content = s.content
+	}
+	return c
 }
 
 // save seals and stores an inventory that a run has brought in step.

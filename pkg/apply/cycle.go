@@ -23,6 +23,9 @@ import (
 type Cycle struct {
 	Config   *schema.Config
 	Provider providers.Provider
+	// Content writes the kinds of content into that registry; nil where the provider
+	// takes them itself, or nobody does.
+	Content providers.Provider
 	// Inventory and Trust are what state.Open returned; Key is zero where the
 	// run has no state key.
 	Inventory state.Inventory
@@ -64,7 +67,7 @@ type Found struct {
 // Plan reads the registry and returns what would be done. It writes nothing,
 // whatever the provider: it uses it read-only.
 func (c Cycle) Plan(ctx context.Context) (Found, error) {
-	p := providers.ReadOnly(c.Provider)
+	p := providers.ReadOnly(c.whole())
 	desired, notes, err := p.Normalize(c.Config.Desired)
 	if err != nil {
 		return Found{}, fmt.Errorf("mode %s: %w", c.Config.Mode, err)
@@ -118,6 +121,13 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		}
 		draft.Notes = append(draft.Notes, more...)
 	}
+	if r, ok := c.Content.(providers.Remarker); ok {
+		more, err := r.Remarks(ctx, desired, c.now())
+		if err != nil {
+			return Found{}, err
+		}
+		draft.Notes = append(draft.Notes, more...)
+	}
 	if lost != "" {
 		draft.Refusals = append(draft.Refusals, plan.Refusal{Field: "registry", Why: lost})
 	}
@@ -142,6 +152,9 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	}
 	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval(), Where: where, AsOf: recorded}, nil
 }
+
+// whole is the provider of all kinds.
+func (c Cycle) whole() providers.Provider { return providers.Join(c.Provider, c.Content) }
 
 // lost says that a registry which was applied to before knows nothing now, as
 // after a lost state or on a disk that is not mounted, or "".
@@ -172,7 +185,7 @@ func (c Cycle) scope(desired schema.State) schema.Scope {
 		}
 	}
 	if c.Whole {
-		kinds = append(kinds, c.Provider.Capabilities().Kinds()...)
+		kinds = append(kinds, c.whole().Capabilities().Kinds()...)
 	}
 	return schema.ScopeOf(slices.Concat(kinds, c.Config.Policy.Prune)...)
 }

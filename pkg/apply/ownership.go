@@ -142,10 +142,25 @@ func (c Cycle) ownership(matches map[fieldKey]plan.Match) plan.Ownership {
 	return o
 }
 
+// contentOf is what an object of content owns: as it was written in this run, or as
+// the inventory has it.
+func (c Cycle) contentOf(k schema.Key) []state.Tag {
+	keeper, ok := c.Content.(providers.ContentOwner)
+	if !ok {
+		return nil
+	}
+	tags, wrote := keeper.Content(k)
+	if !wrote {
+		o, _ := c.Inventory.Get(k)
+		return o.Content
+	}
+	return state.TagsOf(tags)
+}
+
 // recordOf is what the inventory keeps of a desired object: what the file
 // says, and keyed hashes of what cannot be read back.
 func (c Cycle) recordOf(ctx context.Context, want schema.Resource, instance string) (state.Object, error) {
-	o := state.Object{Key: want.Key, Spec: want.Spec, Owned: true, Instance: instance}
+	o := state.Object{Key: want.Key, Spec: want.Spec, Owned: true, Instance: instance, Content: c.contentOf(want.Key)}
 	if c.Key.IsZero() || c.AtHand == nil {
 		return o, nil
 	}

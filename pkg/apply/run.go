@@ -173,7 +173,7 @@ func (x *execution) stage(ctx context.Context, stage []plan.Change) error {
 		results = append(results, state.Result{Change: ch, Err: err})
 		x.endLocked(ch, outcome(err), err, began)
 	}
-	err := x.cycle.Provider.Write(ctx, todo, report)
+	err := x.cycle.whole().Write(ctx, todo, report)
 	if err == nil {
 		err = errors.New("the provider did not say what became of it")
 	}

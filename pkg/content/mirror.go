@@ -12,6 +12,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ocisync/ocisync/schema"
 )
 
 // Mirror keeps tags of a repository as another one has them. Its fields are set before
@@ -54,6 +56,69 @@ type Outlook struct {
 	listed []string           // tags of the source; nil: not listed
 	there  map[string]v1.Hash // tags of the target, as far as they matter
 	fresh  bool               // there is no such repository yet
+}
+
+// String tells what differs in few words.
+func (o Outlook) String() string {
+	var fresh, moved []string
+	for _, s := range o.Copy {
+		if s.Was == (v1.Hash{}) {
+			fresh = append(fresh, s.Tag)
+		} else {
+			moved = append(moved, s.Tag)
+		}
+	}
+	gone := make([]string, len(o.Gone))
+	for i, s := range o.Gone {
+		gone[i] = s.Tag
+	}
+	var parts []string
+	for _, part := range []struct {
+		tags      []string
+		one, many string
+	}{{fresh, "1 new tag", "new tags"}, {moved, "1 tag that differs", "tags that differ"}, {gone, "1 tag less", "tags less"}} {
+		switch n := len(part.tags); n {
+		case 0:
+			continue
+		case 1:
+			parts = append(parts, part.one+" ("+few(part.tags)+")")
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, part.many, few(part.tags)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// few names the first of a list.
+func few(list []string) string {
+	const most = 5
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+}
+
+// Lines tell a plan what an outlook is: each tag with its digest, and how much is sent.
+func (o Outlook) Lines() []string {
+	short := func(h v1.Hash) string { return h.Algorithm + ":" + h.Hex[:min(12, len(h.Hex))] }
+	var out []string
+	for _, s := range o.Copy {
+		line := fmt.Sprintf("copies %s (%s)", s.Tag, short(s.To))
+		if s.Was != (v1.Hash{}) {
+			line += ", which is " + short(s.Was) + " now"
+		}
+		out = append(out, line)
+	}
+	for _, s := range o.Gone {
+		out = append(out, fmt.Sprintf("deletes %s (%s)", s.Tag, short(s.Was)))
+	}
+	if n := len(o.Same); n > 0 {
+		out = append(out, fmt.Sprintf("%d of its tags are as they should be", n))
+	}
+	if len(o.Copy) > 0 {
+		out = append(out, fmt.Sprintf("sends %d blobs, %s", o.Blobs, schema.Size(o.Bytes).Human()))
+	}
+	return out
 }
 
 // ErrNothing is a source that has no tags, where a mirror copied some before: that may

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -61,6 +62,9 @@ type Registry struct {
 	probing    sync.Mutex   // held while that is asked
 }
 
+// hubRealm is the token service of Docker Hub, which lies on a host of its own.
+const hubRealm = "https://auth.docker.io/token"
+
 // Open makes the connection. It asks nothing yet.
 func Open(e Endpoint) (*Registry, error) {
 	base, err := oci.ParseURL(e.URL)
@@ -68,7 +72,11 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{base: base, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag}
-	inner, err := oci.Confine(e.Transport, e.URL, e.Realms...)
+	realms := e.Realms
+	if base.Host == name.DefaultRegistry {
+		realms = append(slices.Clone(realms), hubRealm)
+	}
+	inner, err := oci.Confine(e.Transport, e.URL, realms...)
 	if err != nil {
 		return nil, err
 	}

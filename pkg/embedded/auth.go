@@ -31,6 +31,7 @@ var registerController = sync.OnceValue(func() error { //nolint:gochecknoglobals
 type identity struct {
 	subject access.Subject
 	self    bool
+	content bool   // of ocisync itself: it moves content, in whatever namespace
 	login   string // the name given, of an account
 	token   bool   // it came with a token, which anonymous clients have too
 }
@@ -60,10 +61,15 @@ func (i identity) account() string {
 	return i.login
 }
 
-// may asks the rules; ocisync itself reaches its own namespace and no other.
+// ContentHeader is on the requests of ocisync itself that move content. Of nobody else
+// it says anything.
+const ContentHeader = "Ocisync-Content"
+
+// may asks the rules; ocisync itself reaches its own namespace, and others where it
+// moves content.
 func (i identity) may(rules *access.Rules, want schema.Rights, repository string) bool {
 	if i.self {
-		return access.In(access.Reserved, repository)
+		return i.content || access.In(access.Reserved, repository)
 	}
 	return rules.May(i.subject, want, repository)
 }
@@ -114,7 +120,7 @@ type guessing struct {
 // wrong.
 func (r *Registry) identify(q *http.Request) (identity, error) {
 	if q.Context().Value(selfKey{}) != nil {
-		who := identity{self: true}
+		who := identity{self: true, content: q.Header.Get(ContentHeader) != ""}
 		if rec := recordOf(q); rec != nil {
 			rec.who = who
 		}

@@ -188,8 +188,8 @@ func (c *Client) Repositories(ctx context.Context, names []string) ([]schema.Rep
 }
 
 // Transport sends requests to this registry, whatever host their URL names: by
-// the socket as ocisync itself, which reaches its own namespace alone, else
-// with the login. It lasts as long as the client.
+// the socket as ocisync itself, which reaches its own namespace alone unless they
+// carry [ContentHeader], else with the login. It lasts as long as the client.
 func (c *Client) Transport() http.RoundTripper { return (*clientTransport)(c) }
 
 // Close gives up the connections that are idle.

@@ -236,7 +236,7 @@ func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.
 }
 
 // Transport answers requests for /v2/ in this process as ocisync itself, which
-// reaches its own namespace alone. A request that writes holds the lock for as
+// reaches its own namespace alone, unless they carry [ContentHeader]. A request that writes holds the lock for as
 // long as it lasts; where it cannot have it, it is answered 503. Call release
 // when done.
 func (d *Directory) Transport(ctx context.Context) (_ http.RoundTripper, release func() error, err error) {
@@ -275,7 +275,7 @@ func (a *alone) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 	}
-	v := &visit{who: identity{self: true}}
+	v := &visit{who: identity{self: true, content: q.Header.Get(ContentHeader) != ""}}
 	answer := &reply{ResponseWriter: w, visit: v, failed: func(int, string) {}}
 	defer answer.end()
 	a.app.ServeHTTP(answer, q.WithContext(context.WithValue(q.Context(), visitKey{}, v)))

@@ -86,6 +86,9 @@ func (s shape) surelyMatches(want, have schema.Spec) bool {
 func (s shape) matches(want, have reflect.Value) bool {
 	for i := range s {
 		w, h := want.Field(i), have.Field(i)
+		if w.IsNil() && s[i].sync == "seen" && !h.IsNil() {
+			return false
+		}
 		if w.IsNil() || s[i].sync == "local" || s[i].typ == reflect.TypeFor[*schema.SecretRef]() {
 			continue
 		}
@@ -155,11 +158,18 @@ func flatten(spec schema.Spec) flat {
 func (f *flat) table(prefix string, v reflect.Value) {
 	for i := range v.NumField() {
 		field, sf := v.Field(i), v.Type().Field(i)
-		if field.IsNil() {
+		sync := sf.Tag.Get("sync")
+		if field.IsNil() && sync != "seen" {
 			continue
 		}
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		path, sync := prefix+name, sf.Tag.Get("sync")
+		path := prefix + name
+		if sync == "seen" {
+			f.complete = append(f.complete, path)
+		}
+		if field.IsNil() {
+			continue
+		}
 		switch x := field.Interface().(type) {
 		case schema.Grants:
 			if x.Complete() {
@@ -321,9 +331,14 @@ func compare(want, have schema.Spec, skip []string) []Field {
 			if !strings.HasPrefix(old.path, prefix) {
 				continue
 			}
-			if _, ok := w.get(old.path); !ok {
-				out = append(out, Field{Path: old.path, Old: old.text, Removes: 1})
+			if _, ok := w.get(old.path); ok {
+				continue
 			}
+			removes := 1
+			if old.sync == "seen" {
+				removes = 0
+			}
+			out = append(out, Field{Path: old.path, Old: old.text, Removes: removes})
 		}
 	}
 	slices.SortFunc(out, func(a, b Field) int { return strings.Compare(a.Path, b.Path) })

@@ -30,6 +30,9 @@ func Overlay(want, have schema.Spec) schema.Spec {
 func overlay(into, want reflect.Value) {
 	for i := range want.NumField() {
 		w, dst := want.Field(i), into.Field(i)
+		if w.IsNil() && want.Type().Field(i).Tag.Get("sync") == "seen" {
+			dst.SetZero()
+		}
 		if w.IsNil() {
 			continue
 		}

@@ -79,6 +79,10 @@ func checkLaid(t *rapid.T, want, have, got schema.Spec) {
 				}
 			}
 		case declared:
+		case p.sync == "seen":
+			if stays {
+				t.Fatalf("%s is seen, was not declared, and stays", p.path)
+			}
 		case isThere != stays:
 			t.Fatalf("undeclared %s: there before %v, after %v", p.path, isThere, stays)
 		case isThere && asJSON(t, h.Interface()) != asJSON(t, g.Interface()):

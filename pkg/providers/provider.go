@@ -134,6 +134,19 @@ type Transporter interface {
 	Transport(ctx context.Context) (t http.RoundTripper, release func(), err error)
 }
 
+// Filler is what a provider offers whose registry's content ocisync writes.
+type Filler interface {
+	// Fill is as Transport of a [Transporter], by an account that may pull, push and
+	// delete tags in every namespace of the mode.
+	Fill(ctx context.Context) (t http.RoundTripper, release func(), err error)
+}
+
+// Untagger is what a provider offers whose registry deletes no single tag by /v2/.
+type Untagger interface {
+	// Untag deletes a tag and nothing else; one that is not there is a success.
+	Untag(ctx context.Context, repository, tag string) error
+}
+
 // Batch is how much a provider writes in one stage.
 type Batch int
 

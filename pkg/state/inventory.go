@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,14 @@ type Object struct {
 	Owned bool
 	// Instance is the ocisync that owns it.
 	Instance string
+	// Content is what a mirror copied: its tags, sorted, as they were then.
+	Content []Tag
+}
+
+// Tag is a tag of a registry, and what it was.
+type Tag struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
 }
 
 // Hash is the keyed hash of a value that a registry does not give back, made
@@ -103,12 +112,22 @@ type Hash struct {
 	HMAC string `json:"hmac"`
 }
 
+// TagsOf is a list of tags, sorted, from a table of digests by name.
+func TagsOf(digests map[string]string) []Tag {
+	var out []Tag
+	for _, name := range slices.Sorted(maps.Keys(digests)) {
+		out = append(out, Tag{name, digests[name]})
+	}
+	return out
+}
+
 type objectJSON struct {
 	Key      schema.Key      `json:"key"`
 	Spec     json.RawMessage `json:"spec"`
 	Hashes   []Hash          `json:"hashes,omitempty"`
 	Owned    bool            `json:"owned,omitempty"`
 	Instance string          `json:"instance,omitempty"`
+	Content  []Tag           `json:"content,omitempty"`
 }
 
 // MarshalJSON refuses a spec that holds a secret instead of a reference.
@@ -120,7 +139,7 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(objectJSON{o.Key, spec, o.Hashes, o.Owned, o.Instance})
+	return json.Marshal(objectJSON{o.Key, spec, o.Hashes, o.Owned, o.Instance, o.Content})
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -138,7 +157,7 @@ func (o *Object) UnmarshalJSON(b []byte) error {
 			return fmt.Errorf("%s: %w", j.Key, err)
 		}
 	}
-	*o = Object{j.Key, spec, j.Hashes, j.Owned, j.Instance}
+	*o = Object{j.Key, spec, j.Hashes, j.Owned, j.Instance, j.Content}
 	return nil
 }
 

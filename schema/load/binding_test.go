@@ -28,7 +28,7 @@ func fieldsOf(typ reflect.Type, prefix string) []string {
 	var out []string
 	for f := range typ.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" {
+		if name == "-" || f.Tag.Get("sync") == "seen" {
 			continue
 		}
 		if name == "" {

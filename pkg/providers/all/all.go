@@ -55,9 +55,18 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	return nil, unknown(r.Type)
 }
 
-// Table returns what a registry of a type, run by a driver ("" where somebody
-// else runs it), can do. ErrUnsupported: nothing is known of that.
+// Table returns what can be done with a registry of a type, run by a driver ("" where
+// somebody else runs it). ErrUnsupported: nothing is known of that.
 func Table(typ, driver string) (schema.Table, error) {
+	t, err := own(typ, driver)
+	if err != nil || typ == schema.TypeMemory {
+		return t, err
+	}
+	return providers.WithContent(t), nil
+}
+
+// own is what the registry itself can do.
+func own(typ, driver string) (schema.Table, error) {
 	switch typ {
 	case schema.TypeMemory:
 		return memory.Table(), nil
@@ -83,7 +92,7 @@ func Recorded(r schema.Registry, live schema.State) (providers.Provider, error) 
 		return nil, err
 	}
 	if r.Type == schema.TypeDistribution && r.Driver() != schema.DriverEmbedded && r.Files != nil && r.Files.Htpasswd != "" {
-		table = distribution.Capabilities(r.Driver(), true)
+		table = providers.WithContent(distribution.Capabilities(r.Driver(), true))
 	}
 	m, err := memory.New(nil, live)
 	if err != nil {
@@ -117,13 +126,17 @@ type Named struct {
 
 // Tables lists the tables of every registry that a file can name, by name.
 func Tables() []Named {
-	return []Named{
+	list := []Named{
 		{"Distribution", distribution.Capabilities(schema.DriverProcess, false)},
 		{"Distribution with htpasswd", distribution.Capabilities(schema.DriverProcess, true)},
 		{"Embedded", embedded.Capabilities()},
 		{"Harbor", harbor.Capabilities()},
 		{"Zot", zot.Capabilities(schema.DriverProcess)},
 	}
+	for i := range list {
+		list[i].Table = providers.WithContent(list[i].Table)
+	}
+	return list
 }
 
 func unknown(typ string) error {

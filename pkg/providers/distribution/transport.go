@@ -88,6 +88,16 @@ func (p *Provider) Transport(context.Context) (http.RoundTripper, func(), error)
 	return t, func() {}, nil
 }
 
+// Fill implements [providers.Filler]: as Transport, and on the registry's host in
+// whatever namespace.
+func (p *Provider) Fill(ctx context.Context) (http.RoundTripper, func(), error) {
+	rt, release, err := p.Transport(ctx)
+	if t, ok := rt.(*loggedIn); ok {
+		t.fills = true
+	}
+	return rt, release, err
+}
+
 // loggedIn adds to each request what the registry wants to see. Safe for
 // concurrent use.
 type loggedIn struct {
@@ -96,6 +106,7 @@ type loggedIn struct {
 	keys     *token.Keys // nil where a login is used
 	// deletes are the repositories outside of our own that a job may delete in.
 	deletes func(repository string) bool
+	fills   bool // it moves content in whatever namespace
 
 	mu      sync.Mutex
 	service string          // by which tokens call the registry
@@ -240,12 +251,16 @@ func (t *loggedIn) scope(r *http.Request) []token.Scope {
 	actions := []string{"pull"}
 	switch own := access.In(schema.Reserved, repository); {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
-	case own || t.keys == nil:
+	case own || t.fills || t.keys == nil:
 		actions = []string{"delete", "pull", "push"}
 	case r.Method == http.MethodDelete && t.deletes != nil && t.deletes(repository):
 		actions = []string{"delete", "pull"}
 	}
-	return []token.Scope{{Type: "repository", Name: repository, Actions: actions}}
+	scopes := []token.Scope{{Type: "repository", Name: repository, Actions: actions}}
+	if from := r.URL.Query().Get("from"); t.fills && from != "" { // a blob is mounted
+		scopes = append(scopes, token.Scope{Type: "repository", Name: from, Actions: []string{"pull"}})
+	}
+	return scopes
 }
 
 // repositoryOf is the name in a path below /v2/, "" in others.

@@ -196,6 +196,22 @@ func (p *Provider) tls() (*tls.Config, error) {
 	return conf, nil
 }
 
+// Fill implements [providers.Filler]: as Transport, and in whatever namespace.
+func (p *Provider) Fill(ctx context.Context) (http.RoundTripper, func(), error) {
+	t, release, err := p.Transport(ctx)
+	return filling{t}, release, err
+}
+
+// filling says of each request that it moves content.
+type filling struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (f filling) RoundTrip(asked *http.Request) (*http.Response, error) {
+	r := asked.Clone(asked.Context())
+	r.Header.Set(registry.ContentHeader, "1")
+	return f.RoundTripper.RoundTrip(r)
+}
+
 // Transport gives a way to the registry's /v2/, for whatever host a request
 // names: as ocisync itself, who reaches the namespace ocisync and no other, or
 // from another host with the login. While nobody serves the registry, reading

@@ -43,6 +43,22 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 	return &transport{inner: inner, c: c, base: base, user: user, password: password}, inner.CloseIdleConnections, nil
 }
 
+// Fill implements [providers.Filler].
+func (p *Provider) Fill(ctx context.Context) (http.RoundTripper, func(), error) {
+	return p.Transport(ctx)
+}
+
+// Untag implements [providers.Untagger]: by /v2/ Harbor deletes what a tag names, with
+// all its tags (API: DELETE …/artifacts/{reference}/tags/{tag_name}).
+func (p *Provider) Untag(ctx context.Context, repository, tag string) error {
+	c, err := p.client(ctx)
+	if err != nil {
+		return err
+	}
+	project, name, _ := strings.Cut(repository, "/")
+	return c.DeleteTag(ctx, project, name, tag)
+}
+
 // transport logs in with each request: Harbor takes a login anywhere below /v2/,
 // and no token that is fetched for it first.
 type transport struct {

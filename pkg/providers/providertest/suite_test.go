@@ -266,7 +266,7 @@ func TestEveryFieldOfEveryKindHasACase(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range slices.Sorted(maps.Keys(all)) {
-			if all[path] != "local" && !tried[string(k)+"/"+path] {
+			if all[path] != "local" && all[path] != "seen" && !tried[string(k)+"/"+path] {
 				t.Errorf("%s/%s has no case", k, path)
 			}
 		}

@@ -110,3 +110,20 @@ var (
 	_ providers.Transporter = (*Provider)(nil)
 	_ providers.Blank       = (*Provider)(nil)
 )
+
+// Fill implements [providers.Filler], with the login: ocisync's own account reaches
+// its own namespace alone.
+func (p *Provider) Fill(ctx context.Context) (http.RoundTripper, func(), error) {
+	if _, err := p.Where(ctx); errors.Is(err, providers.ErrDisplaced) {
+		return nil, nil, err
+	}
+	user, password, err := p.login(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, rt, err := p.client()
+	if err != nil {
+		return nil, nil, p.fail(schema.Key{}, "", err, "")
+	}
+	return &transport{rt, p.url, user, password, func(context.Context) string { return "" }}, rt.CloseIdleConnections, nil
+}

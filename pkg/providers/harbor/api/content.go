@@ -41,6 +41,13 @@ func (c *Client) DeleteRepository(ctx context.Context, project, name string) err
 	return c.delete(ctx, call{path: "/projects/" + escape(project) + "/repositories/" + escape(name), doing: "deleting it", hint: "see whether tags in it are immutable"})
 }
 
+// DeleteTag deletes a tag of a repository, which is named below its project, and leaves
+// what it names.
+func (c *Client) DeleteTag(ctx context.Context, project, name, tag string) error {
+	at := "/projects/" + escape(project) + "/repositories/" + escape(name) + "/artifacts/" + escape(tag) + "/tags/" + escape(tag)
+	return c.delete(ctx, call{path: at, doing: "deleting the tag", hint: "see whether it is immutable"})
+}
+
 // Artifact is a manifest of a repository.
 type Artifact struct {
 	ID         int64     `json:"id"`

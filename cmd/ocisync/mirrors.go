@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/declared"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/secret"
+	"github.com/ocisync/ocisync/pkg/state"
+	"github.com/ocisync/ocisync/schema"
+)
+
+const mirrorJob = "mirror"
+
+// declared is what writes the content of the session's registry, nil where that is of a
+// type whose content is not written.
+func (s *session) declared(host schema.Host) *declared.Provider {
+	filler, ok := s.provider.(providers.Filler)
+	if !ok {
+		return nil
+	}
+	d := declared.Deps{
+		URL: s.cfg.Registry.URL, Open: filler.Fill, Monolithic: s.cfg.Registry.Type == schema.TypeZot,
+		Secrets: sendable{secret.New(host, s.o.getenv, s.cfg.Dir), !s.writing},
+		Permit:  s.o.permit(host),
+		Applied: s.applied, Now: time.Now,
+		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
+		Report:   s.copied,
+	}
+	if u, ok := s.provider.(providers.Untagger); ok {
+		d.Untag = u.Untag
+	}
+	return declared.New(d)
+}
+
+// copied tells of a tag that a mirror is through with.
+func (s *session) copied(k schema.Key, e content.Event) {
+	if e.Outcome == content.Copied {
+		s.o.say("%s: copied %s", k, e.Target)
+	}
+}
+
+// applied lists what the inventory knows of the session's content.
+func (s *session) applied() []declared.Applied {
+	var out []declared.Applied
+	for _, o := range s.inv.Objects {
+		if !slices.Contains(providers.ContentKinds(nil), o.Key.Kind) {
+			continue
+		}
+		a := declared.Applied{Key: o.Key, Spec: o.Spec, Tags: map[string]v1.Hash{}}
+		for _, t := range o.Content {
+			if h, err := v1.NewHash(t.Digest); err == nil {
+				a.Tags[t.Name] = h
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// mirrored is what became of a mirror, as --output json prints it.
+type mirrored struct {
+	Mirror  string   `json:"mirror"`
+	Copied  []string `json:"copied"`
+	Deleted []string `json:"deleted"`
+	Same    int      `json:"same"`
+	Blobs   int      `json:"blobs"`
+	Bytes   int64    `json:"bytes"`
+	DryRun  bool     `json:"dry_run,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// runMirrors is the job `mirror`.
+func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err error) {
+	s, err := o.open(ctx, !dry)
+	if err != nil {
+		return err
+	}
+	defer s.close(&err)
+	if s.content == nil {
+		return codedError{exitRefused, fmt.Errorf("%s: this version copies nothing into a registry of type %s", s.cfg.Registry.URL, s.cfg.Registry.Type)}
+	}
+	mirrors, err := s.mirrors(names)
+	if err != nil {
+		return err
+	}
+	if _, _, err := s.content.Normalize(s.cfg.Desired); err != nil {
+		return err
+	}
+	results := []mirrored{}
+	var failed []error
+	for _, r := range mirrors {
+		one, err := s.mirror(ctx, r, dry)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", r.Key, err))
+			one.Error = err.Error()
+		}
+		results = append(results, one)
+		if !o.json() {
+			_, _ = fmt.Fprint(o.out, one.text())
+		}
+	}
+	if o.json() {
+		err = writeJSON(o.out, results)
+	}
+	return errors.Join(err, mirrorsEnd(ctx, results, failed))
+}
+
+// mirrorsEnd is how the job ended.
+func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
+	code := exitFailed
+	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted) > 0 || m.Error == "" }) {
+		code = exitPartly
+	}
+	switch {
+	case ctx.Err() != nil:
+		return codedError{exitInterrupted, errors.New("stopped; run it again, which goes on from there")}
+	case len(failed) > 0:
+		return codedError{code, errors.Join(failed...)}
+	}
+	return nil
+}
+
+// mirrors finds the declared mirrors of some names, all where none is named, and refuses
+// those that were not applied as they are declared.
+func (s *session) mirrors(names []string) ([]schema.Resource, error) {
+	var out []schema.Resource
+	known := map[string]bool{}
+	for _, r := range s.cfg.Desired.Resources {
+		if r.Key.Kind != schema.KindMirror {
+			continue
+		}
+		known[r.Key.Name] = true
+		if len(names) == 0 || slices.Contains(names, r.Key.Name) {
+			out = append(out, r)
+		}
+	}
+	var wrong []error
+	for _, n := range names {
+		if !known[n] {
+			wrong = append(wrong, fmt.Errorf("mode %s has no mirror %q; it has %s", s.cfg.Mode, n, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+		}
+	}
+	for i, r := range out {
+		if !s.inv.Owns(r.Key) {
+			wrong = append(wrong, fmt.Errorf("%s was not applied yet; apply the mode first, which copies it too", r.Key))
+			continue
+		}
+		o, _ := s.inv.Get(r.Key)
+		out[i].Spec = o.Spec // what the file says otherwise is for a plan to show first
+	}
+	if len(wrong) > 0 {
+		return nil, codedError{exitRefused, errors.Join(wrong...)}
+	}
+	return out, nil
+}
+
+// mirror runs one, and writes down what it owns by then.
+func (s *session) mirror(ctx context.Context, r schema.Resource, dry bool) (mirrored, error) {
+	out := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry}
+	spec, ok := r.Spec.(*schema.Mirror)
+	if !ok {
+		return out, fmt.Errorf("%s is no mirror", r.Key)
+	}
+	if dry {
+		o, err := s.content.Look(ctx, r.Key, spec)
+		out.found(o)
+		out.Blobs, out.Bytes = o.Blobs, o.Bytes
+		return out, err
+	}
+	ran, err := s.content.Run(ctx, r.Key, spec, s.guard(r.Key))
+	tags, wrote := s.content.Content(r.Key)
+	if !wrote {
+		return out, err
+	}
+	out.found(ran.Outlook)
+	out.Copied = slices.DeleteFunc(out.Copied, func(tag string) bool { return tags[tag] == "" })
+	out.Deleted = slices.DeleteFunc(out.Deleted, func(tag string) bool { return tags[tag] != "" })
+	out.Blobs, out.Bytes = ran.Moved.Blobs, ran.Moved.Bytes
+	o, _ := s.inv.Get(r.Key)
+	if now := state.TagsOf(tags); !slices.Equal(now, o.Content) {
+		o.Content = now
+		inv := s.inv
+		inv.Objects = slices.Clone(inv.Objects)
+		inv.Put(o)
+		if saved := s.save(context.WithoutCancel(ctx), inv); saved != nil {
+			err = errors.Join(err, fmt.Errorf("inventory: %w", saved))
+		}
+	}
+	return out, err
+}
+
+// guard refuses deletes that are more than the policy lets go.
+func (s *session) guard(k schema.Key) func(content.Outlook) error {
+	o, _ := s.inv.Get(k)
+	return func(found content.Outlook) error {
+		limit := s.cfg.Policy.MaxDeletes
+		n, of := len(found.Gone), len(o.Content)
+		if limit == nil || n <= limit.AtLeast || n*100 <= limit.Percent*of {
+			return nil
+		}
+		return fmt.Errorf("it would delete %d of its %s, which is more than policy.max_deletes lets go (%d percent, at least %d); see whether the source is as it should be, and raise that if it is", n, count(of, "tag"), limit.Percent, limit.AtLeast)
+	}
+}
+
+func (m *mirrored) found(o content.Outlook) {
+	for _, s := range o.Copy {
+		m.Copied = append(m.Copied, s.Tag)
+	}
+	for _, s := range o.Gone {
+		m.Deleted = append(m.Deleted, s.Tag)
+	}
+	m.Same = len(o.Same)
+}
+
+// text is it for people.
+func (m mirrored) text() string {
+	did := func(what string, tags []string) string {
+		if len(tags) == 0 {
+			return ""
+		}
+		if m.DryRun {
+			what = "would be " + what
+		}
+		return fmt.Sprintf(", %d %s (%s)", len(tags), what, strings.Join(tags, ", "))
+	}
+	s := did("copied", m.Copied) + did("deleted", m.Deleted)
+	if s == "" {
+		s = ", nothing to do"
+		if m.Error != "" {
+			s = ", failed"
+		}
+	}
+	s = strings.TrimPrefix(s, ", ")
+	if m.Blobs > 0 {
+		s += fmt.Sprintf("; %s, %s", count(m.Blobs, "blob"), schema.Size(m.Bytes).Human())
+	}
+	return fmt.Sprintf("mirror/%s: %s; %d as they were\n", m.Mirror, s, m.Same)
+}

@@ -1,0 +1,167 @@
+package content
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Difference is a tag, or something that refers to one, that two sides do not have
+// alike.
+type Difference struct {
+	Source, Target Reference
+	Why            string
+}
+
+// Comparison is what two sides have.
+type Comparison struct {
+	Tags, Referrers int // that are alike
+	Differences     []Difference
+}
+
+// Compare holds every tag of repositories against its copy, by digest, and what refers
+// to them. It reads no content. Tags that the target has besides are no difference.
+func Compare(ctx context.Context, from, to Source, items []Item, atOnce int) (Comparison, error) {
+	var mu sync.Mutex
+	var out Comparison
+	var failed error
+	each(max(atOnce, 1), items, func(item Item) {
+		c, err := compareOne(ctx, from, to, item)
+		mu.Lock()
+		defer mu.Unlock()
+		out.Tags, out.Referrers = out.Tags+c.Tags, out.Referrers+c.Referrers
+		out.Differences = append(out.Differences, c.Differences...)
+		if failed == nil {
+			failed = err
+		}
+	})
+	slices.SortFunc(out.Differences, func(a, b Difference) int { return compareReferences(a.Source, b.Source) })
+	if ctx.Err() != nil {
+		return out, ctx.Err()
+	}
+	return out, failed
+}
+
+func compareReferences(a, b Reference) int {
+	switch x, y := a.String(), b.String(); {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, error) {
+	var out Comparison
+	tags, ok, err := from.Tags(ctx, item.Source)
+	if err != nil || !ok {
+		return out, err
+	}
+	have, _, err := to.Tags(ctx, item.Target)
+	if err != nil {
+		return out, err
+	}
+	listed := map[string]bool{}
+	for _, t := range tags {
+		listed[t] = true
+	}
+	copied := map[string]bool{}
+	for _, t := range have {
+		copied[t] = true
+	}
+	seen := map[v1.Hash]bool{}
+	for _, t := range tags {
+		if item.Keep != nil && !item.Keep(t) {
+			continue
+		}
+		a, b := Reference{Repository: item.Source, Tag: t}, Reference{Repository: item.Target, Tag: t}
+		if !copied[t] {
+			if attached.MatchString(t) { // the target may list what refers to a digest by itself
+				continue
+			}
+			out.Differences = append(out.Differences, Difference{a, b, "it is not there"})
+			continue
+		}
+		want, ok, err := from.head(ctx, a)
+		if err != nil {
+			return out, err
+		}
+		if !ok { // deleted meanwhile
+			continue
+		}
+		got, _, err := to.head(ctx, b)
+		switch {
+		case err != nil:
+			return out, err
+		case got != want && !attached.MatchString(t):
+			out.Differences = append(out.Differences, Difference{a, b, fmt.Sprintf("it is %s there, and %s at the source", got, want)})
+			continue
+		}
+		out.Tags++
+		if seen[want] {
+			continue
+		}
+		seen[want] = true
+		n, missing, err := compareReferrers(ctx, from, to, item, want, listed, copied)
+		if err != nil {
+			return out, err
+		}
+		out.Referrers += n
+		for _, d := range missing {
+			out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source, Digest: d}, Reference{Repository: item.Target, Digest: d}, "it refers to " + t + ", and is not listed there"})
+		}
+	}
+	return out, nil
+}
+
+// compareReferrers counts what refers to a digest at both, and lists what the target
+// lacks.
+func compareReferrers(ctx context.Context, from, to Source, item Item, digest v1.Hash, listed, copied map[string]bool) (n int, missing []v1.Hash, err error) {
+	want, err := from.referrers(ctx, item.Source, digest, listed)
+	if err != nil || len(want) == 0 {
+		return 0, nil, err
+	}
+	got, err := to.referrers(ctx, item.Target, digest, copied)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, w := range want {
+		if slices.ContainsFunc(got, func(g v1.Descriptor) bool { return g.Digest == w.Digest }) {
+			n++
+		} else {
+			missing = append(missing, w.Digest)
+		}
+	}
+	return n, missing, nil
+}
+
+// Shard is a part of the work of several: those repositories of which it is the turn, by
+// their names alone, so that no two have the same and none is left out, whoever counts.
+type Shard struct{ Index, Of int } // Index is from 0
+
+// Has reports whether a repository is of the shard. Which of several shards has it
+// depends on its name and their number (rendezvous hashing).
+func (s Shard) Has(repository string) bool {
+	if s.Of <= 1 {
+		return true
+	}
+	best, at := uint64(0), -1
+	for i := range s.Of {
+		if w := weight(repository, i); at < 0 || w > best {
+			best, at = w, i
+		}
+	}
+	return at == s.Index
+}
+
+func weight(repository string, shard int) uint64 {
+	sum := sha256.Sum256([]byte(strconv.Itoa(shard) + "/" + repository))
+	return binary.BigEndian.Uint64(sum[:8])
+}

@@ -1,0 +1,380 @@
+// Package declared brings content to be as a mode says: its mirrors. It is the
+// [providers.Provider] of these kinds for whatever registry, beside the one that the
+// registry itself has; see [New].
+//
+// What a mirror copied is its own, and the inventory keeps it: no registry tells who
+// pushed a tag. So the live form of a mirror is the block that was applied last, with
+// the tags that are not what they were then.
+package declared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// Deps is what the provider works with.
+type Deps struct {
+	// URL is the registry's, and Open makes a way to it; release ends it.
+	URL  string
+	Open func(ctx context.Context) (rt http.RoundTripper, release func(), err error)
+	// Monolithic and Untag are those of [content.Endpoint].
+	Monolithic bool
+	Untag      func(ctx context.Context, repository, tag string) error
+	// Secrets gives the logins of other registries, and Permit is asked before one goes
+	// there; nil permits.
+	Secrets providers.Secrets
+	Permit  func(registry string) error
+	// Applied lists what was applied last.
+	Applied func() []Applied
+	// MayPrune says whether what was applied can be trusted with deletes, and why not.
+	MayPrune func() (ok bool, why string)
+	Now      func() time.Time
+	// Report hears of each tag when it is through, from several goroutines; nil for
+	// nobody.
+	Report func(schema.Key, content.Event)
+}
+
+// Applied is an object of content as it was applied last.
+type Applied struct {
+	Key  schema.Key
+	Spec schema.Spec
+	Tags map[string]v1.Hash // which it owns
+}
+
+// Provider writes content. It is safe for use by several goroutines.
+type Provider struct {
+	Deps
+
+	mu       sync.Mutex
+	remotes  []schema.Remote                   // of the desired state that was seen last
+	altered  map[schema.Key]bool               // what was read last, and is not as it was applied
+	outlooks map[schema.Key]looked             // of the plan that was made last
+	wrote    map[schema.Key]map[string]v1.Hash // the tags that they own by now
+}
+
+// looked is what a mirror found, and for which block.
+type looked struct {
+	spec    *schema.Mirror
+	outlook content.Outlook
+}
+
+// New makes one. It asks nothing yet.
+func New(d Deps) *Provider {
+	return &Provider{Deps: d, altered: map[schema.Key]bool{}, outlooks: map[schema.Key]looked{}, wrote: map[schema.Key]map[string]v1.Hash{}}
+}
+
+var (
+	_ providers.Provider     = (*Provider)(nil)
+	_ providers.Remarker     = (*Provider)(nil)
+	_ providers.ContentOwner = (*Provider)(nil)
+)
+
+// Capabilities implements [providers.Provider].
+func (p *Provider) Capabilities() schema.Table { return providers.WithContent(nil) }
+
+// Batch implements [providers.Provider].
+func (p *Provider) Batch() providers.Batch { return providers.BatchRank }
+
+// Normalize implements [providers.Provider]. It takes note of the other registries that
+// the mode knows. What was applied of a mirror and is not declared any more is declared
+// to be empty: nobody else has a say in a mirror.
+func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) {
+	var remotes []schema.Remote
+	s.Resources = slices.Clone(s.Resources)
+	for i, r := range s.Resources {
+		switch spec := r.Spec.(type) {
+		case *schema.Remote:
+			remotes = append(remotes, *spec)
+		case *schema.Mirror:
+			before, _ := p.applied(r.Key)
+			if was, ok := before.Spec.(*schema.Mirror); ok {
+				s.Resources[i].Spec = emptied(*spec, *was)
+			}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remotes = remotes
+	return s, nil, nil
+}
+
+// applied finds what was applied of an object last.
+func (p *Provider) applied(k schema.Key) (Applied, bool) {
+	list := p.Applied()
+	i := slices.IndexFunc(list, func(a Applied) bool { return a.Key == k })
+	if i < 0 {
+		return Applied{}, false
+	}
+	return list[i], true
+}
+
+// Read implements [providers.Provider]. Of a registry that cannot be reached now it
+// says nothing.
+func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	out := schema.State{Scope: scope}
+	var mine []Applied
+	for _, a := range p.Applied() {
+		switch spec := a.Spec.(type) {
+		case *schema.Remote: // ocisync alone knows it
+			if scope.Covers(a.Key) {
+				r := schema.Resource{Key: a.Key, Spec: spec}
+				for _, f := range schema.Secrets(spec) {
+					r.Unread = append(r.Unread, f.Path)
+				}
+				out.Resources = append(out.Resources, r)
+			}
+		case *schema.Mirror:
+			if scope.Covers(a.Key) {
+				mine = append(mine, a)
+			}
+		}
+	}
+	if len(mine) == 0 {
+		return out, nil
+	}
+	to, release, err := p.target(ctx)
+	if err != nil {
+		return p.unread(out, mine, err)
+	}
+	defer release()
+	for _, a := range mine {
+		spec, ok := a.Spec.(*schema.Mirror)
+		if !ok {
+			continue
+		}
+		live := *spec
+		m := &content.Mirror{To: to, Target: text(spec.To), Owned: a.Tags}
+		altered, err := m.Altered(ctx)
+		if err != nil {
+			return p.unread(out, mine, err)
+		}
+		if live.Altered = nil; len(altered) > 0 {
+			live.Altered = altered
+		}
+		p.mu.Lock()
+		p.altered[a.Key] = len(altered) > 0
+		p.mu.Unlock()
+		out.Resources = append(out.Resources, schema.Resource{Key: a.Key, Spec: &live})
+	}
+	return out, nil
+}
+
+// unread is a state that says nothing of some objects, where that is why.
+func (p *Provider) unread(s schema.State, mine []Applied, err error) (schema.State, error) {
+	if !errors.Is(err, providers.ErrUnreachable) {
+		return schema.State{}, err
+	}
+	s.Resources = slices.DeleteFunc(s.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindMirror })
+	for _, a := range mine {
+		s.Scope.Except = append(s.Scope.Except, a.Key)
+	}
+	slices.SortFunc(s.Scope.Except, schema.Key.Compare)
+	return s, nil
+}
+
+// target opens the registry.
+func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error) {
+	rt, release, err := p.Open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := content.Open(content.Endpoint{URL: p.URL, Transport: rt, Push: true, Monolithic: p.Monolithic, Untag: p.Untag})
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return to, release, nil
+}
+
+// Prepare implements [providers.Provider]: it looks at both sides. What cannot be looked
+// at now is told, and tried when it is written.
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
+	out := make([]providers.Verdict, len(changes))
+	for i, c := range changes {
+		if c.Key.Kind == schema.KindRemote {
+			continue
+		}
+		if c.Action == plan.Delete {
+			out[i].Impact = []string{"the tags that it copied stay"}
+			continue
+		}
+		spec, ok := c.After.Spec.(*schema.Mirror)
+		if !ok {
+			out[i].Refused = fmt.Sprintf("%s is no kind of content", c.Key)
+			continue
+		}
+		o, err := p.look(ctx, c.Key, spec, true)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			out[i].Notes = []string{fmt.Sprintf("what it would copy cannot be told now: %v", err)}
+			continue
+		}
+		out[i].Impact = o.Lines()
+		before, _ := p.applied(c.Key)
+		if ok, why := p.MayPrune(); !ok && yes(spec.Prune) && len(before.Tags) > 0 {
+			out[i].Notes = append(out[i].Notes, "prunes nothing: "+why)
+		}
+		if len(o.Gone) > 0 {
+			out[i].Held = fmt.Sprintf("it deletes %s that the source has no longer or that are not chosen any more", count(len(o.Gone), "tag"))
+		}
+		p.mu.Lock()
+		p.outlooks[c.Key] = looked{spec, o}
+		p.mu.Unlock()
+	}
+	return out, nil
+}
+
+// Look tells what a mirror would do now.
+func (p *Provider) Look(ctx context.Context, k schema.Key, spec *schema.Mirror) (content.Outlook, error) {
+	return p.look(ctx, k, spec, true)
+}
+
+// look looks at both sides of a mirror.
+func (p *Provider) look(ctx context.Context, k schema.Key, spec *schema.Mirror, weigh bool) (content.Outlook, error) {
+	to, release, err := p.target(ctx)
+	if err != nil {
+		return content.Outlook{}, err
+	}
+	defer release()
+	m, end, err := p.mirror(ctx, k, spec, to)
+	if err != nil {
+		return content.Outlook{}, err
+	}
+	defer end()
+	o, err := m.Look(ctx)
+	if err == nil && weigh {
+		err = m.Weigh(ctx, &o)
+	}
+	return o, err
+}
+
+// Write implements [providers.Provider]. A mirror does what its plan showed.
+func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
+	for _, c := range changes {
+		switch spec, ok := specOf(c).(*schema.Mirror); {
+		case ctx.Err() != nil:
+			report(c.Key, ctx.Err())
+		case c.Action == plan.Delete, c.Key.Kind == schema.KindRemote:
+			report(c.Key, nil)
+		case !ok:
+			report(c.Key, fmt.Errorf("%s is no kind of content", c.Key))
+		default:
+			p.mu.Lock()
+			seen, known := p.outlooks[c.Key]
+			delete(p.outlooks, c.Key)
+			p.mu.Unlock()
+			var o *content.Outlook
+			if known && seen.spec == spec {
+				o = &seen.outlook
+			}
+			_, err := p.run(ctx, c.Key, spec, o, nil)
+			report(c.Key, err)
+		}
+	}
+	return nil
+}
+
+func specOf(c plan.Change) schema.Spec {
+	if c.After == nil {
+		return nil
+	}
+	return c.After.Spec
+}
+
+// Ran is what a mirror did.
+type Ran struct {
+	Key     schema.Key
+	Outlook content.Outlook
+	Moved   content.Moved
+}
+
+// Run does what a mirror would do now: the job, which no plan shows. guard is asked of
+// what it found, before anything is written; nil lets all pass.
+func (p *Provider) Run(ctx context.Context, k schema.Key, spec *schema.Mirror, guard func(content.Outlook) error) (Ran, error) {
+	return p.run(ctx, k, spec, nil, guard)
+}
+
+func (p *Provider) run(ctx context.Context, k schema.Key, spec *schema.Mirror, o *content.Outlook, guard func(content.Outlook) error) (Ran, error) {
+	to, release, err := p.target(ctx)
+	if err != nil {
+		return Ran{}, err
+	}
+	defer release()
+	m, end, err := p.mirror(ctx, k, spec, to)
+	if err != nil {
+		return Ran{}, err
+	}
+	defer end()
+	if o == nil {
+		now, err := m.Look(ctx)
+		if err != nil {
+			return Ran{}, err
+		}
+		o = &now
+	}
+	if guard != nil {
+		if err := guard(*o); err != nil {
+			return Ran{Key: k, Outlook: *o}, err
+		}
+	}
+	owned, moved, err := m.Run(ctx, *o, p.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wrote[k] = owned
+	return Ran{k, *o, moved}, err
+}
+
+// Content implements [providers.ContentOwner].
+func (p *Provider) Content(k schema.Key) (map[string]string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	owned, ok := p.wrote[k]
+	if !ok {
+		return nil, false
+	}
+	out := map[string]string{}
+	for tag, digest := range owned {
+		out[tag] = digest.String()
+	}
+	return out, true
+}
+
+// Remarks implements [providers.Remarker]: of mirrors that are as declared, what the
+// source has by now.
+func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Time) ([]plan.Note, error) {
+	var out []plan.Note
+	for _, r := range desired.Resources {
+		spec, ok := r.Spec.(*schema.Mirror)
+		p.mu.Lock()
+		altered := p.altered[r.Key]
+		p.mu.Unlock()
+		if before, _ := p.applied(r.Key); !ok || altered || !reflect.DeepEqual(before.Spec, r.Spec) {
+			continue // a change of it tells
+		}
+		o, err := p.look(ctx, r.Key, spec, false)
+		switch n := len(o.Copy) + len(o.Gone); {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("what its source has by now cannot be told: %v", err)})
+		case n > 0:
+			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("the source has %s; ocisync run mirror brings it in step, no apply does", o)})
+		}
+	}
+	return out, nil
+}

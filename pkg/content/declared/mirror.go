@@ -1,0 +1,203 @@
+package declared
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// mirror makes the engine's form of a block. end closes the connections to the source.
+func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror, to *content.Registry) (m *content.Mirror, end func(), err error) {
+	host, repository, _ := strings.Cut(text(spec.From), "/")
+	from, end, err := p.source(ctx, host)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", k, err)
+	}
+	m = &content.Mirror{
+		From: from, To: to, Source: repository, Target: text(spec.To),
+		Referrers: yes(spec.Referrers), OnlyMissing: yes(spec.OnlyMissing),
+		KeepPrevious: text(spec.KeepPrevious),
+	}
+	m.Prune, _ = p.MayPrune()
+	m.Prune = m.Prune && yes(spec.Prune)
+	if spec.Rate != nil && *spec.Rate > 0 {
+		m.Rate = int64(*spec.Rate)
+	}
+	if m.Tags, err = selection(spec.Tags, p.Now()); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("%s: tags: %w", k, err)
+	}
+	if before, ok := p.applied(k); ok {
+		if was, ok := before.Spec.(*schema.Mirror); ok && text(was.To) == m.Target { // what lies elsewhere is left behind
+			m.Owned = before.Tags
+		}
+	}
+	if p.Report != nil {
+		m.Report = func(e content.Event) { p.Report(k, e) }
+	}
+	return m, end, nil
+}
+
+// emptied is a block with what it had before, and has no longer, as empty.
+func emptied(now, was schema.Mirror) *schema.Mirror {
+	list := func(now, was schema.Set) schema.Set {
+		if now == nil && was != nil {
+			return schema.Set{}
+		}
+		return now
+	}
+	if was.Tags != nil {
+		tags := schema.TagSelect{}
+		if now.Tags != nil {
+			tags = *now.Tags
+		}
+		tags.List = list(tags.List, was.Tags.List)
+		tags.Glob, tags.Regex, tags.Semver = empty(tags.Glob, was.Tags.Glob), empty(tags.Regex, was.Tags.Regex), empty(tags.Semver, was.Tags.Semver)
+		tags.Newest, tags.Since = empty(tags.Newest, was.Tags.Newest), empty(tags.Since, was.Tags.Since)
+		now.Tags = &tags
+	}
+	if was.Trust != nil {
+		trust := schema.Trust{}
+		if now.Trust != nil {
+			trust = *now.Trust
+		}
+		trust.Keys = list(trust.Keys, was.Trust.Keys)
+		trust.Required, trust.Notation = empty(trust.Required, was.Trust.Required), empty(trust.Notation, was.Trust.Notation)
+		now.Trust = &trust
+	}
+	now.Platforms = list(now.Platforms, was.Platforms)
+	now.Referrers, now.Prune, now.OnlyMissing = empty(now.Referrers, was.Referrers), empty(now.Prune, was.Prune), empty(now.OnlyMissing, was.OnlyMissing)
+	now.Schedule, now.Zone, now.KeepPrevious = empty(now.Schedule, was.Schedule), empty(now.Zone, was.Zone), empty(now.KeepPrevious, was.KeepPrevious)
+	if now.Rate == nil && was.Rate != nil {
+		all := schema.Unlimited
+		now.Rate = &all
+	}
+	return &now
+}
+
+// empty is a field, or its zero value where it had one before.
+func empty[T any](now, was *T) *T {
+	if now == nil && was != nil {
+		return new(T)
+	}
+	return now
+}
+
+// selection makes the engine's form of what chooses tags.
+func selection(t *schema.TagSelect, now time.Time) (s content.Selection, err error) {
+	if t == nil {
+		return s, nil
+	}
+	s.List, s.Glob = t.List, text(t.Glob)
+	if text(t.Regex) != "" {
+		if s.Regex, err = regexp.Compile(*t.Regex); err != nil {
+			return s, err
+		}
+	}
+	if text(t.Semver) != "" {
+		if s.Semver, err = semver.NewConstraint(*t.Semver); err != nil {
+			return s, err
+		}
+	}
+	if t.Newest != nil {
+		s.Newest = *t.Newest
+	}
+	if t.Since != nil && *t.Since > 0 {
+		s.Since = now.Add(-t.Since.Std())
+	}
+	return s, nil
+}
+
+// source opens another registry: with the login of the remote that the mode has for its
+// host, else as nobody.
+func (p *Provider) source(ctx context.Context, host string) (*content.Registry, func(), error) {
+	if host == "docker.io" {
+		host = name.DefaultRegistry
+	}
+	e := content.Endpoint{URL: "https://" + host}
+	var tls schema.TLS
+	p.mu.Lock()
+	remotes := p.remotes
+	p.mu.Unlock()
+	for _, r := range remotes {
+		if !serves(r, host) {
+			continue
+		}
+		if u, err := url.Parse(text(r.URL)); err == nil && u.Host == host {
+			e.URL = u.Scheme + "://" + u.Host
+		}
+		if r.TLS != nil {
+			tls = *r.TLS
+		}
+		words, err := p.login(ctx, e.URL, r.Login)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.Auth = words; words != nil {
+			break
+		}
+	}
+	rt, err := oci.Transport(tls)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.Transport = rt
+	from, err := content.Open(e)
+	return from, rt.CloseIdleConnections, err
+}
+
+// serves reports whether a remote is the registry of a host.
+func serves(r schema.Remote, host string) bool {
+	if u, err := url.Parse(text(r.URL)); err == nil && u.Host == host {
+		return true
+	}
+	return host == name.DefaultRegistry && text(r.Type) == "docker-hub"
+}
+
+// login is the account of a remote, nil where it has none.
+func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn.Authenticator, error) {
+	if l == nil || l.Password == nil {
+		return nil, nil
+	}
+	if p.Permit != nil {
+		if err := p.Permit(to); err != nil {
+			return nil, err
+		}
+	}
+	password, err := p.Secrets.Resolve(ctx, *l.Password)
+	if err != nil {
+		return nil, fmt.Errorf("the login of %s: %w", to, err)
+	}
+	user := text(l.User)
+	if user == "" {
+		user = text(l.Robot)
+	}
+	return &authn.Basic{Username: user, Password: password}, nil
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func yes(b *bool) bool { return b != nil && *b }
+
+func count(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}
