@@ -35,6 +35,12 @@ type Target interface {
 	upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error
 	put(ctx context.Context, ref Reference, m manifest) error
 	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error
+	untag(ctx context.Context, ref Reference) error
+	// Commit ends what is written there: until then nothing may be seen of it.
+	Commit(ctx context.Context) error
 }
 
-var _ Target = (*Registry)(nil)
+var (
+	_ Target = (*Registry)(nil)
+	_ Target = (*Layout)(nil)
+)

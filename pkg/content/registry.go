@@ -433,3 +433,18 @@ func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor,
 	}
 	return resp.Body, nil
 }
+
+// untag has the registry delete a tag, and leave what it names to the other tags of it
+// (OCI distribution specification, "Deleting tags"). An *answer tells of one that does
+// not.
+func (r *Registry) untag(ctx context.Context, ref Reference) error {
+	resp, err := r.ask(ctx, http.MethodDelete, ref.Repository+"/manifests/"+ref.name(), nil, nil, []string{"repository:" + ref.Repository + ":pull,delete"}, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	return nil
+}
+
+// Commit implements [Target]: a registry shows what came at once.
+func (r *Registry) Commit(context.Context) error { return nil }
