@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -107,6 +108,41 @@ func OpenLayout(ctx context.Context, files Files, write bool) (*Layout, error) {
 		return fail(err)
 	}
 	return l, nil
+}
+
+// LayoutDir opens a layout in a directory. One that is to be written need not be there;
+// a directory that holds other things is none. Close ends its use.
+func LayoutDir(ctx context.Context, path string, write bool) (_ *Layout, err error) {
+	d, err := OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if write {
+		empty, err := d.Empty()
+		if _, missing := d.Stat(ctx, layoutFile); err == nil && !empty && errors.Is(missing, fs.ErrNotExist) {
+			err = &providers.Error{Registry: path, Doing: "opening the layout", Err: fmt.Errorf("%w: it has no file %s, and other files", ErrLayout, layoutFile), Remedy: "name a directory that is empty or not there"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := d.Tidy(time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return OpenLayout(ctx, d, write)
+}
+
+// Close ends its use. What was not committed is not in it.
+func (l *Layout) Close() error {
+	if c, ok := l.files.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // String is how people name it.

@@ -377,12 +377,16 @@ func TestWhatIsNoLayoutIsSaid(t *testing.T) {
 		change func(dir string) error
 		says   string
 	}{
-		"none":            {func(dir string) error { return os.Remove(filepath.Join(dir, layoutFile)) }, "it has no file oci-layout"},
-		"another version": {func(dir string) error { return os.WriteFile(filepath.Join(dir, layoutFile), []byte(`{"imageLayoutVersion":"2.0.0"}`), 0o600) }, "of a version 1"},
-		"no index":        {func(dir string) error { return os.Remove(filepath.Join(dir, indexFile)) }, "it has no file index.json"},
-		"no JSON":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, indexFile), []byte(`{`), 0o600) }, "index.json is not JSON"},
-		"no list":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, indexFile), []byte(`{"manifests":7}`), 0o600) }, "no list"},
-		"too long":        {func(dir string) error { return os.Truncate(filepath.Join(dir, indexFile), maxIndex+1) }, "more than 67108864 bytes"},
+		"none": {func(dir string) error { return os.Remove(filepath.Join(dir, layoutFile)) }, "it has no file oci-layout"},
+		"another version": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, layoutFile), []byte(`{"imageLayoutVersion":"2.0.0"}`), 0o600)
+		}, "of a version 1"},
+		"no index": {func(dir string) error { return os.Remove(filepath.Join(dir, indexFile)) }, "it has no file index.json"},
+		"no JSON":  {func(dir string) error { return os.WriteFile(filepath.Join(dir, indexFile), []byte(`{`), 0o600) }, "index.json is not JSON"},
+		"no list": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, indexFile), []byte(`{"manifests":7}`), 0o600)
+		}, "no list"},
+		"too long": {func(dir string) error { return os.Truncate(filepath.Join(dir, indexFile), maxIndex+1) }, "more than 67108864 bytes"},
 		"a link": {func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, indexFile)), os.Symlink("/etc/hostname", filepath.Join(dir, indexFile)))
 		}, "it is a link"},
