@@ -18,6 +18,8 @@ type Source interface {
 	Tags(ctx context.Context, repository string) (tags []string, ok bool, err error)
 
 	head(ctx context.Context, ref Reference) (digest v1.Hash, ok bool, err error)
+	// describe is head with what is to be told of it; [ErrAbsent] where it is not there.
+	describe(ctx context.Context, ref Reference) (v1.Descriptor, error)
 	manifest(ctx context.Context, ref Reference) (manifest, error)
 	blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (io.ReadCloser, error)
 	referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) ([]v1.Descriptor, error)
@@ -43,4 +45,5 @@ type Target interface {
 var (
 	_ Target = (*Registry)(nil)
 	_ Target = (*Layout)(nil)
+	_ Source = made{}
 )

@@ -352,6 +352,11 @@ func (l *Layout) head(ctx context.Context, ref Reference) (v1.Hash, bool, error)
 	return e.d.Digest, there, l.fail(ref, "asking for", err)
 }
 
+func (l *Layout) describe(ctx context.Context, ref Reference) (v1.Descriptor, error) {
+	m, err := l.manifest(ctx, ref)
+	return m.descriptor(), err
+}
+
 // there asks whether a blob lies there with its length.
 func (l *Layout) there(ctx context.Context, d v1.Descriptor) (bool, error) {
 	size, err := l.files.Stat(ctx, file(d.Digest))

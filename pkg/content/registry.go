@@ -335,6 +335,23 @@ func (r *Registry) head(ctx context.Context, ref Reference) (digest v1.Hash, ok 
 	return digest, true, nil
 }
 
+// describe asks what a reference is. A registry that does not say all of it is asked for
+// the manifest.
+func (r *Registry) describe(ctx context.Context, ref Reference) (v1.Descriptor, error) {
+	resp, err := r.ask(ctx, http.MethodHead, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
+	if err != nil {
+		return v1.Descriptor{}, r.fail(ref, "asking for", err)
+	}
+	resp.Body.Close()
+	digest, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	kind, _, unsaid := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err == nil && unsaid == nil && resp.ContentLength > 0 {
+		return v1.Descriptor{MediaType: types.MediaType(kind), Digest: digest, Size: resp.ContentLength}, nil
+	}
+	m, err := r.manifest(ctx, ref)
+	return m.descriptor(), err
+}
+
 // manifest gets one, and checks that it is what its digest says.
 func (r *Registry) manifest(ctx context.Context, ref Reference) (manifest, error) {
 	resp, err := r.ask(ctx, http.MethodGet, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
