@@ -22,6 +22,7 @@ type copyOptions struct {
 	all       bool
 	tags      []string
 	referrers bool
+	platforms []string
 }
 
 func newCopy(o *options) *cobra.Command {
@@ -40,6 +41,10 @@ the last two with --all-tags or --tag. Both say the same sort of thing. A host i
 reached by https; write http:// before one that has no certificate.
 
 ` + layoutHelp + `
+With --platform, an index that has other platforms too becomes another one, with
+another digest: signatures of the whole one are not of it, and stay behind. An index
+stays an index, of one platform too; by its digest it is copied whole.
+
 The accounts are those of the user's Docker configuration. A tag that is there
 already, with the same digest, is left as it is. What fails does not stop the rest.
 ` + exitHelp,
@@ -58,6 +63,7 @@ already, with the same digest, is left as it is. What fails does not stop the re
 	f.BoolVar(&c.all, "all-tags", false, "copy every tag")
 	f.StringSliceVar(&c.tags, "tag", nil, "copy the tags that a `pattern` matches, such as 'v1.*'; may stand several times")
 	f.BoolVar(&c.referrers, "referrers", true, "copy what refers to each image as well")
+	f.StringArrayVar(&c.platforms, "platform", nil, "copy of each index this `os/arch[/variant]` alone; may stand several times")
 	c.reachFlags(cmd)
 	return cmd
 }
@@ -100,6 +106,11 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if len(c.platforms) > 0 {
+		if copier.From, err = content.Platforms(copier.From, c.platforms); err != nil {
+			return fmt.Errorf("--platform: %w", err)
+		}
+	}
 	if !several {
 		if from, err = settle(ctx, copier.From, from); err != nil {
 			return err

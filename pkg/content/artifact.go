@@ -9,6 +9,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -199,6 +201,35 @@ func Read(ctx context.Context, s Source, repository string, d v1.Descriptor, f f
 		return fail(body.err)
 	}
 	return err
+}
+
+// Delete removes a manifest by its digest, and all tags of it with it.
+func Delete(ctx context.Context, t Target, ref Reference) error {
+	return t.fail(ref, "deleting", t.untag(ctx, ref))
+}
+
+// Tagged lists the tags of a repository that are a digest, sorted.
+func Tagged(ctx context.Context, s Source, repository string, digest v1.Hash) ([]string, error) {
+	all, _, err := s.Tags(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	var tags []string
+	var problems []error
+	each(smallAtOnce, all, func(tag string) {
+		got, ok, err := s.head(ctx, Reference{Repository: repository, Tag: tag})
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			problems = append(problems, err)
+		}
+		if ok && got == digest {
+			tags = append(tags, tag)
+		}
+	})
+	slices.Sort(tags)
+	return tags, errors.Join(problems...)
 }
 
 // Untag removes a tag, and nothing else: what it names stays for other tags of it.
