@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,27 +10,23 @@ import (
 	"sync"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
-	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
 
 type copyOptions struct {
-	*options
+	reach
 	all       bool
 	tags      []string
 	referrers bool
-	realms    []string
-	ca        string
+	platforms []string
 }
 
 func newCopy(o *options) *cobra.Command {
-	c := &copyOptions{options: o}
+	c := &copyOptions{reach: reach{options: o}}
 	cmd := &cobra.Command{
 		Use:     "copy SOURCE TARGET",
 		GroupID: "content",
@@ -43,10 +40,15 @@ HOST/REPOSITORY for a whole repository, or HOST for every repository of a regist
 the last two with --all-tags or --tag. Both say the same sort of thing. A host is
 reached by https; write http:// before one that has no certificate.
 
+` + layoutHelp + `
+With --platform, an index that has other platforms too becomes another one, with
+another digest: signatures of the whole one are not of it, and stay behind. An index
+stays an index, of one platform too; by its digest it is copied whole.
+
 The accounts are those of the user's Docker configuration. A tag that is there
 already, with the same digest, is left as it is. What fails does not stop the rest.
 ` + exitHelp,
-		Example: "  ocisync copy quay.example.com/team/app:v1 registry.example.com/mirror/app:v1\n  ocisync copy --tag 'v1.*' quay.example.com/team/app registry.example.com/team/app\n  ocisync copy --all-tags http://127.0.0.1:5000 registry.example.com",
+		Example: "  ocisync copy quay.example.com/team/app:v1 registry.example.com/mirror/app:v1\n  ocisync copy --all-tags quay.example.com/team/app oci:./layout\n  ocisync copy --tag 'v1.*' quay.example.com/team/app registry.example.com/team/app\n  ocisync copy --all-tags http://127.0.0.1:5000 registry.example.com",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return fmt.Errorf("copy takes a source and a target, and not %d arguments", len(args))
@@ -61,86 +63,9 @@ already, with the same digest, is left as it is. What fails does not stop the re
 	f.BoolVar(&c.all, "all-tags", false, "copy every tag")
 	f.StringSliceVar(&c.tags, "tag", nil, "copy the tags that a `pattern` matches, such as 'v1.*'; may stand several times")
 	f.BoolVar(&c.referrers, "referrers", true, "copy what refers to each image as well")
-	f.StringSliceVar(&c.realms, "realm", nil, "`URL` of a token service of another host that may see the login; may stand several times")
-	f.StringVar(&c.ca, "ca", "", "PEM `file` of the authority that certificates are checked against besides the system's")
+	f.StringArrayVar(&c.platforms, "platform", nil, "copy of each index this `os/arch[/variant]` alone; may stand several times")
+	c.reachFlags(cmd)
 	return cmd
-}
-
-// place is what somebody named: a registry, a repository in it, a tag or digest of that.
-type place struct {
-	host, url  string
-	repository string
-	reference  string // ":tag", "@digest", or ""
-}
-
-// parsePlace reads HOST, HOST/REPOSITORY, HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST.
-func parsePlace(s string) (place, error) {
-	fail := func(format string, args ...any) (place, error) {
-		return place{}, fmt.Errorf("%s: %s; write HOST/REPOSITORY:TAG, HOST/REPOSITORY or HOST", quote(s), fmt.Sprintf(format, args...))
-	}
-	scheme, rest, ok := strings.Cut(s, "://")
-	switch {
-	case !ok:
-		scheme, rest = "https", s
-	case scheme != "http" && scheme != "https":
-		return fail("%s is no way to reach a registry", scheme)
-	}
-	host, path, _ := strings.Cut(strings.TrimSuffix(rest, "/"), "/")
-	reg, err := name.NewRegistry(host, name.StrictValidation)
-	if err != nil || host == "" || strings.Contains(host, "@") {
-		return fail("it names no host")
-	}
-	p := place{host: reg.RegistryStr(), url: scheme + "://" + reg.RegistryStr()}
-	if path == "" {
-		return p, nil
-	}
-	p.repository = path
-	if i := strings.IndexByte(path, '@'); i >= 0 {
-		p.repository, p.reference = path[:i], path[i:]
-	} else if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') {
-		p.repository, p.reference = path[:i], path[i:]
-	}
-	in := host + "/" + p.repository
-	if _, err := name.NewRepository(in, name.StrictValidation); err != nil {
-		return fail("%s is no name of a repository", quote(p.repository))
-	}
-	switch {
-	case strings.HasPrefix(p.reference, "@"):
-		if _, err := name.NewDigest(in+p.reference, name.StrictValidation); err != nil {
-			return fail("%s is no digest", quote(p.reference[1:]))
-		}
-	case p.reference != "":
-		if _, err := name.NewTag(in+p.reference, name.StrictValidation); err != nil {
-			return fail("%s is no tag", quote(p.reference[1:]))
-		}
-	}
-	return p, nil
-}
-
-// open reaches the registry of a place, as the account that the user's Docker
-// configuration has for it.
-func (c *copyOptions) open(p place, push bool) (*content.Registry, error) {
-	tls := schema.TLS{}
-	if c.ca != "" {
-		tls.CA = &c.ca
-	}
-	rt, err := oci.Transport(tls)
-	if err != nil {
-		return nil, err
-	}
-	rt.MaxIdleConnsPerHost, rt.ReadBufferSize, rt.WriteBufferSize = 64, 64<<10, 64<<10
-	reg, err := name.NewRegistry(p.host, name.StrictValidation)
-	if err != nil {
-		return nil, err
-	}
-	auth, err := authn.DefaultKeychain.Resolve(reg)
-	if err != nil {
-		return nil, fmt.Errorf("the user's Docker configuration: %w; mend it, or run docker login %s", err, p.host)
-	}
-	if auth == authn.Anonymous {
-		auth = nil
-	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push})
 }
 
 // copied is what copy prints with --output json.
@@ -162,12 +87,13 @@ type copiedTag struct {
 	Error   string          `json:"error,omitempty"`
 }
 
-func (c *copyOptions) run(ctx context.Context, source, target string) error {
-	from, err := parsePlace(source)
+func (c *copyOptions) run(ctx context.Context, source, target string) (err error) {
+	several := c.all || len(c.tags) > 0
+	from, err := parsePlace(source, several)
 	if err != nil {
 		return err
 	}
-	to, err := parsePlace(target)
+	to, err := parsePlace(target, several)
 	if err != nil {
 		return err
 	}
@@ -175,12 +101,29 @@ func (c *copyOptions) run(ctx context.Context, source, target string) error {
 		return err
 	}
 	copier := &content.Copier{Referrers: c.referrers}
-	if copier.From, err = c.open(from, false); err != nil {
+	var done func() error
+	if copier.From, done, err = c.source(ctx, from); err != nil {
 		return err
 	}
-	if copier.To, err = c.open(to, true); err != nil {
+	defer func() { err = errors.Join(err, done()) }()
+	if len(c.platforms) > 0 {
+		if copier.From, err = content.Platforms(copier.From, c.platforms); err != nil {
+			return fmt.Errorf("--platform: %w", err)
+		}
+	}
+	if !several {
+		if from, err = settle(ctx, copier.From, from); err != nil {
+			return err
+		}
+	}
+	if to, err = named(from, to, several); err != nil {
 		return err
 	}
+	var through func() error
+	if copier.To, through, err = c.target(ctx, to); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, through()) }()
 	items, err := c.items(ctx, copier.From, from, to)
 	if err != nil {
 		return err
@@ -190,7 +133,7 @@ func (c *copyOptions) run(ctx context.Context, source, target string) error {
 	copier.Report = func(e content.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		t := copiedTag{Source: from.host + "/" + e.Source.String(), Target: to.host + "/" + e.Target.String(), Outcome: e.Outcome}
+		t := copiedTag{Source: from.of(e.Source), Target: to.of(e.Target), Outcome: e.Outcome}
 		switch e.Outcome {
 		case content.Copied:
 			out.Copied++
@@ -208,6 +151,11 @@ func (c *copyOptions) run(ctx context.Context, source, target string) error {
 		c.line(out, t)
 	}
 	moved := copier.Copy(ctx, items)
+	if ctx.Err() == nil && out.Copied+out.Same > 0 {
+		if err := copier.To.Commit(ctx); err != nil {
+			return err
+		}
+	}
 	out.Blobs, out.Mounted, out.Bytes = moved.Blobs, moved.Mounted, moved.Bytes
 	return c.finish(ctx, out)
 }
@@ -219,16 +167,14 @@ func (c *copyOptions) fit(from, to place) error {
 	case c.all && len(c.tags) > 0:
 		return errors.New("--all-tags is every tag, and --tag some; say one of them")
 	case from.reference != "" && several:
-		return fmt.Errorf("%s names one tag or digest; leave out --all-tags and --tag, or leave out %s", from.host+"/"+from.repository+from.reference, from.reference)
-	case from.reference == "" && !several:
-		return fmt.Errorf("%s names no tag; add one, or say --all-tags or --tag PATTERN", strings.TrimSuffix(from.host+"/"+from.repository, "/"))
-	case from.reference == "" && to.reference != "":
+		return fmt.Errorf("%s names one tag or digest; leave out --all-tags and --tag, or leave out %s", from, from.reference)
+	case from.reference == "" && !several && (from.layout == "" || from.repository != ""):
+		return fmt.Errorf("%s names no tag; add one, or say --all-tags or --tag PATTERN", from)
+	case several && to.reference != "":
 		return fmt.Errorf("the target names %s, and the source a whole repository or registry; leave out %[1]s", to.reference)
-	case from.reference != "" && to.repository == "":
-		return fmt.Errorf("the target names no repository; write %s/%s%s if it shall have the same name", to.host, from.repository, from.reference)
 	case strings.HasPrefix(to.reference, "@") && to.reference != from.reference:
 		return errors.New("the target names a digest, and the digest is what the source has; leave it out, or name a tag")
-	case from.host == to.host && from.repository == to.repository && (to.reference == "" || to.reference == from.reference):
+	case from.base() == to.base() && from.repository == to.repository && (to.reference == "" || to.reference == from.reference):
 		return errors.New("the source and the target are the same")
 	}
 	for _, p := range c.tags {
@@ -237,6 +183,18 @@ func (c *copyOptions) fit(from, to place) error {
 		}
 	}
 	return nil
+}
+
+// named gives a target the names of the source that it does not say.
+func named(from, to place, several bool) (place, error) {
+	switch {
+	case several && from.repository == "" || to.repository != "":
+	case to.layout == "" && !several:
+		return to, fmt.Errorf("the target names no repository; write %s/%s if it shall have the same name", to.host, cmp.Or(from.repository, "REPOSITORY")+from.reference)
+	case to.layout != "" && to.reference == "":
+		to.repository = from.repository
+	}
+	return to, nil
 }
 
 // items are what is to be copied.
@@ -251,7 +209,10 @@ func (c *copyOptions) items(ctx context.Context, source content.Source, from, to
 		if names, err = source.Repositories(ctx); err != nil {
 			return nil, err
 		}
-		if len(names) == 0 {
+		switch {
+		case len(names) == 0 && from.layout != "":
+			return nil, fmt.Errorf("%s holds nothing", from)
+		case len(names) == 0:
 			return nil, fmt.Errorf("%s lists no repositories; name one, or log in with docker login %s", source, from.host)
 		}
 	}
@@ -264,8 +225,12 @@ func (c *copyOptions) items(ctx context.Context, source content.Source, from, to
 		switch {
 		case from.repository != "" && to.repository != "":
 			item.Target = to.repository
-		case to.repository != "":
+		case to.repository != "" && n != "":
 			item.Target = to.repository + "/" + n
+		case to.repository != "":
+			item.Target = to.repository
+		case n == "" && to.layout == "":
+			return nil, fmt.Errorf("%s has tags without a repository: name one in the target, as %s/REPOSITORY", from, to.host)
 		}
 		items = append(items, item)
 	}

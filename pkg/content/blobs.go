@@ -258,8 +258,19 @@ func (s *stream) begin() (err error) {
 	if s.sum, err = v1.Hasher(s.want.Digest.Algorithm); err != nil {
 		return fmt.Errorf("%w: %w", ErrDigest, err)
 	}
+	if s.want.Size == 0 {
+		return s.whole()
+	}
 	s.body, err = s.open(0)
 	return err
+}
+
+// whole checks what was read to its end.
+func (s *stream) whole() error {
+	if got := fmt.Sprintf("%x", s.sum.Sum(nil)); got != s.want.Digest.Hex {
+		s.err = fmt.Errorf("%w: what comes has %s:%s", ErrDigest, s.want.Digest.Algorithm, got)
+	}
+	return s.err
 }
 
 // Read implements [io.Reader].
@@ -283,9 +294,8 @@ func (s *stream) Read(b []byte) (int, error) {
 	s.read += int64(n)
 	s.sum.Write(b[:n])
 	if s.read == s.want.Size {
-		if got := fmt.Sprintf("%x", s.sum.Sum(nil)); got != s.want.Digest.Hex {
-			s.err = fmt.Errorf("%w: what comes has %s:%s", ErrDigest, s.want.Digest.Algorithm, got)
-			return 0, s.err // its last bytes are never sent
+		if err := s.whole(); err != nil {
+			return 0, err // its last bytes are never sent
 		}
 		return n, nil
 	}

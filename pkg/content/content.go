@@ -42,6 +42,8 @@ type Reference struct {
 // String is it as people write it: name:tag or name@digest.
 func (r Reference) String() string {
 	switch {
+	case r.Repository == "" && r.Tag != "":
+		return r.Tag
 	case r.Tag != "":
 		return r.Repository + ":" + r.Tag
 	case r.Digest != v1.Hash{}:

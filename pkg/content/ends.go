@@ -18,6 +18,8 @@ type Source interface {
 	Tags(ctx context.Context, repository string) (tags []string, ok bool, err error)
 
 	head(ctx context.Context, ref Reference) (digest v1.Hash, ok bool, err error)
+	// describe is head with what is to be told of it; [ErrAbsent] where it is not there.
+	describe(ctx context.Context, ref Reference) (v1.Descriptor, error)
 	manifest(ctx context.Context, ref Reference) (manifest, error)
 	blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (io.ReadCloser, error)
 	referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) ([]v1.Descriptor, error)
@@ -34,9 +36,16 @@ type Target interface {
 	// upload reads a blob to its end; one that ends with an error is not stored.
 	upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error
 	put(ctx context.Context, ref Reference, m manifest) error
-	// untag deletes a tag, and nothing else that its digest has.
+	// untag deletes a tag, and nothing else that its digest has; [ErrAbsent] where it
+	// is not there.
 	untag(ctx context.Context, ref Reference) error
 	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error
+	// Commit ends what is written there: until then nothing may be seen of it.
+	Commit(ctx context.Context) error
 }
 
-var _ Target = (*Registry)(nil)
+var (
+	_ Target = (*Registry)(nil)
+	_ Target = (*Layout)(nil)
+	_ Source = made{}
+)

@@ -383,8 +383,9 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 	}
 	if ctx.Err() == nil && len(failed) == 0 { // nothing goes where something failed
 		for _, s := range o.Gone {
-			if err := m.To.untag(ctx, Reference{Repository: m.Target, Tag: s.Tag}); err != nil {
-				fail(s.Tag, err)
+			ref := Reference{Repository: m.Target, Tag: s.Tag}
+			if err := m.To.untag(ctx, ref); err != nil && !errors.Is(err, ErrAbsent) {
+				fail(s.Tag, m.To.fail(ref, "deleting", err))
 				continue
 			}
 			delete(owned, s.Tag)

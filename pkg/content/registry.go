@@ -347,6 +347,23 @@ func (r *Registry) head(ctx context.Context, ref Reference) (digest v1.Hash, ok 
 	return digest, true, nil
 }
 
+// describe asks what a reference is. A registry that does not say all of it is asked for
+// the manifest.
+func (r *Registry) describe(ctx context.Context, ref Reference) (v1.Descriptor, error) {
+	resp, err := r.ask(ctx, http.MethodHead, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
+	if err != nil {
+		return v1.Descriptor{}, r.fail(ref, "asking for", err)
+	}
+	resp.Body.Close()
+	digest, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	kind, _, unsaid := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err == nil && unsaid == nil && resp.ContentLength > 0 {
+		return v1.Descriptor{MediaType: types.MediaType(kind), Digest: digest, Size: resp.ContentLength}, nil
+	}
+	m, err := r.manifest(ctx, ref)
+	return m.descriptor(), err
+}
+
 // manifest gets one, and checks that it is what its digest says.
 func (r *Registry) manifest(ctx context.Context, ref Reference) (manifest, error) {
 	resp, err := r.ask(ctx, http.MethodGet, ref.Repository+"/manifests/"+ref.name(), nil, accepted(), r.scope(ref.Repository), http.StatusOK)
@@ -424,24 +441,6 @@ func (r *Registry) put(ctx context.Context, ref Reference, m manifest) error {
 	return nil
 }
 
-// untag deletes a tag (OCI distribution specification, "Deleting tags"). One that is
-// not there is a success.
-func (r *Registry) untag(ctx context.Context, ref Reference) error {
-	if r.deleteTag != nil {
-		return r.fail(ref, "deleting", r.deleteTag(ctx, ref.Repository, ref.Tag))
-	}
-	scope := []string{"repository:" + ref.Repository + ":pull,push,delete"}
-	resp, err := r.ask(ctx, http.MethodDelete, ref.Repository+"/manifests/"+ref.Tag, nil, nil, scope, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
-	if errors.Is(err, ErrAbsent) {
-		return nil
-	}
-	if err != nil {
-		return r.fail(ref, "deleting", err)
-	}
-	drain(resp)
-	return nil
-}
-
 // blob opens one from a place on; the caller closes it. size is that of the rest.
 func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (body io.ReadCloser, err error) {
 	header, hoped := http.Header{}, http.StatusOK
@@ -463,3 +462,21 @@ func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor,
 	}
 	return resp.Body, nil
 }
+
+// untag has the registry delete a tag, and leave what it names to the other tags of it
+// (OCI distribution specification, "Deleting tags"). An *answer tells of one that does
+// not.
+func (r *Registry) untag(ctx context.Context, ref Reference) error {
+	if r.deleteTag != nil {
+		return r.deleteTag(ctx, ref.Repository, ref.Tag)
+	}
+	resp, err := r.ask(ctx, http.MethodDelete, ref.Repository+"/manifests/"+ref.name(), nil, nil, []string{"repository:" + ref.Repository + ":pull,delete"}, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	return nil
+}
+
+// Commit implements [Target]: a registry shows what came at once.
+func (r *Registry) Commit(context.Context) error { return nil }

@@ -117,7 +117,7 @@ func (s Selection) latest(ctx context.Context, from Source, repository string, l
 		asking.SetLimit(smallAtOnce)
 		for i := range all {
 			asking.Go(func() (err error) {
-				all[i].made, err = made(ctx, from, all[i].in(repository))
+				all[i].made, err = createdAt(ctx, from, all[i].in(repository))
 				return err
 			})
 		}
@@ -148,9 +148,9 @@ func (s Selection) latest(ctx context.Context, from Source, repository string, l
 // maxConfig bounds the configuration of an image, in bytes.
 const maxConfig = 4 << 20
 
-// made tells when content was made, as it says itself (OCI image specification,
+// createdAt tells when content was made, as it says itself (OCI image specification,
 // "Annotations" and "Image Configuration"); the zero time where it does not say.
-func made(ctx context.Context, from Source, ref Reference) (time.Time, error) {
+func createdAt(ctx context.Context, from Source, ref Reference) (time.Time, error) {
 	m, err := from.manifest(ctx, ref)
 	for depth := 0; err == nil; depth++ {
 		var said struct {

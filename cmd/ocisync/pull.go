@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/files"
+	"github.com/ocisync/ocisync/schema"
+)
+
+type pullOptions struct {
+	reach
+	to        string
+	most      string
+	overwrite bool
+}
+
+func newPull(o *options) *cobra.Command {
+	p := &pullOptions{reach: reach{options: o}}
+	cmd := &cobra.Command{
+		Use:     "pull SOURCE",
+		GroupID: "content",
+		Short:   "Pull the files of an artifact into a directory",
+		Long: `Pull writes the files of an artifact by their names, and unpacks its directories, as
+push and ORAS made them. SOURCE is HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST.
+
+` + layoutHelp + `
+All is fetched and checked by its digest before anything takes its name. Nothing gets
+outside the directory: a name or a link that leads out of it, a device, or more than
+--max-size is refused. What is there already stays, and nothing is written then,
+unless --overwrite is said.
+` + exitHelp,
+		Example: "  ocisync pull registry.example.com/team/config:v1 --to ./config",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("pull takes a source, and not %d arguments; the directory is --to", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), args[0]) },
+	}
+	o.outputFlag(cmd)
+	p.reachFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&p.to, "to", ".", "`directory` that the files are put into; made where it is not there")
+	f.StringVar(&p.most, "max-size", "16GiB", "`size` of all the files at most, unpacked")
+	f.BoolVar(&p.overwrite, "overwrite", false, "replace files that are there already")
+	return cmd
+}
+
+// pulled is what pull prints with --output json.
+type pulled struct {
+	Reference string       `json:"reference"`
+	Digest    string       `json:"digest"`
+	Directory string       `json:"directory"`
+	Files     []pushedFile `json:"files"`
+	Skipped   int          `json:"skipped"` // layers without a name
+}
+
+func (p *pullOptions) run(ctx context.Context, source string) (err error) {
+	from, err := parsePlace(source, false)
+	if err != nil {
+		return err
+	}
+	most, err := schema.ParseSize(p.most)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--max-size: %w", err)
+	case most < 0:
+		return errors.New("--max-size unlimited would have a hostile artifact fill the disk; name a size, such as 100GiB")
+	case from.layout == "" && from.reference == "":
+		return fmt.Errorf("%s names no tag and no digest", from)
+	}
+	in, done, err := p.source(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if from, err = settle(ctx, in, from); err != nil {
+		return err
+	}
+	d, layers, err := content.Layers(ctx, in, from.ref())
+	if err != nil {
+		return err
+	}
+	out := pulled{Reference: from.String(), Digest: d.Digest.String(), Directory: p.to, Files: []pushedFile{}}
+	var titled []v1.Descriptor
+	for _, l := range layers {
+		if titleOf(l) == "" {
+			out.Skipped++
+			continue
+		}
+		titled = append(titled, l)
+		out.Files = append(out.Files, pushedFile{titleOf(l), string(l.MediaType), l.Digest.String(), l.Size})
+	}
+	if len(titled) == 0 {
+		return fmt.Errorf("%s has no files by name: it is no artifact of push or ORAS; copy takes it as it is", from)
+	}
+	if err := p.fetch(ctx, in, from, titled, int64(most)); err != nil {
+		return err
+	}
+	if p.json() {
+		return writeJSON(p.out, out)
+	}
+	if out.Skipped > 0 {
+		p.say("%s without a name left out", count(out.Skipped, "layer"))
+	}
+	p.tell("%s in %s, of %s\n", count(len(titled), "file"), p.to, out.Digest)
+	return nil
+}
+
+// fetch puts layers into the directory, all or none.
+func (p *pullOptions) fetch(ctx context.Context, in content.Source, from place, layers []v1.Descriptor, most int64) (err error) {
+	at, err := files.Into(p.to, most)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.Close()) }()
+	for _, l := range layers {
+		put := at.File
+		if l.Annotations[content.UnpackAnnotation] == "true" {
+			put = at.Unpack
+		}
+		err := content.Read(ctx, in, from.repository, l, func(r io.Reader) error {
+			if err := put(titleOf(l), r); err != nil {
+				return fmt.Errorf("%s: %s: %w", from, quote(titleOf(l)), err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return at.Commit(p.overwrite)
+}
