@@ -32,7 +32,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		URL: s.cfg.Registry.URL, Open: filler.Fill, Monolithic: s.cfg.Registry.Type == schema.TypeZot,
 		Secrets: sendable{secret.New(host, s.o.getenv, s.cfg.Dir), !s.writing},
 		Permit:  s.o.permit(host),
-		Applied: s.applied, Now: time.Now,
+		Files:   below(s.cfg.Dir), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied,
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
@@ -27,12 +26,6 @@ type pushOptions struct {
 	annotations []string
 	subject     string
 }
-
-// What artifacts and files are that nobody says a type of, in ORAS's words.
-const (
-	unknownArtifact = "application/vnd.unknown.artifact.v1"
-	unknownFile     = string(types.OCIUncompressedLayer)
-)
 
 func newPush(o *options) *cobra.Command {
 	p := &pushOptions{reach: reach{options: o}, compress: string(files.Gzip)}
@@ -66,7 +59,7 @@ configuration.
 	o.outputFlag(cmd)
 	p.reachFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&p.kind, "type", "", "media `type` of the artifact (default "+unknownArtifact+")")
+	f.StringVar(&p.kind, "type", "", "media `type` of the artifact (default "+content.UnknownArtifact+")")
 	f.Var(&choice{value: &p.compress, of: []string{string(files.Gzip), string(files.Zstd), string(files.None)}}, "compress", "`how` directories are made smaller: gzip, zstd or none")
 	f.StringArrayVar(&p.annotations, "annotation", nil, "`key=value` of the manifest; may stand several times")
 	f.StringVar(&p.subject, "subject", "", "what it refers to: a `tag or digest` of the same repository, as :v1, @sha256:... or a whole reference")
@@ -146,7 +139,7 @@ func titleOf(d v1.Descriptor) string { return d.Annotations[content.TitleAnnotat
 
 // artifact is what is pushed, without its files.
 func (p *pushOptions) artifact(to place, args int) (content.Artifact, error) {
-	a := content.Artifact{Type: cmp.Or(p.kind, unknownArtifact)}
+	a := content.Artifact{Type: cmp.Or(p.kind, content.UnknownArtifact)}
 	var problems []error
 	switch {
 	case to.repository == "" && to.layout == "":
@@ -203,9 +196,9 @@ func (p *pushOptions) layer(ctx context.Context, arg string) (content.Layer, fun
 	if info.IsDir() {
 		how := files.Compression(p.compress)
 		suffix := map[files.Compression]string{files.Gzip: "+gzip", files.Zstd: "+zstd"}[how]
-		return content.DirectoryLayer(ctx, path, name, cmp.Or(kind, unknownFile+suffix), how)
+		return content.DirectoryLayer(ctx, path, name, cmp.Or(kind, content.UnknownFile+suffix), how)
 	}
-	l, err := content.FileLayer(path, name, cmp.Or(kind, unknownFile))
+	l, err := content.FileLayer(path, name, cmp.Or(kind, content.UnknownFile))
 	return l, nil, err
 }
 

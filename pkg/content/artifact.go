@@ -76,6 +76,23 @@ func (a Artifact) manifest() (manifest, error) {
 	return manifest{types.OCIManifestSchema1, digest, b}, err
 }
 
+// Digest is that of its manifest.
+func (a Artifact) Digest() (v1.Hash, error) {
+	m, err := a.manifest()
+	return m.digest, err
+}
+
+// What ORAS calls content of which nobody says more.
+const (
+	UnknownArtifact = "application/vnd.unknown.artifact.v1"
+	UnknownFile     = "application/vnd.oci.image.layer.v1.tar"
+)
+
+// Head tells by which digest a tag is known; ok is false where it is not there.
+func Head(ctx context.Context, s Source, ref Reference) (digest v1.Hash, ok bool, err error) {
+	return s.head(ctx, ref)
+}
+
 // Push stores an artifact under a tag, or by its digest alone where the reference says
 // none, and tells what it is.
 func Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {

@@ -46,9 +46,11 @@ type Step struct {
 
 // Outlook is what a mirror would do now.
 type Outlook struct {
-	Copy []Step   // sorted by tag
-	Same []string // tags that are as the source has them, or are left alone; sorted
-	Gone []Step   // tags that prune would delete; sorted
+	Copy []Step // sorted by tag
+	// Foreign are those of Copy that the target has, and that the mirror did not copy.
+	Foreign []string
+	Same    []string // tags that are as the source has them, or are left alone; sorted
+	Gone    []Step   // tags that prune would delete; sorted
 	// Blobs and Bytes are what would be sent, as far as Weigh found out.
 	Blobs int
 	Bytes int64
@@ -185,12 +187,16 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 			out.Same = append(out.Same, s.Tag)
 		} else {
 			out.Copy = append(out.Copy, s)
+			if _, own := m.Owned[s.Tag]; !own && s.Was != (v1.Hash{}) {
+				out.Foreign = append(out.Foreign, s.Tag)
+			}
 		}
 	}
 	byTag := func(a, b Step) int { return strings.Compare(a.Tag, b.Tag) }
 	slices.SortFunc(out.Copy, byTag)
 	slices.SortFunc(out.Gone, byTag)
 	slices.Sort(out.Same)
+	slices.Sort(out.Foreign)
 	return out, nil
 }
 
@@ -201,6 +207,11 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 		if s.Was, _, err = m.To.head(ctx, Reference{Repository: m.Target, Tag: s.Tag}); err != nil {
 			return err
 		}
+	}
+	if less, ok := m.From.(*reduced); ok && s.To != (v1.Hash{}) {
+		got, err := less.less(ctx, Reference{Repository: m.Source, Digest: s.To})
+		s.To = got.digest
+		return err
 	}
 	if s.To != (v1.Hash{}) {
 		return nil

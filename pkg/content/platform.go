@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -19,7 +20,7 @@ const attested = "vnd.docker.reference.digest"
 // os/arch[/variant]. An index that has fewer by that is another one, with another digest:
 // what refers to the whole one does not refer to it. What is no index is as it was.
 func Platforms(s Source, platforms []string) (Source, error) {
-	p := &reduced{Source: s}
+	p := &reduced{Source: s, whole: map[v1.Hash]v1.Hash{}}
 	for _, text := range platforms {
 		want, err := ParsePlatform(text)
 		if err != nil {
@@ -84,6 +85,9 @@ func (p parts) lacks(want v1.Platform) error {
 type reduced struct {
 	Source
 	want []v1.Platform
+
+	mu    sync.Mutex
+	whole map[v1.Hash]v1.Hash // of the indexes that were made less here
 }
 
 func (s *reduced) head(ctx context.Context, ref Reference) (v1.Hash, bool, error) {
@@ -102,11 +106,30 @@ func (s *reduced) describe(ctx context.Context, ref Reference) (v1.Descriptor, e
 // manifest is the whole one where it is asked for by its digest: that is what its digest
 // says.
 func (s *reduced) manifest(ctx context.Context, ref Reference) (manifest, error) {
+	s.mu.Lock()
+	whole, less := s.whole[ref.Digest]
+	s.mu.Unlock()
+	if ref.Tag == "" && less {
+		return s.less(ctx, Reference{Repository: ref.Repository, Digest: whole})
+	}
+	if ref.Tag == "" {
+		return s.Source.manifest(ctx, ref)
+	}
+	return s.less(ctx, ref)
+}
+
+// less is an index with the wanted platforms alone.
+func (s *reduced) less(ctx context.Context, ref Reference) (manifest, error) {
 	m, err := s.Source.manifest(ctx, ref)
-	if err != nil || ref.Tag == "" {
+	if err != nil {
 		return m, err
 	}
 	r, err := m.only(s.want)
+	if err == nil && r.digest != m.digest {
+		s.mu.Lock()
+		s.whole[r.digest] = m.digest
+		s.mu.Unlock()
+	}
 	return r, s.fail(ref, "reading", err)
 }
 

@@ -36,9 +36,9 @@ func WithContent(t schema.Table) schema.Table {
 	return append(
 		out,
 		schema.Capability{Kind: schema.KindMirror, Support: schema.Emulated, Reason: itself},
-		schema.Capability{Kind: schema.KindMirror, Field: "platforms", Support: schema.Unsupported, Reason: later},
 		schema.Capability{Kind: schema.KindMirror, Field: "trust", Support: schema.Unsupported, Reason: later},
-		schema.Capability{Kind: schema.KindArtifact, Support: schema.Unsupported, Reason: later},
+		schema.Capability{Kind: schema.KindArtifact, Support: schema.Emulated, Reason: "ocisync pushes it, by /v2/"},
+		schema.Capability{Kind: schema.KindArtifact, Field: "sign", Support: schema.Unsupported, Reason: later},
 	)
 }
 

@@ -1,5 +1,5 @@
-// Package declared brings content to be as a mode says: its mirrors. It is the
-// [providers.Provider] of these kinds for whatever registry, beside the one that the
+// Package declared brings content to be as a mode says: its mirrors and artifacts. It is
+// the [providers.Provider] of these kinds for whatever registry, beside the one that the
 // registry itself has; see [New].
 //
 // What a mirror copied is its own, and the inventory keeps it: no registry tells who
@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"reflect"
 	"slices"
@@ -37,6 +38,8 @@ type Deps struct {
 	// there; nil permits.
 	Secrets providers.Secrets
 	Permit  func(registry string) error
+	// Files is the directory from which the paths of artifacts count.
+	Files fs.FS
 	// Applied lists what was applied last.
 	Applied func() []Applied
 	// MayPrune says whether what was applied can be trusted with deletes, and why not.
@@ -103,6 +106,18 @@ func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) 
 			if was, ok := before.Spec.(*schema.Mirror); ok {
 				s.Resources[i].Spec = emptied(*spec, *was)
 			}
+		case *schema.Artifact:
+			a, err := p.built(spec)
+			if err != nil {
+				return s, nil, fmt.Errorf("%s: %w", r.Key, err)
+			}
+			digest, err := a.Digest()
+			if err != nil {
+				return s, nil, fmt.Errorf("%s: %w", r.Key, err)
+			}
+			made, text := *spec, digest.String()
+			made.Digest = &text
+			s.Resources[i].Spec = &made
 		}
 	}
 	p.mu.Lock()
@@ -136,7 +151,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 				}
 				out.Resources = append(out.Resources, r)
 			}
-		case *schema.Mirror:
+		case *schema.Mirror, *schema.Artifact:
 			if scope.Covers(a.Key) {
 				mine = append(mine, a)
 			}
@@ -151,6 +166,16 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	}
 	defer release()
 	for _, a := range mine {
+		if spec, ok := a.Spec.(*schema.Artifact); ok {
+			live, there, err := p.seen(ctx, to, *spec)
+			if err != nil {
+				return p.unread(out, mine, err)
+			}
+			if there {
+				out.Resources = append(out.Resources, schema.Resource{Key: a.Key, Spec: live})
+			}
+			continue
+		}
 		spec, ok := a.Spec.(*schema.Mirror)
 		if !ok {
 			continue
@@ -177,7 +202,7 @@ func (p *Provider) unread(s schema.State, mine []Applied, err error) (schema.Sta
 	if !errors.Is(err, providers.ErrUnreachable) {
 		return schema.State{}, err
 	}
-	s.Resources = slices.DeleteFunc(s.Resources, func(r schema.Resource) bool { return r.Key.Kind == schema.KindMirror })
+	s.Resources = slices.DeleteFunc(s.Resources, func(r schema.Resource) bool { return r.Key.Kind != schema.KindRemote })
 	for _, a := range mine {
 		s.Scope.Except = append(s.Scope.Except, a.Key)
 	}
@@ -201,14 +226,20 @@ func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error
 
 // Prepare implements [providers.Provider]: it looks at both sides. What cannot be looked
 // at now is told, and tried when it is written.
-func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]providers.Verdict, error) {
-	out := make([]providers.Verdict, len(changes))
+func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []providers.Verdict, err error) {
+	out = make([]providers.Verdict, len(changes))
 	for i, c := range changes {
 		if c.Key.Kind == schema.KindRemote {
 			continue
 		}
 		if c.Action == plan.Delete {
-			out[i].Impact = []string{"the tags that it copied stay"}
+			out[i].Impact = []string{"what it brought stays"}
+			continue
+		}
+		if spec, ok := c.After.Spec.(*schema.Artifact); ok {
+			if out[i], err = p.prepareArtifact(ctx, c, spec); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		spec, ok := c.After.Spec.(*schema.Mirror)
@@ -228,6 +259,9 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		before, _ := p.applied(c.Key)
 		if ok, why := p.MayPrune(); !ok && yes(spec.Prune) && len(before.Tags) > 0 {
 			out[i].Notes = append(out[i].Notes, "prunes nothing: "+why)
+		}
+		if n := len(o.Foreign); n > 0 {
+			out[i].Held = fmt.Sprintf("it overwrites %s that it did not copy", count(n, "tag"))
 		}
 		if len(o.Gone) > 0 {
 			out[i].Held = fmt.Sprintf("it deletes %s that the source has no longer or that are not chosen any more", count(len(o.Gone), "tag"))
@@ -266,6 +300,10 @@ func (p *Provider) look(ctx context.Context, k schema.Key, spec *schema.Mirror, 
 // Write implements [providers.Provider]. A mirror does what its plan showed.
 func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func(schema.Key, error)) error {
 	for _, c := range changes {
+		if spec, ok := specOf(c).(*schema.Artifact); ok && ctx.Err() == nil {
+			report(c.Key, p.push(ctx, spec))
+			continue
+		}
 		switch spec, ok := specOf(c).(*schema.Mirror); {
 		case ctx.Err() != nil:
 			report(c.Key, ctx.Err())

@@ -24,8 +24,15 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", k, err)
 	}
+	var reads content.Source = from
+	if len(spec.Platforms) > 0 {
+		if reads, err = content.Platforms(from, spec.Platforms); err != nil {
+			end()
+			return nil, nil, fmt.Errorf("%s: %w", k, err)
+		}
+	}
 	m = &content.Mirror{
-		From: from, To: to, Source: repository, Target: text(spec.To),
+		From: reads, To: to, Source: repository, Target: text(spec.To),
 		Referrers: yes(spec.Referrers), OnlyMissing: yes(spec.OnlyMissing),
 		KeepPrevious: text(spec.KeepPrevious),
 	}

@@ -74,7 +74,11 @@ func TestOpenAndTableKnowTheSameRegistries(t *testing.T) {
 			t.Errorf("Open(%q, %q): %v, %v", tc.typ, tc.driver, p, err)
 		}
 		if tc.open {
-			if diff := cmp.Diff(table, p.Capabilities()); diff != "" {
+			own := p.Capabilities()
+			if tc.typ != schema.TypeMemory {
+				own = providers.WithContent(own)
+			}
+			if diff := cmp.Diff(table, own); diff != "" {
 				t.Errorf("%s: the provider's table is another (-Table +Open):\n%s", tc.typ, diff)
 			}
 		}
