@@ -44,7 +44,7 @@ func kinds() map[schema.Kind]kind {
 		schema.KindNamespace:     {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
 		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, blank: true},
 		schema.KindQuota:         {read: readQuotas, write: writeQuota},
-		schema.KindRetention:     {read: readRetention, normalize: normalRetention, prepare: prepareRetention, write: writeRetention},
+		schema.KindRetention:     {read: readRetention, normalize: normalRetention, tidy: tidyRetention, prepare: prepareRetention, write: writeRetention},
 		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
 		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook, renames: true},
 		schema.KindPreheatPolicy: {read: readPreheatPolicies, normalize: normalPreheatPolicy, prepare: preparePreheatPolicy, write: writePreheatPolicy, renames: true},

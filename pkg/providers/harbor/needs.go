@@ -186,8 +186,10 @@ func immutableNeeds(c plan.Change, place string) []need {
 	if want == nil || have == nil {
 		return nil
 	}
-	lacks := func(list []schema.ImmutableRule, all []schema.ImmutableRule) bool {
-		return slices.ContainsFunc(list, func(r schema.ImmutableRule) bool { return !slices.Contains(all, r) })
+	lacks := func(list, all []schema.ImmutableRule) bool {
+		return slices.ContainsFunc(list, func(r schema.ImmutableRule) bool {
+			return !slices.ContainsFunc(all, func(o schema.ImmutableRule) bool { return selectsAlike(r, o) })
+		})
 	}
 	var out []need
 	if lacks(want.Rules, have.Rules) {
@@ -195,6 +197,11 @@ func immutableNeeds(c plan.Change, place string) []need {
 	}
 	if lacks(have.Rules, want.Rules) {
 		out = append(out, needsIn(place, "immutable-tag:delete")...)
+	}
+	if slices.ContainsFunc(want.Rules, func(r schema.ImmutableRule) bool {
+		return slices.Contains(have.Rules, switched(r, bool(r.Disabled))) || bool(r.Disabled) && !slices.Contains(have.Rules, r)
+	}) {
+		out = append(out, needsIn(place, "immutable-tag:update")...)
 	}
 	return out
 }
