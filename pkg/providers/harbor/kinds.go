@@ -48,7 +48,7 @@ func kinds() map[schema.Kind]kind {
 		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
 		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook, renames: true},
 		schema.KindPreheatPolicy: {read: readPreheatPolicies, normalize: normalPreheatPolicy, prepare: preparePreheatPolicy, write: writePreheatPolicy, renames: true},
-		schema.KindRobot:         {read: readRobots, normalize: normalRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
+		schema.KindRobot:         {read: readRobots, normalize: normalRobot, tidy: tidyRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
 
 		schema.KindRemote:      {read: readRemotes, normalize: normalRemote, tidy: tidyRemote, prepare: prepareRemote, write: writeRemote, renames: true},
 		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner, renames: true},

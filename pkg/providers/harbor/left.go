@@ -25,7 +25,7 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 	if !c.Admin() {
 		l.add("settings", "Harbor shows them to no robot; name an administrator's account in registry.admin, and adopt writes those that are not as Harbor comes")
 	}
-	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications} {
+	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications, l.denied} {
 		if err := look(ctx); err != nil {
 			return nil, err
 		}
@@ -163,4 +163,26 @@ func (l *left) replications(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// denied tells of rights that somebody denied a robot.
+func (l *left) denied(ctx context.Context) error {
+	if err := readRobots(ctx, l.site); err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	for key, list := range l.site.accounts {
+		var names []string
+		for _, a := range list {
+			for place, accesses := range deniedOf(a.Robot) {
+				for _, x := range accesses {
+					names = append(names, x.Resource+":"+x.Action+" "+where(strings.TrimPrefix(place, api.OfSystem)))
+				}
+			}
+		}
+		slices.Sort(names)
+		if len(names) > 0 {
+			l.add(key.String(), fmt.Sprintf("it is denied %s, and a mode says only what a robot may do; its permissions are left out, and a change of its rights ends the denial", strings.Join(slices.Compact(names), ", ")))
+		}
+	}
+	return nil
 }

@@ -226,6 +226,16 @@ func of[T any](want *T, otherwise T) T {
 	return *want
 }
 
+// before is the spec that a change finds.
+func before[S schema.Spec](c plan.Change) (S, bool) {
+	var none S
+	if c.Before == nil {
+		return none, false
+	}
+	spec, ok := c.Before.Spec.(S)
+	return spec, ok
+}
+
 // after is the spec that a change makes.
 func after[S schema.Spec](c plan.Change) (S, error) {
 	var none S
