@@ -210,7 +210,7 @@ func namespaceNeeds(c plan.Change) []need {
 	const system = "project:create"
 	switch {
 	case c.Archive:
-		return append(needsIn(c.Key.Name, "project:update immutable-tag:create"), needsIn(api.OfSystem, "quota:update")...)
+		return archiveNeeds(c.Key.Name)
 	case c.Action == plan.Create:
 		return needsIn(api.OfSystem, system)
 	case c.Action == plan.Update:
@@ -218,12 +218,22 @@ func namespaceNeeds(c plan.Change) []need {
 	}
 	out := needsIn(c.Key.Name, "project:delete")
 	if c.Purge {
-		out = append(out, needsIn(c.Key.Name, "repository:delete")...)
+		out = append(out, needsIn(c.Key.Name, "repository:delete immutable-tag:list,delete")...)
 	}
 	if c.Action == plan.Replace {
 		out = append(out, needsIn(api.OfSystem, system)...)
 	}
 	return out
+}
+
+// archiveNeeds are those for each step of an archive, whether or not a project has by
+// now what the step takes away: somebody may give it that before the step is made.
+// What robots of the system lose goes with registry.admin.
+func archiveNeeds(project string) []need {
+	return append(
+		needsIn(project, "project:update immutable-tag:list,create,update tag-retention:delete member:list,delete robot:list,delete"),
+		needsIn(api.OfSystem, "quota:list,update robot:list")...,
+	)
 }
 
 // accessNeeds are those for the members who come, go and change their role.
