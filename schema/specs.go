@@ -169,6 +169,8 @@ type KeepRule struct {
 	Tags         string   `json:"tags,omitempty"`
 	Repositories string   `json:"repositories,omitempty"`
 	Always       bool     `json:"always,omitempty"`
+	TaggedOnly   bool     `json:"tagged_only,omitempty"` // what has no tag it does not keep
+	Disabled     Off      `json:"enabled,omitzero"`
 }
 
 // Retention says which tags stay: those that any rule keeps.
@@ -183,6 +185,7 @@ type Retention struct {
 type ImmutableRule struct {
 	Tags         string `json:"tags,omitempty"`
 	Repositories string `json:"repositories,omitempty"`
+	Disabled     Off    `json:"enabled,omitzero"`
 }
 
 // Immutable lists the tags of a namespace that cannot be moved.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,6 +30,23 @@ func (s *Set) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*s = NewSet(items...)
+	return nil
+}
+
+// Off says that an element of a list is switched off. It is written the other way
+// round, as enabled: left out is true.
+type Off bool
+
+// MarshalJSON writes whether it is on.
+func (o Off) MarshalJSON() ([]byte, error) { return strconv.AppendBool(nil, !bool(o)), nil }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (o *Off) UnmarshalJSON(b []byte) error {
+	on := !bool(*o)
+	if err := json.Unmarshal(b, &on); err != nil {
+		return err
+	}
+	*o = Off(!on)
 	return nil
 }
 

@@ -275,6 +275,9 @@ func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Fou
 		end.message = "applied 1 change and read it back"
 	case done > 1:
 		end.message = fmt.Sprintf("applied %d changes and read them back", done)
+		if found.Sampled > 0 {
+			end.message += fmt.Sprintf(", %d of them by others that were made alike", found.Sampled)
+		}
 	case held > 0:
 		end.message = "nothing was written"
 	case end.report.Saved:

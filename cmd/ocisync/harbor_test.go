@@ -680,7 +680,6 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	want := []string{
 		`a label of the registry called "library/x": an object of a mode has a name without a slash`,
 		`a webhook of library called "": an object of a mode has a name without a slash`,
-		"immutable/a: 1 of its rules are switched off",
 		"preheat_policy/a/early: no mode says its filter of type signature, nor its cluster_ids",
 		"remote/not/one: ",
 		"replication/there: to: remote \"not/one\" is not declared",

@@ -469,6 +469,39 @@ func TestAPlanNeverWrites(t *testing.T) {
 	}
 }
 
+// proving proves its runs itself.
+type proving struct {
+	providers.Provider
+	reads  *int
+	proofs *int
+}
+
+func (p proving) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	*p.reads++
+	return p.Provider.Read(ctx, scope)
+}
+
+func (p proving) Prove(ctx context.Context, scope schema.Scope) (schema.State, int, error) {
+	*p.proofs++
+	st, err := p.Provider.Read(ctx, scope)
+	return st, 3, err
+}
+
+func TestAProviderThatProvesARunIsAskedToAndNeverForAPlan(t *testing.T) {
+	w := newWorld(t, mode(t))
+	p := proving{w.provider, new(int), new(int)}
+	w.provider = p
+	found, report := w.mustApply("")
+	if *p.proofs != 0 || *p.reads == 0 || found.Sampled != 0 {
+		t.Errorf("a plan reads %d times, and takes %d proofs, of %d objects", *p.reads, *p.proofs, found.Sampled)
+	}
+	*p.reads = 0
+	found, err := w.cycle().Verify(t.Context(), report)
+	if err != nil || *p.proofs != 1 || *p.reads != 0 || found.Sampled != 3 {
+		t.Errorf("a proof reads %d times, and asks for %d, of %d objects: %v", *p.reads, *p.proofs, found.Sampled, err)
+	}
+}
+
 func TestWhatTheRegistryIgnoresIsFoundByReadingAgain(t *testing.T) {
 	w := newWorld(t, mode(t))
 	inner := w.provider

@@ -49,6 +49,8 @@ type Cycle struct {
 	Whole bool
 	// Remarks are what the caller has to say of the plan as a whole.
 	Remarks []string
+
+	proof bool // of a run that was just made
 }
 
 // Found is what a cycle saw and concluded.
@@ -62,6 +64,9 @@ type Found struct {
 	// of which Live is what the inventory recorded.
 	Where providers.Place
 	AsOf  []schema.Kind
+	// Sampled is how many objects of Live were not read, since others that the run
+	// made alike were: see [providers.Prover].
+	Sampled int
 }
 
 // Plan reads the registry and returns what would be done. It writes nothing,
@@ -76,7 +81,7 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	live, err := p.Read(ctx, c.scope(desired))
+	live, sampled, err := c.read(ctx, p, c.scope(desired))
 	if err != nil {
 		return Found{}, err
 	}
@@ -150,7 +155,16 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		known.Repositories, known.Scope.Repositories = content.Repositories, content.Scope.Repositories
 		guarded = plan.WithImpact(guarded, known)
 	}
-	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval(), Where: where, AsOf: recorded}, nil
+	return Found{Plan: guarded, Desired: desired, Live: live, Digest: guarded.Approval(), Where: where, AsOf: recorded, Sampled: sampled}, nil
+}
+
+// read reads the registry, or what proves a run of it.
+func (c Cycle) read(ctx context.Context, p providers.Provider, scope schema.Scope) (live schema.State, sampled int, err error) {
+	if prover, ok := c.Provider.(providers.Prover); ok && c.proof {
+		return prover.Prove(ctx, scope)
+	}
+	live, err = p.Read(ctx, scope)
+	return live, 0, err
 }
 
 // whole is the provider of all kinds.

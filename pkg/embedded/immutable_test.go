@@ -39,7 +39,7 @@ func TestImmutableTagsAreNeitherMovedNorDeleted(t *testing.T) {
 	s.mustPush(t, "team/app:v2", first)
 	s.mustPush(t, "team/app:latest", second)
 	s.mustPush(t, "team/play/app:v1", first)
-	s.change(t, fixTags(schema.ImmutableRule{Tags: "v*", Repositories: "app"}))
+	s.change(t, fixTags(schema.ImmutableRule{Tags: "v*", Repositories: "app"}, schema.ImmutableRule{Disabled: true}))
 
 	if err := s.push(t, "team/app:v1", second); denied(err) == nil || !strings.Contains(err.Error(), "tag v1 is immutable by tags v* in repositories app") {
 		t.Errorf("moving a fixed tag: error %v", err)

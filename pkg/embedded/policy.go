@@ -42,7 +42,7 @@ func policies(objects []schema.Resource) map[string]policy {
 			schedule, zone := orTiming(spec.Schedule, spec.Zone)
 			p.timing = timing{*schedule, *zone}
 		case *schema.Immutable:
-			p.fixed = spec.Rules
+			p.fixed = slices.DeleteFunc(slices.Clone(spec.Rules), func(r schema.ImmutableRule) bool { return bool(r.Disabled) })
 		default:
 			continue
 		}
@@ -113,6 +113,9 @@ func checkPolicy(o schema.Resource) error {
 			glob(path+".repositories", r.Repositories)
 			if r.Newest < 0 || r.NewestPulled < 0 || r.PushedWithin < 0 || r.PulledWithin < 0 {
 				bad("%s has a negative number; write numbers and durations from 1", path)
+			}
+			if r.TaggedOnly {
+				bad("%s.tagged_only is for Harbor: here untagged says what becomes of what has no tag, for the whole namespace", path)
 			}
 			if !r.Always && r.Newest == 0 && r.NewestPulled == 0 && r.PushedWithin == 0 && r.PulledWithin == 0 {
 				bad("%s has no condition; add newest, newest_pulled, pushed_within, pulled_within or always", path)

@@ -218,8 +218,8 @@ func (d *differ) renames() {
 	}
 }
 
-// followed is a live state in which a remote or a scanner was renamed: a registry
-// that renames one keeps what uses it, which names it as it is called now.
+// followed is a live state in which a remote, a scanner or a group was renamed: a
+// registry that renames one keeps what uses it, which names it as it is called now.
 func followed(live schema.State, from, to schema.Key) schema.State {
 	live.Resources = slices.Clone(live.Resources)
 	follow := func(k schema.Kind, name **string) {
@@ -243,6 +243,15 @@ func followed(live schema.State, from, to schema.Key) schema.State {
 			c := *s
 			follow(schema.KindScanner, &c.Default)
 			follow(schema.KindScanner, &c.Scanner)
+			r.Spec = &c
+		case *schema.Access:
+			i := slices.IndexFunc(s.Groups, func(g schema.Grant) bool { return g.Name == from.Name })
+			if i < 0 || from.Kind != schema.KindGroup {
+				continue
+			}
+			c, groups := *s, slices.Clone(s.Groups)
+			groups[i].Name = to.Name
+			c.Groups = schema.NewGrants(groups...)
 			r.Spec = &c
 		}
 	}

@@ -69,12 +69,12 @@ func TestAChildIsRenamedWithinItsNamespace(t *testing.T) {
 
 func TestWhatUsesWhatIsRenamedIsKept(t *testing.T) {
 	w := world{
-		desired: []string{"remote/new", `namespace/p {"proxy_of":"new"}`, `replication/r {"to":"new"}`, `replication/s {"from":"new","description":"d"}`, "scanner/new", `scan {"default":"new"}`, `scan/p {"scanner":"new"}`},
-		live:    []string{"remote/old", `namespace/p {"proxy_of":"old"}`, `replication/old {"to":"old"}`, `replication/s {"from":"old"}`, "scanner/old", `scan {"default":"old"}`, `scan/p {"scanner":"old"}`},
-		owned:   []string{"*"}, directives: append(append(wasOld("replication/r"), wasOld("remote/new")...), wasOld("scanner/new")...),
+		desired: []string{"remote/new", `namespace/p {"proxy_of":"new"}`, `replication/r {"to":"new"}`, `replication/s {"from":"new","description":"d"}`, "scanner/new", `scan {"default":"new"}`, `scan/p {"scanner":"new"}`, "group/new", `access/p {"groups":{"new":["pull"],"z":["push"]}}`},
+		live:    []string{"remote/old", `namespace/p {"proxy_of":"old"}`, `replication/old {"to":"old"}`, `replication/s {"from":"old"}`, "scanner/old", `scan {"default":"old"}`, `scan/p {"scanner":"old"}`, "group/old", `access/p {"groups":{"old":["pull"],"z":["push"]}}`},
+		owned:   []string{"*"}, directives: append(append(append(wasOld("replication/r"), wasOld("remote/new")...), wasOld("scanner/new")...), wasOld("group/new")...),
 	}
 	p := w.plan(t)
-	check(t, p, "rename remote/new", "rename scanner/new", "rename replication/r", "update replication/s")
+	check(t, p, "rename group/new", "rename remote/new", "rename scanner/new", "rename replication/r", "update replication/s")
 	if fields := change(t, p, "replication/r").Fields; len(fields) != 1 || fields[0].Path != "name" {
 		t.Errorf("the replication's name is not all that changes: %+v", fields)
 	}

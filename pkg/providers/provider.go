@@ -71,6 +71,16 @@ type Remarker interface {
 	Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error)
 }
 
+// Prover is what a provider offers that can prove a run without reading back all of
+// it.
+type Prover interface {
+	// Prove is Read after a run of this provider's own. Of objects that the run made
+	// alike, and whose making the registry confirmed, it may read some and take the
+	// others for what was written: sampled is how many. Where one that it reads is
+	// not as it was written, it reads all.
+	Prove(ctx context.Context, scope schema.Scope) (st schema.State, sampled int, err error)
+}
+
 // Leaver is what a provider offers whose registry may hold more than objects say,
 // such as what somebody wrote into its files by hand.
 type Leaver interface {

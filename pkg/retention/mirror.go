@@ -33,6 +33,9 @@ func Clashes(st schema.State) []Clash {
 		case schema.KindImmutable:
 			if im, ok := r.Spec.(*schema.Immutable); ok {
 				for _, rule := range im.Rules { // what is fixed stays
+					if rule.Disabled {
+						continue
+					}
 					fixed[r.Key.Name] = append(fixed[r.Key.Name], schema.KeepRule{Tags: rule.Tags, Repositories: rule.Repositories, Always: true})
 				}
 			}
@@ -55,10 +58,11 @@ func Clashes(st schema.State) []Clash {
 		}
 		repository := strings.TrimPrefix(strings.TrimPrefix(*m.To, ns), "/")
 		speaks := func(k schema.KeepRule) bool { return matches(k.Repositories, repository) }
-		if !slices.ContainsFunc(spec.Keep, speaks) { // everything stays
+		keep := Enabled(spec.Keep)
+		if !slices.ContainsFunc(keep, speaks) { // everything stays
 			continue
 		}
-		rules := slices.DeleteFunc(slices.Concat(spec.Keep, fixed[ns]), func(k schema.KeepRule) bool { return !speaks(k) })
+		rules := slices.DeleteFunc(slices.Concat(keep, fixed[ns]), func(k schema.KeepRule) bool { return !speaks(k) })
 		sel, some := selectionOf(m.Tags)
 		if why, remedy := clash(sel, rules, ns); some && why != "" {
 			out = append(out, Clash{r, rule, why, remedy})

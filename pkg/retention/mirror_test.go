@@ -94,6 +94,10 @@ func TestImmutableTagsOutliveRetention(t *testing.T) {
 	if got := retention.Clashes(st); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
+	st.Resources[len(st.Resources)-1].Spec = &schema.Immutable{Rules: []schema.ImmutableRule{{Tags: "e*", Disabled: true}}}
+	if got := retention.Clashes(st); len(got) != 1 {
+		t.Errorf("a rule that is switched off fixes a tag: %+v", got)
+	}
 }
 
 // words are tags of up to three letters.

@@ -57,8 +57,9 @@ func Fallback(tag string) bool { return fallback.MatchString(tag) }
 // Judge decides for the tags of one repository, given by its name below its
 // namespace ("" for the repository that has the namespace's own name). The
 // verdicts are in the order of the tags. Globs are those of doublestar, and
-// one that is no pattern matches nothing.
+// one that is no pattern matches nothing. A rule that is switched off is none.
 func Judge(rules []schema.KeepRule, repository string, tags []Tag, now time.Time) []Verdict {
+	rules = Enabled(rules)
 	out := make([]Verdict, len(tags))
 	for i, t := range tags {
 		out[i].Tag = t.Name
@@ -96,6 +97,11 @@ func Judge(rules []schema.KeepRule, repository string, tags []Tag, now time.Time
 		}
 	}
 	return out
+}
+
+// Enabled are the rules that are not switched off.
+func Enabled(rules []schema.KeepRule) []schema.KeepRule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r schema.KeepRule) bool { return bool(r.Disabled) })
 }
 
 func matches(glob, name string) bool {

@@ -55,6 +55,8 @@ func TestRulesKeepWhatTheySay(t *testing.T) {
 		want  string
 	}{
 		{"newest", []schema.KeepRule{{Newest: 2}}, "a b"},
+		{"what is switched off keeps nothing", []schema.KeepRule{{Newest: 2}, {Always: true, Disabled: true}}, "a b"},
+		{"all switched off are no rules", []schema.KeepRule{{Newest: 2, Disabled: true}}, "a b old-pulled v1 v2"},
 		{"newest of a glob counts its own", []schema.KeepRule{{Newest: 1, Tags: "v*"}}, "v2"},
 		{"pushed within, the limit included", []schema.KeepRule{{PushedWithin: d(5)}}, "a b v2"},
 		{"pulled within, a push counting as a pull", []schema.KeepRule{{PulledWithin: d(2)}}, "a b old-pulled"},

@@ -100,8 +100,11 @@ func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool, ju
 
 // unjudged says why a policy cannot be followed here.
 func unjudged(policy *schema.Retention) string {
-	if slices.ContainsFunc(policy.Keep, func(r schema.KeepRule) bool { return r.NewestPulled > 0 || r.PulledWithin > 0 }) {
+	if slices.ContainsFunc(retention.Enabled(policy.Keep), func(r schema.KeepRule) bool { return r.NewestPulled > 0 || r.PulledWithin > 0 }) {
 		return "newest_pulled and pulled_within: Distribution does not tell when a tag was pulled, and what is in use could go"
+	}
+	if slices.ContainsFunc(policy.Keep, func(r schema.KeepRule) bool { return r.TaggedOnly }) {
+		return "tagged_only is for Harbor: here untagged says what becomes of what has no tag, for the whole namespace"
 	}
 	return ""
 }

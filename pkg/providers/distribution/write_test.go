@@ -468,6 +468,7 @@ func TestRulesAboutPullsAreRefused(t *testing.T) {
 	key := schema.Key{Kind: schema.KindRetention, Name: "team"}
 	for rule, refused := range map[schema.KeepRule]bool{
 		{Newest: 3}: false, {NewestPulled: 3}: true, {PulledWithin: 3600}: true, {Tags: "v*", Always: true}: false,
+		{NewestPulled: 3, Disabled: true}: false, {Newest: 3, TaggedOnly: true}: true,
 	} {
 		c := plan.Change{Action: plan.Create, Key: key, After: &schema.Resource{Key: key, Spec: &schema.Retention{Keep: []schema.KeepRule{rule}}}}
 		verdicts, err := p.Prepare(t.Context(), []plan.Change{c})

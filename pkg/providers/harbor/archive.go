@@ -103,7 +103,7 @@ func (s *site) freeze(ctx context.Context, p api.Project) error {
 	off := -1
 	for i, r := range rules {
 		switch {
-		case immutableOf(r) != all:
+		case !selectsAlike(immutableOf(r), all):
 		case !r.Disabled:
 			return nil
 		default:
@@ -115,11 +115,7 @@ func (s *site) freeze(ctx context.Context, p api.Project) error {
 		on.Disabled = false
 		return s.c.UpdateImmutable(ctx, p.Name, on)
 	}
-	err = s.c.CreateImmutable(ctx, p.Name, newImmutable(all))
-	if errors.Is(err, providers.ErrConflict) { // it is there by now
-		return nil
-	}
-	return err
+	return s.makeImmutable(ctx, p.Name, all)
 }
 
 // stopRetention deletes the policy, with its schedule.

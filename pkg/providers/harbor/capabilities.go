@@ -44,10 +44,10 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindQuota, Support: schema.Native},
 
 		{Kind: schema.KindRetention, Support: schema.Native},
-		{Kind: schema.KindRetention, Field: "keep", Support: schema.Native, Reason: "at most 15 rules, each of one condition and in whole days; ! before a glob is Harbor's all but that"},
+		{Kind: schema.KindRetention, Field: "keep", Support: schema.Native, Reason: "at most 15 rules, each of one condition and in whole days; ! before a glob is Harbor's all but that; tagged_only is its untagged of a rule"},
 		{Kind: schema.KindRetention, Field: "zone", Support: schema.Unsupported, Reason: utc},
 
-		{Kind: schema.KindImmutable, Support: schema.Native},
+		{Kind: schema.KindImmutable, Support: schema.Native, Reason: "no rule protects what has no tag; Harbor makes none that is off, so that one with enabled = false holds for the moment until it is switched off"},
 
 		{Kind: schema.KindScan, Support: schema.Native},
 		{Kind: schema.KindScan, Field: "allow", Support: schema.Emulated, Reason: "Harbor has one end for the whole list, which is then the latest, and no reasons; the first apply after an entry's own day takes it out"},

@@ -41,6 +41,7 @@ type Provider struct {
 	mu     sync.Mutex
 	opened *api.Client
 	seen   seen
+	made   made // since the last read
 	// wanted is what was brought into form last: what of it nobody asks for need
 	// not be read. Nothing else depends on it.
 	wanted schema.State
@@ -61,7 +62,7 @@ func Clock(now func() time.Time) Option { return func(p *Provider) { p.now = now
 
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
-	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size)}
+	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}}
 	if _, err := rand.Read(p.key); err != nil {
 		return nil, p.fail(schema.Key{}, "making a key", err, "")
 	}
@@ -163,11 +164,21 @@ func (n *normal) say(key schema.Key, format string, args ...any) {
 
 // Read implements [providers.Provider].
 func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	p.mu.Lock()
+	p.made = made{}
+	p.mu.Unlock()
+	st, _, err := p.read(ctx, scope, nil)
+	return st, err
+}
+
+// read reads a scope, but the lists of the projects that are spared.
+func (p *Provider) read(ctx context.Context, scope schema.Scope, spared map[string]bool) (schema.State, *site, error) {
 	c, err := p.client(ctx)
 	if err != nil {
-		return schema.State{}, err
+		return schema.State{}, nil, err
 	}
 	s := newSite(p, c)
+	s.spared = spared
 	var want []schema.Kind
 	for _, k := range scope.Kinds {
 		if _, ok := kinds()[k]; ok {
@@ -175,7 +186,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		}
 	}
 	if err := s.read(ctx, want); err != nil {
-		return schema.State{}, err
+		return schema.State{}, nil, err
 	}
 	st := schema.State{Scope: schema.ScopeOf(want...)}
 	st.Scope.Except = slices.Concat(scope.Except, s.except)
@@ -188,10 +199,10 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	p.remember(s, want)
 	if len(scope.Repositories) > 0 {
 		if err := s.content(ctx, scope.Repositories, &st); err != nil {
-			return schema.State{}, err
+			return schema.State{}, nil, err
 		}
 	}
-	return st, st.Sort()
+	return st, s, st.Sort()
 }
 
 // Prepare implements [providers.Provider]. Everything takes effect live.
@@ -261,6 +272,9 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	if err != nil {
 		return false, err
 	}
+	if p.wrote(key, field, ref) {
+		return true, nil
+	}
 	secret, err := p.secrets.Resolve(ctx, ref)
 	if err != nil {
 		return false, fmt.Errorf("%s: %s: %w", key, field, err)
@@ -313,4 +327,5 @@ var (
 	_ providers.Renewer     = (*Provider)(nil)
 	_ providers.Transporter = (*Provider)(nil)
 	_ providers.Parted      = (*Provider)(nil)
+	_ providers.Prover      = (*Provider)(nil)
 )

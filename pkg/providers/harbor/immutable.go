@@ -13,7 +13,7 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
-// readImmutable reads rules. One that is switched off protects nothing.
+// readImmutable reads rules.
 func readImmutable(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		key := below(schema.KindImmutable, p.Name)
@@ -26,9 +26,7 @@ func readImmutable(ctx context.Context, s *site) error {
 		s.mu.Unlock()
 		rules := []schema.ImmutableRule{}
 		for _, r := range list {
-			if !r.Disabled {
-				rules = append(rules, immutableOf(r))
-			}
+			rules = append(rules, immutableOf(r))
 		}
 		s.add(key, p.ID, &schema.Immutable{Rules: sortedRules(rules)})
 		return nil
@@ -36,13 +34,13 @@ func readImmutable(ctx context.Context, s *site) error {
 }
 
 func immutableOf(r api.Rule) schema.ImmutableRule {
-	return normalRule(schema.ImmutableRule{Tags: globOf(r.Tags), Repositories: globOf(r.Scope["repository"])})
+	return normalRule(schema.ImmutableRule{Tags: globOf(r.Tags), Repositories: globOf(r.Scope["repository"]), Disabled: schema.Off(r.Disabled)})
 }
 
 // normalRule leaves out what is said of everything, but not all of a rule.
 func normalRule(r schema.ImmutableRule) schema.ImmutableRule {
 	r.Tags, r.Repositories = short(r.Tags), short(r.Repositories)
-	if r == (schema.ImmutableRule{}) {
+	if r.Tags == "" && r.Repositories == "" {
 		r.Tags = everything
 	}
 	return r
@@ -57,13 +55,22 @@ func normalImmutable(_ *normal, r schema.Resource) (schema.Spec, error) {
 	for _, rule := range spec.Rules {
 		out.Rules = append(out.Rules, normalRule(rule))
 	}
-	out.Rules = sortedRules(out.Rules)
+	all := sortedRules(out.Rules)
+	out.Rules = slices.DeleteFunc(slices.Clone(all), func(r schema.ImmutableRule) bool {
+		return bool(r.Disabled) && slices.Contains(all, switched(r, true)) // Harbor has one rule of the two
+	})
 	return out, nil
 }
 
+// switched is a rule that is on, or off.
+func switched(r schema.ImmutableRule, on bool) schema.ImmutableRule {
+	r.Disabled = schema.Off(!on)
+	return r
+}
+
 // writeImmutable adds what lacks before it takes away what is not wanted. A rule
-// that is there and switched off is switched on, with nothing else in that request:
-// Harbor would ignore it.
+// that is there is switched on or off with nothing else in that request: Harbor would
+// ignore it.
 func writeImmutable(ctx context.Context, s *site, c plan.Change, _ object) error {
 	want := &schema.Immutable{Rules: []schema.ImmutableRule{}}
 	if c.Action != plan.Delete {
@@ -75,24 +82,23 @@ func writeImmutable(ctx context.Context, s *site, c plan.Change, _ object) error
 	have := s.immutables[c.Key.Name]
 	for _, rule := range want.Rules {
 		rule = normalRule(rule)
-		i := slices.IndexFunc(have, func(r api.Rule) bool { return immutableOf(r) == rule })
+		i := slices.IndexFunc(have, func(r api.Rule) bool { return selectsAlike(immutableOf(r), rule) })
 		switch {
-		case i >= 0 && !have[i].Disabled:
+		case i >= 0 && have[i].Disabled == bool(rule.Disabled):
 		case i >= 0:
-			on := have[i]
-			on.Disabled = false
-			if err := s.c.UpdateImmutable(ctx, c.Key.Name, on); err != nil {
-				return fmt.Errorf("switching %s on: %w", said(rule), err)
+			next := have[i]
+			next.Disabled = bool(rule.Disabled)
+			if err := s.c.UpdateImmutable(ctx, c.Key.Name, next); err != nil {
+				return fmt.Errorf("switching to %s: %w", said(rule), err)
 			}
 		default:
-			err := s.c.CreateImmutable(ctx, c.Key.Name, newImmutable(rule))
-			if err != nil && !errors.Is(err, providers.ErrConflict) { // it is there by now
+			if err := s.makeImmutable(ctx, c.Key.Name, rule); err != nil {
 				return fmt.Errorf("adding %s: %w", said(rule), err)
 			}
 		}
 	}
 	for _, r := range have {
-		if r.Disabled || slices.ContainsFunc(want.Rules, func(w schema.ImmutableRule) bool { return normalRule(w) == immutableOf(r) }) {
+		if slices.ContainsFunc(want.Rules, func(w schema.ImmutableRule) bool { return selectsAlike(normalRule(w), immutableOf(r)) }) {
 			continue
 		}
 		if err := s.c.DeleteImmutable(ctx, c.Key.Name, r.ID); err != nil {
@@ -100,6 +106,26 @@ func writeImmutable(ctx context.Context, s *site, c plan.Change, _ object) error
 		}
 	}
 	return nil
+}
+
+// selectsAlike reports whether two rules speak of the same tags.
+func selectsAlike(a, b schema.ImmutableRule) bool { return switched(a, true) == switched(b, true) }
+
+// makeImmutable makes a rule. Harbor makes none that is off: it is switched off then.
+func (s *site) makeImmutable(ctx context.Context, project string, rule schema.ImmutableRule) error {
+	next := newImmutable(rule)
+	id, err := s.c.CreateImmutable(ctx, project, next)
+	if !rule.Disabled {
+		if errors.Is(err, providers.ErrConflict) { // it is there by now
+			return nil
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	next.ID, next.Disabled = id, true
+	return s.c.UpdateImmutable(ctx, project, next)
 }
 
 // newImmutable is a rule that does not exist yet.

@@ -48,7 +48,7 @@ func TestImmutableRulesAreASet(t *testing.T) {
 
 	put(`{"disabled":true}`)
 	h.Forget()
-	drifts(t, p, want, "update immutable/a", `  rules: [{"repositories":"api","tags":"release-*"}] -> `+both)
+	drifts(t, p, want, "update immutable/a", `  rules: [{"enabled":false,"tags":"v*"},{"repositories":"api","tags":"release-*"}] -> `+both)
 	if n := h.count("PUT", ""); n != 1 || h.count("POST", "/projects/a/immutable") != 0 || h.count("DELETE", "") != 0 {
 		t.Errorf("a rule that was switched off is switched on by %d PUT", n)
 	}
@@ -60,6 +60,17 @@ func TestImmutableRulesAreASet(t *testing.T) {
 	}
 	h.behind(t, "POST", "/projects/a/immutabletagrules", `{"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"**"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`)
 	drifts(t, p, want, "update immutable/a", `  rules: [{"repositories":"api","tags":"release-*"},{"tags":"**"},{"tags":"v*"}] -> `+both)
+	h.Forget()
+	want = apply(t, p, `immutable/a {"rules":[{"tags":"v*","enabled":false},{"tags":"w*","enabled":false},{"tags":"w*","repositories":"api","enabled":true}]}`)
+	if n := h.count("PUT", ""); n != 2 {
+		t.Errorf("a rule is switched off, and one made that is off, by %d PUT", n)
+	}
+	put(`{"disabled":false}`)
+	drifts(t, p, want, "update immutable/a", `  rules: [{"enabled":false,"tags":"w*"},{"repositories":"api","tags":"w*"},{"tags":"v*"}] -> [{"enabled":false,"tags":"v*"},{"enabled":false,"tags":"w*"},{"repositories":"api","tags":"w*"}]`)
+	apply(t, p, `immutable/a {"rules":[{"tags":"w*","enabled":false},{"tags":"w*"}]}`) // on and off is on
+	if n := len(rules()); n != 1 {
+		t.Errorf("there are %d rules", n)
+	}
 	apply(t, p, `immutable/a {"rules":[]}`)
 	if n := len(rules()); n != 0 {
 		t.Errorf("%d rules are left", n)

@@ -31,6 +31,9 @@ type kind struct {
 	same func(a, b schema.Spec) bool
 	// renames says that Harbor gives an object another name.
 	renames bool
+	// kept says that Harbor refuses what it would not keep as it was made: of several
+	// objects that were made alike, those that are read back stand for the others.
+	kept bool
 	// blank says that of a project made in this run nothing need be read again.
 	blank bool
 }
@@ -40,22 +43,22 @@ func kinds() map[schema.Kind]kind {
 	return map[schema.Kind]kind{
 		schema.KindSettings:      {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
 		schema.KindUser:          {read: readUsers, prepare: prepareUser, write: writeUser},
-		schema.KindGroup:         {read: readGroups, prepare: prepareGroup, write: writeGroup},
+		schema.KindGroup:         {read: readGroups, prepare: prepareGroup, write: writeGroup, renames: true},
 		schema.KindNamespace:     {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
-		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, blank: true},
-		schema.KindQuota:         {read: readQuotas, write: writeQuota},
-		schema.KindRetention:     {read: readRetention, normalize: normalRetention, prepare: prepareRetention, write: writeRetention},
-		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, blank: true},
-		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook, renames: true},
+		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, kept: true, blank: true},
+		schema.KindQuota:         {read: readQuotas, write: writeQuota, kept: true},
+		schema.KindRetention:     {read: readRetention, normalize: normalRetention, tidy: tidyRetention, prepare: prepareRetention, write: writeRetention, kept: true},
+		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, kept: true, blank: true},
+		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook, kept: true, renames: true},
 		schema.KindPreheatPolicy: {read: readPreheatPolicies, normalize: normalPreheatPolicy, prepare: preparePreheatPolicy, write: writePreheatPolicy, renames: true},
-		schema.KindRobot:         {read: readRobots, normalize: normalRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot},
+		schema.KindRobot:         {read: readRobots, normalize: normalRobot, tidy: tidyRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot, kept: true},
 
 		schema.KindRemote:      {read: readRemotes, normalize: normalRemote, tidy: tidyRemote, prepare: prepareRemote, write: writeRemote, renames: true},
 		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner, renames: true},
 		schema.KindPreheat:     {read: readPreheats, normalize: normalPreheat, prepare: preparePreheat, write: writePreheat},
 		schema.KindScan:        {read: readScans, normalize: normalScan, same: sameScan, prepare: prepareScan, write: writeScan},
 		schema.KindTrust:       {read: readTrust, normalize: normalTrust, prepare: prepareTrust, write: writeTrust},
-		schema.KindLabel:       {read: readLabels, normalize: normalLabel, write: writeLabel, renames: true},
+		schema.KindLabel:       {read: readLabels, normalize: normalLabel, write: writeLabel, kept: true, renames: true},
 		schema.KindRepository:  {read: readRepositories, prepare: prepareRepository, write: writeRepository},
 		schema.KindReplication: {read: readReplications, normalize: normalReplication, tidy: tidyReplication, prepare: prepareReplication, write: writeReplication, renames: true},
 		schema.KindGC:          {read: readGC, normalize: normalGC, prepare: prepareGC, write: writeGC},

@@ -25,7 +25,7 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 	if !c.Admin() {
 		l.add("settings", "Harbor shows them to no robot; name an administrator's account in registry.admin, and adopt writes those that are not as Harbor comes")
 	}
-	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications} {
+	for _, look := range []func(context.Context) error{l.metadata, l.accounts, l.ofProjects, l.labels, l.replications, l.denied} {
 		if err := look(ctx); err != nil {
 			return nil, err
 		}
@@ -91,8 +91,8 @@ func (l *left) accounts(ctx context.Context) error {
 // account may not see is told where it is read.
 func (l *left) ofProjects(ctx context.Context) error {
 	return l.each(ctx, func(ctx context.Context, p api.Project) error {
-		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.immutablesOf, l.retentionOf, l.preheatsOf} {
-			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) && !api.Is(err, 500) {
+		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.preheatsOf} {
+			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
 				return err
 			}
 		}
@@ -118,22 +118,6 @@ func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
 // nameable reports whether a name can be that of an object of a project.
 func nameable(name string) bool { return name != "" && !strings.Contains(name, "/") }
 
-func (l *left) immutablesOf(ctx context.Context, p api.Project) error {
-	rules, err := l.c.Immutables(ctx, p.Name)
-	l.switchedOff(below(schema.KindImmutable, p.Name), rules)
-	return err
-}
-
-func (l *left) retentionOf(ctx context.Context, p api.Project) error {
-	id := policyOf(p)
-	if id <= 0 {
-		return nil
-	}
-	policy, err := l.c.Retention(ctx, id)
-	l.switchedOff(below(schema.KindRetention, p.Name), policy.Rules)
-	return err
-}
-
 func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 	policies, err := l.c.PreheatPolicies(ctx, p.Name)
 	for _, x := range policies {
@@ -142,18 +126,6 @@ func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 		}
 	}
 	return err
-}
-
-func (l *left) switchedOff(key schema.Key, rules []api.Rule) {
-	n := 0
-	for _, r := range rules {
-		if r.Disabled {
-			n++
-		}
-	}
-	if n > 0 {
-		l.add(key.String(), fmt.Sprintf("%d of its rules are switched off, and a mode has only those that count", n))
-	}
 }
 
 func (l *left) labels(ctx context.Context) error {
@@ -191,4 +163,26 @@ func (l *left) replications(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// denied tells of rights that somebody denied a robot.
+func (l *left) denied(ctx context.Context) error {
+	if err := readRobots(ctx, l.site); err != nil && !errors.Is(err, providers.ErrForbidden) {
+		return err
+	}
+	for key, list := range l.site.accounts {
+		var names []string
+		for _, a := range list {
+			for place, accesses := range deniedOf(a.Robot) {
+				for _, x := range accesses {
+					names = append(names, x.Resource+":"+x.Action+" "+where(strings.TrimPrefix(place, api.OfSystem)))
+				}
+			}
+		}
+		slices.Sort(names)
+		if len(names) > 0 {
+			l.add(key.String(), fmt.Sprintf("it is denied %s, and a mode says only what a robot may do; its permissions are left out, and a change of its rights ends the denial", strings.Join(slices.Compact(names), ", ")))
+		}
+	}
+	return nil
 }

@@ -186,8 +186,10 @@ func immutableNeeds(c plan.Change, place string) []need {
 	if want == nil || have == nil {
 		return nil
 	}
-	lacks := func(list []schema.ImmutableRule, all []schema.ImmutableRule) bool {
-		return slices.ContainsFunc(list, func(r schema.ImmutableRule) bool { return !slices.Contains(all, r) })
+	lacks := func(list, all []schema.ImmutableRule) bool {
+		return slices.ContainsFunc(list, func(r schema.ImmutableRule) bool {
+			return !slices.ContainsFunc(all, func(o schema.ImmutableRule) bool { return selectsAlike(r, o) })
+		})
 	}
 	var out []need
 	if lacks(want.Rules, have.Rules) {
@@ -196,6 +198,11 @@ func immutableNeeds(c plan.Change, place string) []need {
 	if lacks(have.Rules, want.Rules) {
 		out = append(out, needsIn(place, "immutable-tag:delete")...)
 	}
+	if slices.ContainsFunc(want.Rules, func(r schema.ImmutableRule) bool {
+		return slices.Contains(have.Rules, switched(r, bool(r.Disabled))) || bool(r.Disabled) && !slices.Contains(have.Rules, r)
+	}) {
+		out = append(out, needsIn(place, "immutable-tag:update")...)
+	}
 	return out
 }
 
@@ -203,7 +210,7 @@ func namespaceNeeds(c plan.Change) []need {
 	const system = "project:create"
 	switch {
 	case c.Archive:
-		return append(needsIn(c.Key.Name, "project:update immutable-tag:create"), needsIn(api.OfSystem, "quota:update")...)
+		return archiveNeeds(c.Key.Name)
 	case c.Action == plan.Create:
 		return needsIn(api.OfSystem, system)
 	case c.Action == plan.Update:
@@ -211,12 +218,22 @@ func namespaceNeeds(c plan.Change) []need {
 	}
 	out := needsIn(c.Key.Name, "project:delete")
 	if c.Purge {
-		out = append(out, needsIn(c.Key.Name, "repository:delete")...)
+		out = append(out, needsIn(c.Key.Name, "repository:delete immutable-tag:list,delete")...)
 	}
 	if c.Action == plan.Replace {
 		out = append(out, needsIn(api.OfSystem, system)...)
 	}
 	return out
+}
+
+// archiveNeeds are those for each step of an archive, whether or not a project has by
+// now what the step takes away: somebody may give it that before the step is made.
+// What robots of the system lose goes with registry.admin.
+func archiveNeeds(project string) []need {
+	return append(
+		needsIn(project, "project:update immutable-tag:list,create,update tag-retention:delete member:list,delete robot:list,delete"),
+		needsIn(api.OfSystem, "quota:list,update robot:list")...,
+	)
 }
 
 // accessNeeds are those for the members who come, go and change their role.

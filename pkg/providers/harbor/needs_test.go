@@ -46,6 +46,15 @@ func phases() [][]string {
 // worker makes a robot that may read everything, and do what is listed beside.
 func (h standIn) worker(t *testing.T, rights ...string) *schema.Login {
 	t.Helper()
+	return h.robotThat(t, "*", func(right string) bool {
+		return strings.Contains(right, ":read ") || strings.Contains(right, ":list ") || slices.Contains(rights, right)
+	})
+}
+
+// robotThat makes a robot that may do what it is given of all that Harbor lets one, in
+// a project or "*" all of them, and in the system.
+func (h standIn) robotThat(t *testing.T, project string, given func(right string) bool) *schema.Login {
+	t.Helper()
 	name := "worker"
 	type access struct {
 		Resource string `json:"resource"`
@@ -56,14 +65,11 @@ func (h standIn) worker(t *testing.T, rights ...string) *schema.Login {
 		t.Fatal(err)
 	}
 	pick := func(list []access, where string) []access {
-		return slices.DeleteFunc(list, func(a access) bool {
-			given := a.Action == "read" || a.Action == "list" || slices.Contains(rights, a.Resource+":"+a.Action+" "+where)
-			return !given
-		})
+		return slices.DeleteFunc(list, func(a access) bool { return !given(a.Resource + ":" + a.Action + " " + where) })
 	}
 	body, err := json.Marshal(map[string]any{"name": name, "level": "system", "duration": -1, "permissions": []map[string]any{
 		{"kind": "system", "namespace": "/", "access": pick(all.System, "for the whole registry")},
-		{"kind": "project", "namespace": "*", "access": pick(all.Project, "for all projects")},
+		{"kind": "project", "namespace": project, "access": pick(all.Project, map[bool]string{true: "for all projects", false: "in " + project}[project == "*"])},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +291,50 @@ func TestTheSecondLoginIsNamedWhereItReads(t *testing.T) {
 		said := slices.ContainsFunc(notes, func(n plan.Note) bool { return strings.Contains(n.Text, "registry.admin logs in") })
 		if err != nil || said != named {
 			t.Errorf("after reading %s the plan says %v, %v", kind, notes, err)
+		}
+	}
+}
+
+// An archive is made of many requests, and one that stops in the middle leaves a
+// project half shut: each right that it takes is asked for before the first.
+func TestARobotThatLacksARightForAnArchiveIsRefusedBeforeItBegins(t *testing.T) {
+	var rights []string
+	for where, list := range map[string]string{
+		"in a":                   "project:update immutable-tag:list immutable-tag:create immutable-tag:update tag-retention:delete member:list member:delete robot:list robot:delete",
+		"for the whole registry": "quota:list quota:update robot:list",
+	} {
+		for _, right := range strings.Fields(list) {
+			rights = append(rights, right+" "+where)
+		}
+	}
+	lines := slices.DeleteFunc(busy(), func(line string) bool {
+		return strings.HasPrefix(line, "robot/all ") || strings.HasPrefix(line, "robot/only ") // these take registry.admin
+	})
+	off := strings.Replace(strings.Join(lines, "\n"), `{"tags":"v*"}`, `{"enabled":false,"tags":"**"}`, 1)
+	for _, was := range [][]string{lines, strings.Split(off, "\n")} {
+		for _, without := range append(rights, "") {
+			h := newStandIn(t, harbortest.Options{})
+			boss := h.open(t)
+			apply(t, boss, was...)
+			c := archiving(t, boss, "a")
+			h.registry.Login = h.robotThat(t, "a", func(right string) bool { return right != without && slices.Contains(rights, right) })
+			p := h.open(t)
+			h.Forget()
+			refused := refusals(t, p, []plan.Change{c})[0]
+			if n := h.Traffic().Writes; n > 0 {
+				t.Errorf("a plan writes %d times", n)
+			}
+			if without != "" {
+				right, _, _ := strings.Cut(without, " ")
+				if !strings.Contains(refused, right) && !strings.Contains(refused, "cannot be seen") {
+					t.Errorf("without %s it is refused so: %q", without, refused)
+				}
+				continue
+			}
+			if refused != "" {
+				t.Fatalf("with all of them it is refused so: %s", refused)
+			}
+			change(t, p, c)
 		}
 	}
 }

@@ -193,7 +193,12 @@ func prepareGroup(_ context.Context, s *site, c plan.Change, v *providers.Verdic
 	case word == "ldap" && of(want.LDAPDN, "") == "":
 		v.Refused = "Harbor knows a group of LDAP by its distinguished name; declare ldap_dn"
 	}
-	if c.Action == plan.Update {
+	switch {
+	case c.Action == plan.Rename && touches(c, "type", "ldap_dn"):
+		v.Refused = "Harbor changes only a group's name, and one of another type or distinguished name is made anew; rename it first, and change those after that"
+	case c.Action == plan.Rename && word != "ldap":
+		v.Notes = append(v.Notes, "whoever logs in is in it by its name: where the logins come from, the group must be called so too")
+	case c.Action == plan.Update:
 		v.Notes = append(v.Notes, "is deleted and made anew, with its memberships: Harbor changes only a group's name")
 	}
 	return nil
@@ -216,9 +221,13 @@ func writeGroup(ctx context.Context, s *site, c plan.Change, live object) error 
 		word = ownType(now.AuthMode, want)
 	}
 	g := api.Group{Name: c.Key.Name, Type: groupTypes()[word], DN: of(want.LDAPDN, "")}
-	if c.Action == plan.Create {
+	switch c.Action {
+	case plan.Create:
 		_, err := s.c.CreateGroup(ctx, g)
 		return err
+	case plan.Rename:
+		g.ID = live.id
+		return s.c.RenameGroup(ctx, g)
 	}
 	return s.regroup(ctx, live, g)
 }

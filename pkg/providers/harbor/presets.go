@@ -32,8 +32,14 @@ func presets() map[string]string {
 }
 
 // Chosen implements [providers.Chooser]. A secret that Harbor never shows counts where
-// something else is chosen of what it is for.
+// something else is chosen of what it is for. Where a robot is denied something, its
+// permissions are not managed, as no mode says that.
 func (p *Provider) Chosen(live schema.Resource) schema.Resource {
+	if robot, ok := live.Spec.(*schema.Robot); ok && len(granted(robot.Permissions)) < len(robot.Permissions) {
+		out := *robot
+		out.Permissions = nil
+		live.Spec = &out
+	}
 	spec, ok := live.Spec.(*schema.Settings)
 	if !ok {
 		return live

@@ -1,6 +1,7 @@
 package harbor_test
 
 import (
+	"errors"
 	"net/http"
 	"regexp"
 	"slices"
@@ -47,6 +48,7 @@ func TestWhatIsRenamedKeepsWhatHangsOnIt(t *testing.T) {
 		`namespace/cache {"proxy_of":"old"}`, "namespace/a", `replication/copies {"to":"old","trigger":"manual","match":{"labels":["base"]}}`,
 		`scanner/old {"url":"http://old:8080","auth":"basic","credential":` + secretA + `}`, `scan/a {"scanner":"old"}`, `scan {"default":"old"}`,
 		`webhook/a/old {"url":"https://ci.example.com","events":["push"],"auth":` + secretA + `}`, `label/a/old {"color":"#000000"}`, `label/old {"color":"#111111"}`,
+		`group/old {"type":"oidc"}`, `access/a {"groups":{"old":["pull"]}}`,
 	}
 	apply(t, p, before...)
 	if err := h.Push(harbortest.Image{Repository: "a/app", Tags: []string{"v1"}, Size: 7}); err != nil {
@@ -60,7 +62,7 @@ func TestWhatIsRenamedKeepsWhatHangsOnIt(t *testing.T) {
 		after = append(after, strings.NewReplacer(`"old"`, `"new"`, "/old {", "/new {", "replication/copies", "replication/moves").Replace(line))
 	}
 	names := map[string]string{"replication/moves": "copies"}
-	for _, key := range []string{"remote/new", "scanner/new", "webhook/a/new", "label/a/new", "label/new"} {
+	for _, key := range []string{"remote/new", "scanner/new", "webhook/a/new", "label/a/new", "label/new", "group/new"} {
 		names[key] = "old"
 	}
 	want := objects(t, after...)
@@ -72,16 +74,21 @@ func TestWhatIsRenamedKeepsWhatHangsOnIt(t *testing.T) {
 	if err != nil || slices.ContainsFunc(v, func(v providers.Verdict) bool { return v.Refused != "" }) {
 		t.Fatalf("it is refused so: %+v, %v", v, err)
 	}
+	h.Forget()
 	for range 2 { // the second finds it done
 		for _, stage := range (plan.Plan{Changes: changes}).Stages(false) {
 			change(t, p, stage...)
 		}
+	}
+	if n := h.count("DELETE", ""); n > 0 {
+		t.Errorf("%d were deleted, to be made anew", n)
 	}
 	if rest := compared(t, p, want); len(rest) > 0 {
 		t.Errorf("a second plan is not empty: %s", told(rest))
 	}
 	for path, part := range map[string]string{
 		"/registries": `"access_secret":"*****"`, all: `"name":"new"`, "/projects/a/webhook/policies": `"auth_header":"` + h.password(t) + `"`,
+		"/usergroups": `"group_name":"new"`, "/projects/a/members": `"entity_name":"new"`,
 		"/projects/a/scanner": `"name":"new"`, "/replication/policies": `"name":"moves"`,
 	} {
 		if text := h.behind(t, http.MethodGet, path, ""); !strings.Contains(text, part) || strings.Contains(text, `"name":"old"`) {
@@ -116,16 +123,36 @@ func TestARemoteThatIsDownIsNotRenamed(t *testing.T) {
 
 func TestWhatKeepsItsNameSaysSo(t *testing.T) {
 	p := newStandIn(t, harbortest.Options{}).open(t)
-	apply(t, p, "namespace/old", person("old"), `robot/old {"access":{"old":["pull"]},"secret":{"value":`+secretA+`}}`, "group/old", `scanner/old {"url":"http://old:8080"}`)
+	apply(t, p, "namespace/old", person("old"), `robot/old {"access":{"old":["pull"]},"secret":{"value":`+secretA+`}}`, `scanner/old {"url":"http://old:8080"}`)
 	for line, why := range map[string]string{
 		"namespace/new": "a namespace keeps its name for ever", person("new"): "a user keeps its name for ever",
 		`robot/new {"access":{"old":["pull"]},"secret":{"value":` + secretA + `}}`: "a robot keeps its name for ever",
-		"group/new": "ocisync gives a group in Harbor no other name", `scanner/Trivy {"url":"http://old:8080"}`: "keeps the name Trivy",
+		`scanner/Trivy {"url":"http://old:8080"}`:                                  "keeps the name Trivy",
 	} {
 		key, _, _ := strings.Cut(line, " ")
 		v, err := p.Prepare(t.Context(), formerly(t, p, objects(t, line), map[string]string{key: "old"}))
 		if err != nil || len(v) != 1 || !strings.Contains(v[0].Refused, why) {
 			t.Errorf("%s is refused so: %+v, %v", key, v, err)
 		}
+	}
+}
+
+func TestAGroupIsRenamedAndNothingElseOfIt(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, `group/old {"type":"oidc"}`, `group/other {"type":"oidc"}`)
+	names := map[string]string{"group/new": "old"}
+	c := formerly(t, p, objects(t, `group/new {"type":"http"}`), names)
+	if v, err := p.Prepare(t.Context(), c); err != nil || !strings.Contains(v[0].Refused, "rename it first") {
+		t.Errorf("with another type it is refused so: %+v, %v", v, err)
+	}
+	c = formerly(t, p, objects(t, `group/new {"type":"oidc"}`), names)
+	if v, err := p.Prepare(t.Context(), c); err != nil || v[0].Refused != "" || len(v[0].Notes) != 1 || !strings.Contains(v[0].Notes[0], "must be called so too") {
+		t.Errorf("the plan says %+v, %v", v, err)
+	}
+	// somebody made another of the name, which Harbor does not say
+	h.behind(t, http.MethodPost, "/usergroups", `{"group_name":"new","group_type":2}`)
+	if err := write(t, p, c...)[c[0].Key]; !errors.Is(err, providers.ErrConflict) {
+		t.Errorf("another has the name: %v", err)
 	}
 }

@@ -55,39 +55,29 @@ func policyOf(p api.Project) int64 {
 	return id
 }
 
-// retentionOf is a policy in our words. Rules that are switched off keep nothing.
+// retentionOf is a policy in our words.
 func retentionOf(p api.Retention) *schema.Retention {
 	schedule := sixFields(p.Trigger.Settings.Cron)
-	removes := false
-	out := &schema.Retention{Keep: []schema.KeepRule{}, Untagged: &removes, Schedule: &schedule}
-	first := true
+	keep := []schema.KeepRule{}
 	for _, r := range p.Rules {
-		if r.Disabled {
-			continue
-		}
-		keeps := slices.ContainsFunc(r.Tags, keepsUntagged)
-		rule := keepOf(r)
-		if first {
-			removes, first = !keeps, false
-		} else if keeps == removes { // set by hand, rule by rule
-			rule.Tags += map[bool]string{true: withUntagged, false: withoutUntagged}[keeps]
-		}
-		out.Keep = append(out.Keep, rule)
+		keep = append(keep, keepOf(r))
 	}
-	out.Keep = normalKeep(out.Keep)
-	return out
+	removes := allTaggedOnly(keep)
+	return &schema.Retention{Keep: normalKeep(keep, removes), Untagged: &removes, Schedule: &schedule}
 }
 
-// What a rule's tags end in that does otherwise with what has no tag than the
-// policy's first: no file says so, and so it is seen.
-const (
-	withUntagged    = " (and what has no tag)"
-	withoutUntagged = " (and nothing without a tag)"
-)
+// allTaggedOnly reports whether no rule keeps what has no tag, not even one that is
+// switched off.
+func allTaggedOnly(keep []schema.KeepRule) bool {
+	return len(keep) > 0 && !slices.ContainsFunc(keep, func(r schema.KeepRule) bool { return !r.TaggedOnly })
+}
 
 // keepOf is a rule in our words. One whose template nobody here knows shows it.
 func keepOf(r api.Rule) schema.KeepRule {
-	out := schema.KeepRule{Tags: globOf(r.Tags), Repositories: globOf(r.Scope["repository"])}
+	out := schema.KeepRule{
+		Tags: globOf(r.Tags), Repositories: globOf(r.Scope["repository"]),
+		TaggedOnly: !slices.ContainsFunc(r.Tags, keepsUntagged), Disabled: schema.Off(r.Disabled),
+	}
 	n := 0
 	if f, err := strconv.ParseFloat(strings.Trim(string(r.Params[r.Template]), `"`), 64); err == nil {
 		n = int(f)
@@ -111,16 +101,23 @@ func keepOf(r api.Rule) schema.KeepRule {
 }
 
 // normalKeep sorts rules and takes out what says the same twice. That everything
-// is kept is what no rule says.
-func normalKeep(rules []schema.KeepRule) []schema.KeepRule {
+// is kept is what no rule says, and where removes says of all of them that they keep
+// nothing without a tag, none says so itself.
+func normalKeep(rules []schema.KeepRule, removes bool) []schema.KeepRule {
 	out := []schema.KeepRule{}
+	on := 0
 	for _, r := range rules {
-		r.Tags, r.Repositories = short(r.Tags), short(r.Repositories)
+		r.Tags, r.Repositories, r.TaggedOnly = short(r.Tags), short(r.Repositories), r.TaggedOnly && !removes
 		out = append(out, r)
 	}
 	out = sortedRules(out)
-	if len(out) == 1 && out[0] == (schema.KeepRule{Always: true}) {
-		return []schema.KeepRule{}
+	for _, r := range out {
+		if !r.Disabled {
+			on++
+		}
+	}
+	if all := (schema.KeepRule{Always: true}); on == 1 {
+		out = slices.DeleteFunc(out, func(r schema.KeepRule) bool { return r == all })
 	}
 	return out
 }
@@ -145,13 +142,28 @@ func normalRetention(_ *normal, r schema.Resource) (schema.Spec, error) {
 	}
 	out := *spec
 	if out.Keep != nil {
-		out.Keep = normalKeep(out.Keep)
+		some := slices.ContainsFunc(out.Keep, func(r schema.KeepRule) bool { return r.TaggedOnly })
+		if some && out.Untagged == nil { // it says so of the other rules too
+			out.Untagged = new(allTaggedOnly(out.Keep))
+		}
+		out.Keep = normalKeep(out.Keep, of(out.Untagged, false))
 	}
 	if out.Schedule != nil {
 		text := sixFields(*out.Schedule)
 		out.Schedule = &text
 	}
 	return &out, nil
+}
+
+// tidyRetention has no rule say what the change says of all of them.
+func tidyRetention(c plan.Change) schema.Spec {
+	want, ok := c.After.Spec.(*schema.Retention)
+	if !ok || want.Keep == nil {
+		return c.After.Spec
+	}
+	out := *want
+	out.Keep = normalKeep(out.Keep, of(out.Untagged, false))
+	return &out
 }
 
 // prepareRetention refuses what Harbor's rules cannot say: each has one condition,
@@ -172,6 +184,9 @@ func prepareRetention(_ context.Context, _ *site, c plan.Change, v *providers.Ve
 	}
 	if n := len(want.Keep); n > mostRules {
 		why = append(why, fmt.Sprintf("Harbor takes %d rules at most, and these are %d", mostRules, n))
+	}
+	if !of(want.Untagged, true) && allTaggedOnly(want.Keep) {
+		why = append(why, "no rule keeps what has no tag (tagged_only), and with untagged = false it stays; write untagged = true, or take tagged_only out of one rule")
 	}
 	if touches(c, "keep") {
 		for _, r := range want.Keep {
@@ -194,7 +209,7 @@ func touches(c plan.Change, fields ...string) bool {
 // template is a rule's condition in Harbor's words, with its parameter.
 func template(r schema.KeepRule) (api.Rule, error) {
 	out := api.Rule{
-		Action: "retain", Params: map[string]json.RawMessage{},
+		Action: "retain", Disabled: bool(r.Disabled), Params: map[string]json.RawMessage{},
 		Tags: []api.Selector{tagSelector(r.Tags)}, Scope: repositoryScope(r.Repositories),
 	}
 	said := 0
@@ -272,27 +287,32 @@ func writeRetention(ctx context.Context, s *site, c plan.Change, live object) er
 func rulesOf(want *schema.Retention, have []api.Rule, anew bool) ([]api.Rule, error) {
 	removes := of(want.Untagged, false)
 	out := []api.Rule{}
-	if anew {
-		keep := want.Keep
-		if len(keep) == 0 && removes { // a rule must say so
-			keep = []schema.KeepRule{{Always: true}}
+	add := func(r api.Rule, untagged bool) {
+		r.Tags = slices.Clone(r.Tags)
+		for i := range r.Tags {
+			r.Tags[i] = keepUntagged(r.Tags[i], untagged)
 		}
-		for _, k := range keep {
-			r, err := template(k)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, r)
-		}
-	} else if out = slices.Clone(have); len(out) == 0 && removes {
-		return rulesOf(want, nil, true)
+		out = append(out, r)
 	}
-	for i := range out {
-		tags := slices.Clone(out[i].Tags)
-		for j := range tags {
-			tags[j] = keepUntagged(tags[j], !removes)
+	if !anew {
+		for _, r := range have {
+			add(r, !removes)
 		}
-		out[i].Tags = tags
+		if on := func(r api.Rule) bool { return !r.Disabled }; !removes || slices.ContainsFunc(out, on) {
+			return out, nil
+		}
+		out = []api.Rule{}
+	}
+	keep := slices.Clone(want.Keep)
+	if on := func(r schema.KeepRule) bool { return !bool(r.Disabled) }; removes && !slices.ContainsFunc(keep, on) { // a rule must say so
+		keep = append(keep, schema.KeepRule{Always: true})
+	}
+	for _, k := range keep {
+		r, err := template(k)
+		if err != nil {
+			return nil, err
+		}
+		add(r, !removes && !k.TaggedOnly)
 	}
 	return out, nil
 }

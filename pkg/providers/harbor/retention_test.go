@@ -51,13 +51,12 @@ func TestKeepRulesAreHarborsTemplates(t *testing.T) {
 		{`"cron":"0 0 3 * * *"`, `"cron":"0 0 4 * * *"`, `  schedule: "0 0 4 * * *" -> "0 0 3 * * *"`},
 		{`"latestPushedK":3`, `"latestPushedK":2`, "  keep: "},
 		{`"nDaysSinceLastPull":6`, `"nDaysSinceLastPull":7`, "  keep: "},
-		{`"decoration":"excludes"`, `"decoration":"matches"`, "  keep: "},
+		{`"decoration":"excludes","extras":"{\"untagged\":true}"`, `"decoration":"matches","extras":"{\"untagged\":false}"`, "  keep: "},
 		{`"decoration":"repoExcludes"`, `"decoration":"repoMatches"`, "  keep: "},
 		{`"pattern":"v*"`, `"pattern":"w*"`, "  keep: "},
 		{`"pattern":"api/**"`, `"pattern":"**"`, "  keep: "},
 		{`"template":"latestPulledN"`, `"template":"somethingNew"`, "  keep: "},
 		{`"action":"retain"`, `"action":"retain","disabled":true`, "  keep: "},
-		{`{\"untagged\":true}`, `{\"untagged\":false}`, "  keep: "},
 	} {
 		if !strings.Contains(text, c.old) {
 			t.Fatalf("the policy has no %s: %s", c.old, text)
@@ -75,6 +74,62 @@ func TestKeepRulesAreHarborsTemplates(t *testing.T) {
 	all := strings.NewReplacer(`{\"untagged\":false}`, `{\"untagged\":true}`, `{\"untagged\":true}`, `{\"untagged\":false}`).Replace(text)
 	h.behind(t, "PUT", "/retentions/"+id, all)
 	drifts(t, p, want, "update retention/a", "  untagged: false -> true")
+	// of one rule: then the others say of themselves that they keep nothing without a tag
+	h.behind(t, "PUT", "/retentions/"+id, strings.Replace(text, `{\"untagged\":true}`, `{\"untagged\":false}`, 1))
+	changes := compared(t, p, want)
+	if got := told(changes); len(changes) != 1 || strings.Count(got, `"tagged_only":true`) != 4 || !strings.Contains(got, "  untagged: false -> true") {
+		t.Errorf("one rule keeps what has no tag; the plan is %s", got)
+	}
+	change(t, p, changes...)
+	if rest := compared(t, p, want); len(rest) > 0 {
+		t.Errorf("a second plan is not empty: %s", told(rest))
+	}
+}
+
+// What is switched off, and what becomes of the untagged, is declared rule by rule.
+func TestEachKeepRuleIsSwitchedAndTakesTheUntaggedForItself(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	want := apply(t, p, "namespace/a", `retention/a {"keep":[{"newest":3,"tagged_only":true},{"newest_pulled":4,"enabled":false},{"pushed_within":"5d","tags":"!tmp-*","tagged_only":true,"enabled":true}]}`)
+	id, text := policy(t, h, "a")
+	const off, keepsNone, keeps = `"disabled":true`, `{\"untagged\":false}`, `{\"untagged\":true}`
+	if strings.Count(text, off) != 1 || strings.Count(text, keepsNone) != 1 || strings.Count(text, keeps) != 2 { // the other way round where a rule excludes
+		t.Fatalf("the policy is %s", text)
+	}
+	for old, part := range map[string]struct {
+		new, field string
+		seen       bool
+	}{
+		`"disabled":true,`:  {"", `{"enabled":false,"newest_pulled":4}`, false},
+		`"latestPushedK":3`: {`"latestPushedK":2`, `{"newest":2,"tagged_only":true}`, true},
+		`"action":"retain","params":{"latestPushedK":3}`: {`"action":"retain","disabled":true,"params":{"latestPushedK":3}`, `{"enabled":false,"newest":3,"tagged_only":true}`, true},
+		keepsNone: {keeps, `{"newest":3}`, true},
+	} {
+		if !strings.Contains(text, old) {
+			t.Fatalf("the policy has no %s: %s", old, text)
+		}
+		h.behind(t, "PUT", "/retentions/"+id, strings.Replace(text, old, part.new, 1))
+		changes := compared(t, p, want)
+		if got := told(changes); len(changes) != 1 || len(changes[0].Fields) != 1 || strings.Contains(changes[0].Fields[0].Old, part.field) != part.seen {
+			t.Errorf("%s became %s; the plan is %s", old, part.new, got)
+		}
+		change(t, p, changes...)
+		if _, now := policy(t, h, "a"); now != text {
+			t.Errorf("%s became %s, and then %s", old, part.new, now)
+		}
+	}
+	// what is off keeps nothing: to take what has no tag, one must be on
+	apply(t, p, "namespace/a", `retention/a {"keep":[{"newest":3,"enabled":false}],"untagged":true}`)
+	if _, text := policy(t, h, "a"); strings.Count(text, keepsNone) != 2 || !strings.Contains(text, `"template":"always"`) {
+		t.Errorf("what has no tag does not go: %s", text)
+	}
+	apply(t, p, "namespace/a", `retention/a {"keep":[{"newest":3,"tagged_only":true},{"newest":4,"tagged_only":true}]}`)
+	if v := verdict(t, p, objects(t, `retention/a {"keep":[{"newest":3,"tagged_only":true}],"untagged":false}`)); !strings.Contains(v.Refused, "write untagged = true") {
+		t.Errorf("a policy that says both is refused so: %q", v.Refused)
+	}
+	if rest := compared(t, p, objects(t, `retention/a {"keep":[{"newest":4},{"newest":3}],"untagged":true}`)); len(rest) > 0 {
+		t.Errorf("said of all at once it is another: %s", told(rest))
+	}
 }
 
 func TestNothingToKeepIsEverythingKept(t *testing.T) {

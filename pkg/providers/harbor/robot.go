@@ -69,6 +69,7 @@ func (s *site) addRobot(ctx context.Context, key schema.Key, list []account) err
 	if err != nil {
 		return err
 	}
+	permissions = sortedPermissions(append(permissions, denials(all)...))
 	expires, enabled := schema.Never, !current.Disabled
 	if current.Duration > 0 {
 		expires = schema.Duration(current.Duration) * day
@@ -103,6 +104,17 @@ func normalRobot(_ *normal, r schema.Resource) (schema.Spec, error) {
 	return &out, nil
 }
 
+// tidyRobot leaves out what the robot is denied by now: a change of its rights ends it.
+func tidyRobot(c plan.Change) schema.Spec {
+	want, ok := c.After.Spec.(*schema.Robot)
+	if !ok || want.Permissions == nil || !touches(c, "access", "permissions") {
+		return c.After.Spec
+	}
+	out := *want
+	out.Permissions = granted(want.Permissions)
+	return &out
+}
+
 // prepareRobot refuses what Harbor has no robot for.
 func prepareRobot(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
@@ -111,6 +123,9 @@ func prepareRobot(ctx context.Context, s *site, c plan.Change, v *providers.Verd
 	want, err := after[*schema.Robot](c)
 	if err != nil {
 		return err
+	}
+	if tidy, ok := tidyRobot(c).(*schema.Robot); ok {
+		want = tidy
 	}
 	var why []string
 	if d := want.Expires; d != nil && *d > 0 && *d%day != 0 && touches(c, "expires") {
@@ -122,6 +137,9 @@ func prepareRobot(ctx context.Context, s *site, c plan.Change, v *providers.Verd
 			return err
 		}
 		why = append(why, more...)
+		if had, ok := before[*schema.Robot](c); ok && len(granted(had.Permissions)) < len(had.Permissions) {
+			v.Notes = append(v.Notes, "somebody denied it a right, which no mode says of a robot: the change of its rights ends that")
+		}
 		if _, all := want.Access.Get(api.AllProjects); all {
 			v.Notes = append(v.Notes, `access "*" reaches ocisync's own project as well: Harbor can leave none out`)
 		}

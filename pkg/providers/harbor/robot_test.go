@@ -80,6 +80,9 @@ func TestEachChangeOfARobotByHandIsSeen(t *testing.T) {
 		{`{"action":"create","resource":"scan"}`, `{"action":"stop","resource":"scan"}`, `  permissions: `},
 		{`{"action":"delete","resource":"tag"}`, `{"action":"create","resource":"tag"}`, `  access.b:  -> ["delete"]`},
 		{`{"action":"create","resource":"project"}`, `{"action":"list","resource":"project"}`, `  permissions: `},
+		{`{"action":"push","resource":"repository"}`, `{"action":"push","resource":"repository"},{"action":"push","effect":"deny","resource":"repository"}`, `  access.a: ["pull"] -> ["pull","push"]`},
+		{`{"action":"push","resource":"repository"}`, `{"action":"push","resource":"repository"},{"action":"list","effect":"deny","resource":"tag"}`, `{"action":"list (denied)","namespace":"a","resource":"tag"}`},
+		{`{"action":"delete","resource":"tag"}`, `{"action":"delete","resource":"tag"},{"action":"pull","effect":"deny","resource":"repository"}`, `  access."*":  -> ["pull"]`},
 	} {
 		if !strings.Contains(text, c.old) {
 			t.Fatalf("the robot has no %s: %s", c.old, text)
@@ -101,6 +104,37 @@ func TestEachChangeOfARobotByHandIsSeen(t *testing.T) {
 	drifts(t, p, want, "update robot/ci", `  secret.value: "(secret)" -> "(secret changed)"`)
 	h.behind(t, "DELETE", "/robots/51", "")
 	drifts(t, p, want, "create robot/ci")
+}
+
+// No mode denies a robot anything: what somebody denied it by hand is no right of it,
+// and a change of its rights ends it without giving it more.
+func TestWhatARobotIsDeniedIsNoRightOfIt(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{FirstID: 50})
+	p := h.open(t)
+	want := apply(t, p, "namespace/a", `robot/a/ci {"secret":{"value":{"env":"`+providertest.SecretA+`"}},"access":{"a":["pull","push"]}}`)
+	text := h.behind(t, "GET", "/robots/51", "")
+	const push = `{"action":"push","resource":"repository"}`
+	h.behind(t, "PUT", "/robots/51", strings.Replace(text, push, push+`,{"action":"push","effect":"deny","resource":"repository"},{"action":"create","resource":"scan"},{"action":"create","effect":"deny","resource":"scan"}`, 1))
+	left, err := p.Left(t.Context(), want)
+	if err != nil || len(left) != 1 || left[0].What != "robot/a/ci" || !strings.Contains(left[0].Why, "it is denied repository:push in a, scan:create in a") {
+		t.Errorf("an adoption tells %+v, %v", left, err)
+	}
+	live, _ := read(t, p, schema.KindRobot).Get(want.Resources[1].Key)
+	chosen := p.Chosen(live)
+	if spec, ok := chosen.Spec.(*schema.Robot); !ok || spec.Permissions != nil {
+		t.Errorf("an adoption writes %+v", spec)
+	}
+	if rest := compared(t, p, schema.State{Resources: []schema.Resource{chosen}, Scope: want.Scope}); len(rest) > 0 {
+		t.Errorf("the plan after an adoption is not empty: %s", told(rest))
+	}
+	v, err := p.Prepare(t.Context(), compared(t, p, want))
+	if err != nil || len(v) != 1 || v[0].Refused != "" || len(v[0].Notes) != 1 || !strings.Contains(v[0].Notes[0], "somebody denied it a right") {
+		t.Errorf("the plan says %+v, %v", v, err)
+	}
+	drifts(t, p, want, "update robot/a/ci", `  access.a: ["pull"] -> ["pull","push"]`)
+	if now := h.behind(t, "GET", "/robots/51", ""); strings.Contains(now, "deny") || strings.Contains(now, "scan") {
+		t.Errorf("the robot is %s", now)
+	}
 }
 
 func TestARobotThatCannotLogInIsNotCompared(t *testing.T) {

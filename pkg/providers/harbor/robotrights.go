@@ -37,19 +37,74 @@ func (m may) add(namespace string, list ...api.Access) {
 	}
 }
 
-// mayOf unites the permissions of a robot's accounts. What is denied is none.
+// mayOf unites the permissions of a robot's accounts. What one is denied it is not
+// granted, whatever else it says. In all projects it is granted what no project denies,
+// so that the other projects count for less rather than one for more.
 func mayOf(list []api.Robot) may {
 	out := may{}
 	for _, r := range list {
+		denied := deniedOf(r)
 		for _, p := range r.Permissions {
 			for _, a := range p.Access {
-				if a.Effect == "" || a.Effect == "allow" {
+				if allows(a) && !denied.bars(p.Namespace, a) {
 					out.add(p.Namespace, a)
 				}
 			}
 		}
 	}
 	return out
+}
+
+func allows(a api.Access) bool { return a.Effect == "" || a.Effect == "allow" }
+
+// deniedOf is what a robot is denied: no mode says that of one.
+func deniedOf(r api.Robot) may {
+	out := may{}
+	for _, p := range r.Permissions {
+		for _, a := range p.Access {
+			if !allows(a) {
+				out.add(p.Namespace, a)
+			}
+		}
+	}
+	return out
+}
+
+// bars reports whether denials take a right in a place away, or a part of it.
+func (m may) bars(namespace string, a api.Access) bool {
+	if namespace == api.OfSystem {
+		return listed(m[namespace], a)
+	}
+	for place, list := range m {
+		in := place == namespace || place == api.AllProjects || namespace == api.AllProjects && place != api.OfSystem
+		whole := place == api.AllProjects && listed(list, api.Access{Resource: "project", Action: a.Action})
+		if in && (whole || listed(list, a)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isDenied ends the action of a permission that is a denial.
+const isDenied = " (denied)"
+
+// denials are what a robot's accounts are denied, shown among its permissions: no
+// file says so, and so it is seen.
+func denials(list []api.Robot) []schema.RobotPermission {
+	var out []schema.RobotPermission
+	for _, r := range list {
+		for place, accesses := range deniedOf(r) {
+			for _, a := range accesses {
+				out = append(out, schema.RobotPermission{Namespace: strings.TrimPrefix(place, api.OfSystem), Resource: a.Resource, Action: a.Action + isDenied})
+			}
+		}
+	}
+	return out
+}
+
+// granted are permissions without denials.
+func granted(list []schema.RobotPermission) []schema.RobotPermission {
+	return slices.DeleteFunc(slices.Clone(list), func(p schema.RobotPermission) bool { return strings.HasSuffix(p.Action, isDenied) })
 }
 
 // fewest is how many things a robot may do in a place before it is asked whether

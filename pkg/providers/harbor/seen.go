@@ -2,6 +2,7 @@ package harbor
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/ocisync/ocisync/schema"
@@ -10,8 +11,9 @@ import (
 // seen is what the last read found that is asked for again in the same run, until
 // something is written: it spares a request per object.
 type seen struct {
-	accounts map[schema.Key][]account // nil: robots were not read
-	auths    map[schema.Key][]byte    // marks of webhooks' headers; nil: not read
+	accounts map[schema.Key][]account       // nil: robots were not read
+	auths    map[schema.Key][]byte          // marks of webhooks' headers; nil: not read
+	proven   map[schema.Key]schema.Resource // as this run wrote them, and not read
 }
 
 func (p *Provider) remember(s *site, kinds []schema.Kind) {
@@ -42,6 +44,15 @@ func (p *Provider) seenAccounts(key schema.Key) (list []account, known bool) {
 	defer p.mu.Unlock()
 	list, known = p.seen.accounts[key]
 	return list, known
+}
+
+// wrote reports whether an object is as this run wrote it, with a secret of this
+// reference.
+func (p *Provider) wrote(key schema.Key, field string, ref schema.SecretRef) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.seen.proven[key]
+	return ok && slices.ContainsFunc(schema.Secrets(r.Spec), func(f schema.SecretField) bool { return f.Path == field && reflect.DeepEqual(f.Ref, ref) })
 }
 
 func (p *Provider) seenAuth(key schema.Key) (mark []byte, known bool) {

@@ -24,6 +24,8 @@ type site struct {
 	c *api.Client
 	// only are the projects whose own lists are wanted; nil is all of them.
 	only map[string]bool
+	// spared are those whose lists are not read, although wanted.
+	spared map[string]bool
 
 	// planned are the changes that are being prepared, authMode where accounts come
 	// from once they are made, and everybody says that each account makes projects
@@ -165,7 +167,7 @@ func (s *site) each(ctx context.Context, do func(context.Context, api.Project) e
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(32) // the client lets fewer through
 	for _, p := range list {
-		if s.only != nil && !s.only[p.Name] {
+		if s.only != nil && !s.only[p.Name] || s.spared[p.Name] {
 			continue
 		}
 		work.Go(func() error { return s.p.fail(below(schema.KindNamespace, p.Name), "", do(ctx, p), "") })
@@ -224,6 +226,16 @@ func of[T any](want *T, otherwise T) T {
 		return otherwise
 	}
 	return *want
+}
+
+// before is the spec that a change finds.
+func before[S schema.Spec](c plan.Change) (S, bool) {
+	var none S
+	if c.Before == nil {
+		return none, false
+	}
+	spec, ok := c.Before.Spec.(S)
+	return spec, ok
 }
 
 // after is the spec that a change makes.

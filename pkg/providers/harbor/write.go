@@ -51,7 +51,10 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		work.Go(func() error {
 			// what was begun is ended
 			var done atomic.Int64
-			err := s.change(api.Counted(context.WithoutCancel(ctx), &done), ch)
+			fresh, err := s.change(api.Counted(context.WithoutCancel(ctx), &done), ch)
+			p.mu.Lock()
+			p.made.did(ch, fresh)
+			p.mu.Unlock()
 			if err != nil && done.Load() > 0 {
 				err = amended(err, func(cause error) error { return fmt.Errorf("%w; %w", cause, providers.ErrPartly) })
 			}
@@ -74,11 +77,13 @@ func project(k schema.Key) string {
 	return ""
 }
 
-// change makes one change, unless the object is not the one it was planned for.
-func (s *site) change(ctx context.Context, c plan.Change) error {
+// change makes one change, unless the object is not the one it was planned for. It
+// reports whether it made the object, which of a kind that each project has one of is
+// there with the project.
+func (s *site) change(ctx context.Context, c plan.Change) (fresh bool, err error) {
 	k, ok := kinds()[c.Key.Kind]
 	if !ok || k.write == nil || c.Action == plan.Rename && !k.renames {
-		return fmt.Errorf("%w: %s", providers.ErrUnsupported, c.Action)
+		return false, fmt.Errorf("%w: %s", providers.ErrUnsupported, c.Action)
 	}
 	if k.tidy != nil && c.After != nil {
 		after := *c.After
@@ -89,7 +94,7 @@ func (s *site) change(ctx context.Context, c plan.Change) error {
 	if c.Action == plan.Rename && c.Before != nil {
 		former, is := s.objects[c.Before.Key]
 		if exists && is {
-			return planAgain(providers.ErrConflict, "another has the new name by now")
+			return false, planAgain(providers.ErrConflict, "another has the new name by now")
 		}
 		if is {
 			live, exists = former, true
@@ -100,22 +105,22 @@ func (s *site) change(ctx context.Context, c plan.Change) error {
 		same = alike
 	}
 	if done, err := settled(c, live, exists, same); done || err != nil {
-		return err
+		return false, err
 	}
-	err := k.write(ctx, s, c, live)
+	err = k.write(ctx, s, c, live)
 	if c.Action != plan.Create || exists || !errors.Is(err, providers.ErrConflict) {
-		return err
+		return c.Action == plan.Create && (!exists || c.Key.Kind.Single()) && err == nil, err
 	}
 	// it exists by now: what the change would make of it is a success
-	fresh := newSite(s.p, s.c)
-	fresh.only = map[string]bool{project(c.Key): true}
-	if e := fresh.read(ctx, []schema.Kind{c.Key.Kind}); e != nil {
-		return errors.Join(err, e)
+	there := newSite(s.p, s.c)
+	there.only = map[string]bool{project(c.Key): true}
+	if e := there.read(ctx, []schema.Kind{c.Key.Kind}); e != nil {
+		return false, errors.Join(err, e)
 	}
-	if now, ok := fresh.objects[c.Key]; ok && len(secretsOf(c)) == 0 && so(c.After.Spec, now.Spec) {
-		return nil
+	if now, ok := there.objects[c.Key]; ok && len(secretsOf(c)) == 0 && so(c.After.Spec, now.Spec) {
+		return false, nil
 	}
-	return err
+	return false, err
 }
 
 // planAgain is an error about what somebody else did since the plan.

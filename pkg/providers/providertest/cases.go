@@ -110,7 +110,7 @@ func subjects() []subject {
 		{key(schema.KindRetention, "team-a"), nil, []aField{
 			{"keep", Values{
 				`[{"newest":10},{"pushed_within":"90d"}]`, `[{"newest":5,"tags":"v*"}]`, `[]`,
-				`[{"pushed_within":"2160h"},{"newest":10}]`,
+				`[{"pushed_within":"2160h"},{"newest":10,"enabled":true}]`,
 			}},
 			flag("untagged"), schedule, zone,
 		}, nil},

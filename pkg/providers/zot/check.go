@@ -92,12 +92,15 @@ func refusal(table schema.Table, key schema.Key, spec schema.Spec) string {
 		}
 	case *schema.Retention:
 		for i, r := range spec.Keep {
-			if why := cmp.Or(several(r), badGlobs(r.Repositories, r.Tags)); why != "" {
+			if why := cmp.Or(unsayable(r), badGlobs(r.Repositories, r.Tags)); why != "" {
 				return fmt.Sprintf("keep[%d]: %s", i, why)
 			}
 		}
 	case *schema.Immutable:
 		for i, r := range spec.Rules {
+			if r.Disabled {
+				return fmt.Sprintf("rules[%d]: Zot has no rule that is switched off; take it out", i)
+			}
 			if r.Repositories != "" && r.Repositories != everything || r.Tags != "" && r.Tags != "*" && r.Tags != everything {
 				return fmt.Sprintf("rules[%d]: Zot has no rule for some tags or repositories of a namespace, only for all of them; write { tags = \"**\" }, or give what is fixed a namespace of its own", i)
 			}

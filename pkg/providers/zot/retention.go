@@ -172,9 +172,15 @@ func conditionsOf(r schema.KeepRule) keepTags {
 	}
 }
 
-// several says why Zot cannot keep tags by a rule, or "": of conditions in one
+// unsayable says why Zot cannot keep tags by a rule, or "": of conditions in one
 // place, Zot takes any for enough.
-func several(r schema.KeepRule) string {
+func unsayable(r schema.KeepRule) string {
+	switch {
+	case bool(r.Disabled):
+		return "Zot has no rule that is switched off; take it out"
+	case r.TaggedOnly:
+		return "tagged_only is for Harbor: in Zot untagged says what becomes of what has no tag, for the whole namespace"
+	}
 	n := 0
 	for _, set := range []bool{r.Always, r.Newest > 0, r.NewestPulled > 0, r.PushedWithin > 0, r.PulledWithin > 0} {
 		if set {

@@ -88,9 +88,11 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 	return list(ctx, c, call{method: http.MethodGet, path: "/usergroups", doing: "reading groups"}, func(g Group) int64 { return g.ID })
 }
 
+const oneOfAName = "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"
+
 // CreateGroup returns the id.
 func (c *Client) CreateGroup(ctx context.Context, g Group) (int64, error) {
-	hint := "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"
+	hint := oneOfAName
 	if g.DN != "" {
 		hint = "see that the directory at ldap_url answers Harbor, that the account of ldap_search_dn may search it, and that ldap_dn names a group in it; " + hint
 	}
@@ -99,6 +101,12 @@ func (c *Client) CreateGroup(ctx context.Context, g Group) (int64, error) {
 		return 0, err
 	}
 	return located(header), nil
+}
+
+// RenameGroup gives a group another name, and changes nothing else of it.
+func (c *Client) RenameGroup(ctx context.Context, g Group) error {
+	_, err := write(ctx, c, call{method: http.MethodPut, path: "/usergroups/" + number(g.ID), doing: "renaming the group", hint: oneOfAName}, g)
+	return err
 }
 
 // DeleteGroup deletes a group with all memberships.

@@ -97,10 +97,14 @@ func (c *Client) Immutables(ctx context.Context, project string) ([]Rule, error)
 	return list(ctx, c, call{method: http.MethodGet, path: immutables(project), doing: "reading immutable tag rules"}, func(r Rule) int64 { return r.ID })
 }
 
-// CreateImmutable adds a rule. One that is there already is a conflict.
-func (c *Client) CreateImmutable(ctx context.Context, project string, r Rule) error {
-	_, err := write(ctx, c, call{method: http.MethodPost, path: immutables(project), doing: "adding an immutable tag rule"}, r)
-	return err
+// CreateImmutable adds a rule, which is on whatever it says, and returns its id. One
+// that is there already is a conflict.
+func (c *Client) CreateImmutable(ctx context.Context, project string, r Rule) (int64, error) {
+	header, err := write(ctx, c, call{method: http.MethodPost, path: immutables(project), doing: "adding an immutable tag rule"}, r)
+	if err != nil {
+		return 0, err
+	}
+	return located(header), nil
 }
 
 // UpdateImmutable replaces a rule. One that switches it on or off changes nothing

@@ -20,8 +20,9 @@ type access struct {
 	Resource string `json:"resource"`
 }
 
-// may says whether a robot was given a right.
+// may says whether a robot was given a right, and nowhere denied it.
 func (r *robot) may(kind, namespace, resource, action string) bool {
+	given := false
 	for _, p := range r.permissions {
 		if p.kind != kind || p.namespace != namespace && p.namespace != "*" {
 			continue
@@ -31,12 +32,17 @@ func (r *robot) may(kind, namespace, resource, action string) bool {
 			// on all projects, a right on the project is one on everything in
 			// it: how Harbor matches rights makes it so
 			whole := p.namespace == "*" && a.Resource == "project"
-			if (a.Resource == resource || whole) && (a.Action == action || pulls) && a.Effect != "deny" {
-				return true
+			deny := a.Effect == "deny"
+			switch {
+			case a.Resource != resource && !whole, a.Action != action && (!pulls || deny):
+			case deny:
+				return false
+			default:
+				given = true
 			}
 		}
 	}
-	return false
+	return given
 }
 
 // covers says whether a project is in a robot's list of projects.

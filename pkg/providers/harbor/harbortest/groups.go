@@ -179,6 +179,8 @@ func (s *Server) updateGroup(c *call) (answer, error) {
 		return answer{}, &refusal{status: http.StatusBadRequest}
 	case g == nil:
 		return answer{}, notFound("the user group with id %d is not found", id)
+	case slices.ContainsFunc(s.groups.all(), func(other *group) bool { return other != g && other.name == given.Name }):
+		return answer{}, internal()
 	}
 	old := g.key()
 	g.name = given.Name
