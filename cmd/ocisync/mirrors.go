@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		URL: s.cfg.Registry.URL, Open: filler.Fill, Monolithic: s.cfg.Registry.Type == schema.TypeZot,
 		Secrets: sendable{secret.New(host, s.o.getenv, s.cfg.Dir), !s.writing},
 		Permit:  s.o.permit(host),
-		Files:   below(s.cfg.Dir), Applied: s.applied, Now: time.Now,
+		Files:   below(s.cfg.Dir), Homes: s.homes(), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied,
 	}
@@ -40,6 +41,13 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		d.Untag = u.Untag
 	}
 	return declared.New(d)
+}
+
+// homes are the directories of the mode's own files, from the directory in which the
+// modes lie.
+func (s *session) homes() []string {
+	modes := filepath.Base(s.o.modes) + "/"
+	return []string{modes + s.cfg.Mode + "/", modes + "common/"}
 }
 
 // copied tells of a tag that a mirror is through with.

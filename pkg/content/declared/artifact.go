@@ -37,7 +37,7 @@ func (p *Provider) built(spec *schema.Artifact) (content.Artifact, error) {
 			return a, fmt.Errorf("files: %s: %w", pattern, err)
 		}
 		if len(found) == 0 {
-			return a, fmt.Errorf("files: no file matches %q; paths count from the directory that holds modes", pattern)
+			return a, fmt.Errorf("files: no file matches %q; paths count from the file of the mode that names them", pattern)
 		}
 		names = append(names, found...)
 	}
@@ -59,6 +59,10 @@ func (p *Provider) layer(name string) (content.Layer, error) {
 		return content.Layer{}, err
 	}
 	defer f.Close()
+	title := name
+	for _, home := range p.Homes {
+		title = strings.TrimPrefix(title, home)
+	}
 	sum := sha256.New()
 	n, err := io.Copy(sum, f)
 	if err != nil {
@@ -67,7 +71,7 @@ func (p *Provider) layer(name string) (content.Layer, error) {
 	d := v1.Descriptor{
 		MediaType: types.MediaType(content.UnknownFile), Size: n,
 		Digest:      v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", sum.Sum(nil))},
-		Annotations: map[string]string{content.TitleAnnotation: name},
+		Annotations: map[string]string{content.TitleAnnotation: title},
 	}
 	return content.Layer{Descriptor: d, Open: func() (io.ReadCloser, error) { return open(p.Files, name) }}, nil
 }

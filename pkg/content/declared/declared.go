@@ -40,6 +40,9 @@ type Deps struct {
 	Permit  func(registry string) error
 	// Files is the directory from which the paths of artifacts count.
 	Files fs.FS
+	// Homes are the directories of Files whose own paths are not part of what a file is
+	// called in an artifact, each with a slash at its end.
+	Homes []string
 	// Applied lists what was applied last.
 	Applied func() []Applied
 	// MayPrune says whether what was applied can be trusted with deletes, and why not.
