@@ -129,11 +129,24 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 		return err
 	}
 	out := copied{Tags: []copiedTag{}}
+	copier.Report = c.reports(from.of, to.of, &out)
+	moved := copier.Copy(ctx, items)
+	if ctx.Err() == nil && out.Copied+out.Same > 0 {
+		if err := copier.To.Commit(ctx); err != nil {
+			return err
+		}
+	}
+	out.Blobs, out.Mounted, out.Bytes = moved.Blobs, moved.Mounted, moved.Bytes
+	return c.finish(ctx, out)
+}
+
+// reports tells of each tag, and notes it.
+func (o *options) reports(from, to func(content.Reference) string, out *copied) func(content.Event) {
 	var mu sync.Mutex
-	copier.Report = func(e content.Event) {
+	return func(e content.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		t := copiedTag{Source: from.of(e.Source), Target: to.of(e.Target), Outcome: e.Outcome}
+		t := copiedTag{Source: from(e.Source), Target: to(e.Target), Outcome: e.Outcome}
 		switch e.Outcome {
 		case content.Copied:
 			out.Copied++
@@ -148,16 +161,8 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 			t.Digest = e.Digest.String()
 		}
 		out.Tags = append(out.Tags, t)
-		c.line(out, t)
+		o.line(*out, t)
 	}
-	moved := copier.Copy(ctx, items)
-	if ctx.Err() == nil && out.Copied+out.Same > 0 {
-		if err := copier.To.Commit(ctx); err != nil {
-			return err
-		}
-	}
-	out.Blobs, out.Mounted, out.Bytes = moved.Blobs, moved.Mounted, moved.Bytes
-	return c.finish(ctx, out)
 }
 
 // fit refuses two places that do not go together.
@@ -248,47 +253,56 @@ func (c *copyOptions) keep() func(tag string) bool {
 }
 
 // line tells of a tag that is through.
-func (c *copyOptions) line(out copied, t copiedTag) {
-	if c.json() {
+func (o *options) line(out copied, t copiedTag) {
+	if o.json() {
 		return
 	}
-	brief := c.color(c.err) && !c.verbose
+	brief := o.color(o.err) && !o.verbose
 	if brief {
-		_, _ = fmt.Fprint(c.err, "\r\x1b[K")
+		_, _ = fmt.Fprint(o.err, "\r\x1b[K")
 	}
 	switch {
 	case t.Outcome == content.Failed:
-		c.say("failed  %s: %s", t.Target, strings.ReplaceAll(t.Error, "\n", "; "))
-	case c.verbose, t.Outcome == content.Copied && !brief:
-		c.say("%-7s %s", t.Outcome, t.Target)
+		o.say("failed  %s: %s", t.Target, strings.ReplaceAll(t.Error, "\n", "; "))
+	case o.verbose, t.Outcome == content.Copied && !brief:
+		o.say("%-7s %s", t.Outcome, t.Target)
 	}
 	if brief {
-		_, _ = fmt.Fprintf(c.err, "%d copied, %d there already", out.Copied, out.Same)
+		_, _ = fmt.Fprintf(o.err, "%d copied, %d there already", out.Copied, out.Same)
 	}
 }
 
 // finish tells how it ended.
-func (c *copyOptions) finish(ctx context.Context, out copied) error {
+func (o *options) finish(ctx context.Context, out copied) error {
 	slices.SortFunc(out.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
-	if c.color(c.err) && !c.json() && !c.verbose {
-		_, _ = fmt.Fprint(c.err, "\r\x1b[K")
+	if o.color(o.err) && !o.json() && !o.verbose {
+		_, _ = fmt.Fprint(o.err, "\r\x1b[K")
 	}
-	done := fmt.Sprintf("%d copied, %d there already, %d failed; %s sent, %s mounted, %s", out.Copied, out.Same, out.Failed, count(out.Blobs, "blob"), count(out.Mounted, "blob"), schema.Size(out.Bytes).Human())
 	var err error
-	if c.json() {
-		err = writeJSON(c.out, out)
+	if o.json() {
+		err = writeJSON(o.out, out)
 	} else {
-		_, err = fmt.Fprintln(c.out, done)
+		_, err = fmt.Fprintln(o.out, out.summary())
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return out.end(ctx)
+}
+
+func (c copied) summary() string {
+	return fmt.Sprintf("%d copied, %d there already, %d failed; %s sent, %s mounted, %s", c.Copied, c.Same, c.Failed, count(c.Blobs, "blob"), count(c.Mounted, "blob"), schema.Size(c.Bytes).Human())
+}
+
+// end is how a copy ended.
+func (c copied) end(ctx context.Context) error {
+	switch {
 	case ctx.Err() != nil:
-		return codedError{exitInterrupted, fmt.Errorf("stopped: %d copied; copy again, which goes on from there", out.Copied)}
-	case out.Failed > 0 && out.Copied+out.Same > 0:
-		return codedError{exitPartly, fmt.Errorf("%s not copied; mend the cause and copy again", count(out.Failed, "reference"))}
-	case out.Failed > 0:
-		return fmt.Errorf("nothing was copied: %s failed", count(out.Failed, "reference"))
+		return codedError{exitInterrupted, fmt.Errorf("stopped: %d copied; copy again, which goes on from there", c.Copied)}
+	case c.Failed > 0 && c.Copied+c.Same > 0:
+		return codedError{exitPartly, fmt.Errorf("%s not copied; mend the cause and copy again", count(c.Failed, "reference"))}
+	case c.Failed > 0:
+		return fmt.Errorf("nothing was copied: %s failed", count(c.Failed, "reference"))
 	}
 	return nil
 }

@@ -116,15 +116,22 @@ func (o *options) json() bool { return o.output == "json" }
 
 // modeFlags are those of the verbs that load a mode.
 func (o *options) modeFlags(cmd *cobra.Command) {
+	o.modesFlags(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&o.mode, "mode", "m", o.env("OCISYNC_MODE"), "the `mode` to work on (or OCISYNC_MODE)")
+	f.Lookup("mode").DefValue = ""
+	complete(cmd, "mode", o.completeModes)
+}
+
+// modesFlags are those of the verbs that load several.
+func (o *options) modesFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.modes, "modes", o.env("OCISYNC_MODES"), "`directory` that holds the modes (or OCISYNC_MODES; default modes)")
-	f.StringVarP(&o.mode, "mode", "m", o.env("OCISYNC_MODE"), "the `mode` to work on (or OCISYNC_MODE)")
 	f.StringVar(&o.hostFile, "host-file", o.env("OCISYNC_HOST_FILE"), "the operator's `file` (or OCISYNC_HOST_FILE)")
-	for _, name := range []string{"modes", "mode", "host-file"} {
+	for _, name := range []string{"modes", "host-file"} {
 		f.Lookup(name).DefValue = "" // help is the same whatever the environment says
 	}
 	cmd.PreRunE = func(*cobra.Command, []string) error { return o.findModes() }
-	complete(cmd, "mode", o.completeModes)
 }
 
 // outputFlag is of the verbs that print a result.
@@ -325,7 +332,7 @@ never looked for in the working directory or beside a mode.
 		newInit(o), newValidate(o), newFmt(o), newExplain(o), newSchema(o),
 		newPlan(o), newApply(o), newAdopt(o), newOutput(o), newRun(o),
 		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o), newGC(o),
-		newCopy(o), newPush(o), newPull(o), newRepo(o), newTag(o), newManifest(o),
+		newCopy(o), newMigrate(o), newSync(o), newPush(o), newPull(o), newRepo(o), newTag(o), newManifest(o),
 		newKey(o), newCapabilities(o), newVersion(o),
 	)
 	return root

@@ -86,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"freeport":  cmdFreePort,
 			"ready":     cmdReady,
 			"await":     cmdAwait,
+			"at-last":   cmdAtLast,
 			"http":      cmdHTTP,
 			"server":    cmdServer,
 			"snapshot":  cmdSnapshot,
@@ -192,6 +193,14 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		return err == nil
 	})
+}
+
+// cmdAtLast runs a program until it succeeds: at-last pull host/name:tag.
+func cmdAtLast(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: at-last program [argument...]")
+	}
+	eventually(ts, strings.Join(args, " "), func() bool { return ts.Exec(args[0], args[1:]...) == nil })
 }
 
 // cmdHTTP sends a request and demands a status: http 200 GET url [user:password] [body].

@@ -1,12 +1,15 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -41,21 +44,11 @@ func Compare(ctx context.Context, from, to Source, items []Item, atOnce int) (Co
 			failed = err
 		}
 	})
-	slices.SortFunc(out.Differences, func(a, b Difference) int { return compareReferences(a.Source, b.Source) })
+	slices.SortFunc(out.Differences, func(a, b Difference) int { return strings.Compare(a.Source.String(), b.Source.String()) })
 	if ctx.Err() != nil {
 		return out, ctx.Err()
 	}
 	return out, failed
-}
-
-func compareReferences(a, b Reference) int {
-	switch x, y := a.String(), b.String(); {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
 }
 
 func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, error) {
@@ -144,13 +137,43 @@ func compareReferrers(ctx context.Context, from, to Source, item Item, digest v1
 
 // Shard is a part of the work of several: those repositories of which it is the turn, by
 // their names alone, so that no two have the same and none is left out, whoever counts.
-type Shard struct{ Index, Of int } // Index is from 0
+type Shard struct {
+	Index, Of int            // Index is from 0
+	turn      map[string]int // of the repositories whose sizes are known
+}
+
+// Balance makes the parts alike by what the repositories have. Every shard must be told
+// the same sizes: a repository that some were not told of could be left out.
+func (s Shard) Balance(sizes map[string]int64) Shard {
+	s.turn = map[string]int{}
+	if s.Of <= 1 {
+		return s
+	}
+	names := slices.SortedFunc(maps.Keys(sizes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sizes[b], sizes[a]), strings.Compare(a, b))
+	})
+	has := make([]int64, s.Of)
+	for _, n := range names { // the largest first, to who has least
+		least := 0
+		for i := range has {
+			if has[i] < has[least] {
+				least = i
+			}
+		}
+		s.turn[n] = least
+		has[least] += max(sizes[n], 1)
+	}
+	return s
+}
 
 // Has reports whether a repository is of the shard. Which of several shards has it
-// depends on its name and their number (rendezvous hashing).
+// depends on its name and their number (rendezvous hashing), or on the sizes.
 func (s Shard) Has(repository string) bool {
 	if s.Of <= 1 {
 		return true
+	}
+	if i, ok := s.turn[repository]; ok {
+		return i == s.Index
 	}
 	best, at := uint64(0), -1
 	for i := range s.Of {
