@@ -20,6 +20,7 @@ import (
 
 // world is a registry, a mode and an inventory that lasts between runs.
 type world struct {
+	mayNot   error // what a secret is refused with that has no value
 	t        *testing.T
 	provider providers.Provider
 	cfg      *schema.Config
@@ -110,7 +111,10 @@ func (w *world) cycle() apply.Cycle {
 		Config: w.cfg, Provider: w.provider, Inventory: w.inv, Trust: w.trust, Key: w.key,
 		AtHand: func(ctx context.Context, ref schema.SecretRef) (string, bool, error) {
 			v, err := providertest.Secrets{}.Resolve(ctx, ref)
-			return v, err == nil, nil
+			if err != nil {
+				return "", false, w.mayNot
+			}
+			return v, true, nil
 		},
 		Today: schema.Date{Year: 2026, Month: 11, Day: 23},
 	}
@@ -611,5 +615,58 @@ func TestASecretSettingThatIsNeverShownIsGivenOnce(t *testing.T) {
 				t.Errorf("once it is another, it was written %d times", u.written[path])
 			}
 		})
+	}
+}
+
+// A run without a secret of the settings, or that may not look it up, ends well and
+// gives the registry the rest; the run that has it gives it, and records it no sooner.
+func TestASecretSettingIsGivenOnceItIsAtHand(t *testing.T) {
+	const path = "values.ldap.password"
+	mode := func(env string) *schema.Config {
+		return modeOf(t, schema.Resource{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{
+			{Path: "ldap.password", JSON: `{"env":"` + env + `"}`}, {Path: "ldap.uid", JSON: `"uid"`},
+		}}})
+	}
+	for name, mayNot := range map[string]error{"not at hand": nil, "not allowed": errors.New("its name does not begin with OCISYNC_")} {
+		for keyless, key := range map[string]func(*world){"": func(*world) {}, ", without a key": func(w *world) { w.key = state.Key{} }} {
+			t.Run(name+keyless, func(t *testing.T) {
+				w := newWorld(t, mode(providertest.SecretMissing))
+				live := schema.Resource{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{}}, Unread: []string{path}}
+				p, err := memory.New(providertest.Secrets{}, schema.State{Resources: []schema.Resource{live}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := unchecked{p, map[string]int{}}
+				w.provider, w.mayNot = u, mayNot
+				key(w)
+				for range 2 {
+					w.mustApply("")
+				}
+				if u.written["values.ldap.uid"] != 1 || u.written[path] != 0 {
+					t.Errorf("without it it writes %v", u.written)
+				}
+				w.cfg = mode(providertest.SecretA)
+				for range 2 {
+					w.mustApply("")
+				}
+				if u.written[path] != 1 {
+					t.Errorf("with it it is written %d times", u.written[path])
+				}
+			})
+		}
+	}
+}
+
+// An account that is there is recorded also by a run that may not look up its password.
+func TestAPasswordThatARunMayNotLookUpStopsNoRecord(t *testing.T) {
+	user := func(env string) *schema.Config {
+		return modeOf(t, schema.Resource{Key: key("user/bob"), Spec: &schema.User{Password: &schema.SecretRef{Env: env}}})
+	}
+	w := newWorld(t, user(providertest.SecretA))
+	w.mustApply("")
+	w.cfg, w.mayNot = user(providertest.SecretMissing), errors.New("its name does not begin with OCISYNC_")
+	w.mustApply("")
+	if o, ok := w.inv.Get(key("user/bob")); !ok || o.Spec.(*schema.User).Password.Env != providertest.SecretMissing {
+		t.Errorf("recorded is %+v", o)
 	}
 }

@@ -157,20 +157,40 @@ func (c Cycle) contentOf(k schema.Key) []state.Tag {
 	return state.TagsOf(tags)
 }
 
-// recordOf is what the inventory keeps of a desired object: what the file
-// says, and keyed hashes of what cannot be read back.
+// given is what a desired object says, less the secrets among settings that this run
+// could not resolve and none before it gave.
+func (c Cycle) given(ctx context.Context, want schema.Resource) schema.Spec {
+	set, ok := want.Spec.(*schema.Settings)
+	if !ok || c.AtHand == nil {
+		return want.Spec
+	}
+	missing := map[string]bool{}
+	for _, f := range schema.Secrets(set) {
+		if _, ok, err := c.AtHand(ctx, f.Ref); (!ok || err != nil) && !c.gave(want.Key, f.Path) {
+			missing[f.Path] = true
+		}
+	}
+	if len(missing) == 0 {
+		return set
+	}
+	return &schema.Settings{Values: slices.DeleteFunc(slices.Clone(set.Values), func(v schema.Value) bool { return missing["values."+v.Path] })}
+}
+
+// recordOf is what the inventory keeps of a desired object: what was given of what the
+// file says, and keyed hashes of what cannot be read back. A secret that could not be
+// resolved has none.
 func (c Cycle) recordOf(ctx context.Context, want schema.Resource, instance string) (state.Object, error) {
 	o := state.Object{Key: want.Key, Spec: want.Spec, Owned: true, Instance: instance, Content: c.contentOf(want.Key)}
 	if c.Key.IsZero() || c.AtHand == nil {
-		return o, nil
+		return o, ctx.Err()
 	}
 	_, refs := plan.Managed(want.Spec)
 	for path, ref := range refs {
 		value, ok, err := c.AtHand(ctx, ref)
-		if err != nil {
-			return o, err
+		if ctx.Err() != nil {
+			return o, ctx.Err()
 		}
-		if ok {
+		if ok && err == nil {
 			o.Hashes = append(o.Hashes, state.Hash{Path: path, HMAC: c.Key.HashSecret(want.Key, path, value)})
 		}
 	}

@@ -79,6 +79,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		if _, live := found.Live.Get(want.Key); !live && !done[want.Key] {
 			continue // paused, unsupported or out of scope
 		}
+		want.Spec = c.given(ctx, want)
 		old, had := inv.Get(want.Key)
 		if had && old.Owned && !done[want.Key] && reflect.DeepEqual(old.Spec, want.Spec) {
 			continue

@@ -611,3 +611,11 @@ func TestANamespacesRobotsAreToldOfItsDeletion(t *testing.T) {
 		t.Error("a project that holds repositories is deleted")
 	}
 }
+
+// Of two robots made at once that get the same rights in different orders Harbor's
+// database refuses one.
+func TestRobotsMadeAtOnceDoNotDeadlock(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{Latency: func(harbortest.Request) time.Duration { return 20 * time.Millisecond }})
+	apply(t, h.open(t), `robot/deletes {"access":{"*":["pull","push","delete"]}}`, `robot/some {"access":{"*":["pull"]},"permissions":[`+
+		`{"namespace":"*","resource":"artifact","action":"delete"},{"namespace":"*","resource":"repository","action":"delete"}]}`)
+}

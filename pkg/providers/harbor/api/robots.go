@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,9 +51,19 @@ type Robot struct {
 	Created     time.Time    `json:"creation_time,omitzero"`
 }
 
-// sent leaves out what Harbor reckons itself.
+// sent leaves out what Harbor reckons itself. Permissions go in one order: Harbor locks
+// each in the order in which it gets them, and of two robots written at once with two in
+// different orders its database refuses one.
 func (r Robot) sent() Robot {
 	r.Expires, r.Created = 0, time.Time{}
+	r.Permissions = slices.Clone(r.Permissions)
+	slices.SortStableFunc(r.Permissions, func(a, b Permission) int { return strings.Compare(a.Namespace, b.Namespace) })
+	for i, p := range r.Permissions {
+		r.Permissions[i].Access = slices.Clone(p.Access)
+		slices.SortStableFunc(r.Permissions[i].Access, func(a, b Access) int {
+			return cmp.Or(strings.Compare(a.Resource, b.Resource), strings.Compare(a.Action, b.Action))
+		})
+	}
 	return r
 }
 

@@ -40,6 +40,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	end := s.traffic.begin()
 	defer func() { end(seen) }()
 
+	deadlock, done := s.locks.take(c, m.route)
+	defer done()
+
 	fault := s.faults.of(r.Method, path, seen.Route)
 	if s.options.Latency != nil {
 		fault.Delay += s.options.Latency(seen)
@@ -58,7 +61,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	s.mu.Lock()
 	s.headers(w, c)
-	a, err := s.answer(w, c, m, others, api)
+	a, err := answer{}, error(internal())
+	if !deadlock {
+		a, err = s.answer(w, c, m, others, api)
+	}
 	status, body := encode(w, a, err)
 	s.mu.Unlock()
 

@@ -87,6 +87,7 @@ type Server struct {
 	router  *router
 	traffic traffic
 	faults  faults
+	locks   locks
 	store   http.Handler // blobs and manifests
 
 	// mu guards all below; a request holds it while it is worked on.
