@@ -33,7 +33,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		URL: s.cfg.Registry.URL, Open: filler.Fill, Monolithic: s.cfg.Registry.Type == schema.TypeZot,
 		Secrets: sendable{secret.New(host, s.o.getenv, s.cfg.Dir), !s.writing},
 		Permit:  s.o.permit(host),
-		Files:   below(s.cfg.Dir), Homes: s.homes(), Applied: s.applied, Now: time.Now,
+		Files:   below(s.cfg.Dir), Homes: s.homes(), Namespaces: s.trusted(), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied,
 	}
@@ -41,6 +41,22 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		d.Untag = u.Untag
 	}
 	return declared.New(d)
+}
+
+// trusted are the keys that the mode says signatures of a namespace count by.
+func (s *session) trusted() map[string][]string {
+	out := map[string][]string{}
+	for _, r := range s.cfg.Desired.Resources {
+		switch spec := r.Spec.(type) {
+		case *schema.Trust:
+			out[r.Key.Name] = spec.Keys
+		case *schema.Namespace:
+			if out[r.Key.Name] == nil {
+				out[r.Key.Name] = []string{} // those of one above it do not count
+			}
+		}
+	}
+	return out
 }
 
 // homes are the directories of the mode's own files, from the directory in which the

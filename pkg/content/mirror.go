@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -23,9 +24,11 @@ type Mirror struct {
 	To             Target
 	Source, Target string // repositories
 	Tags           Selection
-	Referrers      bool // what refers to the images comes along
-	Prune          bool // tags of Owned go that the source has no longer, or that are not chosen any more
-	OnlyMissing    bool // tags that the target has are left as they are
+	// Trust are sets of keys: one of each must have signed what is copied.
+	Trust       []sign.Keys
+	Referrers   bool // what refers to the images comes along
+	Prune       bool // tags of Owned go that the source has no longer, or that are not chosen any more
+	OnlyMissing bool // tags that the target has are left as they are
 	// KeepPrevious is the tag under which what a tag was stays, with {tag} and {date}
 	// in it; "" for none.
 	KeepPrevious string
@@ -44,6 +47,12 @@ type Step struct {
 	Was v1.Hash // what the target has; empty: nothing
 }
 
+// Untrusted is a tag that is not copied, and why.
+type Untrusted struct {
+	Step
+	Why error
+}
+
 // Outlook is what a mirror would do now.
 type Outlook struct {
 	Copy []Step // sorted by tag
@@ -51,6 +60,9 @@ type Outlook struct {
 	Foreign []string
 	Same    []string // tags that are as the source has them, or are left alone; sorted
 	Gone    []Step   // tags that prune would delete; sorted
+	// Untrusted are tags that are not copied, since a key that must have signed them did
+	// not; sorted.
+	Untrusted []Untrusted
 	// Blobs and Bytes are what would be sent, as far as Weigh found out.
 	Blobs int
 	Bytes int64
@@ -111,6 +123,9 @@ func (o Outlook) Lines() []string {
 		}
 		out = append(out, line)
 	}
+	for _, u := range o.Untrusted {
+		out = append(out, fmt.Sprintf("refuses %s (%s): %v", u.Tag, short(u.To), sign.ErrUntrusted))
+	}
 	for _, s := range o.Gone {
 		out = append(out, fmt.Sprintf("deletes %s (%s)", s.Tag, short(s.Was)))
 	}
@@ -130,6 +145,12 @@ var ErrNothing = errors.New("the source lists no tags, and had some before; noth
 // Look compares both sides. It changes nothing.
 func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	var out Outlook
+	if m.Tags.listed() && m.Referrers { // which may be tags too
+		var err error
+		if out.listed, _, err = m.From.Tags(ctx, m.Source); err != nil {
+			return Outlook{}, err
+		}
+	}
 	if !m.Tags.listed() {
 		tags, ok, err := m.From.Tags(ctx, m.Source)
 		if err == nil && !ok {
@@ -143,10 +164,15 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 		}
 		out.listed = tags
 	}
-	chosen, err := m.Tags.choose(ctx, m.From, m.Source, out.listed)
+	from := out.listed
+	if m.Tags.listed() {
+		from = nil
+	}
+	chosen, err := m.Tags.choose(ctx, m.From, m.Source, from)
 	if err != nil {
 		return Outlook{}, err
 	}
+	asking := ctx
 	have, ok, err := m.To.Tags(ctx, m.Target)
 	if err != nil {
 		return Outlook{}, err
@@ -192,12 +218,90 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 			}
 		}
 	}
+	if err := m.check(asking, &out); err != nil {
+		return Outlook{}, err
+	}
 	byTag := func(a, b Step) int { return strings.Compare(a.Tag, b.Tag) }
 	slices.SortFunc(out.Copy, byTag)
 	slices.SortFunc(out.Gone, byTag)
 	slices.Sort(out.Same)
 	slices.Sort(out.Foreign)
 	return out, nil
+}
+
+// check takes from what would be copied what is not signed as it must be.
+func (m *Mirror) check(ctx context.Context, o *Outlook) error {
+	if len(m.Trust) == 0 {
+		return nil
+	}
+	why := make([]error, len(o.Copy))
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(smallAtOnce)
+	for i, s := range o.Copy {
+		all.Go(func() error {
+			why[i] = m.trusted(ctx, s)
+			if errors.Is(why[i], sign.ErrUntrusted) {
+				return nil
+			}
+			return why[i]
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	var copied []Step
+	for i, s := range o.Copy {
+		if why[i] != nil {
+			o.Untrusted = append(o.Untrusted, Untrusted{s, why[i]})
+		} else {
+			copied = append(copied, s)
+		}
+	}
+	o.Copy = copied
+	slices.SortFunc(o.Untrusted, func(a, b Untrusted) int { return strings.Compare(a.Tag, b.Tag) })
+	return nil
+}
+
+// trusted holds a tag against each set of keys: the whole index of it, where platforms
+// are chosen.
+func (m *Mirror) trusted(ctx context.Context, s Step) error {
+	for _, keys := range m.Trust {
+		if err := Verify(ctx, m.From, m.Source, m.whole(s.To), keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole is what the source has of a digest that was made less.
+func (m *Mirror) whole(digest v1.Hash) v1.Hash {
+	less, ok := m.From.(*reduced)
+	if !ok {
+		return digest
+	}
+	less.mu.Lock()
+	defer less.mu.Unlock()
+	if whole, ok := less.whole[digest]; ok {
+		return whole
+	}
+	return digest
+}
+
+// attachments are the tags of the source under which cosign keeps what belongs to what
+// is copied.
+func (m *Mirror) attachments(o Outlook) (tags []string) {
+	if !m.Referrers {
+		return nil
+	}
+	for _, s := range o.Copy {
+		at := fallback(m.whole(s.To))
+		for _, suffix := range []string{".sig", ".att", ".sbom"} {
+			if slices.Contains(o.listed, at+suffix) && !slices.Contains(tags, at+suffix) {
+				tags = append(tags, at+suffix)
+			}
+		}
+	}
+	return tags
 }
 
 // sides asks what a tag is on both.
@@ -370,12 +474,18 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 		}
 		item.Tags, item.Pinned[s.Tag] = append(item.Tags, s.Tag), s.To
 	}
+	for _, u := range o.Untrusted {
+		fail(u.Tag, u.Why)
+	}
+	if len(item.Tags) > 0 {
+		item.Tags = append(item.Tags, m.attachments(o)...)
+	}
 	var mu sync.Mutex
 	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Report: func(e Event) {
 		mu.Lock()
 		if e.Err != nil {
 			failed = append(failed, e.Err)
-		} else {
+		} else if !attached.MatchString(e.Target.Tag) {
 			owned[e.Target.Tag] = e.Digest
 		}
 		mu.Unlock()

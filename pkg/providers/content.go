@@ -11,12 +11,14 @@ import (
 )
 
 // ContentKinds are those that ocisync's own engine takes of a registry with a table:
-// content, and the other registries that content comes from, where the registry itself
-// speaks to none.
+// content, and, where the registry itself knows nothing of them, the other registries
+// that content comes from and the keys that must have signed it.
 func ContentKinds(t schema.Table) []schema.Kind {
 	kinds := []schema.Kind{schema.KindMirror, schema.KindArtifact}
-	if t.Find(schema.KindRemote, "").Support == schema.Unsupported {
-		kinds = append(kinds, schema.KindRemote)
+	for _, k := range []schema.Kind{schema.KindRemote, schema.KindTrust} {
+		if t.Find(k, "").Support == schema.Unsupported {
+			kinds = append(kinds, k)
+		}
 	}
 	return kinds
 }
@@ -26,19 +28,25 @@ func ContentKinds(t schema.Table) []schema.Kind {
 func WithContent(t schema.Table) schema.Table {
 	const (
 		itself = "ocisync copies it, by /v2/"
-		later  = "not part of this version of ocisync"
 	)
 	kinds := ContentKinds(t)
 	out := slices.DeleteFunc(slices.Clone(t), func(c schema.Capability) bool { return slices.Contains(kinds, c.Kind) })
 	if slices.Contains(kinds, schema.KindRemote) {
 		out = append(out, schema.Capability{Kind: schema.KindRemote, Support: schema.Emulated, Reason: "ocisync itself speaks to it, for mirrors"})
 	}
+	if slices.Contains(kinds, schema.KindTrust) {
+		out = append(out,
+			schema.Capability{Kind: schema.KindTrust, Support: schema.Emulated, Reason: "ocisync checks it of what it copies there by mirrors; who pushes by himself is not asked"},
+			schema.Capability{Kind: schema.KindTrust, Field: "required", Support: schema.Unsupported, Reason: "the registry lets everybody pull what is not signed"},
+			schema.Capability{Kind: schema.KindTrust, Field: "notation", Support: schema.Unsupported, Reason: "signatures of Notation are not part of this version of ocisync"},
+		)
+	}
 	return append(
 		out,
 		schema.Capability{Kind: schema.KindMirror, Support: schema.Emulated, Reason: itself},
-		schema.Capability{Kind: schema.KindMirror, Field: "trust", Support: schema.Unsupported, Reason: later},
+		schema.Capability{Kind: schema.KindMirror, Field: "trust.required", Support: schema.Unsupported, Reason: "keys that are named are required"},
+		schema.Capability{Kind: schema.KindMirror, Field: "trust.notation", Support: schema.Unsupported, Reason: "signatures of Notation are not part of this version of ocisync"},
 		schema.Capability{Kind: schema.KindArtifact, Support: schema.Emulated, Reason: "ocisync pushes it, by /v2/"},
-		schema.Capability{Kind: schema.KindArtifact, Field: "sign", Support: schema.Unsupported, Reason: later},
 	)
 }
 

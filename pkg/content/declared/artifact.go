@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
@@ -85,15 +87,25 @@ func place(spec *schema.Artifact) content.Reference {
 	return content.Reference{Repository: to[:max(i, 0)], Tag: to[i+1:]}
 }
 
-// seen is an artifact as it lies there now.
-func (p *Provider) seen(ctx context.Context, to content.Source, spec schema.Artifact) (*schema.Artifact, bool, error) {
-	digest, ok, err := content.Head(ctx, to, place(&spec))
+// seen is an artifact as it lies there now, nil where it is not there. Whose a signature
+// is nobody sees without the key.
+func (p *Provider) seen(ctx context.Context, to content.Source, k schema.Key, spec schema.Artifact) (*schema.Resource, error) {
+	at := place(&spec)
+	digest, ok, err := content.Head(ctx, to, at)
 	if err != nil || !ok {
-		return nil, false, err
+		return nil, err
 	}
 	text := digest.String()
 	spec.Digest = &text
-	return &spec, true, nil
+	r := &schema.Resource{Key: k, Spec: &spec}
+	if spec.Sign == nil {
+		return r, nil
+	}
+	signed, err := content.Signed(ctx, to, at.Repository, digest)
+	if spec.Sign = nil; signed {
+		r.Unread = []string{"sign.key"}
+	}
+	return r, err
 }
 
 // prepareArtifact tells what a push would do.
@@ -148,6 +160,21 @@ func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 		return err
 	}
 	defer release()
-	_, err = content.Push(ctx, to, place(spec), a)
-	return err
+	at := place(spec)
+	d, err := content.Push(ctx, to, at, a)
+	if err != nil || spec.Sign == nil || spec.Sign.Key == nil {
+		return err
+	}
+	secret, err := p.Secrets.Resolve(ctx, *spec.Sign.Key)
+	if err != nil {
+		return fmt.Errorf("sign.key: %w", err)
+	}
+	key, err := sign.ParseKey([]byte(secret))
+	if err != nil {
+		return fmt.Errorf("sign.key (%s): %w", spec.Sign.Key, err)
+	}
+	if err := content.Verify(ctx, to, at.Repository, d.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+		return err
+	}
+	return content.Sign(ctx, to, at.Repository, d, key, p.Now())
 }

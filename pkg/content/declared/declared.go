@@ -43,6 +43,9 @@ type Deps struct {
 	// Homes are the directories of Files whose own paths are not part of what a file is
 	// called in an artifact, each with a slash at its end.
 	Homes []string
+	// Namespaces are the keys that must have signed what lies in a namespace, by its
+	// name: paths of Files.
+	Namespaces map[string][]string
 	// Applied lists what was applied last.
 	Applied func() []Applied
 	// MayPrune says whether what was applied can be trusted with deletes, and why not.
@@ -145,11 +148,11 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	out := schema.State{Scope: scope}
 	var mine []Applied
 	for _, a := range p.Applied() {
-		switch spec := a.Spec.(type) {
-		case *schema.Remote: // ocisync alone knows it
+		switch a.Spec.(type) {
+		case *schema.Remote, *schema.Trust: // ocisync alone knows it
 			if scope.Covers(a.Key) {
-				r := schema.Resource{Key: a.Key, Spec: spec}
-				for _, f := range schema.Secrets(spec) {
+				r := schema.Resource{Key: a.Key, Spec: a.Spec}
+				for _, f := range schema.Secrets(a.Spec) {
 					r.Unread = append(r.Unread, f.Path)
 				}
 				out.Resources = append(out.Resources, r)
@@ -170,12 +173,12 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	defer release()
 	for _, a := range mine {
 		if spec, ok := a.Spec.(*schema.Artifact); ok {
-			live, there, err := p.seen(ctx, to, *spec)
+			live, err := p.seen(ctx, to, a.Key, *spec)
 			if err != nil {
 				return p.unread(out, mine, err)
 			}
-			if there {
-				out.Resources = append(out.Resources, schema.Resource{Key: a.Key, Spec: live})
+			if live != nil {
+				out.Resources = append(out.Resources, *live)
 			}
 			continue
 		}
@@ -200,12 +203,15 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return out, nil
 }
 
+// bookkeeping reports whether the inventory alone holds objects of a kind.
+func bookkeeping(k schema.Kind) bool { return k == schema.KindRemote || k == schema.KindTrust }
+
 // unread is a state that says nothing of some objects, where that is why.
 func (p *Provider) unread(s schema.State, mine []Applied, err error) (schema.State, error) {
 	if !errors.Is(err, providers.ErrUnreachable) {
 		return schema.State{}, err
 	}
-	s.Resources = slices.DeleteFunc(s.Resources, func(r schema.Resource) bool { return r.Key.Kind != schema.KindRemote })
+	s.Resources = slices.DeleteFunc(s.Resources, func(r schema.Resource) bool { return !bookkeeping(r.Key.Kind) })
 	for _, a := range mine {
 		s.Scope.Except = append(s.Scope.Except, a.Key)
 	}
@@ -232,7 +238,7 @@ func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error
 func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []providers.Verdict, err error) {
 	out = make([]providers.Verdict, len(changes))
 	for i, c := range changes {
-		if c.Key.Kind == schema.KindRemote {
+		if bookkeeping(c.Key.Kind) {
 			continue
 		}
 		if c.Action == plan.Delete {
@@ -310,7 +316,7 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		switch spec, ok := specOf(c).(*schema.Mirror); {
 		case ctx.Err() != nil:
 			report(c.Key, ctx.Err())
-		case c.Action == plan.Delete, c.Key.Kind == schema.KindRemote:
+		case c.Action == plan.Delete, bookkeeping(c.Key.Kind):
 			report(c.Key, nil)
 		case !ok:
 			report(c.Key, fmt.Errorf("%s is no kind of content", c.Key))

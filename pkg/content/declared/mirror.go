@@ -3,6 +3,7 @@ package declared
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"regexp"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -44,6 +46,10 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	if m.Tags, err = selection(spec.Tags, p.Now()); err != nil {
 		end()
 		return nil, nil, fmt.Errorf("%s: tags: %w", k, err)
+	}
+	if m.Trust, err = p.trust(spec); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("%s: %w", k, err)
 	}
 	if before, ok := p.applied(k); ok {
 		if was, ok := before.Spec.(*schema.Mirror); ok && text(was.To) == m.Target { // what lies elsewhere is left behind
@@ -99,6 +105,38 @@ func empty[T any](now, was *T) *T {
 		return new(T)
 	}
 	return now
+}
+
+// trust reads the sets of keys that must have signed what a mirror copies: its own, and
+// those of the namespace that it copies to.
+func (p *Provider) trust(spec *schema.Mirror) (sets []sign.Keys, err error) {
+	var all [][]string
+	if spec.Trust != nil && len(spec.Trust.Keys) > 0 {
+		all = append(all, spec.Trust.Keys)
+	}
+	ns := text(spec.To)
+	for ns != "" && p.Namespaces[ns] == nil {
+		ns = ns[:max(0, strings.LastIndexByte(ns, '/'))]
+	}
+	if keys := p.Namespaces[ns]; len(keys) > 0 {
+		all = append(all, keys)
+	}
+	for _, paths := range all {
+		var keys sign.Keys
+		for _, path := range paths {
+			text, err := fs.ReadFile(p.Files, path)
+			if err != nil {
+				return nil, fmt.Errorf("trust.keys: %w", err)
+			}
+			more, err := sign.ParseKeys(text)
+			if err != nil {
+				return nil, fmt.Errorf("trust.keys: %s: %w", path, err)
+			}
+			keys = append(keys, more...)
+		}
+		sets = append(sets, keys)
+	}
+	return sets, nil
 }
 
 // selection makes the engine's form of what chooses tags.

@@ -57,7 +57,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindTrust, Support: schema.Native},
 		{Kind: schema.KindTrust, Field: "required", Support: schema.Native, Reason: "a signature of Cosign"},
 		{Kind: schema.KindTrust, Field: "notation", Support: schema.Native, Reason: "of namespaces without proxy_of"},
-		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync will check where it copies content itself, which it does not do yet"},
+		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync checks of what it copies there by mirrors"},
 
 		{Kind: schema.KindLabel, Support: schema.Native},
 		{Kind: schema.KindRepository, Support: schema.Native},

@@ -44,7 +44,7 @@ func normalTrust(n *normal, r schema.Resource) (schema.Spec, error) {
 		return r.Spec, nil
 	}
 	if len(spec.Keys) > 0 {
-		n.say(r.Key, "Harbor checks only that there is a signature; whose it is nobody checks until ocisync copies content itself")
+		n.say(r.Key, "Harbor checks only that there is a signature; whose it is ocisync checks of what mirrors copy there")
 	}
 	return &schema.Trust{Required: spec.Required, Notation: spec.Notation}, nil
 }
