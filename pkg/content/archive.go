@@ -23,7 +23,7 @@ import (
 // as large as its file is made to fill disks.
 const (
 	maxFiles    = 1_000_000
-	longestName = 4096 // in bytes
+	longestName = 4096    // in bytes
 	mostTimes   = 200     // as large as its file,
 	mostAtLeast = 1 << 30 // or this, in bytes
 )
@@ -197,7 +197,7 @@ func readArchive(ctx context.Context, name string) (_ Files, err error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is no file")
 	}
-	f, err := os.Open(name) //nolint:gosec // the user names it
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -223,7 +223,7 @@ func (d *Dir) made() (err error) {
 	if d.root != nil {
 		return nil
 	}
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
+	if err := os.MkdirAll(d.path, 0o755); err != nil { //nolint:gosec // as mkdir makes one; who may read it the umask says
 		return cause(err)
 	}
 	d.root, err = os.OpenRoot(d.path)
