@@ -27,7 +27,11 @@ const (
 const layoutHelp = `oci:DIR and oci-archive:FILE are an OCI layout in a directory, and in a tar. With
 :REPOSITORY:TAG, :TAG or :REPOSITORY behind it (a word is a tag, and a repository
 where several tags are meant) it is what is named so in it; a layout holds any
-number of repositories. DIR and FILE have no colon in them.
+number of repositories. DIR and FILE have no colon in them. A layout that is written
+stays as it was until all is there; an archive is written whole, as its suffix says:
+.tar, .tar.gz, .tgz or .tar.zst. One that is read may be any of them, and what docker
+save of Docker 25 or later wrote; where it is compressed it takes its whole size once
+more in the temporary directory.
 `
 
 // reach is how content is reached.
@@ -222,6 +226,9 @@ func (c *reach) target(ctx context.Context, p place) (content.Target, func() err
 }
 
 func layoutAt(ctx context.Context, p place, write bool) (*content.Layout, error) {
+	if p.layout == ociArchive {
+		return content.Archive(ctx, p.path, write)
+	}
 	return content.LayoutDir(ctx, p.path, write)
 }
 

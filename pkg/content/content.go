@@ -1,8 +1,9 @@
 // Package content moves what registries hold: images, indexes, artifacts and what
 // refers to them, with every digest as it was.
 //
-// [Open] reaches a registry; [Copier] brings repositories from one to another. Begin
-// with copy.go, which decides what is asked and sent, and blobs.go, which sends.
+// [Open] reaches a registry, [LayoutDir] and [Archive] an OCI layout; [Copier] brings
+// repositories from one [Source] to a [Target], and [Push] an [Artifact]. Begin with
+// copy.go, which decides what is asked and sent, and blobs.go, which sends.
 //
 // Requests are what a copy costs, not bytes alone. So nothing is asked that can win
 // nothing: a blob is fetched once for all repositories and mounted in the others, an

@@ -32,9 +32,10 @@ type Files interface {
 // Dir is a directory as [Files]. Nothing outside it is reached, and no link in it is
 // followed.
 type Dir struct {
-	path string
-	mu   sync.Mutex
-	root *os.Root // nil: not made yet; by at alone
+	path  string
+	brief bool // it need not outlive the machine's next stop
+	mu    sync.Mutex
+	root  *os.Root // nil: not made yet; by at alone
 }
 
 func (d *Dir) at() *os.Root {
@@ -171,22 +172,25 @@ func (d *Dir) Put(_ context.Context, name string, size int64, body io.Reader) (e
 			err = errors.Join(err, d.at().Remove(temp))
 		}
 	}()
-	if err := write(f, size, body); err != nil {
+	if err := write(f, size, body, !d.brief); err != nil {
 		return err
 	}
 	if err := d.at().Rename(temp, name); err != nil {
 		return cause(err)
 	}
+	if d.brief {
+		return nil
+	}
 	return d.sync(in)
 }
 
 // write fills a file and closes it.
-func write(f *os.File, size int64, body io.Reader) error {
+func write(f *os.File, size int64, body io.Reader, sync bool) error {
 	n, err := io.Copy(f, body)
 	if err == nil && n != size {
 		err = fmt.Errorf("%w: %d bytes came, and it should have %d", ErrDigest, n, size)
 	}
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	return cmp.Or(cause(err), cause(f.Close()))
@@ -219,7 +223,7 @@ func (d *Dir) made() (err error) {
 	if d.root != nil {
 		return nil
 	}
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
+	if err := os.MkdirAll(d.path, 0o755); err != nil { //nolint:gosec // as mkdir makes one; who may read it the umask says
 		return cause(err)
 	}
 	d.root, err = os.OpenRoot(d.path)

@@ -24,7 +24,7 @@ func FileLayer(path, name, mediaType string) (Layer, error) {
 	if err != nil {
 		return Layer{}, fmt.Errorf("%s: %w", path, cause(err))
 	}
-	f, err := os.Open(path) //nolint:gosec // the user names it
+	f, err := os.Open(path)
 	if err != nil {
 		return Layer{}, fmt.Errorf("%s: %w", path, cause(err))
 	}
@@ -35,7 +35,7 @@ func FileLayer(path, name, mediaType string) (Layer, error) {
 		return Layer{}, fmt.Errorf("%s: %w", path, cause(err))
 	}
 	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", sum.Sum(nil))}, Size: n, Annotations: map[string]string{TitleAnnotation: name}}
-	return Layer{d, func() (io.ReadCloser, error) { return os.Open(path) }}, nil //nolint:gosec // the user names it
+	return Layer{d, func() (io.ReadCloser, error) { return os.Open(path) }}, nil
 }
 
 // DirectoryLayer is a directory as a layer, under a name: a tar of [files.Pack], made

@@ -34,7 +34,7 @@ type Place struct {
 // Into opens a directory, and makes it where it is not there. All that is put into it
 // has at most so many bytes. Close removes what did not take its name.
 func Into(dir string, most int64) (*Place, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as mkdir makes one; who may read it the umask says
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
@@ -189,7 +189,7 @@ func (p *Place) one(in *os.Root, prefix string, h *tar.Header, r io.Reader) (lin
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		return "", p.file(in, at, fs.FileMode(modeOf(fs.FileMode(h.Mode&0o777))), r, h.Size) //nolint:gosec // nine bits
+		return "", p.file(in, at, fs.FileMode(modeOf(fs.FileMode(h.Mode&0o777))), r, h.Size)
 	case tar.TypeDir:
 		if err := p.entry(); err != nil {
 			return "", err
