@@ -11,11 +11,14 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/files"
+	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
 type pullOptions struct {
 	reach
+	verify    string
 	to        string
 	most      string
 	overwrite bool
@@ -50,6 +53,7 @@ unless --overwrite is said.
 	f := cmd.Flags()
 	f.StringVar(&p.to, "to", ".", "`directory` that the files are put into; made where it is not there")
 	f.StringVar(&p.most, "max-size", "16GiB", "`size` of all the files at most, unpacked")
+	f.StringVar(&p.verify, "verify", "", "PEM `file` of public keys: what none of them signed is not pulled")
 	f.BoolVar(&p.overwrite, "overwrite", false, "replace files that are there already")
 	return cmd
 }
@@ -85,9 +89,18 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if from, err = settle(ctx, in, from); err != nil {
 		return err
 	}
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
 	d, layers, err := content.Layers(ctx, in, from.ref())
 	if err != nil {
 		return err
+	}
+	if keys != nil {
+		if err := content.Verify(ctx, in, from.repository, d.Digest, keys); err != nil {
+			return err
+		}
 	}
 	out := pulled{Reference: from.String(), Digest: d.Digest.String(), Directory: p.to, Files: []pushedFile{}}
 	var titled []v1.Descriptor
@@ -113,6 +126,25 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	}
 	p.tell("%s in %s, of %s\n", count(len(titled), "file"), p.to, out.Digest)
 	return nil
+}
+
+// maxKey bounds a file of keys, in bytes.
+const maxKey = 1 << 20
+
+// keys are those that must have signed it, nil where none is named.
+func (p *pullOptions) keys() (sign.Keys, error) {
+	if p.verify == "" {
+		return nil, nil
+	}
+	text, err := regular.Read(p.verify, maxKey)
+	if err != nil {
+		return nil, fmt.Errorf("--verify: %w", err)
+	}
+	keys, err := sign.ParseKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("--verify %s: %w", p.verify, err)
+	}
+	return keys, nil
 }
 
 // fetch puts layers into the directory, all or none.

@@ -10,12 +10,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/files"
+	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -25,6 +28,7 @@ type pushOptions struct {
 	compress    string
 	annotations []string
 	subject     string
+	sign        string
 }
 
 func newPush(o *options) *cobra.Command {
@@ -62,6 +66,7 @@ configuration.
 	f.StringVar(&p.kind, "type", "", "media `type` of the artifact (default "+content.UnknownArtifact+")")
 	f.Var(&choice{value: &p.compress, of: []string{string(files.Gzip), string(files.Zstd), string(files.None)}}, "compress", "`how` directories are made smaller: gzip, zstd or none")
 	f.StringArrayVar(&p.annotations, "annotation", nil, "`key=value` of the manifest; may stand several times")
+	f.StringVar(&p.sign, "sign", "", "PEM `file` of the private key that signs it: an ECDSA or Ed25519 key, as openssl genpkey makes one")
 	f.StringVar(&p.subject, "subject", "", "what it refers to: a `tag or digest` of the same repository, as :v1, @sha256:... or a whole reference")
 	return cmd
 }
@@ -89,6 +94,10 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 		return err
 	}
 	a, err := p.artifact(to, len(args))
+	if err != nil {
+		return err
+	}
+	key, err := p.key()
 	if err != nil {
 		return err
 	}
@@ -132,7 +141,28 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 	if err != nil {
 		return err
 	}
+	if p.sign != "" {
+		if err := content.Sign(ctx, in, to.repository, d, key, time.Now()); err != nil {
+			return fmt.Errorf("%s is pushed, and not signed: %w", to, err)
+		}
+	}
 	return p.tellPushed(to, d, a)
+}
+
+// key is what signs it, where something does.
+func (p *pushOptions) key() (sign.Key, error) {
+	if p.sign == "" {
+		return sign.Key{}, nil
+	}
+	text, err := regular.Read(p.sign, maxKey)
+	if err != nil {
+		return sign.Key{}, fmt.Errorf("--sign: %w", err)
+	}
+	key, err := sign.ParseKey(text)
+	if err != nil {
+		return sign.Key{}, fmt.Errorf("--sign %s: %w", p.sign, err)
+	}
+	return key, nil
 }
 
 func titleOf(d v1.Descriptor) string { return d.Annotations[content.TitleAnnotation] }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -198,8 +199,11 @@ func TestTooManyRequestsAreAskedAgain(t *testing.T) {
 	items, _, blobs := corpus(t, from, 4, 3)
 	storm := func() func(w http.ResponseWriter, r *http.Request) bool {
 		var n atomic.Int64
-		return func(w http.ResponseWriter, _ *http.Request) bool {
-			if n.Add(1)%3 != 0 {
+		var refused sync.Map // a request that is refused again and again is given up
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			times, _ := refused.LoadOrStore(r.Method+r.URL.Path, new(atomic.Int64))
+			count, ok := times.(*atomic.Int64)
+			if n.Add(1)%3 != 0 || !ok || count.Add(1) > 3 {
 				return false
 			}
 			w.Header().Set("Retry-After", "0")
