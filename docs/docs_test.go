@@ -35,7 +35,7 @@ func TestDocsSayWhatTheProgramDoes(t *testing.T) {
 	t.Run("ExitCodesOfTheReadmeAreThoseOfTheHelp", p.exitCodes)
 	t.Run("ModeOfTheReadmeIsValid", p.readmeMode)
 	t.Run("PlansOfTheExamples", p.examplePlans)
-	t.Run("ContentIsPlanned", p.content)
+	t.Run("ContentIsRefusedByNone", p.content)
 }
 
 // program is the built ocisync.
