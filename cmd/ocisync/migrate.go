@@ -154,7 +154,7 @@ func (m *migrateOptions) end(ctx context.Context, text string, push bool) (*end,
 	if err != nil {
 		return nil, errors.Join(err, done())
 	}
-	r, err := content.Open(content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot})
+	r, err := content.Open(content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Hint: "the account is registry.login of mode " + text, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot})
 	return &end{
 		name: fmt.Sprintf("%s (%s)", text, s.cfg.Registry.URL), registry: r, session: s,
 		close: func() error { release(); return done() },
@@ -322,7 +322,7 @@ func (m *migrateOptions) mapping(ctx context.Context, from, to *end, out *migrat
 	if err := errors.Join(want.Sort(), have.Sort()); err != nil {
 		return err
 	}
-	p := plan.Diff(plan.Input{Desired: want, Live: have, Table: table, Policy: schema.Policy{Unsupported: "refuse"}, Today: schema.DateOf(time.Now())})
+	p := plan.Diff(plan.Input{Registry: plan.Registry{Type: to.session.cfg.Registry.Type}, Desired: want, Live: have, Table: table, Policy: schema.Policy{Unsupported: "refuse"}, Today: schema.DateOf(time.Now())})
 	outcome := map[schema.Key]mapped{}
 	for _, c := range p.Changes {
 		switch c.Action {
@@ -338,7 +338,7 @@ func (m *migrateOptions) mapping(ctx context.Context, from, to *end, out *migrat
 		}
 	}
 	for _, r := range p.Refusals {
-		why := r.Why
+		why, _, _ := strings.Cut(r.Why, "; take it out") // the mode does not have it
 		if r.Field != "" {
 			why = r.Field + ": " + why
 		}

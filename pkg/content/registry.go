@@ -38,6 +38,9 @@ type Endpoint struct {
 	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
 	// registry says that it has too many.
 	InFlight int
+	// Hint says what to do where the registry does not take the login; "" is to log in as
+	// docker does.
+	Hint string
 	// Push says that content is written there: tokens are asked for pull and push.
 	Push bool
 	// Monolithic is of registries that take a blob with the POST that would open its
@@ -55,6 +58,7 @@ type Registry struct {
 	client     *http.Client
 	logins     *logins
 	gate       *gate
+	hint       string
 	push       bool
 	monolithic bool
 	deleteTag  func(ctx context.Context, repository, tag string) error
@@ -71,7 +75,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{base: base, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag}
+	r := &Registry{base: base, hint: e.Hint, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag}
 	realms := e.Realms
 	if base.Host == name.DefaultRegistry {
 		realms = append(slices.Clone(realms), hubRealm)
@@ -98,9 +102,11 @@ func (r *Registry) fail(ref Reference, doing string, err error) error {
 		doing += " " + ref.String()
 	}
 	remedy := ""
-	switch {
+	switch a := (*answer)(nil); {
 	case errors.Is(err, providers.ErrUnauthorized):
-		remedy = "log in there: docker login " + r.base.Host
+		remedy = cmp.Or(r.hint, "log in there: docker login "+r.base.Host)
+	case errors.As(err, &a) && a.code == http.StatusUnsupportedMediaType:
+		remedy = `it takes no manifest of that type; Zot takes Docker's with http.compat = ["docker2s2"] among its settings`
 	case errors.Is(err, providers.ErrForbidden):
 		remedy = "give the account pull there, and push where it copies to"
 	}

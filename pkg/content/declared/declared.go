@@ -225,7 +225,7 @@ func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error
 	if err != nil {
 		return nil, nil, err
 	}
-	to, err := content.Open(content.Endpoint{URL: p.URL, Transport: rt, Push: true, Monolithic: p.Monolithic, Untag: p.Untag})
+	to, err := content.Open(content.Endpoint{URL: p.URL, Transport: rt, Push: true, Hint: "content is written by registry.login, which must be able to push there", Monolithic: p.Monolithic, Untag: p.Untag})
 	if err != nil {
 		release()
 		return nil, nil, err

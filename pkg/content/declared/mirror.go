@@ -170,7 +170,7 @@ func (p *Provider) source(ctx context.Context, host string) (*content.Registry, 
 	if host == "docker.io" {
 		host = name.DefaultRegistry
 	}
-	e := content.Endpoint{URL: "https://" + host}
+	e := content.Endpoint{URL: "https://" + host, Hint: "declare the account in the login of a [remote] whose url is of that host"}
 	var tls schema.TLS
 	p.mu.Lock()
 	remotes := p.remotes
