@@ -37,6 +37,9 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied,
 	}
+	if !s.writing {
+		d.Careful = func(registry string) bool { return host.Registries != nil && host.Permits(registry) }
+	}
 	if u, ok := s.provider.(providers.Untagger); ok {
 		d.Untag = u.Untag
 	}

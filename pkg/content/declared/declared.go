@@ -38,6 +38,9 @@ type Deps struct {
 	// there; nil permits.
 	Secrets providers.Secrets
 	Permit  func(registry string) error
+	// Careful is nil where changes are written. Else it says whether the operator himself
+	// names a registry: what a pull request declares gets no login until it was applied.
+	Careful func(registry string) bool
 	// Files is the directory from which the paths of artifacts count.
 	Files fs.FS
 	// Homes are the directories of Files whose own paths are not part of what a file is
