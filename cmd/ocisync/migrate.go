@@ -133,7 +133,7 @@ func (m *migrateOptions) end(ctx context.Context, text string, push bool) (*end,
 		case p.repository != "":
 			return nil, fmt.Errorf("%s names a repository; name the registry, and --namespace %s", text, p.repository)
 		}
-		r, err := m.reach.open(p, push)
+		r, err := m.open(p, push)
 		return &end{name: p.url, registry: r, close: func() error { return nil }}, err
 	}
 	o := *m.options
@@ -474,14 +474,14 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 	add(copier().Copy(ctx, items))
 	last := ctx
 	if m.follow {
+		// interrupted it looks once more, and that is not to be interrupted again
+		last = context.WithoutCancel(ctx)
 		m.say("following %s; Ctrl-C looks once more and ends", from.name)
 		for ctx.Err() == nil {
 			select {
 			case <-ctx.Done():
 			case <-time.After(m.every):
 			}
-			// interrupted: once more, and that is not to be interrupted again
-			last = context.WithoutCancel(ctx)
 			told = copied{Tags: []copiedTag{}, Blobs: told.Blobs, Mounted: told.Mounted, Bytes: told.Bytes}
 			again := migration{}
 			now, err := m.items(last, from, to, shard, &again)
