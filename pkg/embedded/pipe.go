@@ -3,6 +3,8 @@ package embedded
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -21,7 +23,8 @@ type pipe struct {
 
 func newPipe(h http.Handler) *pipe {
 	p := &pipe{
-		server: &http.Server{Handler: h}, //nolint:gosec // its only client is this process
+		// its only client is this process, which is told by answers what went wrong
+		server: &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}, //nolint:gosec // as above
 		conns:  make(chan net.Conn),
 		closed: make(chan struct{}),
 		served: make(chan struct{}),
