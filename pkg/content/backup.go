@@ -61,7 +61,7 @@ func (b *Backup) Run(ctx context.Context) (Backed, error) {
 	if err != nil {
 		return Backed{}, err
 	}
-	now, err := b.pin(ctx)
+	now, err := b.pin(ctx, was)
 	if err != nil {
 		return Backed{}, err
 	}
@@ -157,12 +157,18 @@ func (p *pinned) stays(e entry) bool {
 	return p.tags[e.label] || failed[e.tag] || failed[""] || e.tag == "" && len(failed) > 0
 }
 
-// pin finds what each tag is now.
-func (b *Backup) pin(ctx context.Context) (*pinned, error) {
+// pin finds what each tag is now. A repository of the last backup that is not listed any
+// more is asked for by its name: it may be one that the account sees no longer.
+func (b *Backup) pin(ctx context.Context, was []entry) (*pinned, error) {
 	all, err := b.From.Repositories(ctx)
 	if err != nil {
 		return nil, err
 	}
+	for _, e := range was {
+		all = append(all, e.repository)
+	}
+	slices.Sort(all)
+	all = slices.DeleteFunc(slices.Compact(all), func(r string) bool { return !b.In(r) })
 	p := &pinned{tags: map[label]bool{}, failed: map[string]map[string]bool{}}
 	fail := func(ref Reference, err error) {
 		if ctx.Err() == nil {
@@ -170,7 +176,7 @@ func (b *Backup) pin(ctx context.Context) (*pinned, error) {
 			b.Report(Event{Source: ref, Target: ref, Outcome: Failed, Err: err})
 		}
 	}
-	each(repositoriesAtOnce, slices.DeleteFunc(all, func(r string) bool { return !b.In(r) }), func(repository string) {
+	each(repositoriesAtOnce, all, func(repository string) {
 		tags, _, err := b.From.Tags(ctx, repository)
 		if err != nil {
 			fail(Reference{Repository: repository}, err)
@@ -317,33 +323,37 @@ type need struct {
 	of []Reference
 }
 
-// needs finds what the index of a layout needs, and what of it cannot be read.
-func (l *Layout) needs(ctx context.Context) (all map[v1.Hash]*need, broken map[Reference]error) {
+// needs finds what the index of a layout needs, as it lies there now, and what of it
+// cannot be read.
+func (l *Layout) needs(ctx context.Context) (all map[v1.Hash]*need, broken map[Reference]error, err error) {
+	_, entries, err := l.index(ctx)
+	if err != nil {
+		return nil, nil, l.fail(Reference{}, "reading", err)
+	}
 	all, broken = map[v1.Hash]*need{}, map[Reference]error{}
-	l.mu.Lock()
-	entries := slices.Clone(l.entries)
-	l.mu.Unlock()
 	for _, e := range entries {
-		ref := Reference{Repository: e.repository, Tag: e.tag}
+		of, by := Reference{Repository: e.repository, Tag: e.tag}, Reference{Repository: e.repository, Digest: e.d.Digest}
 		if e.tag == "" {
-			ref.Digest = e.d.Digest
+			of = by
 		}
-		err := l.tree(ctx, ref, 0, func(d v1.Descriptor, _ bool) error {
-			n := all[d.Digest]
-			if n == nil {
-				n = &need{d: d}
-				all[d.Digest] = n
-			}
-			if len(n.of) == 0 || n.of[len(n.of)-1] != ref {
-				n.of = append(n.of, ref)
-			}
-			return nil
-		})
+		if err = e.err; err == nil {
+			err = l.tree(ctx, by, 0, func(d v1.Descriptor, _ bool) error {
+				n := all[d.Digest]
+				if n == nil {
+					n = &need{d: d}
+					all[d.Digest] = n
+				}
+				if len(n.of) == 0 || n.of[len(n.of)-1] != of {
+					n.of = append(n.of, of)
+				}
+				return nil
+			})
+		}
 		if err != nil {
-			broken[ref] = err
+			broken[of] = err
 		}
 	}
-	return all, broken
+	return all, broken, ctx.Err()
 }
 
 // Sweeper is what [Files] are of which some can be removed.
@@ -358,7 +368,10 @@ type Sweeper interface {
 // references are not whole, and why. A blob that is not what its name says is removed, so
 // that the next backup fetches it anew.
 func (l *Layout) Verify(ctx context.Context) (read Moved, broken map[Reference]error, err error) {
-	all, broken := l.needs(ctx)
+	all, broken, err := l.needs(ctx)
+	if err != nil {
+		return read, nil, err
+	}
 	var mu sync.Mutex
 	each(largeAtOnce, slices.Collect(maps.Values(all)), func(n *need) {
 		if ctx.Err() != nil {
@@ -391,7 +404,10 @@ func (l *Layout) Prune(ctx context.Context) (Moved, error) {
 	if !ok {
 		return Moved{}, nil // it is written whole
 	}
-	all, broken := l.needs(ctx)
+	all, broken, err := l.needs(ctx)
+	if err != nil {
+		return Moved{}, err
+	}
 	for ref, err := range broken {
 		return Moved{}, fmt.Errorf("%s: nothing was removed, since %s cannot be read: %w", l, ref, err)
 	}

@@ -238,12 +238,14 @@ func TestABackupKilledAtAnyWriteLeavesTheLastOne(t *testing.T) {
 	}
 }
 
-// TestABackupKeepsWhatCannotBeReadNow: a tag whose image is damaged stays as the last
-// backup has it, with what refers to it; the rest goes on.
+// TestABackupKeepsWhatCannotBeReadNow: a tag whose image is damaged, or whose repository
+// the account sees no longer, stays as the last backup has it, with what refers to it; the
+// rest goes on.
 func TestABackupKeepsWhatCannotBeReadNow(t *testing.T) {
 	s, dir := serve(t), filepath.Join(t.TempDir(), "b")
 	f := fill{t, s}
 	signed(t, s)
+	f.image("hidden/app", "v1", layer(33, 100))
 	if got, err := backup(t, s.open(t), layout(t, dir, true), everything); err != nil || got.err != nil {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -259,11 +261,19 @@ func TestABackupKeepsWhatCannotBeReadNow(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			return true
 		}
+		if r.URL.Path == "/v2/_catalog" {
+			_, _ = io.WriteString(w, `{"repositories":["team/a","team/b"]}`)
+			return true
+		}
+		if r.URL.Path == "/v2/hidden/app/tags/list" {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
 		return false
 	})
 	got, err := backup(t, s.open(t), layout(t, dir, true), everything)
 	s.between(nil)
-	if err != nil || len(got.failed) != 2 || !errors.Is(got.err, ErrDigest) || !strings.Contains(got.err.Error(), "team/a:multi: it is not there, although it is listed") {
+	if err != nil || len(got.failed) != 3 || !errors.Is(got.err, ErrDigest) || !strings.Contains(got.err.Error(), "team/a:multi: it is not there, although it is listed") {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	want := maps.Clone(before)
