@@ -3,8 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -24,7 +23,7 @@ type pipe struct {
 func newPipe(h http.Handler) *pipe {
 	p := &pipe{
 		// its only client is this process, which is told by answers what went wrong
-		server: &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}, //nolint:gosec // as above
+		server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}, //nolint:gosec // as above
 		conns:  make(chan net.Conn),
 		closed: make(chan struct{}),
 		served: make(chan struct{}),
