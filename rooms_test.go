@@ -74,7 +74,7 @@ func rooms() map[string]room {
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
 		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/declared", "pkg/watch"}
 	return map[string]room{
-		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
+		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage", "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
 		"schema":        {modules: none, not: []string{"context", "log", "net/http", "os", "os/exec", "syscall"}},
 		"schema/load":   {may: []string{"schema", "pkg/regular"}},
@@ -135,7 +135,7 @@ func rooms() map[string]room {
 				"pkg/providers", "pkg/apply", "pkg/content"},
 			tests: []string{"pkg/providers/memory"},
 		},
-		"cmd/ocisync": {may: all, tests: []string{"pkg/providers/memory", "pkg/providers/harbor/harbortest"}},
+		"cmd/ocisync": {may: append(slices.Clone(all), "pkg/embedded/storage"), tests: []string{"pkg/providers/memory", "pkg/providers/harbor/harbortest"}},
 	}
 }
 

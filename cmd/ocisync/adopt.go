@@ -49,41 +49,11 @@ func (o *options) adopt(ctx context.Context, out string) (err error) {
 		return err
 	}
 	defer s.close(&err)
-	p := providers.ReadOnly(s.provider)
-	var kinds []schema.Kind
-	for _, k := range schema.Kinds() {
-		supported := slices.ContainsFunc(p.Capabilities(), func(c schema.Capability) bool { return c.Kind == k && c.Support != schema.Unsupported })
-		if supported {
-			kinds = append(kinds, k)
-		}
-	}
-	live, err := p.Read(ctx, schema.ScopeOf(kinds...))
-	if err != nil {
-		return err
-	}
-	declared, _, err := p.Normalize(s.cfg.Desired)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(live.Sort(), declared.Sort()); err != nil {
-		return err
-	}
-	found := slices.DeleteFunc(slices.Clone(live.Resources), func(r schema.Resource) bool {
-		_, known := declared.Get(r.Key)
-		return known || r.Key.Kind == schema.KindSettings || saysNothing(r)
-	})
-	found = append(found, chosen(s.provider, live, declared)...)
 	if out == "" {
 		out = filepath.Join(o.modes, s.cfg.Mode, adoptedFile)
 	}
-	a := adoption{modes: o.modes, mode: s.cfg.Mode, registry: s.cfg.Registry.Type, found: found, certificates: map[string]string{}}
-	if out == "-" {
-		a.remotes(a.omit)
-	} else {
-		a.remotes(a.file)
-	}
-	a.housed(declared)
-	if err := a.fit(); err != nil {
+	a, live, declared, err := o.found(ctx, s.provider, s.cfg, out != "-")
+	if err != nil {
 		return err
 	}
 	switch {
@@ -102,6 +72,41 @@ func (o *options) adopt(ctx context.Context, out string) (err error) {
 		return err
 	}
 	return o.leftAfter(ctx, s, live, declared, a)
+}
+
+// found reads what the registry has and the mode does not declare; with files,
+// certificates become some.
+func (o *options) found(ctx context.Context, provider providers.Provider, cfg *schema.Config, files bool) (a adoption, live, declared schema.State, err error) {
+	p := providers.ReadOnly(provider)
+	var kinds []schema.Kind
+	for _, k := range schema.Kinds() {
+		supported := slices.ContainsFunc(p.Capabilities(), func(c schema.Capability) bool { return c.Kind == k && c.Support != schema.Unsupported })
+		if supported {
+			kinds = append(kinds, k)
+		}
+	}
+	if live, err = p.Read(ctx, schema.ScopeOf(kinds...)); err != nil {
+		return a, live, declared, err
+	}
+	if declared, _, err = p.Normalize(cfg.Desired); err != nil {
+		return a, live, declared, err
+	}
+	if err := errors.Join(live.Sort(), declared.Sort()); err != nil {
+		return a, live, declared, err
+	}
+	found := slices.DeleteFunc(slices.Clone(live.Resources), func(r schema.Resource) bool {
+		_, known := declared.Get(r.Key)
+		return known || r.Key.Kind == schema.KindSettings || saysNothing(r)
+	})
+	found = append(found, chosen(provider, live, declared)...)
+	a = adoption{modes: o.modes, mode: cfg.Mode, registry: cfg.Registry.Type, found: found, certificates: map[string]string{}}
+	if files {
+		a.remotes(a.file)
+	} else {
+		a.remotes(a.omit)
+	}
+	a.housed(declared)
+	return a, live, declared, a.fit()
 }
 
 // chosen are the settings that somebody chose, as far as the provider tells that, and

@@ -136,7 +136,7 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 			return err
 		}
 	}
-	out.Blobs, out.Mounted, out.Bytes = moved.Blobs, moved.Mounted, moved.Bytes
+	out.weigh(moved)
 	return c.finish(ctx, out)
 }
 
@@ -272,12 +272,22 @@ func (o *options) line(out copied, t copiedTag) {
 	}
 }
 
-// finish tells how it ended.
-func (o *options) finish(ctx context.Context, out copied) error {
-	slices.SortFunc(out.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
+// lineEnds ends the line that tells how far it is.
+func (o *options) lineEnds() {
 	if o.color(o.err) && !o.json() && !o.verbose {
 		_, _ = fmt.Fprint(o.err, "\r\x1b[K")
 	}
+}
+
+// weigh notes what was sent, once all are through, and sorts them.
+func (c *copied) weigh(m content.Moved) {
+	c.Blobs, c.Mounted, c.Bytes = m.Blobs, m.Mounted, m.Bytes
+	slices.SortFunc(c.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
+}
+
+// finish tells how it ended.
+func (o *options) finish(ctx context.Context, out copied) error {
+	o.lineEnds()
 	var err error
 	if o.json() {
 		err = writeJSON(o.out, out)

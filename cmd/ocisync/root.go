@@ -332,7 +332,7 @@ never looked for in the working directory or beside a mode.
 		newInit(o), newValidate(o), newFmt(o), newExplain(o), newSchema(o),
 		newPlan(o), newApply(o), newAdopt(o), newOutput(o), newRun(o),
 		newUp(o), newDown(o), newRestart(o), newStatus(o), newLogs(o), newHealth(o), newTest(o), newAuth(o), newRetention(o), newGC(o),
-		newCopy(o), newMigrate(o), newSync(o), newPush(o), newPull(o), newRepo(o), newTag(o), newManifest(o),
+		newCopy(o), newMigrate(o), newSync(o), newPush(o), newPull(o), newRepo(o), newTag(o), newManifest(o), newBackup(o), newRestore(o),
 		newKey(o), newCapabilities(o), newVersion(o),
 	)
 	return root

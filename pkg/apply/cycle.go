@@ -215,7 +215,7 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 		say("registry.run.storage has skipverify: the store's certificate is not checked")
 	}
 	if c.Config.Backup != nil {
-		say("backup is declared, and this version of ocisync makes no backups: nothing is backed up by it yet")
+		say("backup is declared: ocisync backup makes it, and this version makes none by its schedule, and removes none by its keep")
 	}
 	if w := c.Config.Watch; len(w.Freeze)+len(w.Open) > 0 {
 		say("watch.freeze and watch.open are declared, and this version of ocisync goes by neither: no apply waits for them yet")

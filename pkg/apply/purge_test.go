@@ -85,12 +85,12 @@ func TestWhatNothingActsOnYetIsSaid(t *testing.T) {
 	says := func(word string) bool {
 		return slices.ContainsFunc(w.plan().Plan.Notes, func(n plan.Note) bool { return strings.Contains(n.Text, word) })
 	}
-	if says("makes no backups") || says("watch.freeze") {
+	if says("makes none by its schedule") || says("watch.freeze") {
 		t.Error("it speaks of what is not declared")
 	}
 	w.cfg.Backup = &schema.Backup{To: "oci://elsewhere"}
 	w.cfg.Watch.Freeze = []schema.Window{{Cron: "0 18 * * FRI", Hours: 62}}
-	if !says("makes no backups") || !says("watch.freeze") {
+	if !says("makes none by its schedule") || !says("watch.freeze") {
 		t.Errorf("notes: %+v", w.plan().Plan.Notes)
 	}
 }

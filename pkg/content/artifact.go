@@ -96,6 +96,15 @@ func Head(ctx context.Context, s Source, ref Reference) (digest v1.Hash, ok bool
 // Push stores an artifact under a tag, or by its digest alone where the reference says
 // none, and tells what it is.
 func Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
+	d, err := store(ctx, to, ref, a)
+	if err == nil {
+		err = to.Commit(ctx)
+	}
+	return d, err
+}
+
+// store has an artifact at a target, which nobody ends yet.
+func store(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
 	m, err := a.manifest()
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -116,9 +125,6 @@ func Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descrip
 	d := v1.Descriptor{MediaType: m.mediaType, Digest: m.digest, Size: int64(len(m.bytes)), ArtifactType: a.Type, Annotations: maps.Clone(a.Annotations)}
 	if a.Subject != nil {
 		err = to.keepReferrers(ctx, ref.Repository, a.Subject.Digest, []v1.Descriptor{d})
-	}
-	if err == nil {
-		err = to.Commit(ctx)
 	}
 	return d, err
 }

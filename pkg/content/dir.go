@@ -184,6 +184,31 @@ func (d *Dir) Put(_ context.Context, name string, size int64, body io.Reader) (e
 	return d.sync(in)
 }
 
+// List implements [Sweeper].
+func (d *Dir) List(ctx context.Context, dir string) (names []string, err error) {
+	if d.at() == nil {
+		return nil, nil
+	}
+	err = fs.WalkDir(d.at().FS(), dir, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			names = append(names, name)
+		}
+		return cmp.Or(err, ctx.Err())
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return names, cause(err)
+}
+
+// Remove implements [Sweeper].
+func (d *Dir) Remove(_ context.Context, name string) error {
+	if err := d.plain(name); err != nil {
+		return err
+	}
+	return cause(d.at().Remove(name))
+}
+
 // write fills a file and closes it.
 func write(f *os.File, size int64, body io.Reader, sync bool) error {
 	n, err := io.Copy(f, body)

@@ -58,6 +58,7 @@ type Layout struct {
 	changes map[label]*entry    // of this run; nil: removed
 	loose   map[label]entry     // manifests that came without a tag, by digest
 	named   map[v1.Hash]bool    // by an index that came
+	gone    map[label]bool      // manifests without a tag that are to go, by digest
 	subject map[v1.Hash][]entry // what refers to each; nil: nobody asked
 }
 
@@ -77,7 +78,7 @@ type entry struct {
 // OpenLayout reads what lies in a layout. One that is to be written need not be there
 // yet.
 func OpenLayout(ctx context.Context, files Files, write bool) (*Layout, error) {
-	l := &Layout{files: files, changes: map[label]*entry{}, loose: map[label]entry{}, named: map[v1.Hash]bool{}}
+	l := &Layout{files: files, changes: map[label]*entry{}, loose: map[label]entry{}, named: map[v1.Hash]bool{}, gone: map[label]bool{}}
 	fail := func(err error) (*Layout, error) {
 		return nil, l.fail(Reference{}, "reading the layout", err)
 	}
@@ -348,8 +349,10 @@ func (l *Layout) head(ctx context.Context, ref Reference) (v1.Hash, bool, error)
 	if !ok || e.err != nil {
 		return v1.Hash{}, false, l.fail(ref, "asking for", e.err)
 	}
-	there, err := l.there(ctx, e.d)
-	return e.d.Digest, there, l.fail(ref, "asking for", err)
+	if there, err := l.there(ctx, e.d); err != nil || !there {
+		return v1.Hash{}, false, l.fail(ref, "asking for", err)
+	}
+	return e.d.Digest, true, nil
 }
 
 func (l *Layout) describe(ctx context.Context, ref Reference) (v1.Descriptor, error) {
@@ -521,11 +524,8 @@ func (l *Layout) put(ctx context.Context, ref Reference, m manifest) error {
 	if err != nil {
 		return err
 	}
-	if there, err := l.there(ctx, e.d); err != nil || !there {
-		if err == nil {
-			err = l.first(ctx)
-		}
-		if err == nil {
+	if have, err := l.read(ctx, file(m.digest), maxManifest); err != nil || !bytes.Equal(have, m.bytes) {
+		if err = l.first(ctx); err == nil {
 			err = l.files.Put(ctx, file(m.digest), e.d.Size, bytes.NewReader(m.bytes))
 		}
 		if err != nil {
@@ -606,7 +606,7 @@ func (l *Layout) commit(ctx context.Context) error {
 		return err
 	}
 	l.entries, l.subject = merged, nil
-	l.changes, l.loose = map[label]*entry{}, map[label]entry{}
+	l.changes, l.loose, l.gone = map[label]*entry{}, map[label]entry{}, map[label]bool{}
 	return nil
 }
 
@@ -621,6 +621,8 @@ func (l *Layout) merge(was []entry) (list []entry, changed bool) {
 		}
 		c, touched := l.changes[e.label]
 		switch {
+		case e.tag == "" && l.gone[n]:
+			changed = true
 		case !touched || c != nil && c.d.Digest == e.d.Digest && e.err == nil:
 			had[n] = true
 			list = append(list, e)

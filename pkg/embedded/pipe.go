@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -21,7 +22,8 @@ type pipe struct {
 
 func newPipe(h http.Handler) *pipe {
 	p := &pipe{
-		server: &http.Server{Handler: h}, //nolint:gosec // its only client is this process
+		// its only client is this process, which is told by answers what went wrong
+		server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}, //nolint:gosec // as above
 		conns:  make(chan net.Conn),
 		closed: make(chan struct{}),
 		served: make(chan struct{}),

@@ -119,7 +119,7 @@ func (d *demo) prodFirst() error {
 	if err := d.show(0, "to create", "ocisync", "plan", "--mode", "prod"); err != nil {
 		return err
 	}
-	d.tell("# What is not as the file has it, the notes say: no backup is made, windows hold\n" +
+	d.tell("# What is not as the file has it, the notes say: no backup is made by schedule, windows hold\n" +
 		"# nothing back, and of Harbor descriptions of namespaces, the ends of scan.allow, and\n" +
 		"# trust.keys. There is no watcher yet, which alone goes by the rest of [watch].\n")
 	d.title("2. Do it. One object has to wait: Harbor makes a repository with the first push to it.")

@@ -43,19 +43,29 @@ func Open(ctx context.Context, data string, b Bucket) (*Storage, error) {
 	if b.Source.Line > 0 {
 		where = fmt.Sprintf("%s:%d: %s", b.Source.File, b.Source.Line, where)
 	}
-	create, ok := objectStores()[kind]
-	if !ok {
-		return nil, fmt.Errorf("%s: %w; install one that has them: go install -tags objectstorage github.com/ocisync/ocisync/cmd/ocisync@latest", where, ErrNotBuilt)
-	}
-	parameters, err := b.parameters(ctx, kind)
+	driver, err := b.driver(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
+	return New(driver, where), nil
+}
+
+// driver makes the driver of Distribution for it.
+func (b Bucket) driver(ctx context.Context) (storagedriver.StorageDriver, error) {
+	kind, _ := b.name()
+	create, ok := objectStores()[kind]
+	if !ok {
+		return nil, fmt.Errorf("%w; install one that has them: go install -tags objectstorage github.com/ocisync/ocisync/cmd/ocisync@latest", ErrNotBuilt)
+	}
+	parameters, err := b.parameters(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
 	driver, err := create(ctx, parameters)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; mend the table", where, err)
+		return nil, fmt.Errorf("%w; mend the table", err)
 	}
-	return New(driver, where), nil
+	return driver, nil
 }
 
 // disk closes and removes a file that takes no more, so that a full disk has
@@ -206,7 +216,14 @@ func (b Bucket) parameters(ctx context.Context, kind string) (map[string]any, er
 
 // fail adds to an error of a bucket which one it is, and what to do.
 func (s *Storage) fail(err error) error {
-	if err == nil || s.bucket == "" || errors.Is(err, context.Canceled) {
+	if s.bucket == "" {
+		return err
+	}
+	return failed(s.bucket, err)
+}
+
+func failed(bucket string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	const account = "check the account, and that it may list, read, write and delete there"
@@ -223,7 +240,7 @@ func (s *Storage) fail(err error) error {
 			remedy = account
 		}
 	}
-	return fmt.Errorf("%s: %w; %s", s.bucket, lineError{err}, remedy)
+	return fmt.Errorf("%s: %w; %s", bucket, lineError{err}, remedy)
 }
 
 // lineError is an error of a driver on one line, which theirs often are not.
