@@ -79,8 +79,9 @@ func (s *session) copied(k schema.Key, e content.Event) {
 // applied lists what the inventory knows of the session's content.
 func (s *session) applied() []declared.Applied {
 	var out []declared.Applied
+	kinds := providers.ContentKinds(nil)
 	for _, o := range s.inv.Objects {
-		if !slices.Contains(providers.ContentKinds(nil), o.Key.Kind) {
+		if !slices.Contains(kinds, o.Key.Kind) {
 			continue
 		}
 		a := declared.Applied{Key: o.Key, Spec: o.Spec, Tags: map[string]v1.Hash{}}

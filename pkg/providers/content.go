@@ -136,6 +136,9 @@ func (j joined) parts(changes []plan.Change) (registry, content []plan.Change, a
 func (j joined) Prepare(ctx context.Context, changes []plan.Change) ([]Verdict, error) {
 	registry, content, at := j.parts(changes)
 	out := make([]Verdict, len(changes))
+	if _, ok := j.registry.(ContentPreparer); ok {
+		return j.prepareBoth(ctx, changes, content, at[1])
+	}
 	for i, part := range []struct {
 		p    Provider
 		list []plan.Change
@@ -153,6 +156,40 @@ func (j joined) Prepare(ctx context.Context, changes []plan.Change) ([]Verdict, 
 		for n, v := range verdicts {
 			out[at[i][n]] = v
 		}
+	}
+	return out, nil
+}
+
+// prepareBoth asks the registry of all changes, and of content the other where the
+// registry refuses nothing.
+func (j joined) prepareBoth(ctx context.Context, changes, content []plan.Change, at []int) ([]Verdict, error) {
+	out, err := j.registry.Prepare(ctx, changes)
+	if err != nil || len(content) == 0 {
+		return out, err
+	}
+	if len(out) != len(changes) {
+		return nil, fmt.Errorf("provider prepared %d of %d changes", len(out), len(changes))
+	}
+	var ask []plan.Change
+	var where []int
+	for n, c := range content {
+		if out[at[n]].Refused == "" {
+			ask, where = append(ask, c), append(where, at[n])
+		}
+	}
+	if len(ask) == 0 {
+		return out, nil
+	}
+	more, err := j.content.Prepare(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	if len(more) != len(ask) {
+		return nil, fmt.Errorf("provider prepared %d of %d changes", len(more), len(ask))
+	}
+	for n, v := range more {
+		v.Notes = append(v.Notes, out[where[n]].Notes...)
+		out[where[n]] = v
 	}
 	return out, nil
 }

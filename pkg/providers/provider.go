@@ -151,6 +151,12 @@ type Filler interface {
 	Fill(ctx context.Context) (t http.RoundTripper, release func(), err error)
 }
 
+// ContentPreparer is what a provider offers whose Prepare takes changes of the kinds of
+// content too, and says of them whether the account in use may make them.
+type ContentPreparer interface {
+	PreparesContent()
+}
+
 // Untagger is what a provider offers whose registry deletes no single tag by /v2/.
 type Untagger interface {
 	// Untag deletes a tag and nothing else; one that is not there is a success.

@@ -410,10 +410,13 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 	var out []plan.Note
 	for _, r := range desired.Resources {
 		spec, ok := r.Spec.(*schema.Mirror)
+		if !ok {
+			continue
+		}
 		p.mu.Lock()
 		altered := p.altered[r.Key]
 		p.mu.Unlock()
-		if before, _ := p.applied(r.Key); !ok || altered || !reflect.DeepEqual(before.Spec, r.Spec) {
+		if before, _ := p.applied(r.Key); altered || !reflect.DeepEqual(before.Spec, r.Spec) {
 			continue // a change of it tells
 		}
 		o, err := p.look(ctx, r.Key, spec, false)

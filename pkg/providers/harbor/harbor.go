@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,7 +229,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		switch {
 		case old:
 			v.Refused = strange
-		case !ok:
+		case slices.Contains(providers.ContentKinds(Capabilities()), ch.Key.Kind) && !closed:
+			if v.Refused, err = s.homeless(ctx, ch); err != nil {
+				return nil, err
+			}
+		case !ok && !closed:
 			v.Refused = Capabilities().Find(ch.Key.Kind, "").Reason
 		case closed && ch.Key.Kind != schema.KindSettings:
 			v.Refused = "Harbor is read-only, and takes no change but of its settings; declare read_only = false in registry.harbor"
@@ -241,7 +246,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 				return nil, err
 			}
 		}
-		if k.needsAdmin(ch) && c.Robot() && c.Admin() {
+		if ok && k.needsAdmin(ch) && c.Robot() && c.Admin() {
 			v.Notes = append(v.Notes, "is done with registry.admin: Harbor lets no robot do it")
 		}
 		verdicts[i] = v
@@ -250,6 +255,40 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 		return nil, err
 	}
 	return verdicts, ctx.Err()
+}
+
+// PreparesContent implements [providers.ContentPreparer]: whether the login may push is
+// known before it does.
+func (p *Provider) PreparesContent() {}
+
+// homeless says why content has no place: its project is not there and not planned.
+func (s *site) homeless(ctx context.Context, c plan.Change) (string, error) {
+	name := homeOf(c)
+	key := below(schema.KindNamespace, name)
+	if name == "" || slices.ContainsFunc(s.planned, func(c plan.Change) bool { return c.Key == key }) {
+		return "", nil
+	}
+	_, err := s.project(ctx, name)
+	if errors.Is(err, providers.ErrNotFound) {
+		return fmt.Sprintf("there is no project %s; declare [namespace.%s]", name, name), nil
+	}
+	return "", unseen(err)
+}
+
+// homeOf is the project that content is brought to.
+func homeOf(c plan.Change) string {
+	if c.After == nil {
+		return ""
+	}
+	to := ""
+	switch spec := c.After.Spec.(type) {
+	case *schema.Mirror:
+		to = of(spec.To, "")
+	case *schema.Artifact:
+		to = of(spec.To, "")
+	}
+	project, _, _ := strings.Cut(to, "/")
+	return project
 }
 
 // unnameable says why an object of a kind gets no other name.

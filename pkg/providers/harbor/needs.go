@@ -112,9 +112,22 @@ func needs(c plan.Change) []need {
 		if c.Action != plan.Delete { // nobody's any more, and what it is
 			return partNeeds(c, place)
 		}
+	case schema.KindMirror, schema.KindArtifact:
+		if c.Action != plan.Delete {
+			return contentNeeds(c)
+		}
 	case schema.KindSettings: // an administrator's
 	}
 	return nil
+}
+
+// contentNeeds are the rights that bringing content asks for.
+func contentNeeds(c plan.Change) []need {
+	words := "repository:pull,push"
+	if m, ok := c.After.Spec.(*schema.Mirror); ok && of(m.Prune, false) {
+		words += " tag:delete"
+	}
+	return needsIn(homeOf(c), words)
 }
 
 // touchesOnly reports whether a change of what exists touches a field.

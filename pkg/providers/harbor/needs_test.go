@@ -338,3 +338,23 @@ func TestARobotThatLacksARightForAnArchiveIsRefusedBeforeItBegins(t *testing.T) 
 		}
 	}
 }
+
+// TestWhetherContentMayBeBroughtIsKnownBefore: by a robot that may not push there, or
+// into a project that is not there, nothing is begun.
+func TestWhetherContentMayBeBroughtIsKnownBefore(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	h.behind(t, http.MethodPost, "/projects", `{"project_name":"a"}`)
+	to, nowhere := "a/app", "nowhere/app:1"
+	changes := []plan.Change{
+		{Action: plan.Create, Key: schema.Key{Kind: schema.KindMirror, Name: "m"}, After: &schema.Resource{Spec: &schema.Mirror{To: &to, Prune: new(true)}}},
+		{Action: plan.Create, Key: schema.Key{Kind: schema.KindArtifact, Name: "f"}, After: &schema.Resource{Spec: &schema.Artifact{To: &nowhere}}},
+	}
+	h.registry.Login = h.worker(t, "repository:pull for all projects")
+	got := refusals(t, h.open(t), changes)
+	if want := []string{"repository:push for all projects", "tag:delete for all projects"}; !slices.Equal(lacking(got[0]), want) {
+		t.Errorf("%q, want it to lack %q", got[0], want)
+	}
+	if !strings.Contains(got[1], "there is no project nowhere; declare [namespace.nowhere]") {
+		t.Errorf("a project that is not there: %q", got[1])
+	}
+}
