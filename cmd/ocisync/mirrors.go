@@ -33,7 +33,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		URL: s.cfg.Registry.URL, Open: filler.Fill, Monolithic: s.cfg.Registry.Type == schema.TypeZot,
 		Secrets: sendable{secret.New(host, s.o.getenv, s.cfg.Dir), !s.writing},
 		Permit:  s.o.permit(host),
-		Files:   below(s.cfg.Dir), Homes: s.homes(), Namespaces: s.trusted(), Applied: s.applied, Now: time.Now,
+		Files:   below(s.cfg.Dir), Homes: s.homes(), Namespaces: trusted(s.cfg), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied,
 	}
@@ -47,9 +47,9 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 }
 
 // trusted are the keys that the mode says signatures of a namespace count by.
-func (s *session) trusted() map[string][]string {
+func trusted(cfg *schema.Config) map[string][]string {
 	out := map[string][]string{}
-	for _, r := range s.cfg.Desired.Resources {
+	for _, r := range cfg.Desired.Resources {
 		switch spec := r.Spec.(type) {
 		case *schema.Trust:
 			out[r.Key.Name] = spec.Keys

@@ -50,6 +50,7 @@ unless --overwrite is said.
 	}
 	o.outputFlag(cmd)
 	p.reachFlags(cmd)
+	p.trustFlags(cmd, "what none of the keys signed that it trusts there is not pulled")
 	f := cmd.Flags()
 	f.StringVar(&p.to, "to", ".", "`directory` that the files are put into; made where it is not there")
 	f.StringVar(&p.most, "max-size", "16GiB", "`size` of all the files at most, unpacked")
@@ -89,7 +90,7 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if from, err = settle(ctx, in, from); err != nil {
 		return err
 	}
-	keys, err := p.keys()
+	sets, err := p.keys(from)
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
-	if keys != nil {
+	for _, keys := range sets {
 		if err := content.Verify(ctx, in, from.repository, d.Digest, keys); err != nil {
 			return err
 		}
@@ -131,10 +132,17 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 // maxKey bounds a file of keys, in bytes.
 const maxKey = 1 << 20
 
-// keys are those that must have signed it, nil where none is named.
-func (p *pullOptions) keys() (sign.Keys, error) {
+// keys are sets of those that must have signed it, one of each.
+func (p *pullOptions) keys(from place) (sets []sign.Keys, err error) {
+	_, own, err := p.trusts(from)
+	if err != nil {
+		return nil, err
+	}
+	if own != nil {
+		sets = append(sets, own)
+	}
 	if p.verify == "" {
-		return nil, nil
+		return sets, nil
 	}
 	text, err := regular.Read(p.verify, maxKey)
 	if err != nil {
@@ -144,7 +152,7 @@ func (p *pullOptions) keys() (sign.Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--verify %s: %w", p.verify, err)
 	}
-	return keys, nil
+	return append(sets, keys), nil
 }
 
 // fetch puts layers into the directory, all or none.

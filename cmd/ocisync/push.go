@@ -62,6 +62,7 @@ configuration.
 	}
 	o.outputFlag(cmd)
 	p.reachFlags(cmd)
+	p.trustFlags(cmd, "what is pushed where it trusts keys has to be signed by one of them")
 	f := cmd.Flags()
 	f.StringVar(&p.kind, "type", "", "media `type` of the artifact (default "+content.UnknownArtifact+")")
 	f.Var(&choice{value: &p.compress, of: []string{string(files.Gzip), string(files.Zstd), string(files.None)}}, "compress", "`how` directories are made smaller: gzip, zstd or none")
@@ -97,7 +98,7 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 	if err != nil {
 		return err
 	}
-	key, err := p.key()
+	key, err := p.key(to)
 	if err != nil {
 		return err
 	}
@@ -150,8 +151,14 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 }
 
 // key is what signs it, where something does.
-func (p *pushOptions) key() (sign.Key, error) {
-	if p.sign == "" {
+func (p *pushOptions) key(to place) (sign.Key, error) {
+	ns, trusted, err := p.trusts(to)
+	switch {
+	case err != nil:
+		return sign.Key{}, err
+	case p.sign == "" && trusted != nil:
+		return sign.Key{}, codedError{exitRefused, fmt.Errorf("namespace %s of mode %s takes only what a key of its trust signed; name the private key with --sign", ns, p.mode)}
+	case p.sign == "":
 		return sign.Key{}, nil
 	}
 	text, err := regular.Read(p.sign, maxKey)
@@ -161,6 +168,9 @@ func (p *pushOptions) key() (sign.Key, error) {
 	key, err := sign.ParseKey(text)
 	if err != nil {
 		return sign.Key{}, fmt.Errorf("--sign %s: %w", p.sign, err)
+	}
+	if trusted != nil && !trusted.Has(key) {
+		return sign.Key{}, codedError{exitRefused, fmt.Errorf("--sign %s: namespace %s of mode %s does not trust that key; add its public half to trust.keys", p.sign, ns, p.mode)}
 	}
 	return key, nil
 }

@@ -115,6 +115,10 @@ func (p *Provider) prepareArtifact(ctx context.Context, c plan.Change, spec *sch
 		v.Refused = err.Error()
 		return v, nil
 	}
+	if ns, keys := TrustOf(p.Namespaces, place(spec).Repository); len(keys) > 0 && spec.Sign == nil {
+		v.Refused = fmt.Sprintf("namespace %s takes only what a key of its trust signed; name the key that signs it in sign.key", ns)
+		return v, nil
+	}
 	size := int64(0)
 	for _, l := range a.Layers {
 		size += l.Size
@@ -142,6 +146,27 @@ func (p *Provider) prepareArtifact(ctx context.Context, c plan.Change, spec *sch
 	return v, nil
 }
 
+// key is what signs in a repository, whose namespace has to trust it.
+func (p *Provider) key(ctx context.Context, ref schema.SecretRef, repository string) (sign.Key, error) {
+	secret, err := p.Secrets.Resolve(ctx, ref)
+	if err != nil {
+		return sign.Key{}, fmt.Errorf("sign.key: %w", err)
+	}
+	key, err := sign.ParseKey([]byte(secret))
+	if err != nil {
+		return sign.Key{}, fmt.Errorf("sign.key (%s): %w", ref, err)
+	}
+	ns, paths := TrustOf(p.Namespaces, repository)
+	if len(paths) == 0 {
+		return key, nil
+	}
+	trusted, err := ReadKeys(p.Files, paths)
+	if err == nil && !trusted.Has(key) {
+		err = fmt.Errorf("sign.key (%s): %w of namespace %s; add its public half to trust.keys, or sign with another", ref, sign.ErrUntrusted, ns)
+	}
+	return key, err
+}
+
 // push pushes an artifact as its plan showed it.
 func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 	a, err := p.built(spec)
@@ -155,23 +180,22 @@ func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 	if want := text(spec.Digest); want != "" && want != digest.String() {
 		return fmt.Errorf("%w: its files changed since the plan was made; apply again", providers.ErrConflict)
 	}
+	at := place(spec)
+	signs := spec.Sign != nil && spec.Sign.Key != nil
+	var key sign.Key
+	if signs {
+		if key, err = p.key(ctx, *spec.Sign.Key, at.Repository); err != nil {
+			return err
+		}
+	}
 	to, release, err := p.target(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	at := place(spec)
 	d, err := content.Push(ctx, to, at, a)
-	if err != nil || spec.Sign == nil || spec.Sign.Key == nil {
+	if err != nil || !signs {
 		return err
-	}
-	secret, err := p.Secrets.Resolve(ctx, *spec.Sign.Key)
-	if err != nil {
-		return fmt.Errorf("sign.key: %w", err)
-	}
-	key, err := sign.ParseKey([]byte(secret))
-	if err != nil {
-		return fmt.Errorf("sign.key (%s): %w", spec.Sign.Key, err)
 	}
 	if err := content.Verify(ctx, to, at.Repository, d.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -24,13 +26,13 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	host, repository, _ := strings.Cut(text(spec.From), "/")
 	from, end, err := p.source(ctx, host)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", k, err)
+		return nil, nil, err
 	}
 	var reads content.Source = from
 	if len(spec.Platforms) > 0 {
 		if reads, err = content.Platforms(from, spec.Platforms); err != nil {
 			end()
-			return nil, nil, fmt.Errorf("%s: %w", k, err)
+			return nil, nil, err
 		}
 	}
 	m = &content.Mirror{
@@ -45,11 +47,11 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	}
 	if m.Tags, err = selection(spec.Tags, p.Now()); err != nil {
 		end()
-		return nil, nil, fmt.Errorf("%s: tags: %w", k, err)
+		return nil, nil, fmt.Errorf("tags: %w", err)
 	}
 	if m.Trust, err = p.trust(spec); err != nil {
 		end()
-		return nil, nil, fmt.Errorf("%s: %w", k, err)
+		return nil, nil, err
 	}
 	if before, ok := p.applied(k); ok {
 		if was, ok := before.Spec.(*schema.Mirror); ok && text(was.To) == m.Target { // what lies elsewhere is left behind
@@ -114,29 +116,44 @@ func (p *Provider) trust(spec *schema.Mirror) (sets []sign.Keys, err error) {
 	if spec.Trust != nil && len(spec.Trust.Keys) > 0 {
 		all = append(all, spec.Trust.Keys)
 	}
-	ns := text(spec.To)
-	for ns != "" && p.Namespaces[ns] == nil {
-		ns = ns[:max(0, strings.LastIndexByte(ns, '/'))]
-	}
-	if keys := p.Namespaces[ns]; len(keys) > 0 {
+	if _, keys := TrustOf(p.Namespaces, text(spec.To)); len(keys) > 0 {
 		all = append(all, keys)
 	}
 	for _, paths := range all {
-		var keys sign.Keys
-		for _, path := range paths {
-			text, err := fs.ReadFile(p.Files, path)
-			if err != nil {
-				return nil, fmt.Errorf("trust.keys: %w", err)
-			}
-			more, err := sign.ParseKeys(text)
-			if err != nil {
-				return nil, fmt.Errorf("trust.keys: %s: %w", path, err)
-			}
-			keys = append(keys, more...)
+		keys, err := ReadKeys(p.Files, paths)
+		if err != nil {
+			return nil, err
 		}
 		sets = append(sets, keys)
 	}
 	return sets, nil
+}
+
+// TrustOf finds the keys that must have signed what lies in a repository, by paths, and
+// the namespace that says so.
+func TrustOf(namespaces map[string][]string, repository string) (namespace string, paths []string) {
+	ns := repository
+	for ns != "" && namespaces[ns] == nil {
+		ns = ns[:max(0, strings.LastIndexByte(ns, '/'))]
+	}
+	return ns, namespaces[ns]
+}
+
+// ReadKeys reads public keys.
+func ReadKeys(files fs.FS, paths []string) (sign.Keys, error) {
+	var keys sign.Keys
+	for _, path := range paths {
+		text, err := fs.ReadFile(files, path)
+		if err != nil {
+			return nil, fmt.Errorf("trust.keys: %w", err)
+		}
+		more, err := sign.ParseKeys(text)
+		if err != nil {
+			return nil, fmt.Errorf("trust.keys: %s: %w", path, err)
+		}
+		keys = append(keys, more...)
+	}
+	return keys, nil
 }
 
 // selection makes the engine's form of what chooses tags.
@@ -220,6 +237,12 @@ func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn
 			return nil, err
 		}
 	}
+	if p.Careful != nil && !p.Careful(to) && !p.gave(to, *l) {
+		return nil, &providers.Error{
+			Registry: to, Err: fmt.Errorf("%w: a plan sends a login only to whom one was applied for before", providers.ErrForbidden),
+			Remedy: fmt.Sprintf("apply, or name %s in registries of the host file", to),
+		}
+	}
 	password, err := p.Secrets.Resolve(ctx, *l.Password)
 	if err != nil {
 		return nil, fmt.Errorf("the login of %s: %w", to, err)
@@ -229,6 +252,26 @@ func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn
 		user = text(l.Robot)
 	}
 	return &authn.Basic{Username: user, Password: password}, nil
+}
+
+// gave reports whether a login was applied for a registry, as far as the inventory can be
+// trusted.
+func (p *Provider) gave(to string, l schema.Login) bool {
+	if ok, _ := p.MayPrune(); !ok {
+		return false
+	}
+	for _, a := range p.Applied() {
+		was, ok := a.Spec.(*schema.Remote)
+		if !ok || was.Login == nil || !reflect.DeepEqual(*was.Login, l) {
+			continue
+		}
+		if at, ok := schema.Origin(text(was.URL)); ok {
+			if origin, ok := schema.Origin(to); ok && origin == at {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func text(s *string) string {

@@ -21,6 +21,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // The media types and annotations of signatures (Sigstore's bundle format v0.3 and
@@ -125,6 +126,12 @@ func ParseKeys(text []byte) (Keys, error) {
 		return nil, errors.New("it is no public key in PEM")
 	}
 	return keys, nil
+}
+
+// Has reports whether a private key is one of them.
+func (ks Keys) Has(k Key) bool {
+	public, ok := k.signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && slices.ContainsFunc(ks, public.Equal)
 }
 
 // signed reports whether any of the keys made a signature of a text.

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocisync/ocisync/pkg/content/declared"
+	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// trustFlags are those of the verbs that heed what a mode trusts.
+func (c *reach) trustFlags(cmd *cobra.Command, heeds string) {
+	f := cmd.Flags()
+	f.StringVarP(&c.mode, "mode", "m", "", "a `mode` of that registry: "+heeds)
+	f.StringVar(&c.modes, "modes", "", "`directory` that holds the modes (default modes)")
+}
+
+// trusts are the keys that the mode wants to have signed what lies in a repository; none
+// where no mode is named, or it names none. ns is the namespace that says so.
+func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
+	if c.mode == "" {
+		return "", nil, nil
+	}
+	if err := c.findModes(); err != nil {
+		return "", nil, err
+	}
+	cfg, err := c.config()
+	if err != nil {
+		return "", nil, err
+	}
+	if at, ok := schema.Origin(cfg.Registry.URL); !ok || p.layout != "" || !same(at, p.url) {
+		return "", nil, fmt.Errorf("mode %s is of %s, and %s lies elsewhere; leave out --mode, or name the mode of that registry", c.mode, cfg.Registry.URL, p)
+	}
+	ns, paths := declared.TrustOf(trusted(cfg), p.repository)
+	if len(paths) == 0 {
+		return ns, nil, nil
+	}
+	keys, err = declared.ReadKeys(below(cfg.Dir), paths)
+	if err != nil {
+		return ns, nil, fmt.Errorf("mode %s: namespace %s: %w", c.mode, ns, err)
+	}
+	return ns, keys, nil
+}
+
+// same reports whether an origin is that of a URL.
+func same(origin, url string) bool {
+	other, ok := schema.Origin(url)
+	return ok && strings.EqualFold(origin, other)
+}
