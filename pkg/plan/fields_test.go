@@ -159,8 +159,8 @@ func fieldRows() []fieldRow {
 	add(set(schema.KindArtifact, "files")...)
 	add(fieldRow{kind: schema.KindArtifact, field: "annotations", value: `{"a":"1","b.c":"2"}`, other: `{"a":"1"}`, empty: `{}`, same: `{"b.c":"2","a":"1"}`, sameIsAbsent: true})
 	add(secret(schema.KindArtifact, "sign.key"))
-	add(fieldRow{kind: schema.KindArtifact, field: "digest", value: `"sha256:a"`, other: `"sha256:b"`, seen: true})
-	add(fieldRow{kind: schema.KindMirror, field: "altered", value: `["v1"]`, other: `["v2"]`, seen: true})
+	add(fieldRow{kind: schema.KindArtifact, field: "digest", value: `"sha256:a"`, other: `"sha256:b"`, same: ` "sha256:a"`, seen: true})
+	add(fieldRow{kind: schema.KindMirror, field: "altered", value: `["v1"]`, other: `["v2"]`, same: ` ["v1"]`, seen: true})
 	return rows
 }
 
