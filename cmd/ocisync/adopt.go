@@ -98,6 +98,11 @@ func (o *options) found(ctx context.Context, provider providers.Provider, cfg *s
 		_, known := declared.Get(r.Key)
 		return known || r.Key.Kind == schema.KindSettings || saysNothing(r)
 	})
+	if chooser, ok := provider.(providers.Chooser); ok {
+		for i, r := range found {
+			found[i] = chooser.Chosen(r)
+		}
+	}
 	found = append(found, chosen(provider, live, declared)...)
 	a = adoption{modes: o.modes, mode: cfg.Mode, registry: cfg.Registry.Type, found: found, certificates: map[string]string{}}
 	if files {

@@ -647,6 +647,28 @@ token_expiration                = 31
 	w.ocisync(t, 0, "validate")
 }
 
+// No mode says that a robot is denied a right, and no permission is called so: of such a
+// robot adopt leaves the permissions out, and says why.
+func TestARobotThatIsDeniedARightIsAdoptedWithoutPermissions(t *testing.T) {
+	w := newHarborWorld(t, harbortest.Options{})
+	w.api(t, http.MethodPost, "/robots", `{"name":"ci","level":"system","duration":-1,"permissions":[{"kind":"project","namespace":"library","access":[
+		{"resource":"repository","action":"pull"},{"resource":"repository","action":"push","effect":"deny"},{"resource":"scan","action":"create"}]}]}`)
+	_, said := w.ocisync(t, 0, "adopt")
+	if !strings.Contains(said, "it is denied repository:push in library") || !strings.Contains(said, "its permissions are left out") {
+		t.Errorf("it says %s", said)
+	}
+	text, err := os.ReadFile(filepath.Join(w.mode, "adopted.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, robot, _ := strings.Cut(string(text), "[robot.ci]"); strings.Contains(robot, "permissions") || !strings.Contains(robot, `["pull"]`) {
+		t.Errorf("it writes %s", text)
+	}
+	if changes := w.planned(t, 0); len(changes) > 0 {
+		t.Errorf("the plan after it is %s", changes)
+	}
+}
+
 // TestWhatNoModeCanHoldIsLeftOut: one thing that a mode has no word for keeps
 // nothing else from being adopted, and is told.
 func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {

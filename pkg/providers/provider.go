@@ -93,7 +93,8 @@ type Leaver interface {
 // a mode that adopts the registry takes these over.
 type Chooser interface {
 	// Chosen leaves of the live settings those that are not as the registry comes,
-	// and of what cannot be read what there may be something in. It is pure.
+	// and of what cannot be read what there may be something in; of another object,
+	// what a mode can say of it. It is pure.
 	Chosen(live schema.Resource) schema.Resource
 }
 

@@ -77,7 +77,7 @@ func TestOnlySignedIsSeen(t *testing.T) {
 		}
 	}
 	_, notes, err := p.Normalize(want)
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "whose it is ocisync checks") {
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "whose it is ocisync checks of what mirrors copy there") {
 		t.Errorf("notes %v, %v", notes, err)
 	}
 }

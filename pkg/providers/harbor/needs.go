@@ -321,6 +321,7 @@ type self struct {
 	name   string
 	level  string
 	hidden bool // Harbor does not let it see what it may do
+	given  []api.Permission
 }
 
 // self reads what the robot of the first login may do.
@@ -340,10 +341,39 @@ func (s *site) self(ctx context.Context) (self, error) {
 	}
 	for _, r := range list {
 		if r.Name == me.name {
-			me.may, me.level, me.hidden = mayOf([]api.Robot{r}), r.Level, false
+			me.may, me.level, me.hidden, me.given = mayOf([]api.Robot{r}), r.Level, false, r.Permissions
 		}
 	}
 	return me, unseen(err)
+}
+
+// gives is what a robot is to get, as this one may give it. Harbor takes a right that
+// says "allow" and one that says nothing for two, and lets a robot give none that it has
+// not: it goes with the effect that this one has it with.
+func (me self) gives(list []api.Permission) []api.Permission {
+	out := slices.Clone(list)
+	for i, p := range out {
+		has := func(namespace string) int {
+			return slices.IndexFunc(me.given, func(g api.Permission) bool { return g.Kind == p.Kind && g.Namespace == namespace })
+		}
+		from := has(p.Namespace)
+		if from < 0 {
+			from = has(api.AllProjects)
+		}
+		if from < 0 {
+			continue
+		}
+		out[i].Access = slices.Clone(p.Access)
+		for j, a := range p.Access {
+			at := slices.IndexFunc(me.given[from].Access, func(x api.Access) bool {
+				return x.Resource == a.Resource && x.Action == a.Action && allows(x) && allows(a)
+			})
+			if at >= 0 {
+				out[i].Access[j] = me.given[from].Access[at]
+			}
+		}
+	}
+	return out
 }
 
 // unseen takes what may not be seen for no error.
@@ -425,7 +455,7 @@ func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
 	if !s.c.Robot() || !slices.ContainsFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 }) {
 		return nil
 	}
-	me, err := s.self(ctx)
+	me, err := s.me.get(func() (self, error) { return s.self(ctx) })
 	if err != nil {
 		return err
 	}

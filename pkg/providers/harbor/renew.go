@@ -348,7 +348,7 @@ func (s *site) next(ctx context.Context, key schema.Key, want *schema.Robot, nam
 	a.ID, a.Name = 0, name
 	r := a.wire()
 	r.Disabled = false
-	made, secret, err := s.c.CreateRobot(ctx, r)
+	made, secret, err := s.newAccount(ctx, r)
 	a.ID, a.Name = made.ID, made.Name
 	return a, secret, err
 }

@@ -325,7 +325,7 @@ func (s *site) makeRobot(ctx context.Context, key schema.Key, want *schema.Robot
 	if _, ok := key.Namespace(); ok {
 		a.Level = api.LevelProject
 	}
-	made, secret, err := s.c.CreateRobot(ctx, a.wire())
+	made, secret, err := s.newAccount(ctx, a.wire())
 	fresh := err == nil
 	if errors.Is(err, providers.ErrConflict) && to != nil {
 		made, secret, err = s.again(ctx, key, a.wire(), err)
@@ -342,6 +342,18 @@ func (s *site) makeRobot(ctx context.Context, key schema.Key, want *schema.Robot
 		return errors.Join(err, fmt.Errorf("it has no secret that anybody knows, and could not be deleted again: %w", gone))
 	}
 	return err
+}
+
+// newAccount makes an account, with rights as the first login may give them.
+func (s *site) newAccount(ctx context.Context, r api.Robot) (api.Robot, string, error) {
+	if s.c.Robot() {
+		me, err := s.me.get(func() (self, error) { return s.self(ctx) })
+		if err != nil {
+			return api.Robot{}, "", err
+		}
+		r.Permissions = me.gives(r.Permissions)
+	}
+	return s.c.CreateRobot(ctx, r)
 }
 
 // equip gives an account what Harbor does not take when it makes it.
@@ -376,7 +388,7 @@ func (s *site) again(ctx context.Context, key schema.Key, r api.Robot, conflict 
 		if err := s.c.DeleteRobot(ctx, a.ID); err != nil {
 			return api.Robot{}, "", err
 		}
-		return s.c.CreateRobot(ctx, r)
+		return s.newAccount(ctx, r)
 	}
 	secret, err := s.c.SetSecret(ctx, a.Robot, "")
 	return a.Robot, secret, err

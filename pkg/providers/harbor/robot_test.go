@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,60 @@ func TestWhatARobotIsDeniedIsNoRightOfIt(t *testing.T) {
 	drifts(t, p, want, "update robot/a/ci", `  access.a: ["pull"] -> ["pull","push"]`)
 	if now := h.behind(t, "GET", "/robots/51", ""); strings.Contains(now, "deny") || strings.Contains(now, "scan") {
 		t.Errorf("the robot is %s", now)
+	}
+}
+
+// Harbor gives a right without an effect that of the former right at its place: wherever
+// a denial stands, one apply ends it and moves it to no other right.
+func TestADenialAtAnyPlaceIsGoneWithOneApply(t *testing.T) {
+	for _, robot := range []string{
+		`robot/ci {"access":{"a":["pull","push","delete"],"b":["pull"]}}`,
+		`robot/ci {"access":{"a":["pull","push","delete"],"b":["pull"]},"permissions":[]}`,
+		`robot/ci {"description":"Builds","access":{"a":["pull"]},"permissions":[]}`,
+	} {
+		h := newStandIn(t, harbortest.Options{FirstID: 50})
+		p := h.open(t)
+		want := apply(t, p, "namespace/a", "namespace/b", robot)
+		text := h.behind(t, "GET", "/robots/51", "")
+		places := strings.SplitAfter(strings.ReplaceAll(text, `"effect":"allow",`, ""), `{"action":`)
+		for i := 1; i < len(places); i++ {
+			denied := slices.Clone(places)
+			denied[i] = strings.Replace(denied[i], `,"resource"`, `,"effect":"deny","resource"`, 1)
+			for _, more := range []string{"", `{"action":"create","effect":"deny","resource":"scan"},{"action":"create","resource":"label"},`} {
+				body := strings.Join(denied, "")
+				body = strings.Replace(body, `"access":[`, `"access":[`+more, 1)
+				h.behind(t, "PUT", "/robots/51", body)
+				changes := compared(t, p, want)
+				if len(changes) != 1 {
+					t.Fatalf("with %s the plan is %s", body, told(changes))
+				}
+				change(t, p, changes...)
+				if rest := compared(t, p, want); len(rest) > 0 {
+					t.Errorf("after %s a second plan is not empty: %s", body, told(rest))
+				}
+				if now := h.behind(t, "GET", "/robots/51", ""); strings.Contains(now, "deny") {
+					t.Errorf("after %s the robot is %s", body, now)
+				}
+			}
+		}
+	}
+}
+
+// A robot gives other robots only what it has, with the effect that it has it with.
+func TestARobotGivesRightsWithTheEffectOfItsOwn(t *testing.T) {
+	for _, effect := range []string{"", `"effect":"allow",`} {
+		h := newStandIn(t, harbortest.Options{})
+		robot := h.boss(t)
+		text := h.behind(t, "GET", "/robots/1", "")
+		h.behind(t, "PUT", "/robots/1", strings.ReplaceAll(text, `"resource"`, effect+`"resource"`))
+		h.registry.Login = &schema.Login{Robot: &robot, Password: h.registry.Login.Password}
+		c := &courier{}
+		p := h.with(t, c)
+		want := apply(t, p, "namespace/a", delivered("a/ci"))
+		done, err := p.Renew(t.Context(), want, time.Now().Add(25*24*time.Hour))
+		if err != nil || len(done) != 1 || done[0].Err != nil || !h.logsIn(t, "robot$a+ci.2", c.got["robot$a+ci.2"]) {
+			t.Errorf("of a robot with %q the renewal is %+v, %v", effect, done, err)
+		}
 	}
 }
 

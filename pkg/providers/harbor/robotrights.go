@@ -55,7 +55,7 @@ func mayOf(list []api.Robot) may {
 	return out
 }
 
-func allows(a api.Access) bool { return a.Effect == "" || a.Effect == "allow" }
+func allows(a api.Access) bool { return a.Effect == "" || a.Effect == api.Allow }
 
 // deniedOf is what a robot is denied: no mode says that of one.
 func deniedOf(r api.Robot) may {

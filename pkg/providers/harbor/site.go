@@ -62,6 +62,7 @@ type site struct {
 	purge    memo[api.Purge]
 	robots   memo[[]api.Robot] // of the system
 	mays     memo[api.Catalogue]
+	me       memo[self] // the robot of the first login
 }
 
 // object is a live object with what names it to Harbor.

@@ -27,8 +27,11 @@ const (
 type Access struct {
 	Resource string `json:"resource"`
 	Action   string `json:"action"`
-	Effect   string `json:"effect,omitempty"`
+	Effect   string `json:"effect,omitempty"` // [Allow] or "deny"; "" is as good as [Allow]
 }
+
+// Allow is the effect of an [Access] that is no denial.
+const Allow = "allow"
 
 // Permission is what a robot may do in one place.
 type Permission struct {
@@ -112,9 +115,17 @@ func (r Robot) changing() As {
 	return Main
 }
 
-// UpdateRobot replaces all of a robot but its name, its level and its secret.
+// UpdateRobot replaces all of a robot but its name, its level and its secret. Each right
+// goes with an effect: to one without, Harbor gives that of the former right at the same
+// place of the list, and so a denial to whatever comes to stand there.
 func (c *Client) UpdateRobot(ctx context.Context, r Robot) error {
-	_, err := write(ctx, c, call{as: r.changing(), method: http.MethodPut, path: "/robots/" + number(r.ID), doing: "changing the robot"}, r.sent())
+	in := r.sent()
+	for _, p := range in.Permissions {
+		for i := range p.Access {
+			p.Access[i].Effect = cmp.Or(p.Access[i].Effect, Allow)
+		}
+	}
+	_, err := write(ctx, c, call{as: r.changing(), method: http.MethodPut, path: "/robots/" + number(r.ID), doing: "changing the robot"}, in)
 	return err
 }
 

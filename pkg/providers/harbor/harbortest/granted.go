@@ -113,6 +113,20 @@ func (s *Server) granted(given []permissionRequest) ([]permission, error) {
 	return kept, nil
 }
 
+// effects are the rights of a change as Harbor understands them: it reads them into
+// the list of those that there are, and what has no effect keeps the one at its place,
+// whatever right that was.
+func (r *robot) effects(given []permissionRequest) []permissionRequest {
+	for i, g := range given {
+		for j, a := range g.Access {
+			if a.Effect == "" && i < len(r.permissions) && j < len(r.permissions[i].access) {
+				given[i].Access[j].Effect = r.permissions[i].access[j].Effect
+			}
+		}
+	}
+	return given
+}
+
 // within says whether permissions are no more than those of a robot in the
 // same places, or in all projects.
 func (r *robot) within(given []permissionRequest) bool {

@@ -265,7 +265,8 @@ func (s *Server) showRobot(c *call) (answer, error) {
 }
 
 // updateRobot replaces everything but the duration, which may be left out,
-// and the secret, which is ignored. The name must be the one shown.
+// and the secret, which is ignored, and the effect of a right where none is given.
+// The name must be the one shown.
 func (s *Server) updateRobot(c *call) (answer, error) {
 	r, err := s.pathRobot(c, "update")
 	if err != nil {
@@ -294,7 +295,7 @@ func (s *Server) updateRobot(c *call) (answer, error) {
 	if given.Level != r.level || given.Name != s.robotName(r) {
 		return answer{}, badRequest("cannot update the level or name of robot")
 	}
-	permissions, err := s.granted(given.Permissions)
+	permissions, err := s.granted(r.effects(given.Permissions))
 	if err != nil {
 		return answer{}, err
 	}
