@@ -37,19 +37,7 @@ func backup(t *testing.T, from Source, to *Layout, in func(string) bool) (backed
 		Open:       func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil },
 	}}}
 	var out backed
-	var mu sync.Mutex
-	b := Backup{From: from, To: to, In: in, Mode: mode, Name: "m", Report: func(e Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch e.Outcome {
-		case Copied:
-			out.copied++
-		case Same:
-			out.same++
-		case Failed:
-			out.failed, out.err = append(out.failed, e), errors.Join(out.err, e.Err)
-		}
-	}}
+	b := Backup{From: from, To: to, In: in, Mode: mode, Name: "m", Report: out.note()}
 	var err error
 	out.Backed, err = b.Run(t.Context())
 	return out, err
@@ -377,19 +365,7 @@ func TestADamagedBackupIsFoundAndMended(t *testing.T) {
 // restored is how a restore went in a test.
 func restored(t *testing.T, from *Layout, to Target, overwrite bool) (due Due, out tally) {
 	t.Helper()
-	var mu sync.Mutex
-	r := Restore{From: from, To: to, In: everything, Overwrite: overwrite, Report: func(e Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch e.Outcome {
-		case Copied:
-			out.copied++
-		case Same:
-			out.same++
-		case Failed:
-			out.failed, out.err = append(out.failed, e), errors.Join(out.err, e.Err)
-		}
-	}}
+	r := Restore{From: from, To: to, In: everything, Overwrite: overwrite, Report: out.note()}
 	due, err := r.Look(t.Context())
 	if err != nil {
 		t.Fatal(err)

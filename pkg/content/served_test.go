@@ -190,10 +190,10 @@ type tally struct {
 	err          error // all that failed
 }
 
-func (c *Copier) tally(ctx context.Context, items []Item) tally {
+// note is a Report that counts.
+func (out *tally) note() func(Event) {
 	var mu sync.Mutex
-	var out tally
-	c.Report = func(e Event) {
+	return func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch e.Outcome {
@@ -205,6 +205,11 @@ func (c *Copier) tally(ctx context.Context, items []Item) tally {
 			out.failed, out.err = append(out.failed, e), errors.Join(out.err, e.Err)
 		}
 	}
+}
+
+func (c *Copier) tally(ctx context.Context, items []Item) tally {
+	var out tally
+	c.Report = out.note()
 	out.moved = c.Copy(ctx, items)
 	return out
 }
