@@ -204,7 +204,7 @@ func (w *harborWorld) fill(t *testing.T) {
 	post("/retentions", `{"algorithm":"or","scope":{"level":"project","ref":`+id+`},"trigger":{"kind":"Schedule","settings":{"cron":"0 0 3 * * *"}},"rules":[`+
 		`{"action":"retain","template":"latestPushedK","params":{"latestPushedK":3},"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*","extras":"{\"untagged\":false}"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}]}`)
 	for _, level := range []string{`"name":"ci","level":"project"`, `"name":"all","level":"system"`} {
-		post("/robots", `{`+level+`,"description":"d","duration":30,"permissions":[{"kind":"project","namespace":"a","access":[{"resource":"repository","action":"pull"},{"resource":"repository","action":"push"},{"resource":"scan","action":"create"}]}]}`)
+		post("/robots", `{`+level+`,"description":"d","duration":30,"permissions":[{"kind":"project","namespace":"a","access":[{"resource":"repository","action":"pull","effect":"allow"},{"resource":"repository","action":"push","effect":"allow"},{"resource":"scan","action":"create","effect":"allow"}]}]}`)
 	}
 	w.edit(t, "/robots/"+w.find(t, "/robots", "name", "robot$all", "id"), `{"disable":true}`)
 	if err := w.Push(harbortest.Image{Repository: "a/api", Tags: []string{"v1"}, Size: 9}); err != nil {
@@ -426,8 +426,8 @@ func hands() []byHand {
 		}
 		robot("description", `"description":"d"`, `"description":"e"`)
 		robot("expires", `"duration":30`, `"duration":60`)
-		robot("access.a", `{"action":"push","resource":"repository"}`, `{"action":"pull","resource":"repository"}`)
-		robot("permissions", `{"action":"create","resource":"scan"}`, `{"action":"stop","resource":"scan"}`)
+		robot("access.a", `"push","effect":"allow","resource":"repository"`, `"pull","resource":"repository"`)
+		robot("permissions", `"create","effect":"allow","resource":"scan"`, `"stop","resource":"scan"`)
 		if list == "" {
 			robot("enabled", `"disable":true`, `"disable":false`)
 		} else {

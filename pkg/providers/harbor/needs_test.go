@@ -231,6 +231,55 @@ func TestARefusalNamesTheRightThatIsLacking(t *testing.T) {
 	}
 }
 
+// What may not be read is refused with the right that it takes, as Harbor calls it.
+func TestARobotThatMayNotReadIsToldTheRight(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	var all []schema.Kind
+	for _, k := range schema.Kinds() {
+		if k != schema.KindSettings { // an administrator's
+			all = append(all, k)
+		}
+	}
+	var system struct {
+		System []struct{ Resource, Action string }
+	}
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodGet, "/permissions", "")), &system); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	for _, a := range system.System {
+		right := a.Resource + ":" + a.Action
+		if a.Action != "list" && a.Action != "read" {
+			continue
+		}
+		h := newStandIn(t, harbortest.Options{})
+		h.registry.Login = h.robotThat(t, "*", func(r string) bool {
+			reads := strings.Contains(r, ":read ") || strings.Contains(r, ":list ")
+			return reads && r != right+" for the whole registry"
+		})
+		p := h.open(t)
+		_, err := p.Read(t.Context(), schema.ScopeOf(all...))
+		if err == nil {
+			_, err = p.Prepare(t.Context(), compared(t, p, objects(t, `remote/far {"type":"harbor","url":"https://far.example.com"}`)))
+		}
+		if err == nil {
+			continue
+		}
+		asked = append(asked, right)
+		if !errors.Is(err, providers.ErrForbidden) || !strings.Contains(err.Error(), "give the account in registry.login "+right+" for the whole registry") {
+			t.Errorf("without %s it says %v", right, err)
+		}
+	}
+	slices.Sort(asked)
+	want := []string{
+		"garbage-collection:read", "preheat-instance:list", "purge-audit:read", "quota:list", "registry:list",
+		"replication-adapter:list", "replication-policy:list", "robot:list", "scan-all:read", "scanner:list", "user-group:list", "user:list",
+	}
+	if !slices.Equal(asked, want) {
+		t.Errorf("it takes %q to read, want %q", asked, want)
+	}
+}
+
 // A robot that may not see itself is told so once, and goes on.
 func TestARobotThatMayNotSeeItsRightsGoesOn(t *testing.T) {
 	h := newStandIn(t, harbortest.Options{})

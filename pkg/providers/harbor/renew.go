@@ -60,7 +60,8 @@ func (p *Provider) robots(ctx context.Context, desired schema.State, seen bool) 
 }
 
 // Remarks implements [providers.Remarker]: robots of the desired state whose
-// account has expired or soon will, or was replaced and should be gone.
+// account has expired or soon will, or was replaced and should be gone, and those with
+// rights that the mode does not manage.
 func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.Time) ([]plan.Note, error) {
 	var notes []plan.Note
 	c, err := p.client(ctx)
@@ -107,6 +108,15 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		for _, a := range list {
 			if !a.ends.IsZero() && now.After(a.ends) && a.works(now) {
 				say("account %s was replaced and still works; `ocisync run robots` takes it away", a.Name)
+			}
+		}
+		if want.Access != nil && want.Permissions == nil {
+			more, err := s.beyondAccess(ctx, list)
+			if err != nil {
+				return nil, err
+			}
+			if more != "" {
+				say("has rights that the mode does not manage: %s; write permissions = [] to have them taken away", more)
 			}
 		}
 	}

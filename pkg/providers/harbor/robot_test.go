@@ -174,6 +174,43 @@ func TestADenialAtAnyPlaceIsGoneWithOneApply(t *testing.T) {
 	}
 }
 
+// Rights that the mode does not manage stay, and are told of.
+func TestARobotsRightsBeyondItsAccessAreToldOf(t *testing.T) {
+	const more = `has rights that the mode does not manage: user:create for the whole registry; artifact:delete, member:create in a; write permissions = [] to have them taken away`
+	for robot, want := range map[string]string{
+		`robot/ci {"access":{"a":["pull","push"]}}`:                      more,
+		`robot/ci {"access":{"a":["pull","push"]},"permissions":[]}`:     "",
+		`robot/ci {"description":"of somebody else","permissions":null}`: "",
+	} {
+		h := newStandIn(t, harbortest.Options{FirstID: 50})
+		p := h.open(t)
+		apply(t, p, "namespace/a", `robot/ci {"access":{"a":["pull","push"]}}`)
+		says := func() (out string) {
+			t.Helper()
+			desired := objects(t, robot)
+			compared(t, p, desired)
+			notes, err := p.Remarks(t.Context(), desired, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range notes {
+				out += n.Text
+			}
+			return out
+		}
+		if got := says(); got != "" {
+			t.Errorf("of %s with its access alone it says %q", robot, got)
+		}
+		const push = `{"action":"push","resource":"repository"}`
+		text := h.behind(t, "GET", "/robots/51", "")
+		text = strings.Replace(text, push, `{"action":"create","resource":"member"},`+push+`,{"action":"delete","resource":"artifact"},{"action":"read","effect":"deny","resource":"artifact"}`, 1)
+		h.behind(t, "PUT", "/robots/51", strings.Replace(text, `"permissions":[`, `"permissions":[{"kind":"system","namespace":"/","access":[{"action":"create","resource":"user"}]},`, 1))
+		if got := says(); got != want {
+			t.Errorf("of %s it says %q, want %q", robot, got, want)
+		}
+	}
+}
+
 // A robot gives other robots only what it has, with the effect that it has it with.
 func TestARobotGivesRightsWithTheEffectOfItsOwn(t *testing.T) {
 	for _, effect := range []string{"", `"effect":"allow",`} {

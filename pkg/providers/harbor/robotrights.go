@@ -107,6 +107,29 @@ func granted(list []schema.RobotPermission) []schema.RobotPermission {
 	return slices.DeleteFunc(slices.Clone(list), func(p schema.RobotPermission) bool { return strings.HasSuffix(p.Action, isDenied) })
 }
 
+// beyondAccess says what a robot's accounts may do beside what access says, "" for
+// nothing.
+func (s *site) beyondAccess(ctx context.Context, list []account) (string, error) {
+	var all []api.Robot
+	for _, a := range list {
+		all = append(all, a.Robot)
+	}
+	_, permissions, err := mayOf(all).words(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	var places []string
+	for i := 0; i < len(permissions); {
+		var names []string
+		in := permissions[i].Namespace
+		for ; i < len(permissions) && permissions[i].Namespace == in; i++ {
+			names = append(names, permissions[i].Resource+":"+permissions[i].Action)
+		}
+		places = append(places, fewOf(names)+" "+where(in))
+	}
+	return strings.Join(places, "; "), nil
+}
+
 // fewest is how many things a robot may do in a place before it is asked whether
 // that is all of them.
 const fewest = 20

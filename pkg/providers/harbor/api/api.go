@@ -197,6 +197,9 @@ type call struct {
 	// hint says what to do where Harbor answers 400, 412 or 500 and its own words
 	// do not help; "" for nothing in particular.
 	hint string
+	// right is what Harbor asks of who reads it, as it calls that, for the whole
+	// registry; "" where it asks for none, or in a project.
+	right string
 	// relays says that Harbor asks another registry, whose refusal it may pass on as
 	// if it were its own.
 	relays bool

@@ -106,6 +106,9 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind, remedy = providers.ErrUnauthorized, "see that the account still is what it was: enabled, not expired, with this password"
 	case http.StatusForbidden:
 		kind, remedy = providers.ErrForbidden, "give the account in use that right, or name an administrator's in registry.admin"
+		if r.right != "" {
+			remedy = fmt.Sprintf("have an administrator give the account in registry.login %s for the whole registry, or name one there that has it", r.right)
+		}
 		if strings.Contains(s.Message, "read only mode") {
 			kind, remedy = providers.ErrReadOnly, "declare read_only = false in registry.harbor, or switch it off in Harbor"
 		}

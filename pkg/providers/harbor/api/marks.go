@@ -68,7 +68,7 @@ const preheats = "/p2p/preheat/instances"
 
 // Preheats reads all instances.
 func (c *Client) Preheats(ctx context.Context) ([]Preheat, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: preheats, doing: "reading preheat instances"}, func(p Preheat) int64 { return p.ID })
+	return list(ctx, c, call{method: http.MethodGet, path: preheats, doing: "reading preheat instances", right: "preheat-instance:list"}, func(p Preheat) int64 { return p.ID })
 }
 
 // CreatePreheat makes an instance.

@@ -152,7 +152,7 @@ type Quota struct {
 // Quotas reads those of all projects.
 func (c *Client) Quotas(ctx context.Context) ([]Quota, error) {
 	return list(ctx, c, call{
-		method: http.MethodGet, path: "/quotas", query: url.Values{"reference": {"project"}}, doing: "reading quotas",
+		method: http.MethodGet, path: "/quotas", query: url.Values{"reference": {"project"}}, doing: "reading quotas", right: "quota:list",
 	}, func(q Quota) int64 { return q.ID })
 }
 

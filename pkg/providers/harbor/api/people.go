@@ -17,7 +17,7 @@ type User struct {
 
 // Users reads all but the first administrator, whom Harbor does not list.
 func (c *Client) Users(ctx context.Context) ([]User, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/users", doing: "reading users"}, func(u User) int64 { return u.ID })
+	return list(ctx, c, call{method: http.MethodGet, path: "/users", doing: "reading users", right: "user:list"}, func(u User) int64 { return u.ID })
 }
 
 // CreateUser returns the id.
@@ -85,7 +85,7 @@ type Group struct {
 // Groups reads all groups; with LDAP and with an authenticating proxy those of
 // that type alone.
 func (c *Client) Groups(ctx context.Context) ([]Group, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/usergroups", doing: "reading groups"}, func(g Group) int64 { return g.ID })
+	return list(ctx, c, call{method: http.MethodGet, path: "/usergroups", doing: "reading groups", right: "user-group:list"}, func(g Group) int64 { return g.ID })
 }
 
 const oneOfAName = "Harbor has one group of a name, whatever its type, and lists only those of its auth_mode; take another name, or delete the other group"

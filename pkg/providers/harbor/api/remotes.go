@@ -37,13 +37,13 @@ const tried = "Harbor tries another registry whenever it is made or changed: see
 
 // Remotes reads all other registries.
 func (c *Client) Remotes(ctx context.Context) ([]Remote, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/registries", doing: "reading other registries"}, func(r Remote) int64 { return r.ID })
+	return list(ctx, c, call{method: http.MethodGet, path: "/registries", doing: "reading other registries", right: "registry:list"}, func(r Remote) int64 { return r.ID })
 }
 
 // RemoteTypes lists the types that this Harbor knows.
 func (c *Client) RemoteTypes(ctx context.Context) ([]string, error) {
 	var out []string
-	_, err := do(ctx, c, call{method: http.MethodGet, path: "/replication/adapters", doing: "reading the types of registries"}, &out)
+	_, err := do(ctx, c, call{method: http.MethodGet, path: "/replication/adapters", doing: "reading the types of registries", right: "replication-adapter:list"}, &out)
 	return out, err
 }
 
@@ -139,7 +139,7 @@ type Filter struct {
 
 // Replications reads all rules.
 func (c *Client) Replications(ctx context.Context) ([]Replication, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/replication/policies", doing: "reading replications"}, func(r Replication) int64 { return r.ID })
+	return list(ctx, c, call{method: http.MethodGet, path: "/replication/policies", doing: "reading replications", right: "replication-policy:list"}, func(r Replication) int64 { return r.ID })
 }
 
 // referred names registries by their numbers alone: that is all Harbor looks at.

@@ -81,6 +81,9 @@ func (c *Client) Robots(ctx context.Context, project int64, name string) ([]Robo
 		q = append(q, "name="+url.QueryEscape(name)) // it is decoded twice
 	}
 	r := call{method: http.MethodGet, path: "/robots", doing: "reading robots"}
+	if project == 0 {
+		r.right = "robot:list"
+	}
 	if len(q) > 0 {
 		r.query = url.Values{"q": {strings.Join(q, ",")}}
 	}

@@ -26,7 +26,7 @@ const asked = "Harbor asks a scanner's adapter when it is made or changed: see t
 
 // Scanners reads all registrations.
 func (c *Client) Scanners(ctx context.Context) ([]Scanner, error) {
-	return list(ctx, c, call{method: http.MethodGet, path: "/scanners", doing: "reading scanners"}, func(s Scanner) string { return s.UUID })
+	return list(ctx, c, call{method: http.MethodGet, path: "/scanners", doing: "reading scanners", right: "scanner:list"}, func(s Scanner) string { return s.UUID })
 }
 
 // CreateScanner registers one. The first is the default by itself.

@@ -30,9 +30,9 @@ type job struct {
 	Parameters string   `json:"job_parameters"` // JSON in a text
 }
 
-func (c *Client) job(ctx context.Context, path, doing string) (job, error) {
+func (c *Client) job(ctx context.Context, path, doing, right string) (job, error) {
 	var out job
-	_, err := do(ctx, c, call{method: http.MethodGet, path: path, doing: doing}, &out)
+	_, err := do(ctx, c, call{method: http.MethodGet, path: path, doing: doing, right: right}, &out)
 	return out, err
 }
 
@@ -48,7 +48,7 @@ const gcPath = "/system/gc/schedule"
 
 // GC reads the schedule.
 func (c *Client) GC(ctx context.Context) (GC, error) {
-	j, err := c.job(ctx, gcPath, "reading the schedule of collections")
+	j, err := c.job(ctx, gcPath, "reading the schedule of collections", "garbage-collection:read")
 	if err != nil || j.Schedule.None() {
 		return GC{}, err
 	}
@@ -97,7 +97,7 @@ const purgePath = "/system/purgeaudit/schedule"
 
 // Purge reads the schedule.
 func (c *Client) Purge(ctx context.Context) (Purge, error) {
-	j, err := c.job(ctx, purgePath, "reading the schedule of the audit log")
+	j, err := c.job(ctx, purgePath, "reading the schedule of the audit log", "purge-audit:read")
 	if err != nil || j.Schedule.None() {
 		return Purge{}, err
 	}
@@ -132,7 +132,7 @@ func (c *Client) AuditEvents(ctx context.Context) ([]string, error) {
 	var rows []struct {
 		Type string `json:"event_type"`
 	}
-	_, err := do(ctx, c, call{method: http.MethodGet, path: "/auditlog-exts/events", doing: "reading the audit log's events"}, &rows)
+	_, err := do(ctx, c, call{method: http.MethodGet, path: "/auditlog-exts/events", doing: "reading the audit log's events", right: "audit-log:list"}, &rows)
 	out := make([]string, 0, len(rows))
 	for _, r := range rows {
 		out = append(out, r.Type)
@@ -145,7 +145,7 @@ const scanPath = "/system/scanAll/schedule"
 // ScanAll reads when everything is scanned. Without a default scanner Harbor
 // answers 412 even to the question, and nothing is scheduled.
 func (c *Client) ScanAll(ctx context.Context) (Schedule, error) {
-	j, err := c.job(ctx, scanPath, "reading the schedule of scans")
+	j, err := c.job(ctx, scanPath, "reading the schedule of scans", "scan-all:read")
 	if Is(err, http.StatusPreconditionFailed) {
 		return Schedule{}, nil
 	}
