@@ -484,7 +484,8 @@ func hands() []byHand {
 func elsewhere() map[string]string {
 	const secret, own = "a secret is never adopted", "ocisync's own, which Harbor does not hold"
 	return map[string]string{
-		"settings/":     "each is changed in the provider's tests",
+		"settings/": "each is changed in the provider's tests",
+		"mirror/":   "no registry tells who copied a tag", "artifact/": "no registry tells what it was made of",
 		"user/password": secret, "remote/login.password": secret, "scanner/credential": secret, "preheat/credential": secret,
 		"webhook/auth": secret, "robot/secret.value": secret,
 		"preheat/user":   "Harbor shows nothing of a login",
