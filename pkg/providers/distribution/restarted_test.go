@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -58,10 +57,7 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 	for name, restart := range map[string]func(t *testing.T, config, log string){
 		"seen by its process": func(t *testing.T, config, _ string) {
 			t.Helper()
-			if runtime.GOOS != "linux" {
-				t.Skip("this system tells nothing of processes")
-			}
-			serve(t, config, nil)
+			providertest.Serving(t, config, nil)
 		},
 		"seen by its log": func(t *testing.T, _, log string) {
 			t.Helper()
@@ -90,7 +86,7 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 	t.Run("by a process and a log from before", func(t *testing.T) {
 		p, config, log := theirs(t)
 		if runtime.GOOS == "linux" {
-			serve(t, config, nil)
+			providertest.Serving(t, config, nil)
 		}
 		text := fmt.Sprintf("{\"level\":\"info\",\"msg\":\"listening on 127.0.0.1:5000\",\"time\":%q}\n", time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano))
 		if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
@@ -106,7 +102,7 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 		p, config, _ := theirs(t)
 		pending(t, p)
 		time.Sleep(30 * time.Millisecond)
-		serve(t, config, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
+		providertest.Serving(t, config, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
 		pending(t, p)
 	})
 	t.Run("taken back", func(t *testing.T) {
@@ -120,24 +116,5 @@ func TestWhatARegistryOfSomebodyElsesHasNotReadIsPlannedUntilItIsRestarted(t *te
 			t.Fatal(err)
 		}
 		pending(t, p)
-	})
-}
-
-// serve has a process of the name of one that serves with a configuration, as some
-// user or nil for this one, until the test ends.
-func serve(t *testing.T, config string, as *syscall.SysProcAttr) {
-	t.Helper()
-	cmd := exec.Command("sh", "-c", "read line", "serve", config)
-	cmd.SysProcAttr = as
-	in, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close() // it ends by it
-		cmd.Wait() //nolint:errcheck // it read nothing
 	})
 }

@@ -9,10 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +18,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -187,34 +185,11 @@ func (s *sluggish) Log(ctx context.Context) (io.ReadCloser, error) {
 	return s.actor.Log(ctx)
 }
 
-// served has a process with the command line of one that serves with a file, until
-// the test ends; it watches nothing. It returns its number.
-func served(t *testing.T, config string) string {
-	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("needs /proc, which tells who serves with a file")
-	}
-	time.Sleep(50 * time.Millisecond) // the kernel counts starts in hundredths of a second
-	zot := exec.Command("/bin/sh", "-c", "while read -r _; do :; done", "serve", config)
-	stdin, err := zot.StdinPipe()
-	if err == nil {
-		err = zot.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		zot.Wait() //nolint:errcheck // it ends with its input
-	})
-	return strconv.Itoa(zot.Process.Pid)
-}
-
 // TestASlowReloadOfAZotThatSeesItsFileNeedsNoRestart: it waits for what it does in
 // the background first.
 func TestASlowReloadOfAZotThatSeesItsFileNeedsNoRestart(t *testing.T) {
 	p, a := played(t, nowhere, func(string) string { return recordLoaded })
-	served(t, a.config)
+	providertest.Serving(t, a.config, nil)
 	p.process, p.patience = &sluggish{a, time.Now().Add(time.Second)}, 500*time.Millisecond
 	if err := wrote(t, p, makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")})); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/files"
+	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -42,7 +43,7 @@ func theirs(t *testing.T) (p *Provider, config, log string) {
 // It waits for what it does in the background first, whoever runs it.
 func TestASlowReloadOfSomebodyElsesZotThatSeesItsFileIsAwaited(t *testing.T) {
 	p, config, log := theirs(t)
-	served(t, config)
+	providertest.Serving(t, config, nil)
 	p.patience = 500 * time.Millisecond
 	timer := time.AfterFunc(time.Second, func() {
 		if err := os.WriteFile(log, []byte(`{"message":"`+recordLoaded+`"}`+"\n"), 0o600); err != nil {
@@ -57,7 +58,7 @@ func TestASlowReloadOfSomebodyElsesZotThatSeesItsFileIsAwaited(t *testing.T) {
 
 func TestWhereNothingTellsWhichProcessServesItIsSaid(t *testing.T) {
 	p, config, _ := theirs(t)
-	first, second := served(t, config), served(t, config)
+	first, second := providertest.Serving(t, config, nil), providertest.Serving(t, config, nil)
 	text, err := os.ReadFile(config)
 	if err == nil {
 		err = errors.Join(os.WriteFile(config+".new", text, 0o600), os.Rename(config+".new", config))
