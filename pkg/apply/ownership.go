@@ -1,11 +1,15 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -18,6 +22,10 @@ type fieldKey struct {
 	path string
 }
 
+// comparing is how many secrets are compared at once: a hash of a password takes a
+// core for a tenth of a second, a login a request.
+const comparing = 8
+
 // secrets compares, before the pure diff, every declared secret that the live
 // object also has. One that this run cannot resolve is not checked; the note
 // says why, if there is more to say than that it is not at hand.
@@ -25,7 +33,13 @@ type fieldKey struct {
 // It asks by the name that an object has live.
 func (c Cycle) secrets(ctx context.Context, p providers.Provider, desired, live schema.State) (map[fieldKey]plan.Match, []plan.Note, error) {
 	out := map[fieldKey]plan.Match{}
+	if c.AtHand == nil { // nothing is known of any
+		return out, nil, nil
+	}
 	var notes []plan.Note
+	var mu sync.Mutex
+	work, within := errgroup.WithContext(ctx)
+	work.SetLimit(comparing)
 	former := plan.Former(desired, live, c.Config.Directives)
 	for _, r := range desired.Resources {
 		key := former(r.Key)
@@ -35,37 +49,33 @@ func (c Cycle) secrets(ctx context.Context, p providers.Provider, desired, live 
 		}
 		_, refs := plan.Managed(r.Spec)
 		for path, ref := range refs {
-			m, err := c.secret(ctx, p, key, path, ref)
-			switch unresolved := (unresolvedError{}); {
-			case errors.As(err, &unresolved):
-				notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s: %v", path, unresolved.err)})
+			value, ok, err := c.AtHand(ctx, ref)
+			switch {
+			case ctx.Err() != nil:
+				return nil, nil, cmp.Or(work.Wait(), ctx.Err())
 			case err != nil:
-				return nil, nil, err
+				notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s: %v", path, err)})
+				continue
+			case !ok:
+				continue
 			}
-			out[fieldKey{key, path}] = m
+			work.Go(func() error {
+				m, err := c.secret(within, p, key, path, ref, value)
+				mu.Lock()
+				defer mu.Unlock()
+				out[fieldKey{key, path}] = m
+				return err
+			})
 		}
+	}
+	if err := work.Wait(); err != nil {
+		return nil, nil, err
 	}
 	return out, notes, nil
 }
 
-// unresolvedError says why a reference cannot be resolved.
-type unresolvedError struct{ err error }
-
-func (e unresolvedError) Error() string { return e.err.Error() }
-
-func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, path string, ref schema.SecretRef) (plan.Match, error) {
-	if c.AtHand == nil {
-		return plan.Unknown, nil
-	}
-	value, ok, err := c.AtHand(ctx, ref)
-	switch {
-	case ctx.Err() != nil:
-		return plan.Unknown, ctx.Err()
-	case err != nil:
-		return plan.Unknown, unresolvedError{err}
-	case !ok:
-		return plan.Unknown, nil
-	}
+// secret compares one whose value is at hand.
+func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, path string, ref schema.SecretRef, value string) (plan.Match, error) {
 	if ch, can := p.(providers.Checker); can {
 		equal, err := ch.Check(ctx, k, path, ref)
 		switch {

@@ -58,7 +58,8 @@ type Provider interface {
 // one, by a hash it holds or by a login that changes nothing.
 type Checker interface {
 	// Check compares the secret a desired field refers to with the live one.
-	// ErrUnsupported: this field cannot be compared.
+	// ErrUnsupported: this field cannot be compared. Several may be compared at
+	// once, and nothing is written meanwhile.
 	Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (equal bool, err error)
 }
 

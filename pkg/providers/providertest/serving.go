@@ -30,7 +30,7 @@ func Serving(t *testing.T, config string, as *syscall.SysProcAttr) (pid string) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close() // it ends by it
+		in.Close() //nolint:errcheck // it ends by it
 		cmd.Wait() //nolint:errcheck // it read nothing
 	})
 	pid = strconv.Itoa(cmd.Process.Pid)

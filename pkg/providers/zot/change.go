@@ -53,7 +53,7 @@ type writer struct {
 }
 
 func (p *Provider) writer(ctx context.Context, s *site, st status) (*writer, error) {
-	shown, _, err := p.live(ctx, s, st)
+	shown, _, err := p.live(ctx, s, s.objects(), st)
 	if err != nil {
 		return nil, err
 	}

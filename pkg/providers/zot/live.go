@@ -97,11 +97,16 @@ func (p *Provider) otherPlaces(o *objects) []string {
 // placed is the configuration that ocisync wrote last, with what the mode says of where
 // content lies; not ok is one that it never wrote.
 func (p *Provider) placed(o own) (*config.Document, configuration, bool) {
+	places := p.declared.places()
+	if len(places) == 0 {
+		doc, conf, err := p.reading.config("", []byte(o.Loaded.Config))
+		return doc, conf, err == nil
+	}
 	doc, err := config.Parse("", []byte(o.Loaded.Config))
 	if err != nil {
 		return nil, configuration{}, false
 	}
-	for _, v := range p.declared.places() {
+	for _, v := range places {
 		if err := doc.Set([]byte(v.JSON), schema.SplitPath(v.Path)...); err != nil {
 			return nil, configuration{}, false
 		}
@@ -161,8 +166,7 @@ func virtual(path string) bool {
 // the process runs with that file, how it was started, and what stands before the
 // rules in it. Of a rule of ours that somebody else's pattern stands before, it is what that pattern
 // says: what Zot goes by.
-func (p *Provider) live(ctx context.Context, s *site, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
-	o := s.objects()
+func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (map[schema.Key]schema.Resource, []schema.Key, error) {
 	by := o.readShadows()
 	run, err := providers.LiveRun(ctx, p.process, p.registry, p)
 	if err != nil {

@@ -156,8 +156,11 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 	if st.misses.config && !p.known(s, st) || st.misses.accounts && !p.knownAccounts(s, st) {
 		return &running{s.doc, s.conf, true}
 	}
+	if p.known(s, st) {
+		return nil
+	}
 	r := p.logged(ctx, s)
-	if r == nil || p.known(s, st) {
+	if r == nil {
 		return nil
 	}
 	if r.goesOn(s) {

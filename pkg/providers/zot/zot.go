@@ -489,15 +489,18 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		return schema.State{}, err
 	}
 	if !away {
+		before := p.checked.stampNow(p.paths)
 		s, err := p.load(ctx)
 		if err != nil {
 			return schema.State{}, err
 		}
+		o := s.objects()
+		p.checked.keep(o, p.paths, s.creds, before)
 		running, err := p.status(ctx, s)
 		if err != nil {
 			return schema.State{}, err
 		}
-		all, except, err := p.live(ctx, s, running)
+		all, except, err := p.live(ctx, s, o, running)
 		if err != nil {
 			return schema.State{}, err
 		}
@@ -526,12 +529,14 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	return st, st.Sort()
 }
 
-// checked is what is secret in the files as the last check read them: a plan checks each
+// checked is what is secret in the files as they were read last: a plan checks each
 // password by itself, and reading takes longer than comparing does. Nobody changes it.
 type checked struct {
+	reading sync.Mutex // held by a check that reads
+
 	mu    sync.Mutex
-	names []string // of the files
-	stamp string   // of what they were before they were read; "" where they are not kept
+	names []string // of the files, as the configuration says
+	stamp string   // of what they were before they were read; "" where nothing is kept
 	secrets
 }
 
@@ -550,33 +555,50 @@ type hidden struct {
 // readToCheck reads the files, unless they are as they were.
 func (p *Provider) readToCheck(ctx context.Context) (secrets, error) {
 	c := &p.checked
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.names == nil {
-		c.names = []string{p.paths.own, p.paths.config, p.paths.htpasswd, p.paths.sync}
-	}
-	before := stampOf(c.names)
-	if c.stamp != "" && c.stamp == before {
-		return c.secrets, nil
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	before := c.stampNow(p.paths)
+	if kept, ok := c.as(before); ok {
+		return kept, nil
 	}
 	s, err := p.load(ctx)
 	if err != nil {
 		return secrets{}, err
 	}
-	names := []string{p.paths.own, p.paths.config, s.htpasswd, s.creds}
-	c.secrets, c.stamp = s.secrets(), before
-	if !slices.Equal(names, c.names) { // the configuration names others: from the next time on
-		c.names, c.stamp = names, ""
-	}
-	return c.secrets, nil
+	return c.keep(s.objects(), p.paths, s.creds, before), nil
 }
 
-func (s *site) secrets() secrets {
-	o := s.objects()
-	out := secrets{s.doc, make(map[schema.Key]hidden, len(o.all))}
+// stampNow is the stamp of the files now, to be had before they are read.
+func (c *checked) stampNow(p paths) string {
+	c.mu.Lock()
+	names := c.names
+	c.mu.Unlock()
+	if names == nil {
+		names = []string{p.own, p.config, p.htpasswd, p.sync}
+	}
+	return stampOf(names)
+}
+
+// as is what was kept of files with a stamp.
+func (c *checked) as(stamp string) (secrets, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.secrets, c.stamp != "" && c.stamp == stamp
+}
+
+// keep keeps what is secret of objects that were read after the files had a stamp.
+func (c *checked) keep(o *objects, p paths, creds, before string) secrets {
+	out := secrets{o.doc, make(map[schema.Key]hidden, len(o.all))}
 	for k, r := range o.all {
 		out.of[k] = hidden{r.Unread, o.secret[k]}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := []string{p.own, p.config, o.htpasswd, creds}
+	if c.names != nil && !slices.Equal(names, c.names) || c.names == nil && !slices.Equal(names, []string{p.own, p.config, p.htpasswd, p.sync}) {
+		before = "" // the configuration names others: from the next time on
+	}
+	c.secrets, c.names, c.stamp = out, names, before
 	return out
 }
 
