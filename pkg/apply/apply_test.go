@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -559,6 +560,41 @@ func TestASecretThatCannotBeResolvedIsNotCheckedAndStopsNothing(t *testing.T) {
 	want := plan.Note{Key: key("user/bob"), Text: "password: secret (env " + providertest.SecretB + "): not allowed here"}
 	if !slices.Contains(found.Plan.Notes, want) {
 		t.Errorf("notes: %v", found.Plan.Notes)
+	}
+}
+
+// meeting is a registry that answers no comparison before all have been asked for, and
+// refuses them if it may not.
+type meeting struct {
+	providers.Provider
+	all *sync.WaitGroup
+	err error
+}
+
+func (m meeting) Check(ctx context.Context, k schema.Key, field string, ref schema.SecretRef) (bool, error) {
+	m.all.Done()
+	m.all.Wait()
+	if m.err != nil {
+		return false, m.err
+	}
+	return m.Provider.(providers.Checker).Check(ctx, k, field, ref)
+}
+
+func TestSecretsAreComparedSideBySide(t *testing.T) {
+	var all []schema.Resource
+	for i := range 8 {
+		all = append(all, schema.Resource{Key: key(fmt.Sprintf("user/u%d", i)), Spec: &schema.User{Password: &schema.SecretRef{Env: providertest.SecretA}}})
+	}
+	w := newWorld(t, modeOf(t, all...))
+	w.mustApply("")
+	inner := w.provider
+	for _, refused := range []error{nil, providers.ErrUnreachable} {
+		m := meeting{inner, new(sync.WaitGroup), refused}
+		m.all.Add(len(all))
+		w.provider = m
+		if found, err := w.cycle().Plan(t.Context()); !errors.Is(err, refused) || err == nil && found.Plan.Pending() {
+			t.Errorf("refused with %v: %v", refused, err)
+		}
 	}
 }
 

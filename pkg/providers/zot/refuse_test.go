@@ -876,6 +876,33 @@ func TestAForeignPasswordIsDrift(t *testing.T) {
 	}
 }
 
+func TestAPasswordChangedAfterAReadIsSeen(t *testing.T) {
+	ref := schema.SecretRef{Env: providertest.SecretA}
+	key := schema.Key{Kind: schema.KindUser, Name: "dev"}
+	data := filepath.Join(t.TempDir(), "data")
+	cycle(t, inData(t, data), schema.State{Resources: []schema.Resource{{Key: key, Spec: &schema.User{Password: &ref}}}})
+	evil, err := bcrypt.GenerateFromPassword([]byte("evil"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(data, "htpasswd")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := regexp.MustCompile("(?m)^dev:.*$").ReplaceAllLiteral(good, append([]byte("dev:"), evil...))
+	p := inData(t, data)
+	readEverything(t, p)
+	for i, text := range [][]byte{good, bad, good} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if equal, err := p.Check(t.Context(), key, "password", ref); equal != (i != 1) || err != nil {
+			t.Errorf("%d: equal %t, %v", i, equal, err)
+		}
+	}
+}
+
 // TestANewRegistryIsReadFromItsFiles: before it was ever started nobody answers,
 // and what it will serve lies there already.
 func TestANewRegistryIsReadFromItsFiles(t *testing.T) {
