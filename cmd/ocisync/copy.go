@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/bmatcuk/doublestar/v4"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -19,6 +20,7 @@ import (
 
 type copyOptions struct {
 	reach
+	given
 	all       bool
 	tags      []string
 	referrers bool
@@ -47,7 +49,8 @@ stays an index, of one platform too; by its digest it is copied whole.
 
 The accounts are those of the user's Docker configuration. A tag that is there
 already, with the same digest, is left as it is. What fails does not stop the rest.
-` + exitHelp,
+
+` + givenHelp + exitHelp,
 		Example: "  ocisync copy quay.example.com/team/app:v1 registry.example.com/mirror/app:v1\n  ocisync copy --all-tags quay.example.com/team/app oci:./layout\n  ocisync copy --tag 'v1.*' quay.example.com/team/app registry.example.com/team/app\n  ocisync copy --all-tags http://127.0.0.1:5000 registry.example.com",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -64,6 +67,7 @@ already, with the same digest, is left as it is. What fails does not stop the re
 	f.StringSliceVar(&c.tags, "tag", nil, "copy the tags that a `pattern` matches, such as 'v1.*'; may stand several times")
 	f.BoolVar(&c.referrers, "referrers", true, "copy what refers to each image as well")
 	f.StringArrayVar(&c.platforms, "platform", nil, "copy of each index this `os/arch[/variant]` alone; may stand several times")
+	c.givenFlags(cmd)
 	c.reachFlags(cmd)
 	return cmd
 }
@@ -128,6 +132,11 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 	if err != nil {
 		return err
 	}
+	forget, err := c.goBy(copier, c.say)
+	if err != nil {
+		return err
+	}
+	defer forget()
 	out := copied{Tags: []copiedTag{}}
 	copier.Report = c.reports(from.of, to.of, &out)
 	moved := copier.Copy(ctx, items)
@@ -158,11 +167,19 @@ func (o *options) reports(from, to func(content.Reference) string, out *copied) 
 		if e.Err != nil {
 			t.Error = e.Err.Error()
 		} else {
-			t.Digest = e.Digest.String()
+			t.Digest = hexOf(e.Digest)
 		}
 		out.Tags = append(out.Tags, t)
 		o.line(*out, t)
 	}
+}
+
+// hexOf is a digest as people write it; "" of one that nobody asked for.
+func hexOf(d v1.Hash) string {
+	if d == (v1.Hash{}) {
+		return ""
+	}
+	return d.String()
 }
 
 // fit refuses two places that do not go together.
@@ -181,6 +198,9 @@ func (c *copyOptions) fit(from, to place) error {
 		return errors.New("the target names a digest, and the digest is what the source has; leave it out, or name a tag")
 	case from.base() == to.base() && from.repository == to.repository && (to.reference == "" || to.reference == from.reference):
 		return errors.New("the source and the target are the same")
+	}
+	if c.ledger != "" && to.layout != "" {
+		return errors.New("--ledger is of a registry; a layout knows what it has")
 	}
 	for _, p := range c.tags {
 		if !doublestar.ValidatePattern(p) {

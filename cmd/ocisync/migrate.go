@@ -26,6 +26,7 @@ import (
 
 type migrateOptions struct {
 	reach
+	given
 	from, to   string
 	namespaces []string
 	shard      string
@@ -60,7 +61,8 @@ then looks once more and ends, so that the time in which nobody may push is shor
 Several machines share the work with --shard: each takes its part of the repositories,
 by their names, or alike by their bytes where all are given the same --sizes, the file
 that migrate --dry-run --output json wrote. docs/migrate.md shows it.
-` + exitHelp,
+
+` + givenHelp + exitHelp,
 		Example: "  ocisync migrate --from old --to prod --dry-run\n  ocisync migrate --from zot+http://10.0.0.5:5000 --to prod --verify\n  ocisync migrate --from old --to prod --shard /8 --yes",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return m.run(cmd.Context(), true) },
@@ -82,7 +84,8 @@ func newSync(o *options) *cobra.Command {
 		Short:   "Bring the content of a namespace to another registry",
 		Long: `Sync brings the content of namespaces from one registry to another, as migrate does, and
 looks at nothing else. What is there is not sent again; nothing is deleted.
-` + exitHelp,
+
+` + givenHelp + exitHelp,
 		Example: "  ocisync sync --namespace team-a --from prod --to dr",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,6 +104,7 @@ func (m *migrateOptions) flags(cmd *cobra.Command) {
 	m.modesFlags(cmd)
 	m.outputFlag(cmd)
 	m.verboseFlag(cmd, "name each tag that was there already, and all that is declared alike")
+	m.givenFlags(cmd)
 	m.reachFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&m.from, "from", "", "the `registry` that is read: a mode, or an address")
@@ -465,8 +469,14 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 			return strings.TrimSuffix(e.registry.String(), "/") + "/" + r.String()
 		}
 	}
+	by := &content.Copier{To: to.registry}
+	forget, err := m.goBy(by, m.say)
+	if err != nil {
+		return err
+	}
+	defer forget()
 	copier := func() *content.Copier {
-		return &content.Copier{From: from.registry, To: to.registry, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told)}
+		return &content.Copier{From: from.registry, To: to.registry, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told), Ledger: by.Ledger, OnlyMissing: by.OnlyMissing}
 	}
 	add := func(moved content.Moved) {
 		told.Blobs, told.Mounted, told.Bytes = told.Blobs+moved.Blobs, told.Mounted+moved.Mounted, told.Bytes+moved.Bytes

@@ -17,9 +17,9 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers"
 )
 
-// ledger is what is known to lie at a destination, of this run. Each blob is brought by
+// brought is what is known to lie at a destination, of this run. Each blob is brought by
 // one at a time: who wants it elsewhere meanwhile waits, and mounts it.
-type ledger struct {
+type brought struct {
 	mu    sync.Mutex
 	blobs map[v1.Hash]*known
 }
@@ -30,7 +30,7 @@ type known struct {
 }
 
 // have notes that a blob lies in a repository.
-func (l *ledger) have(repository string, digest v1.Hash) {
+func (l *brought) have(repository string, digest v1.Hash) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if k := l.of(digest); !slices.Contains(k.in, repository) {
@@ -39,7 +39,7 @@ func (l *ledger) have(repository string, digest v1.Hash) {
 }
 
 // knows reports whether a blob was brought anywhere, or is being.
-func (l *ledger) knows(digest v1.Hash) bool {
+func (l *brought) knows(digest v1.Hash) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.blobs[digest]
@@ -47,7 +47,7 @@ func (l *ledger) knows(digest v1.Hash) bool {
 }
 
 // of is what is known of a blob. The lock is held.
-func (l *ledger) of(digest v1.Hash) *known {
+func (l *brought) of(digest v1.Hash) *known {
 	if l.blobs == nil {
 		l.blobs = map[v1.Hash]*known{}
 	}
@@ -62,7 +62,7 @@ func (l *ledger) of(digest v1.Hash) *known {
 // claim waits until nobody brings a blob, and says whether it lies in a repository by
 // then. Where not, the caller is who brings it, and ends with done; from is another
 // repository that has it, or "".
-func (l *ledger) claim(ctx context.Context, repository string, digest v1.Hash) (there bool, from string, err error) {
+func (l *brought) claim(ctx context.Context, repository string, digest v1.Hash) (there bool, from string, err error) {
 	for {
 		l.mu.Lock()
 		k := l.of(digest)
@@ -89,7 +89,7 @@ func (l *ledger) claim(ctx context.Context, repository string, digest v1.Hash) (
 }
 
 // done ends a claim.
-func (l *ledger) done(repository string, digest v1.Hash, brought bool) {
+func (l *brought) done(repository string, digest v1.Hash, brought bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.of(digest)
@@ -102,11 +102,19 @@ func (l *ledger) done(repository string, digest v1.Hash, brought bool) {
 
 // bring has a blob of a repository of the source in one of the destination.
 func (c *Copier) bring(ctx context.Context, source, target string, d v1.Descriptor) (err error) {
-	there, from, err := c.ledger.claim(ctx, target, d.Digest)
+	there, from, err := c.blobs.claim(ctx, target, d.Digest)
 	if err != nil || there {
 		return err
 	}
-	defer func() { c.ledger.done(target, d.Digest, err == nil) }()
+	defer func() {
+		c.blobs.done(target, d.Digest, err == nil)
+		if err == nil && c.Ledger != nil {
+			c.Ledger.NoteBlob(target, d.Digest)
+		}
+	}()
+	if from == "" && c.Ledger != nil {
+		from = c.Ledger.Blob(target, d.Digest)
+	}
 	p := c.pools.of(d.Size)
 	if err := p.enter(ctx, d.Size); err != nil {
 		return err
@@ -139,8 +147,8 @@ func (b broke) Unwrap() error { return b.why }
 // send mounts a blob or uploads it.
 func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string) error {
 	at, mounted, err := c.To.begin(ctx, target, d, from)
-	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized)) {
-		at, mounted, err = c.To.begin(ctx, target, d, "") // the account may not see that repository
+	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized) || errors.Is(err, ErrAbsent)) {
+		at, mounted, err = c.To.begin(ctx, target, d, "") // the account may not see that repository, or it is gone
 	}
 	if err != nil {
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "opening the upload of", err)
@@ -176,16 +184,30 @@ type upload struct {
 
 // begin opens an upload, or has the registry mount the blob. A registry that
 // cannot mount answers with an upload, so that asking costs nothing (OCI distribution
-// specification, "Mounting a blob from another repository").
+// specification, "Mounting a blob from another repository"). Where nobody knows who has
+// the blob, the repository itself may, left there by a copy that was cut short.
 func (r *Registry) begin(ctx context.Context, target string, d v1.Descriptor, from string) (at upload, mounted bool, err error) {
 	if from == "" && r.monolithic {
 		u := *r.base
 		u.Path, u.RawQuery = "/v2/"+target+"/blobs/uploads/", url.Values{"digest": {d.Digest.String()}}.Encode()
 		return upload{http.MethodPost, &u}, false, nil
 	}
+	if from == "" && !r.pushOnly.Load() {
+		at, mounted, err = r.open(ctx, target, d, target)
+		if !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrUnauthorized) {
+			return at, mounted, err
+		}
+		r.pushOnly.Store(true) // mounting takes pull, and this account may only push
+	}
+	return r.open(ctx, target, d, from)
+}
+
+func (r *Registry) open(ctx context.Context, target string, d v1.Descriptor, from string) (at upload, mounted bool, err error) {
 	query, scopes := url.Values{}, r.scope(target)
 	if from != "" {
 		query = url.Values{"mount": {d.Digest.String()}, "from": {from}}
+	}
+	if from != "" && from != target {
 		scopes = append(scopes, pullScope(from))
 	}
 	req, err := r.request(ctx, http.MethodPost, target+"/blobs/uploads/", query)

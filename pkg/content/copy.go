@@ -14,6 +14,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/ocisync/ocisync/pkg/content/ledger"
 )
 
 // Item is a repository that is copied into another, or one tag or digest of it.
@@ -50,13 +52,18 @@ type Copier struct {
 	Rate int64
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
+	// Ledger is what former copies to the same target learned, and learns from this one;
+	// nil is none. What it says of a tag is believed where the target lists that tag.
+	Ledger *ledger.File
+	// OnlyMissing leaves tags that the target lists as they are, and asks for none.
+	OnlyMissing bool
 
-	ledger, manifests ledger
-	pools             pools
-	limit             *rate.Limiter // nil: none
-	way               atomic.Int32
-	mu                sync.Mutex
-	moved             Moved
+	blobs, manifests brought
+	pools            pools
+	limit            *rate.Limiter // nil: none
+	way              atomic.Int32
+	mu               sync.Mutex
+	moved            Moved
 }
 
 // Outcome is what became of a tag.
@@ -167,6 +174,9 @@ func (c *Copier) repository(ctx context.Context, item Item) error {
 		}
 		e := Event{Source: p.source, Target: p.target}
 		e.Digest, e.Outcome, e.Err = j.one(ctx, p.source, p.target)
+		if c.Ledger != nil && e.Err == nil && p.target.Tag != "" && e.Digest != (v1.Hash{}) {
+			c.Ledger.NoteTag(p.target.Repository, p.target.Tag, e.Digest)
+		}
 		c.tell(ctx, e)
 	})
 	return nil
@@ -241,7 +251,7 @@ const (
 
 // look learns what is at the target, by the way that served the others.
 func (j *job) look(ctx context.Context, first string) error {
-	if j.way.Load() != byLists {
+	if j.way.Load() != byLists && j.Ledger == nil && !j.OnlyMissing {
 		digest, ok, err := j.To.head(ctx, Reference{Repository: j.item.Target, Tag: first})
 		if err != nil {
 			return err
@@ -253,6 +263,7 @@ func (j *job) look(ctx context.Context, first string) error {
 		}
 		j.way.Store(byLists)
 	}
+	// a list is what a ledger is held against, and what only the missing are told by
 	tags, ok, err := j.To.Tags(ctx, j.item.Target)
 	if err != nil {
 		return err
@@ -266,6 +277,9 @@ func (j *job) look(ctx context.Context, first string) error {
 
 // one copies one of them, and says what became of it.
 func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outcome, error) {
+	if j.OnlyMissing && j.have[target.Tag] {
+		return j.heads[target.Tag], Same, nil
+	}
 	there, known, err := j.present(ctx, source, target)
 	if err != nil {
 		return v1.Hash{}, Failed, err
@@ -293,6 +307,9 @@ func (j *job) present(ctx context.Context, source, target Reference) (there, kno
 	}
 	var both errgroup.Group
 	there, asked := j.heads[target.Tag]
+	if !asked && j.Ledger != nil && target.Tag != "" {
+		there, asked = j.Ledger.Tag(target.Repository, target.Tag)
+	}
 	if !asked {
 		both.Go(func() (err error) {
 			there, _, err = j.To.head(ctx, target)
@@ -390,12 +407,12 @@ func (j *job) place(ctx context.Context, target Reference, m manifest, depth int
 // lookFor asks whether a blob lies in a target that was there before, unless somebody
 // knows it already.
 func (j *job) lookFor(ctx context.Context, d v1.Descriptor) error {
-	if j.empty || j.ledger.knows(d.Digest) {
+	if j.empty || j.blobs.knows(d.Digest) || j.Ledger != nil && j.Ledger.Blob(j.item.Target, d.Digest) != "" {
 		return nil
 	}
 	ok, err := j.To.has(ctx, j.item.Target, d.Digest)
 	if ok {
-		j.ledger.have(j.item.Target, d.Digest)
+		j.blobs.have(j.item.Target, d.Digest)
 	}
 	return err
 }

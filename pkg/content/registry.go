@@ -64,6 +64,7 @@ type Registry struct {
 	deleteTag  func(ctx context.Context, repository, tag string) error
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
+	pushOnly   atomic.Bool  // its account may not mount from where it pushes to
 }
 
 // hubRealm is the token service of Docker Hub, which lies on a host of its own.
