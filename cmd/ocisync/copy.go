@@ -40,7 +40,8 @@ of parts).
 SOURCE and TARGET are written HOST/REPOSITORY:TAG, HOST/REPOSITORY@DIGEST,
 HOST/REPOSITORY for a whole repository, or HOST for every repository of a registry;
 the last two with --all-tags or --tag. Both say the same sort of thing. A host is
-reached by https; write http:// before one that has no certificate.
+reached by https; write http:// before one that has no certificate, and zot+http:// or
+zot+https:// before a Zot, which then takes a blob in one request.
 
 ` + layoutHelp + `
 With --platform, an index that has other platforms too becomes another one, with

@@ -51,8 +51,8 @@ adopt writes what a mode lacks. Then it brings the content, every digest as it w
 with indexes, signatures and all else that refers to images.
 
 A registry is a mode, or an address: http://HOST or https://HOST, of which only the
-content is known, with the login that docker login made there. --from may say of what
-type it is, as zot+http://HOST:5000.
+content is known, with the login that docker login made there, and with its type, as
+zot+http://HOST:5000, what that type takes in fewer requests.
 
 It may be stopped or killed anywhere, and run again: what is there is not sent again.
 With --follow it goes on with what is pushed meanwhile, until it is interrupted; it
@@ -126,11 +126,8 @@ type end struct {
 
 // open reaches a registry by a mode or an address.
 func (m *migrateOptions) end(ctx context.Context, text string, push bool) (*end, error) {
-	if scheme, rest, ok := strings.Cut(text, "://"); ok {
-		if _, after, typed := strings.Cut(scheme, "+"); typed {
-			scheme = after
-		}
-		p, err := parsePlace(scheme+"://"+rest, true)
+	if strings.Contains(text, "://") {
+		p, err := parsePlace(text, true)
 		switch {
 		case err != nil:
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -50,6 +51,7 @@ func (c *reach) reachFlags(cmd *cobra.Command) {
 // place is what somebody named: a registry, a repository in it, a tag or digest of that.
 type place struct {
 	host, url    string // of a registry
+	kind         string // which that is, as schema.TypeZot; "" is not said
 	layout, path string // "oci" or "oci-archive", and where that lies
 	repository   string
 	reference    string // ":tag", "@digest", or ""
@@ -103,9 +105,18 @@ func parsePlace(s string, several bool) (place, error) {
 		return place{}, fmt.Errorf("%s: %s; write HOST/REPOSITORY:TAG, HOST/REPOSITORY or HOST", quote(s), fmt.Sprintf(format, args...))
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
+	kind, after, typed := strings.Cut(scheme, "+")
 	switch {
 	case !ok:
-		scheme, rest = "https", s
+		scheme, rest, kind = "https", s, ""
+	case !typed:
+		kind = ""
+	case !slices.Contains([]string{schema.TypeZot, schema.TypeHarbor, schema.TypeDistribution}, kind):
+		return fail("%s is no type of registry; it may be zot, harbor or distribution", quote(kind))
+	default:
+		scheme = after
+	}
+	switch {
 	case scheme != "http" && scheme != "https":
 		return fail("%s is no way to reach a registry", scheme)
 	}
@@ -114,7 +125,7 @@ func parsePlace(s string, several bool) (place, error) {
 	if err != nil || host == "" || strings.Contains(host, "@") {
 		return fail("it names no host")
 	}
-	p := place{host: reg.RegistryStr(), url: scheme + "://" + reg.RegistryStr()}
+	p := place{host: reg.RegistryStr(), url: scheme + "://" + reg.RegistryStr(), kind: kind}
 	if path == "" {
 		return p, nil
 	}
@@ -196,7 +207,7 @@ func (c *reach) open(p place, push bool) (*content.Registry, error) {
 	if auth == authn.Anonymous {
 		auth = nil
 	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push})
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push, Monolithic: push && p.kind == schema.TypeZot})
 }
 
 // source opens a place to read from; the function ends its use.
