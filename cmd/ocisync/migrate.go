@@ -36,6 +36,7 @@ type migrateOptions struct {
 	follow     bool
 	every      time.Duration
 	dry, yes   bool
+	whole      bool // a registry, not namespaces alone
 }
 
 func newMigrate(o *options) *cobra.Command {
@@ -83,7 +84,9 @@ func newSync(o *options) *cobra.Command {
 		GroupID: "content",
 		Short:   "Bring the content of a namespace to another registry",
 		Long: `Sync brings the content of namespaces from one registry to another, as migrate does, and
-looks at nothing else. What is there is not sent again; nothing is deleted.
+looks at nothing else. What is there is not sent again; nothing is deleted. A mode's Zot
+with search, and its Harbor, tell all their images in a few requests, by which what is in
+step is known; with --verify each tag is asked for all the same, as migrate does.
 
 ` + givenHelp + exitHelp,
 		Example: "  ocisync sync --namespace team-a --from prod --to dr",
@@ -155,7 +158,11 @@ func (m *migrateOptions) end(ctx context.Context, text string, push bool) (*end,
 	if err != nil {
 		return nil, errors.Join(err, done())
 	}
-	r, err := content.Open(content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Hint: "the account is registry.login of mode " + text, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot})
+	e := content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Hint: "the account is registry.login of mode " + text, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot}
+	if l, ok := s.provider.(providers.Lister); ok {
+		e.List = l.List
+	}
+	r, err := content.Open(e)
 	return &end{
 		name: fmt.Sprintf("%s (%s)", text, s.cfg.Registry.URL), registry: r, session: s,
 		close: func() error { release(); return done() },
@@ -202,6 +209,7 @@ type different struct {
 }
 
 func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
+	m.whole = whole
 	if m.from == "" || m.to == "" || m.from == m.to {
 		return errors.New("name two registries, with --from and --to: a mode each, or an address")
 	}
@@ -229,7 +237,7 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 			return err
 		}
 	}
-	items, err := m.items(ctx, from, to, shard, &out)
+	p, err := m.look(ctx, from, to, shard, m.told(false), &out)
 	if err != nil {
 		return err
 	}
@@ -237,12 +245,13 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 		return err
 	}
 	if !m.yes && terminal(m.in) && terminal(m.err) {
-		yes, err := m.question(ctx, fmt.Sprintf("Copy %s to %s?", repositories(len(items)), to.name))
+		yes, err := m.question(ctx, fmt.Sprintf("Copy %s to %s?", repositories(len(p.items)), to.name))
 		if err != nil || !yes {
 			return cmp.Or(err, errors.New("not confirmed; nothing was copied"))
 		}
+		p.again(ctx, from, to, m.told(false)) // who was asked took his time
 	}
-	return m.move(ctx, from, to, shard, items, limit, out)
+	return m.move(ctx, from, to, shard, p, limit, out)
 }
 
 // part reads which shard this is.
@@ -356,32 +365,61 @@ func (m *migrateOptions) mapping(ctx context.Context, from, to *end, out *migrat
 	return nil
 }
 
-// items lists the repositories that are moved.
-func (m *migrateOptions) items(ctx context.Context, from, to *end, shard content.Shard, out *migration) ([]content.Item, error) {
+// pass is what one look at both sides found.
+type pass struct {
+	from  content.Source
+	to    content.Target
+	items []content.Item
+}
+
+// told reports whether a pass goes by what the registries tell of many repositories at
+// once. The last one of a migration, and the one before both sides are compared, ask for
+// each tag: a registry may leave some out of what it tells.
+func (m *migrateOptions) told(last bool) bool {
+	return m.follow && !last || !m.whole && !m.verify
+}
+
+// again looks at both sides anew.
+func (p *pass) again(ctx context.Context, from, to *end, told bool) {
+	p.from, p.to = from.registry, to.registry
+	if !told {
+		return
+	}
+	var names []string // at both
+	for _, i := range p.items {
+		names = append(names, i.Source)
+	}
+	p.from, p.to = from.registry.Look(ctx, names), to.registry.Look(ctx, names)
+}
+
+// look lists the repositories that are moved.
+func (m *migrateOptions) look(ctx context.Context, from, to *end, shard content.Shard, told bool, out *migration) (p pass, err error) {
 	names, err := from.registry.Repositories(ctx)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	names = slices.DeleteFunc(names, func(n string) bool {
 		mine := len(m.namespaces) == 0 || slices.ContainsFunc(m.namespaces, func(ns string) bool { return access.In(ns, n) })
 		return access.In(access.Reserved, n) || !mine || !shard.Has(n)
 	})
+	for _, n := range names {
+		p.items = append(p.items, content.Item{Source: n, Target: n})
+	}
+	p.again(ctx, from, to, told)
 	sizes, err := m.bytes(ctx, from, names)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	items := make([]content.Item, len(names))
 	found := make([]moving, len(names))
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(8)
 	for i, n := range names {
-		items[i] = content.Item{Source: n, Target: n}
 		all.Go(func() error {
-			tags, _, err := from.registry.Tags(ctx, n)
+			tags, _, err := p.from.Tags(ctx, n)
 			if err != nil {
 				return err
 			}
-			have, _, err := to.registry.Tags(ctx, n)
+			have, _, err := p.to.Tags(ctx, n)
 			if err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrUnauthorized) {
 				return err
 			}
@@ -391,10 +429,10 @@ func (m *migrateOptions) items(ctx context.Context, from, to *end, shard content
 		})
 	}
 	if err := all.Wait(); err != nil {
-		return nil, err
+		return p, err
 	}
 	out.Repositories = append(out.Repositories, found...)
-	return items, nil
+	return p, nil
 }
 
 // bytes tells how much repositories hold, where the registry tells.
@@ -459,7 +497,7 @@ func repositories(n int) string {
 }
 
 // move brings the content.
-func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.Shard, items []content.Item, limit int64, out migration) error {
+func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.Shard, p pass, limit int64, out migration) error {
 	told := copied{Tags: []copiedTag{}}
 	of := func(e *end) func(content.Reference) string {
 		return func(r content.Reference) string {
@@ -473,12 +511,12 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 	}
 	defer forget()
 	copier := func() *content.Copier {
-		return &content.Copier{From: from.registry, To: to.registry, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told), Ledger: by.Ledger, OnlyMissing: by.OnlyMissing}
+		return &content.Copier{From: p.from, To: p.to, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told), Ledger: by.Ledger, OnlyMissing: by.OnlyMissing}
 	}
 	add := func(moved content.Moved) {
 		told.Blobs, told.Mounted, told.Bytes = told.Blobs+moved.Blobs, told.Mounted+moved.Mounted, told.Bytes+moved.Bytes
 	}
-	add(copier().Copy(ctx, items))
+	add(copier().Copy(ctx, p.items))
 	last := ctx
 	if m.follow {
 		// interrupted it looks once more, and that is not to be interrupted again
@@ -491,18 +529,18 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 			}
 			told = copied{Tags: []copiedTag{}, Blobs: told.Blobs, Mounted: told.Mounted, Bytes: told.Bytes}
 			again := migration{}
-			now, err := m.items(last, from, to, shard, &again)
+			now, err := m.look(last, from, to, shard, m.told(ctx.Err() != nil), &again)
 			if err != nil {
 				m.say("looking again: %v", err)
 				continue
 			}
-			items = now
-			add(copier().Copy(last, items))
+			p = now
+			add(copier().Copy(last, p.items))
 		}
 	}
 	out.Content = &told
 	if m.verify && last.Err() == nil {
-		if err := m.compare(last, from, to, items, &out); err != nil {
+		if err := m.compare(last, from, to, p.items, &out); err != nil {
 			return err
 		}
 	}

@@ -9,7 +9,7 @@
 // nothing: a blob is fetched once for all repositories and mounted in the others, an
 // upload is one POST and one PUT with a length, a manifest at the destination is never
 // got (registries count that as a pull), and a tag that is there already is one HEAD at
-// each side.
+// each side, or none where [Registry.Look] told of it with many others.
 package content
 
 import (

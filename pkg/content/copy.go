@@ -284,6 +284,9 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 	if err != nil {
 		return v1.Hash{}, Failed, err
 	}
+	if j.OnlyMissing && j.have != nil && there != (v1.Hash{}) {
+		return there, Same, nil
+	}
 	if known != (v1.Hash{}) && there == known {
 		return known, Same, j.referring(ctx, known, 0)
 	}
@@ -300,9 +303,19 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 	return m.digest, Copied, j.referring(ctx, m.digest, 0)
 }
 
+// absent reports whether the target is known not to have a tag. What a registry tells of
+// its images may leave out the tags of what refers to them.
+func (j *job) absent(tag string) bool {
+	if j.have == nil || tag == "" || j.have[tag] {
+		return false
+	}
+	_, told := j.To.(*looked)
+	return !told || !attached.MatchString(tag)
+}
+
 // present asks both sides what a tag is, where it may be there already.
 func (j *job) present(ctx context.Context, source, target Reference) (there, known v1.Hash, err error) {
-	if j.have != nil && target.Tag != "" && !j.have[target.Tag] {
+	if j.absent(target.Tag) {
 		return v1.Hash{}, v1.Hash{}, nil
 	}
 	var both errgroup.Group

@@ -49,6 +49,9 @@ type Endpoint struct {
 	// Untag deletes a tag and nothing else, of registries whose /v2/ cannot; nil where
 	// it can.
 	Untag func(ctx context.Context, repository, tag string) error
+	// List is that of a [providers.Lister], of registries that tell of many repositories
+	// at once; nil where it cannot.
+	List func(ctx context.Context, repositories []string) (map[string]providers.Listed, error)
 }
 
 // Registry is one that content is read from or written to. It is safe for use by
@@ -62,6 +65,7 @@ type Registry struct {
 	push       bool
 	monolithic bool
 	deleteTag  func(ctx context.Context, repository, tag string) error
+	holdings   func(ctx context.Context, repositories []string) (map[string]providers.Listed, error)
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
 	pushOnly   atomic.Bool  // its account may not mount from where it pushes to
@@ -76,7 +80,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{base: base, hint: e.Hint, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag}
+	r := &Registry{base: base, hint: e.Hint, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag, holdings: e.List}
 	realms := e.Realms
 	if base.Host == name.DefaultRegistry {
 		realms = append(slices.Clone(realms), hubRealm)

@@ -165,6 +165,25 @@ type Untagger interface {
 	Untag(ctx context.Context, repository, tag string) error
 }
 
+// Lister is what a provider offers whose registry tells in a few requests what many of
+// its repositories hold.
+type Lister interface {
+	// List tells it of repositories as it is now. Of one that is not in the answer
+	// nothing is known, and one that is there is told whole: a list that broke off is an
+	// error. It pulls nothing and changes nothing.
+	// Errors: ErrUnsupported where there is no such list, or none for the account.
+	List(ctx context.Context, repositories []string) (map[string]Listed, error)
+}
+
+// Listed is what a repository holds.
+type Listed struct {
+	Tags map[string]string // by tag the digest
+	// Referred are those digests of Tags that something refers to, such as a signature.
+	// Where there are any, the repository may have tags besides that hold what refers,
+	// which registries take for no images.
+	Referred map[string]bool
+}
+
 // Batch is how much a provider writes in one stage.
 type Batch int
 

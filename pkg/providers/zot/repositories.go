@@ -161,26 +161,37 @@ func (p *Provider) asked(ctx context.Context, names []string) ([]schema.Reposito
 		}
 		return list, nil
 	}
-	for next := "/v2/_catalog?n=1000"; next != ""; {
+	all, err := p.catalogue(ctx, client, user, password)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range all {
+		if !selected(names, name) {
+			continue
+		}
+		tags, _, err := p.get(ctx, client, "/v2/"+name+"/tags/list", user, password)
+		if err != nil && !errors.Is(err, providers.ErrNotFound) {
+			return nil, err
+		}
+		list = append(list, schema.RepositoryInfo{Name: name, Tags: len(tags.Tags)})
+	}
+	return list, nil
+}
+
+// catalogue lists the repositories that the login sees.
+func (p *Provider) catalogue(ctx context.Context, client *http.Client, user, password string) (list []string, err error) {
+	next := "/v2/_catalog?n=1000"
+	for range 10_000 {
 		var page answer
 		if page, next, err = p.get(ctx, client, next, user, password); err != nil {
 			return nil, err
 		}
-		if len(page.Repositories) == 0 {
-			break
-		}
-		for _, name := range page.Repositories {
-			if !selected(names, name) {
-				continue
-			}
-			tags, _, err := p.get(ctx, client, "/v2/"+name+"/tags/list", user, password)
-			if err != nil && !errors.Is(err, providers.ErrNotFound) {
-				return nil, err
-			}
-			list = append(list, schema.RepositoryInfo{Name: name, Tags: len(tags.Tags)})
+		list = append(list, page.Repositories...)
+		if len(page.Repositories) == 0 || next == "" {
+			return list, nil
 		}
 	}
-	return list, nil
+	return nil, p.fail(schema.Key{}, "listing its repositories", fmt.Errorf("%w: its catalogue does not end", providers.ErrNotRegistry), "correct registry.url")
 }
 
 // login is the account of the mode, "" for none.

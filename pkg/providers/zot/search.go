@@ -3,12 +3,14 @@ package zot
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -42,22 +44,29 @@ type foundTag struct {
 func (p *Provider) searched(ctx context.Context, client *http.Client, user, password string) (list map[string]schema.RepositoryInfo, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.Scheme+"://"+p.url.Host+searchPath+"?query="+url.QueryEscape(searchQuery), nil)
+	err := p.search(ctx, client, user, password, searchQuery, func(r io.Reader) { list, ok = readFound(r) })
+	return list, ok && err == nil
+}
+
+// search asks the search extension, and has its answer read.
+func (p *Provider) search(ctx context.Context, client *http.Client, user, password, query string, read func(io.Reader)) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.Scheme+"://"+p.url.Host+searchPath+"?query="+url.QueryEscape(query), nil)
 	if err != nil {
-		return nil, false
+		return err
 	}
 	if user != "" {
 		req.SetBasicAuth(user, password)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, false
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, false
+		return fmt.Errorf("%w: its search extension answers %d", providers.ErrUnsupported, resp.StatusCode)
 	}
-	return readFound(resp.Body)
+	read(resp.Body)
+	return nil
 }
 
 // readFound reads an answer of at most maxAnswer bytes.

@@ -52,20 +52,37 @@ func (c *Client) DeleteTag(ctx context.Context, project, name, tag string) error
 type Artifact struct {
 	ID         int64     `json:"id"`
 	Repository string    `json:"repository_name"` // the full name
+	Digest     string    `json:"digest"`
 	Size       int64     `json:"size"`
 	Pushed     time.Time `json:"push_time"`
 	Pulled     time.Time `json:"pull_time"`
 	Tags       []struct {
 		Name string `json:"name"`
 	} `json:"tags"`
+	// Accessories are what refers to it, of [Client.Tagged] alone.
+	Accessories []struct {
+		Digest string `json:"digest"`
+	} `json:"accessories"`
 }
 
 // Artifacts lists those of some repositories of a project, with their tags. It is
 // no pull. Before 2.12 there is no list of a project's.
 func (c *Client) Artifacts(ctx context.Context, project string, of []Repository) ([]Artifact, error) {
+	return c.artifactsOf(ctx, project, of, !c.Before(2, 12), url.Values{"with_tag": {"true"}})
+}
+
+// Tagged is Artifacts with what refers to them, of a project that has so many
+// repositories. A list of all is read where they are not many more than those of which
+// it is wanted.
+func (c *Client) Tagged(ctx context.Context, project string, of []Repository, has int) ([]Artifact, error) {
+	whole := !c.Before(2, 12) && has <= 2*len(of)
+	return c.artifactsOf(ctx, project, of, whole, url.Values{"with_tag": {"true"}, "with_accessory": {"true"}})
+}
+
+func (c *Client) artifactsOf(ctx context.Context, project string, of []Repository, whole bool, query url.Values) ([]Artifact, error) {
 	at := "/projects/" + escape(project)
-	if !c.Before(2, 12) {
-		return c.artifacts(ctx, at)
+	if whole {
+		return c.artifacts(ctx, at, query)
 	}
 	var mu sync.Mutex
 	var all []Artifact
@@ -73,7 +90,7 @@ func (c *Client) Artifacts(ctx context.Context, project string, of []Repository)
 	work.SetLimit(32) // the client lets fewer through
 	for _, r := range of {
 		work.Go(func() error {
-			list, err := c.artifacts(ctx, at+"/repositories/"+escape(strings.TrimPrefix(r.Name, project+"/")))
+			list, err := c.artifacts(ctx, at+"/repositories/"+escape(strings.TrimPrefix(r.Name, project+"/")), query)
 			for i := range list {
 				list[i].Repository = r.Name
 			}
@@ -86,9 +103,6 @@ func (c *Client) Artifacts(ctx context.Context, project string, of []Repository)
 	return all, work.Wait()
 }
 
-func (c *Client) artifacts(ctx context.Context, at string) ([]Artifact, error) {
-	return list(ctx, c, call{
-		method: http.MethodGet, path: at + "/artifacts",
-		query: url.Values{"with_tag": {"true"}}, doing: "listing artifacts",
-	}, func(a Artifact) int64 { return a.ID })
+func (c *Client) artifacts(ctx context.Context, at string, query url.Values) ([]Artifact, error) {
+	return list(ctx, c, call{method: http.MethodGet, path: at + "/artifacts", query: query, doing: "listing artifacts"}, func(a Artifact) int64 { return a.ID })
 }

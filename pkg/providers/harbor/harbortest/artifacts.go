@@ -21,6 +21,8 @@ type artifact struct {
 	tags   []*tag
 	labels []*label
 
+	subject string // the digest of what it refers to, "" for nothing
+
 	pushed, pulled           time.Time
 	manifestType, configType string // those of an OCI image if empty
 }
@@ -119,8 +121,21 @@ type shownTag struct {
 	RepositoryID int64  `json:"repository_id"`
 }
 
+type accessory struct {
+	ArtifactID            int64  `json:"artifact_id"`
+	CreationTime          stamp  `json:"creation_time"`
+	Digest                string `json:"digest"`
+	Icon                  string `json:"icon"`
+	ID                    int64  `json:"id"`
+	Size                  int64  `json:"size"`
+	SubjectArtifactDigest string `json:"subject_artifact_digest"`
+	SubjectArtifactID     int64  `json:"subject_artifact_id"`
+	SubjectArtifactRepo   string `json:"subject_artifact_repo"`
+	Type                  string `json:"type"`
+}
+
 type shownArtifact struct {
-	Accessories       []string        `json:"accessories"`
+	Accessories       []accessory     `json:"accessories"`
 	AdditionLinks     map[string]link `json:"addition_links"`
 	ArtifactType      string          `json:"artifact_type"`
 	Digest            string          `json:"digest"`
@@ -177,6 +192,16 @@ func (s *Server) showArtifactIn(c *call, r *repository, a *artifact) shownArtifa
 			shown.Tags = append(shown.Tags, s.showTag(r, a, t, c.flag("with_immutable_status", false)))
 		}
 	}
+	if c.flag("with_accessory", false) {
+		for _, other := range r.artifacts.all() {
+			if other.subject == a.digest {
+				shown.Accessories = append(shown.Accessories, accessory{
+					ArtifactID: other.id, CreationTime: stamp(other.pushed), Digest: other.digest, ID: other.id, Size: other.size,
+					SubjectArtifactDigest: a.digest, SubjectArtifactID: a.id, SubjectArtifactRepo: r.name, Type: "subject.accessory",
+				})
+			}
+		}
+	}
 	if c.flag("with_label", false) {
 		for _, l := range a.labels {
 			shown.Labels = append(shown.Labels, l.show())
@@ -196,6 +221,17 @@ func (s *Server) showTag(r *repository, a *artifact, t *tag, immutable bool) sho
 type placed struct {
 	r *repository
 	a *artifact
+}
+
+// placed lists what a repository has, without what refers to something else there:
+// Harbor shows that with what it refers to alone, whether it has a tag or not.
+func (r *repository) placed() (rows []placed) {
+	for _, a := range r.artifacts.all() {
+		if a.subject == "" {
+			rows = append(rows, placed{r, a})
+		}
+	}
+	return rows
 }
 
 func (s *Server) listPlaced(c *call, rows []placed) (answer, error) {
@@ -225,9 +261,7 @@ func (s *Server) listProjectArtifacts(c *call) (answer, error) {
 	}
 	var rows []placed
 	for _, r := range p.repositories.all() {
-		for _, a := range r.artifacts.all() {
-			rows = append(rows, placed{r, a})
-		}
+		rows = append(rows, r.placed()...)
 	}
 	return s.listPlaced(c, rows)
 }
@@ -239,9 +273,7 @@ func (s *Server) listArtifacts(c *call) (answer, error) {
 	}
 	var rows []placed
 	if r, err := s.pathRepository(c, "artifact", "list"); err == nil {
-		for _, a := range r.artifacts.all() {
-			rows = append(rows, placed{r, a})
-		}
+		rows = r.placed()
 	}
 	return s.listPlaced(c, rows)
 }

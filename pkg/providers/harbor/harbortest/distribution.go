@@ -240,7 +240,7 @@ func (s *Server) putManifest(c *call, p *project, repository, reference string) 
 		return a, nil
 	}
 	made := s.take(p, image)
-	made.manifestType, made.configType = c.r.Header.Get("Content-Type"), configType(c.raw)
+	made.manifestType, made.configType, made.subject = c.r.Header.Get("Content-Type"), configType(c.raw), subject(c.raw)
 	a.header["Location"] = "/v2/" + repository + "/manifests/" + digest
 	return a, nil
 }
@@ -251,9 +251,11 @@ type manifest struct {
 	Config       descriptor   `json:"config"`
 	Layers       []descriptor `json:"layers"`
 	Manifests    []descriptor `json:"manifests"`
+	Subject      descriptor   `json:"subject"`
 }
 
 type descriptor struct {
+	Digest    string `json:"digest"`
 	MediaType string `json:"mediaType"`
 	Size      int64  `json:"size"`
 }
@@ -276,6 +278,13 @@ func configType(raw []byte) string {
 		return m.ArtifactType
 	}
 	return m.Config.MediaType
+}
+
+// subject is the digest of what a manifest refers to, or "".
+func subject(raw []byte) string {
+	var m manifest
+	_ = json.Unmarshal(raw, &m) // what is none is refused by the store
+	return m.Subject.Digest
 }
 
 // stored is what the store answers to the request, at a path.
