@@ -196,7 +196,7 @@ func (c *reach) open(p place, push bool) (*content.Registry, error) {
 	if auth == authn.Anonymous {
 		auth = nil
 	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push})
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push, Progress: c.counts()})
 }
 
 // source opens a place to read from; the function ends its use.
