@@ -37,7 +37,7 @@ func (s *Screen) Under() io.Writer { return s.w }
 const maxTail = 200
 
 // Write implements [io.Writer]: what is printed stands above the lines, and stays.
-func (s *Screen) Write(b []byte) (int, error) { return s.print(s.w, b) }
+func (s *Screen) Write(b []byte) (int, error) { return s.put(s.w, b) }
 
 // beside is another stream to the same terminal.
 type beside struct {
@@ -45,12 +45,12 @@ type beside struct {
 	w io.Writer
 }
 
-func (b beside) Write(p []byte) (int, error) { return b.s.print(b.w, p) }
+func (b beside) Write(p []byte) (int, error) { return b.s.put(b.w, p) }
 
 // Beside is another stream to the same terminal.
 func (s *Screen) Beside(w io.Writer) io.Writer { return beside{s, w} }
 
-func (s *Screen) print(to io.Writer, b []byte) (int, error) {
+func (s *Screen) put(to io.Writer, b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.live {

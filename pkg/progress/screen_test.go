@@ -1,7 +1,7 @@
 package progress
 
 import (
-	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -17,6 +17,7 @@ type console struct {
 }
 
 func newConsole(t *testing.T, width int) *console {
+	t.Helper()
 	return &console{t: t, width: width, lines: []string{""}}
 }
 
@@ -79,25 +80,32 @@ func (c *console) shows(what string) {
 	}
 }
 
+func says(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWhatIsPrintedStandsAboveTheLines, by whichever stream to the terminal, and stays
 // when they are taken away.
 func TestWhatIsPrintedStandsAboveTheLines(t *testing.T) {
 	c := newConsole(t, 30)
 	s := NewScreen(c, c.size)
 	out := s.Beside(c)
-	fmt.Fprint(s, "first\n")
+	says(t, s, "first\n")
 	s.Show("one", "two")
 	c.shows("first\none\ntwo")
-	fmt.Fprint(s, "second\n")
+	says(t, s, "second\n")
 	s.Show("1", "2", "3")
-	fmt.Fprint(out, "third\n")
+	says(t, out, "third\n")
 	c.shows("first\nsecond\nthird\n1\n2\n3")
 	s.Show("1")
 	c.shows("first\nsecond\nthird\n1")
-	fmt.Fprint(s, strings.Repeat("long ", 10)+"\n")
+	says(t, s, strings.Repeat("long ", 10)+"\n")
 	s.Show("1")
 	s.Show()
-	fmt.Fprint(s, "last\n")
+	says(t, s, "last\n")
 	c.shows("first\nsecond\nthird\nlong long long long long long \nlong long long long \nlast")
 }
 
@@ -106,19 +114,19 @@ func TestALineWithoutAnEndGoesOn(t *testing.T) {
 	c := newConsole(t, 30)
 	s := NewScreen(c, c.size)
 	s.Show("one", "two")
-	fmt.Fprint(s, "5 of")
+	says(t, s, "5 of")
 	c.shows("5 of\none\ntwo")
 	s.Show("1")
-	fmt.Fprint(s, " 7")
+	says(t, s, " 7")
 	c.shows("5 of 7\n1")
-	fmt.Fprint(s, ", done\nnext\n")
+	says(t, s, ", done\nnext\n")
 	c.shows("5 of 7, done\nnext\n1")
-	fmt.Fprint(s, "half")
+	says(t, s, "half")
 	s.Show()
 	c.shows("5 of 7, done\nnext\nhalf")
 	s.Show("1")
-	fmt.Fprint(s, strings.Repeat("x", 40)) // of more rows than one: nothing can stand below it
-	fmt.Fprint(s, "y\n")
+	says(t, s, strings.Repeat("x", 40)) // of more rows than one: nothing can stand below it
+	says(t, s, "y\n")
 	s.Show()
 	if !strings.HasSuffix(c.String(), "xxxy") {
 		t.Errorf("the terminal shows\n%s", c)
@@ -130,7 +138,7 @@ func TestALineWithoutAnEndGoesOn(t *testing.T) {
 func TestNoLineWraps(t *testing.T) {
 	c := newConsole(t, 80)
 	s := NewScreen(c, c.size)
-	fmt.Fprint(s, "first\n")
+	says(t, s, "first\n")
 	s.Show(strings.Repeat("a", 200), strings.Repeat("b", 79))
 	c.shows("first\n" + strings.Repeat("a", 79) + "\n" + strings.Repeat("b", 79))
 	c.narrow(30)
@@ -145,7 +153,7 @@ func TestWithoutATerminalNothingIsAdded(t *testing.T) {
 	var b strings.Builder
 	s := NewScreen(&b, nil)
 	s.Show("one")
-	fmt.Fprint(s, "first\n")
+	says(t, s, "first\n")
 	s.Show("two")
 	s.Show()
 	if b.String() != "first\n" {
