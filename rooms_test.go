@@ -72,7 +72,7 @@ func rooms() map[string]room {
 	}
 	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
-		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/ledger", "pkg/content/declared", "pkg/watch"}
+		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/ledger", "pkg/content/declared", "pkg/progress", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage", "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
@@ -131,6 +131,7 @@ func rooms() map[string]room {
 		"pkg/content/sign":       {may: none, modules: none, not: []string{"context", "log", "net", "os", "time"}},
 		"pkg/content/files":      {may: none, modules: []string{"github.com/klauspost/compress"}, not: []string{"log", "net"}},
 		"pkg/content/declared":   {may: []string{"schema", "pkg/plan", "pkg/providers", "pkg/providers/oci", "pkg/content", "pkg/content/files", "pkg/content/sign"}},
+		"pkg/progress":           {may: []string{"schema", "schema/load", "pkg/content"}, modules: []string{"github.com/prometheus", "github.com/google/go-containerregistry"}, not: []string{"log", "net"}},
 		"pkg/watch": {
 			may: []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
 				"pkg/providers", "pkg/apply", "pkg/content"},

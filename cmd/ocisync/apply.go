@@ -44,6 +44,9 @@ A Zot or Distribution is configured by files of its own host. From another one,
 apply does what the registry can be asked to do, and what waits for that host is
 pending: it exits with 5 and says what to run there. With --wait it waits until
 the inventory in the registry shows that it was done there.
+
+Of content that it copies it tells how far it is, by --progress and --metrics-file, as
+copy does.
 ` + exitHelp,
 		Example: "  ocisync apply --mode prod\n  ocisync apply --mode prod --approve sha256:4f2a...",
 		Args:    noArgs,
@@ -58,6 +61,7 @@ the inventory in the registry shows that it was done there.
 	f.BoolVar(&a.anew, "new-inventory", false, "write a new inventory over one that cannot be trusted; ocisync then owns what the mode declares")
 	f.DurationVar(&a.wait, "wait", 0, "wait for what is pending on the registry's own host, for a `time` at most")
 	f.Lookup("wait").NoOptDefVal = usualWait.String()
+	a.progressFlags(cmd)
 	a.newFlag(cmd, &a.fresh)
 	return cmd
 }
@@ -89,6 +93,11 @@ type ended struct {
 }
 
 func (a *applyOptions) run(ctx context.Context) (err error) {
+	done, err := a.watching("apply", "sent")
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	s, err := a.open(ctx, true)
 	if err != nil {
 		return err
@@ -206,6 +215,7 @@ func (a *applyOptions) carryOut(ctx context.Context, s *session, cycle apply.Cyc
 	if !a.json() {
 		run.Report = a.lines(changes(found.Plan))
 	}
+	a.copying(found)
 	report, err := cycle.Apply(ctx, found, run)
 	if a.approve == found.Digest && slices.ContainsFunc(report.Lines, func(l apply.Line) bool {
 		return l.Action == plan.Delete && l.Outcome == apply.Done

@@ -19,6 +19,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/embedded/storage"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/state"
 	"github.com/ocisync/ocisync/schema"
@@ -64,7 +65,8 @@ The configuration is mode.toml, what the mode says, and adopted.toml, what adopt
 beside it: secrets are references, and files that the mode names are not in it. ocisync
 restore --mode-to writes them. Manifests that no tag names and that refer to nothing
 are not backed up.
-` + exitHelp,
+
+` + progressHelp + exitHelp,
 		Example: "  ocisync backup --mode prod --to oci:/backup/prod\n  ocisync backup --mode prod --to s3://backups/prod --verify",
 		Args:    noArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return b.run(c.Context()) },
@@ -76,6 +78,7 @@ are not backed up.
 	f.StringVar(&b.to, "to", "", "the `place` of the backup (default: backup.to of the mode)")
 	f.StringSliceVar(&b.namespaces, "namespace", nil, "only this namespace, and the rest stays as the last backup has it; may stand several times")
 	f.BoolVar(&b.verify, "verify", false, "read all that the backup holds again, and hash it (or backup.verify of the mode)")
+	o.progressFlags(cmd)
 	f.BoolVar(&b.prune, "prune", false, "remove the blobs that it does not need any more")
 	return cmd
 }
@@ -113,6 +116,11 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	end, err := b.watching("backup", "fetched")
+	if err != nil {
+		return err
+	}
+	defer end(&err)
 	p, err := b.openRegistry(cfg)
 	if err != nil {
 		return err
@@ -126,7 +134,7 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	from, release, err := contentOf(ctx, cfg, p, false)
+	from, release, err := b.contentOf(ctx, cfg, p, false)
 	if err != nil {
 		return err
 	}
@@ -136,10 +144,10 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	out := backedUp{To: to, copied: copied{Tags: []copiedTag{}}, Gone: []string{}}
-	job := content.Backup{From: from, To: l, In: chosenBy(b.namespaces), Mode: mode, Name: cfg.Mode, Report: b.reports(content.Reference.String, content.Reference.String, &out.copied)}
+	out := backedUp{To: to, copied: copied{Tags: []progress.Tag{}}, Gone: []string{}}
+	job := content.Backup{From: from, To: l, In: chosenBy(b.namespaces), Mode: mode, Name: cfg.Mode, Progress: b.counts(), Report: b.reports(content.Reference.String, content.Reference.String, &out.copied)}
+	b.watch.Copying(0)
 	done, err := job.Run(ctx)
-	b.lineEnds()
 	if err != nil {
 		if ctx.Err() != nil {
 			err = codedError{exitInterrupted, fmt.Errorf("stopped; the last backup at %s is as it was, and the next goes on from here", to)}
@@ -312,7 +320,7 @@ func chosenBy(namespaces []string) func(repository string) bool {
 }
 
 // contentOf reaches the content of a mode's registry; release ends that.
-func contentOf(ctx context.Context, cfg *schema.Config, p providers.Provider, write bool) (r *content.Registry, release func(), err error) {
+func (o *options) contentOf(ctx context.Context, cfg *schema.Config, p providers.Provider, write bool) (r *content.Registry, release func(), err error) {
 	filler, ok := p.(providers.Filler)
 	if !ok {
 		return nil, nil, codedError{exitRefused, fmt.Errorf("%s: this version neither reads nor writes the content of a registry of type %s", cfg.Registry.URL, cfg.Registry.Type)}
@@ -321,7 +329,7 @@ func contentOf(ctx context.Context, cfg *schema.Config, p providers.Provider, wr
 	if err != nil {
 		return nil, nil, err
 	}
-	e := content.Endpoint{URL: cfg.Registry.URL, Transport: rt, Push: write, Monolithic: cfg.Registry.Type == schema.TypeZot}
+	e := content.Endpoint{URL: cfg.Registry.URL, Transport: rt, Push: write, Progress: o.counts(), Monolithic: cfg.Registry.Type == schema.TypeZot}
 	if u, ok := p.(providers.Untagger); ok {
 		e.Untag = u.Untag
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -51,7 +52,7 @@ stays an index, of one platform too; by its digest it is copied whole.
 The accounts are those of the user's Docker configuration. A tag that is there
 already, with the same digest, is left as it is. What fails does not stop the rest.
 
-` + givenHelp + exitHelp,
+` + givenHelp + "\n" + progressHelp + exitHelp,
 		Example: "  ocisync copy quay.example.com/team/app:v1 registry.example.com/mirror/app:v1\n  ocisync copy --all-tags quay.example.com/team/app oci:./layout\n  ocisync copy --tag 'v1.*' quay.example.com/team/app registry.example.com/team/app\n  ocisync copy --all-tags http://127.0.0.1:5000 registry.example.com",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -69,27 +70,20 @@ already, with the same digest, is left as it is. What fails does not stop the re
 	f.BoolVar(&c.referrers, "referrers", true, "copy what refers to each image as well")
 	f.StringArrayVar(&c.platforms, "platform", nil, "copy of each index this `os/arch[/variant]` alone; may stand several times")
 	c.givenFlags(cmd)
+	o.progressFlags(cmd)
 	c.reachFlags(cmd)
 	return cmd
 }
 
 // copied is what copy prints with --output json.
 type copied struct {
-	Tags    []copiedTag `json:"tags"`
-	Copied  int         `json:"copied"`
-	Same    int         `json:"same"`
-	Failed  int         `json:"failed"`
-	Blobs   int         `json:"blobs"`
-	Mounted int         `json:"mounted"`
-	Bytes   int64       `json:"bytes"`
-}
-
-type copiedTag struct {
-	Source  string          `json:"source"`
-	Target  string          `json:"target"`
-	Outcome content.Outcome `json:"outcome"`
-	Digest  string          `json:"digest,omitempty"`
-	Error   string          `json:"error,omitempty"`
+	Tags    []progress.Tag `json:"tags"`
+	Copied  int            `json:"copied"`
+	Same    int            `json:"same"`
+	Failed  int            `json:"failed"`
+	Blobs   int            `json:"blobs"`
+	Mounted int            `json:"mounted"`
+	Bytes   int64          `json:"bytes"`
 }
 
 func (c *copyOptions) run(ctx context.Context, source, target string) (err error) {
@@ -105,7 +99,12 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 	if err := c.fit(from, to); err != nil {
 		return err
 	}
-	copier := &content.Copier{Referrers: c.referrers}
+	end, err := c.watching("copy", "sent")
+	if err != nil {
+		return err
+	}
+	defer end(&err)
+	copier := &content.Copier{Referrers: c.referrers, Progress: c.counts()}
 	var done func() error
 	if copier.From, done, err = c.source(ctx, from); err != nil {
 		return err
@@ -138,8 +137,9 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 		return err
 	}
 	defer forget()
-	out := copied{Tags: []copiedTag{}}
+	out := copied{Tags: []progress.Tag{}}
 	copier.Report = c.reports(from.of, to.of, &out)
+	c.watch.Copying(known(items))
 	moved := copier.Copy(ctx, items)
 	if ctx.Err() == nil && out.Copied+out.Same > 0 {
 		if err := copier.To.Commit(ctx); err != nil {
@@ -156,7 +156,7 @@ func (o *options) reports(from, to func(content.Reference) string, out *copied) 
 	return func(e content.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		t := copiedTag{Source: from(e.Source), Target: to(e.Target), Outcome: e.Outcome}
+		t := tagOf(e, from, to)
 		switch e.Outcome {
 		case content.Copied:
 			out.Copied++
@@ -165,14 +165,20 @@ func (o *options) reports(from, to func(content.Reference) string, out *copied) 
 		case content.Failed:
 			out.Failed++
 		}
-		if e.Err != nil {
-			t.Error = e.Err.Error()
-		} else {
-			t.Digest = hexOf(e.Digest)
-		}
 		out.Tags = append(out.Tags, t)
-		o.line(*out, t)
+		o.line(t)
 	}
+}
+
+// tagOf is what is told of a tag.
+func tagOf(e content.Event, from, to func(content.Reference) string) progress.Tag {
+	t := progress.Tag{Source: from(e.Source), Target: to(e.Target), Outcome: e.Outcome}
+	if e.Err != nil {
+		t.Error = e.Err.Error()
+	} else {
+		t.Digest = hexOf(e.Digest)
+	}
+	return t
 }
 
 // hexOf is a digest as people write it; "" of one that nobody asked for.
@@ -263,6 +269,14 @@ func (c *copyOptions) items(ctx context.Context, source content.Source, from, to
 	return items, nil
 }
 
+// known is how many tags are copied, where that is known; else 0.
+func known(items []content.Item) int {
+	if len(items) == 1 && items[0].One != "" {
+		return 1
+	}
+	return 0
+}
+
 // keep says which tags are copied; nil is all of them.
 func (c *copyOptions) keep() func(tag string) bool {
 	if c.all {
@@ -273,42 +287,14 @@ func (c *copyOptions) keep() func(tag string) bool {
 	}
 }
 
-// line tells of a tag that is through.
-func (o *options) line(out copied, t copiedTag) {
-	if o.json() {
-		return
-	}
-	brief := o.color(o.err) && !o.verbose
-	if brief {
-		_, _ = fmt.Fprint(o.err, "\r\x1b[K")
-	}
-	switch {
-	case t.Outcome == content.Failed:
-		o.say("failed  %s: %s", t.Target, strings.ReplaceAll(t.Error, "\n", "; "))
-	case o.verbose, t.Outcome == content.Copied && !brief:
-		o.say("%-7s %s", t.Outcome, t.Target)
-	}
-	if brief {
-		_, _ = fmt.Fprintf(o.err, "%d copied, %d there already", out.Copied, out.Same)
-	}
-}
-
-// lineEnds ends the line that tells how far it is.
-func (o *options) lineEnds() {
-	if o.color(o.err) && !o.json() && !o.verbose {
-		_, _ = fmt.Fprint(o.err, "\r\x1b[K")
-	}
-}
-
 // weigh notes what was sent, once all are through, and sorts them.
 func (c *copied) weigh(m content.Moved) {
 	c.Blobs, c.Mounted, c.Bytes = m.Blobs, m.Mounted, m.Bytes
-	slices.SortFunc(c.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
+	slices.SortFunc(c.Tags, func(a, b progress.Tag) int { return strings.Compare(a.Target, b.Target) })
 }
 
 // finish tells how it ended.
 func (o *options) finish(ctx context.Context, out copied) error {
-	o.lineEnds()
 	var err error
 	if o.json() {
 		err = writeJSON(o.out, out)

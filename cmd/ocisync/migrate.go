@@ -19,6 +19,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
@@ -63,7 +64,7 @@ Several machines share the work with --shard: each takes its part of the reposit
 by their names, or alike by their bytes where all are given the same --sizes, the file
 that migrate --dry-run --output json wrote. docs/migrate.md shows it.
 
-` + givenHelp + exitHelp,
+` + givenHelp + "\n" + progressHelp + exitHelp,
 		Example: "  ocisync migrate --from old --to prod --dry-run\n  ocisync migrate --from zot+http://10.0.0.5:5000 --to prod --verify\n  ocisync migrate --from old --to prod --shard /8 --yes",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return m.run(cmd.Context(), true) },
@@ -88,7 +89,7 @@ looks at nothing else. What is there is not sent again; nothing is deleted. A mo
 with search, and its Harbor, tell all their images in a few requests, by which what is in
 step is known; with --verify each tag is asked for all the same, as migrate does.
 
-` + givenHelp + exitHelp,
+` + givenHelp + "\n" + progressHelp + exitHelp,
 		Example: "  ocisync sync --namespace team-a --from prod --to dr",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -108,6 +109,7 @@ func (m *migrateOptions) flags(cmd *cobra.Command) {
 	m.outputFlag(cmd)
 	m.verboseFlag(cmd, "name each tag that was there already, and all that is declared alike")
 	m.givenFlags(cmd)
+	m.progressFlags(cmd)
 	m.reachFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&m.from, "from", "", "the `registry` that is read: a mode, or an address")
@@ -158,7 +160,7 @@ func (m *migrateOptions) end(ctx context.Context, text string, push bool) (*end,
 	if err != nil {
 		return nil, errors.Join(err, done())
 	}
-	e := content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Hint: "the account is registry.login of mode " + text, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot}
+	e := content.Endpoint{URL: s.cfg.Registry.URL, Transport: rt, Push: push, Progress: m.counts(), Hint: "the account is registry.login of mode " + text, Monolithic: push && s.cfg.Registry.Type == schema.TypeZot}
 	if l, ok := s.provider.(providers.Lister); ok {
 		e.List = l.List
 	}
@@ -220,6 +222,17 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 	limit, err := m.limit()
 	if err != nil {
 		return err
+	}
+	what := "sync"
+	if whole {
+		what = "migrate"
+	}
+	if !m.dry {
+		done, err2 := m.watching(what, "sent")
+		if err2 != nil {
+			return err2
+		}
+		defer done(&err)
 	}
 	from, err := m.end(ctx, m.from, false)
 	if err != nil {
@@ -498,20 +511,25 @@ func repositories(n int) string {
 
 // move brings the content.
 func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.Shard, p pass, limit int64, out migration) error {
-	told := copied{Tags: []copiedTag{}}
+	told := copied{Tags: []progress.Tag{}}
 	of := func(e *end) func(content.Reference) string {
 		return func(r content.Reference) string {
 			return strings.TrimSuffix(e.registry.String(), "/") + "/" + r.String()
 		}
 	}
 	by := &content.Copier{To: to.registry}
+	tags := 0
+	for _, r := range out.Repositories {
+		tags += r.Tags
+	}
+	m.watch.Copying(tags)
 	forget, err := m.goBy(by, m.say)
 	if err != nil {
 		return err
 	}
 	defer forget()
 	copier := func() *content.Copier {
-		return &content.Copier{From: p.from, To: p.to, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told), Ledger: by.Ledger, OnlyMissing: by.OnlyMissing}
+		return &content.Copier{From: p.from, To: p.to, Referrers: true, Rate: limit, Report: m.reports(of(from), of(to), &told), Ledger: by.Ledger, OnlyMissing: by.OnlyMissing, Progress: m.counts()}
 	}
 	add := func(moved content.Moved) {
 		told.Blobs, told.Mounted, told.Bytes = told.Blobs+moved.Blobs, told.Mounted+moved.Mounted, told.Bytes+moved.Bytes
@@ -527,7 +545,7 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 			case <-ctx.Done():
 			case <-time.After(m.every):
 			}
-			told = copied{Tags: []copiedTag{}, Blobs: told.Blobs, Mounted: told.Mounted, Bytes: told.Bytes}
+			told = copied{Tags: []progress.Tag{}, Blobs: told.Blobs, Mounted: told.Mounted, Bytes: told.Bytes}
 			again := migration{}
 			now, err := m.look(last, from, to, shard, m.told(ctx.Err() != nil), &again)
 			if err != nil {
@@ -564,7 +582,7 @@ func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []con
 func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 	told := *out.Content
 	if m.json() {
-		slices.SortFunc(told.Tags, func(a, b copiedTag) int { return strings.Compare(a.Target, b.Target) })
+		slices.SortFunc(told.Tags, func(a, b progress.Tag) int { return strings.Compare(a.Target, b.Target) })
 		if err := writeJSON(m.out, out); err != nil {
 			return err
 		}

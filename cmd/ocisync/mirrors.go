@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/declared"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/pkg/state"
@@ -35,7 +36,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		Permit:  s.o.permit(host),
 		Files:   below(s.cfg.Dir), Homes: s.homes(), Namespaces: trusted(s.cfg), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
-		Report:   s.copied,
+		Report:   s.copied, Progress: s.o.counts(),
 	}
 	if !s.writing {
 		d.Careful = func(registry string) bool { return host.Registries != nil && host.Permits(registry) }
@@ -71,7 +72,12 @@ func (s *session) homes() []string {
 
 // copied tells of a tag that a mirror is through with.
 func (s *session) copied(k schema.Key, e content.Event) {
-	if e.Outcome == content.Copied {
+	t := tagOf(e, content.Reference.String, content.Reference.String)
+	t.Mirror = k.Name
+	if s.o.watch != nil {
+		s.o.watch.Tag(t)
+	}
+	if e.Outcome == content.Copied && (s.o.shown == progress.Lines || s.o.verbose && s.o.shown == progress.Bar) {
 		s.o.say("%s: copied %s", k, e.Target)
 	}
 }
@@ -109,6 +115,13 @@ type mirrored struct {
 
 // runMirrors is the job `mirror`.
 func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err error) {
+	if !dry {
+		end, err2 := o.watching("mirror", "sent")
+		if err2 != nil {
+			return err2
+		}
+		defer end(&err)
+	}
 	s, err := o.open(ctx, !dry)
 	if err != nil {
 		return err
@@ -126,7 +139,11 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 	}
 	results := []mirrored{}
 	var failed []error
-	for _, r := range mirrors {
+	for i, r := range mirrors {
+		if !dry {
+			o.watch.Copying(0)
+			o.watch.More(len(mirrors) - i - 1)
+		}
 		one, err := s.mirror(ctx, r, dry)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", r.Key, err))

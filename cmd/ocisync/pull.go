@@ -12,6 +12,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/files"
 	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -38,7 +39,8 @@ All is fetched and checked by its digest before anything takes its name. Nothing
 outside the directory: a name or a link that leads out of it, a device, or more than
 --max-size is refused. What is there already stays, and nothing is written then,
 unless --overwrite is said.
-` + exitHelp,
+
+` + progressHelp + exitHelp,
 		Example: "  ocisync pull registry.example.com/team/config:v1 --to ./config",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -49,6 +51,7 @@ unless --overwrite is said.
 		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), args[0]) },
 	}
 	o.outputFlag(cmd)
+	p.progressFlags(cmd)
 	p.reachFlags(cmd)
 	p.trustFlags(cmd, "what none of the keys signed that it trusts there is not pulled")
 	f := cmd.Flags()
@@ -82,6 +85,11 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	case from.layout == "" && from.reference == "":
 		return fmt.Errorf("%s names no tag and no digest", from)
 	}
+	end, err := p.watching("pull", "fetched")
+	if err != nil {
+		return err
+	}
+	defer end(&err)
 	in, done, err := p.source(ctx, from)
 	if err != nil {
 		return err
@@ -116,7 +124,7 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if len(titled) == 0 {
 		return fmt.Errorf("%s has no files by name: it is no artifact of push or ORAS; copy takes it as it is", from)
 	}
-	if err := p.fetch(ctx, in, from, titled, int64(most)); err != nil {
+	if err := p.watched(from, d, func() error { return p.fetch(ctx, in, from, titled, int64(most)) }); err != nil {
 		return err
 	}
 	if p.json() {
@@ -127,6 +135,20 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	}
 	p.tell("%s in %s, of %s\n", count(len(titled), "file"), p.to, out.Digest)
 	return nil
+}
+
+// watched is a pull that is told of as one tag.
+func (p *pullOptions) watched(from place, d v1.Descriptor, fetch func() error) error {
+	p.counts().Expect(1)
+	p.watch.Copying(1)
+	err := fetch()
+	t := progress.Tag{Source: from.String(), Target: p.to, Outcome: content.Copied, Digest: hexOf(d.Digest)}
+	if err != nil {
+		t.Outcome, t.Digest, t.Error = content.Failed, "", err.Error()
+	}
+	p.counts().Tell(t.Outcome)
+	p.watch.Tag(t)
+	return err
 }
 
 // maxKey bounds a file of keys, in bytes.
@@ -167,7 +189,7 @@ func (p *pullOptions) fetch(ctx context.Context, in content.Source, from place, 
 		if l.Annotations[content.UnpackAnnotation] == "true" {
 			put = at.Unpack
 		}
-		err := content.Read(ctx, in, from.repository, l, func(r io.Reader) error {
+		err := p.counts().Read(ctx, in, from.repository, l, func(r io.Reader) error {
 			if err := put(titleOf(l), r); err != nil {
 				return fmt.Errorf("%s: %s: %w", from, quote(titleOf(l)), err)
 			}

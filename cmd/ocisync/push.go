@@ -18,6 +18,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/files"
 	"github.com/ocisync/ocisync/pkg/content/sign"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/regular"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -50,7 +51,8 @@ media type may stand behind it: FILE:TYPE/SUBTYPE.
 With --subject, a tag or digest of the same repository, it refers to that: registries
 list it, and copy takes it along. The accounts are those of the user's Docker
 configuration.
-` + exitHelp,
+
+` + progressHelp + exitHelp,
 		Example: "  ocisync push --type application/vnd.example.config registry.example.com/team/config:v1 app.toml conf.d\n  ocisync push --type application/spdx+json --subject :v1 registry.example.com/team/app sbom.json:application/spdx+json",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -61,6 +63,7 @@ configuration.
 		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), args[0], args[1:]) },
 	}
 	o.outputFlag(cmd)
+	p.progressFlags(cmd)
 	p.reachFlags(cmd)
 	p.trustFlags(cmd, "what is pushed where it trusts keys has to be signed by one of them")
 	f := cmd.Flags()
@@ -126,6 +129,11 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
+	end, err := p.watching("push", "sent")
+	if err != nil {
+		return err
+	}
+	defer end(&err)
 	in, done, err := p.target(ctx, to)
 	if err != nil {
 		return err
@@ -138,7 +146,9 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 		}
 		a.Subject = &d
 	}
-	d, err := content.Push(ctx, in, to.ref(), a)
+	p.watch.Copying(1)
+	d, err := p.counts().Push(ctx, in, to.ref(), a)
+	p.watch.Tag(p.outcome(to, d, err))
 	if err != nil {
 		return err
 	}
@@ -148,6 +158,18 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 		}
 	}
 	return p.tellPushed(to, d, a)
+}
+
+// outcome is what became of it, as an event tells.
+func (p *pushOptions) outcome(to place, d v1.Descriptor, err error) progress.Tag {
+	t := progress.Tag{Target: to.String(), Outcome: content.Copied, Digest: hexOf(d.Digest)}
+	switch {
+	case err != nil:
+		t.Outcome, t.Error = content.Failed, err.Error()
+	case p.counts().Standing().Same > 0:
+		t.Outcome = content.Same
+	}
+	return t
 }
 
 // key is what signs it, where something does.

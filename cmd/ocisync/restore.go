@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -43,7 +44,8 @@ takes it for a new one, as of apply.
 With --mode-to DIR the registry's configuration as it was backed up is written to a new
 directory, and nothing else is done. Moved to the directory of the modes it is a mode:
 mode.toml and adopted.toml, with references where secrets were.
-` + exitHelp,
+
+` + progressHelp + exitHelp,
 		Example: "  ocisync restore oci:/backup/prod --mode prod --dry-run\n  ocisync restore s3://backups/prod --mode prod --namespace team\n  ocisync restore oci:/backup/prod --mode-to modes/prod",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -63,6 +65,7 @@ mode.toml and adopted.toml, with references where secrets were.
 	f.StringVar(&r.modeTo, "mode-to", "", "write the mode that was backed up to a new `directory`, and end")
 	f.BoolVarP(&r.apply.yes, "yes", "y", false, "do not ask")
 	f.StringVar(&r.apply.approve, "approve", "", "apply the plan with this `digest`, as of apply")
+	o.progressFlags(cmd)
 	o.newFlag(cmd, &r.apply.fresh)
 	return cmd
 }
@@ -96,6 +99,13 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
+	if !r.dry {
+		end, err2 := r.watching("restore", "sent")
+		if err2 != nil {
+			return err2
+		}
+		defer end(&err)
+	}
 	if err := r.configure(ctx); err != nil {
 		return err
 	}
@@ -103,13 +113,13 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
-	to, release, err := contentOf(ctx, cfg, p, !r.dry)
+	to, release, err := r.contentOf(ctx, cfg, p, !r.dry)
 	if err != nil {
 		return err
 	}
 	defer release()
-	out := restored{copied: copied{Tags: []copiedTag{}}, Left: []leftTag{}, DryRun: r.dry}
-	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Report: r.reports(content.Reference.String, content.Reference.String, &out.copied)}
+	out := restored{copied: copied{Tags: []progress.Tag{}}, Left: []leftTag{}, DryRun: r.dry}
+	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: r.reports(content.Reference.String, content.Reference.String, &out.copied)}
 	due, err := job.Look(ctx)
 	if err != nil {
 		return err
@@ -125,8 +135,8 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 			return err
 		}
 	} else {
+		r.watch.Copying(len(due.Steps) + len(due.Same) + out.Failed)
 		out.weigh(job.Run(ctx, due))
-		r.lineEnds()
 	}
 	return r.finish(ctx, out)
 }
@@ -134,6 +144,7 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 // configure brings the registry to be as the mode says, or shows what that would do.
 func (r *restoreOptions) configure(ctx context.Context) error {
 	o := *r.options
+	o.metrics = "" // which are of the content
 	if o.json() {
 		o.out, o.output = o.err, "text"
 	}
@@ -158,7 +169,7 @@ func (r *restoreOptions) foresee(ctx context.Context, job *content.Restore, due 
 			continue
 		}
 		out.Copied++
-		out.Tags = append(out.Tags, copiedTag{Source: s.String(), Target: s.String(), Outcome: coming, Digest: s.To.String()})
+		out.Tags = append(out.Tags, progress.Tag{Source: s.String(), Target: s.String(), Outcome: coming, Digest: s.To.String()})
 		if !r.json() {
 			r.tell("%-7s %s (%s)\n", coming, s.Reference, s.To)
 		}

@@ -11,12 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/schema/load"
@@ -63,11 +62,20 @@ type streams struct {
 
 // terminal reports whether a stream is one that a person looks at.
 func terminal[T any](stream T) bool {
+	_, ok := console(stream)
+	return ok
+}
+
+// console is the file of a stream that a person looks at.
+func console[T any](stream T) (*os.File, bool) {
 	f, ok := any(stream).(*os.File)
-	if r, is := any(stream).(*results); is {
-		f, ok = r.w.(*os.File)
+	switch s := any(stream).(type) {
+	case *results:
+		f, ok = s.of.(*os.File)
+	case *progress.Screen:
+		f, ok = s.Under().(*os.File)
 	}
-	return ok && term.IsTerminal(int(f.Fd()))
+	return f, ok && term.IsTerminal(int(f.Fd()))
 }
 
 // color reports whether to colour what is written to w.
@@ -90,7 +98,8 @@ func (s streams) env(name string) string {
 // results is standard output. It keeps its first error, so that a result that
 // could not be written is never taken for success.
 type results struct {
-	w   io.Writer
+	of  io.Writer // the stream itself
+	w   io.Writer // how it is written to
 	err error
 }
 
@@ -110,6 +119,12 @@ type options struct {
 	hostFile string
 	output   string
 	verbose  bool
+
+	screen  *progress.Screen // standard error
+	told    string           // by which style the flag has it say how far it is
+	shown   progress.Style   // by which it does
+	metrics string           // the file that figures are written to
+	watch   *progress.Watch  // nil where nothing is watched
 }
 
 func (o *options) json() bool { return o.output == "json" }
@@ -211,19 +226,7 @@ func writeJSON[T any](w io.Writer, v T) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	for _, r := range b.String() {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			out.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&out, `\u%04x`, r)
-		}
-	}
-	_, err := out.WriteTo(w)
+	_, err := io.WriteString(w, load.SafeJSON(b.String()))
 	return err
 }
 
@@ -249,9 +252,9 @@ func (o *options) say(format string, args ...any) {
 
 // run is the whole program but for the process it runs in.
 func run(ctx context.Context, args []string, s streams) int {
-	out := &results{w: s.out}
-	s.out = out
-	o := &options{streams: s, output: "text"}
+	screen, out := screens(s)
+	s.out, s.err = out, screen
+	o := &options{streams: s, output: "text", screen: screen}
 	root := newRoot(o)
 	root.SetArgs(args)
 	root.SetIn(s.in)

@@ -44,7 +44,8 @@ Zot, and a Distribution that is a program of its own, count no bytes:
              this host, and withdraw push from everybody but admin users while that
              is not below the quota; ocisync up and auth serve do so every minute.
              What cannot be measured changes nothing
-` + exitHelp,
+
+` + progressHelp + exitHelp,
 		Example:   "  ocisync run gc --mode prod\n  ocisync run retention --mode prod --dry-run\n  ocisync run mirror postgres --mode prod",
 		ValidArgs: append(embedded.Jobs(), mirrorJob, quotaJob, robotsJob),
 		Args: func(_ *cobra.Command, args []string) error {
@@ -61,6 +62,7 @@ Zot, and a Distribution that is a program of its own, count no bytes:
 		},
 	}
 	o.jobFlags(cmd, &dry)
+	o.progressFlags(cmd)
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -96,15 +97,11 @@ func Head(ctx context.Context, s Source, ref Reference) (digest v1.Hash, ok bool
 // Push stores an artifact under a tag, or by its digest alone where the reference says
 // none, and tells what it is.
 func Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
-	d, err := store(ctx, to, ref, a)
-	if err == nil {
-		err = to.Commit(ctx)
-	}
-	return d, err
+	return (*Progress)(nil).Push(ctx, to, ref, a)
 }
 
 // store has an artifact at a target, which nobody ends yet.
-func store(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
+func store(ctx context.Context, to Target, ref Reference, a Artifact, p *Progress) (v1.Descriptor, error) {
 	m, err := a.manifest()
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -117,7 +114,7 @@ func store(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descri
 	if ref.Tag == "" {
 		item.One = m.digest.String()
 	}
-	c := &Copier{From: made{m, blobs}, To: to, Report: func(e Event) { err = errors.Join(err, e.Err) }}
+	c := &Copier{From: made{m, blobs}, To: to, Progress: p, Report: func(e Event) { err = errors.Join(err, e.Err) }}
 	c.Copy(ctx, []Item{item})
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return v1.Descriptor{}, err
@@ -208,10 +205,15 @@ func Layers(ctx context.Context, s Source, ref Reference) (v1.Descriptor, []v1.D
 // Read has a function read a blob. It fails where that is not what its digest says:
 // until Read is done, what the function read may be anything.
 func Read(ctx context.Context, s Source, repository string, d v1.Descriptor, f func(io.Reader) error) error {
+	return read(ctx, s, repository, d, nil, f)
+}
+
+// read reads a blob; seen is told of the bytes, nil is told nothing.
+func read(ctx context.Context, s Source, repository string, d v1.Descriptor, seen *atomic.Int64, f func(io.Reader) error) error {
 	fail := func(err error) error {
 		return s.fail(Reference{Repository: repository, Digest: d.Digest}, "reading", err)
 	}
-	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return s.blob(ctx, repository, d, from) }, want: d}
+	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return s.blob(ctx, repository, d, from) }, want: d, seen: seen}
 	defer body.Close()
 	if err := body.begin(); err != nil {
 		return fail(err)

@@ -46,6 +46,8 @@ type Backup struct {
 	Name string
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
+	// Progress is that of [Copier]; the configuration is not counted.
+	Progress *Progress
 }
 
 // Backed is how a backup went.
@@ -61,7 +63,9 @@ func (b *Backup) Run(ctx context.Context) (Backed, error) {
 	if err != nil {
 		return Backed{}, err
 	}
+	b.Progress.list(Item{})
 	now, err := b.pin(ctx, was)
+	b.Progress.listed(Item{}, 0)
 	if err != nil {
 		return Backed{}, err
 	}
@@ -69,7 +73,7 @@ func (b *Backup) Run(ctx context.Context) (Backed, error) {
 		return Backed{}, &providers.Error{Registry: b.From.String(), Doing: "listing its tags", Err: ErrEmptied, Remedy: "if it was emptied on purpose, make the backup in another place"}
 	}
 	to := &relied{Layout: b.To, found: map[v1.Hash]bool{}, seen: map[label]bool{}}
-	c := &Copier{From: b.From, To: to, Referrers: true, Report: func(e Event) {
+	c := &Copier{From: b.From, To: to, Referrers: true, Progress: b.Progress, Report: func(e Event) {
 		if e.Err != nil {
 			now.fail(e.Target)
 			b.To.undo(e.Target)
@@ -93,7 +97,7 @@ func (b *Backup) Run(ctx context.Context) (Backed, error) {
 		}
 	}
 	slices.SortFunc(out.Gone, func(x, y Reference) int { return strings.Compare(x.String(), y.String()) })
-	if _, err := store(ctx, to, Reference{Repository: ModeRepository, Tag: b.Name}, b.Mode); err != nil {
+	if _, err := store(ctx, to, Reference{Repository: ModeRepository, Tag: b.Name}, b.Mode, nil); err != nil {
 		return out, fmt.Errorf("the registry's configuration: %w", err)
 	}
 	return out, b.To.Commit(ctx)
@@ -173,6 +177,7 @@ func (b *Backup) pin(ctx context.Context, was []entry) (*pinned, error) {
 	fail := func(ref Reference, err error) {
 		if ctx.Err() == nil {
 			p.fail(ref)
+			b.Progress.failed()
 			b.Report(Event{Source: ref, Target: ref, Outcome: Failed, Err: err})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -115,13 +116,15 @@ func (c *Copier) bring(ctx context.Context, source, target string, d v1.Descript
 	if from == "" && c.Ledger != nil {
 		from = c.Ledger.Blob(target, d.Digest)
 	}
+	t := c.Progress.transfer(target, d)
+	defer c.Progress.left(t)
 	p := c.pools.of(d.Size)
 	if err := p.enter(ctx, d.Size); err != nil {
 		return err
 	}
 	defer p.leave()
 	for n := 1; ; n++ {
-		err = c.send(ctx, source, target, d, from)
+		err = c.send(ctx, source, target, d, from, t)
 		var b broke
 		if !errors.As(err, &b) || n == attempts {
 			return err
@@ -145,7 +148,7 @@ func (b broke) Error() string { return b.why.Error() }
 func (b broke) Unwrap() error { return b.why }
 
 // send mounts a blob or uploads it.
-func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string) error {
+func (c *Copier) send(ctx context.Context, source, target string, d v1.Descriptor, from string, t *transfer) error {
 	at, mounted, err := c.To.begin(ctx, target, d, from)
 	if from != "" && (errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrUnauthorized) || errors.Is(err, ErrAbsent)) {
 		at, mounted, err = c.To.begin(ctx, target, d, "") // the account may not see that repository, or it is gone
@@ -155,9 +158,10 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 	}
 	if mounted {
 		c.count(func(r *Moved) { r.Mounted++ })
+		c.Progress.arrived(t, true)
 		return nil
 	}
-	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d}
+	body := &stream{ended: ctx.Err, open: func(from int64) (io.ReadCloser, error) { return c.From.blob(ctx, source, d, from) }, want: d, seen: c.Progress.moves(t)}
 	if c.limit != nil {
 		body.wait = func(n int) error { return c.limit.WaitN(ctx, n) }
 	}
@@ -173,6 +177,7 @@ func (c *Copier) send(ctx context.Context, source, target string, d v1.Descripto
 		return c.To.fail(Reference{Repository: target, Digest: d.Digest}, "uploading", err)
 	}
 	c.count(func(r *Moved) { r.Blobs, r.Bytes = r.Blobs+1, r.Bytes+d.Size })
+	c.Progress.arrived(t, false)
 	return nil
 }
 
@@ -268,6 +273,7 @@ type stream struct {
 	ended func() error      // nil as long as it is wanted
 	wait  func(n int) error // until so many bytes may have been read; nil: always
 	want  v1.Descriptor
+	seen  *atomic.Int64 // is told of the bytes that were read; nil: nobody is
 
 	body  io.ReadCloser
 	sum   hash.Hash
@@ -314,6 +320,9 @@ func (s *stream) Read(b []byte) (int, error) {
 		}
 	}
 	s.read += int64(n)
+	if s.seen != nil {
+		s.seen.Add(int64(n))
+	}
 	s.sum.Write(b[:n])
 	if s.read == s.want.Size {
 		if err := s.whole(); err != nil {

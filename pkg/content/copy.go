@@ -57,6 +57,8 @@ type Copier struct {
 	Ledger *ledger.File
 	// OnlyMissing leaves tags that the target lists as they are, and asks for none.
 	OnlyMissing bool
+	// Progress counts what is done while it is done; nil is nobody's.
+	Progress *Progress
 
 	blobs, manifests brought
 	pools            pools
@@ -109,11 +111,13 @@ func (c *Copier) Copy(ctx context.Context, items []Item) Moved {
 	if c.Rate > 0 {
 		c.limit = rate.NewLimiter(rate.Limit(c.Rate), burst)
 	}
+	c.Progress.list(items...)
 	each(cmp.Or(c.AtOnce, repositoriesAtOnce), items, func(item Item) {
 		if ctx.Err() != nil {
 			return
 		}
 		if err := c.repository(ctx, item); err != nil {
+			c.Progress.listed(item, 1)
 			c.tell(ctx, Event{Source: Reference{Repository: item.Source}, Target: Reference{Repository: item.Target}, Err: err})
 		}
 	})
@@ -147,6 +151,7 @@ func (c *Copier) tell(ctx context.Context, e Event) {
 		e.Outcome, e.Digest = Failed, v1.Hash{}
 	}
 	if e.Err == nil || ctx.Err() == nil {
+		c.Progress.Tell(e.Outcome)
 		c.Report(e)
 	}
 }
@@ -155,8 +160,12 @@ func (c *Copier) tell(ctx context.Context, e Event) {
 func (c *Copier) repository(ctx context.Context, item Item) error {
 	j := &job{Copier: c, item: item, heads: map[string]v1.Hash{}}
 	pairs, err := j.pairs(ctx)
-	if err != nil || len(pairs) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(pairs) == 0 {
+		c.Progress.listed(item, 0)
+		return nil
 	}
 	if first := pairs[0].target; j.item.There != nil {
 		j.heads, j.empty, j.have = j.item.There, j.item.New, map[string]bool{}
@@ -168,10 +177,12 @@ func (c *Copier) repository(ctx context.Context, item Item) error {
 			return err
 		}
 	}
+	c.Progress.listed(item, len(pairs))
 	each(tagsAtOnce, pairs, func(p pair) {
 		if ctx.Err() != nil {
 			return
 		}
+		c.Progress.begin()
 		e := Event{Source: p.source, Target: p.target}
 		e.Digest, e.Outcome, e.Err = j.one(ctx, p.source, p.target)
 		if c.Ledger != nil && e.Err == nil && p.target.Tag != "" && e.Digest != (v1.Hash{}) {

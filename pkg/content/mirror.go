@@ -38,6 +38,8 @@ type Mirror struct {
 	// Report hears of each tag when it is through, from several goroutines; nil for
 	// nobody.
 	Report func(Event)
+	// Progress is that of [Copier].
+	Progress *Progress
 }
 
 // Step is a tag of a mirror that is not as it should be.
@@ -462,6 +464,7 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 	var failed []error
 	fail := func(tag string, err error) {
 		failed = append(failed, err)
+		m.Progress.failed()
 		if m.Report != nil {
 			m.Report(Event{Source: Reference{Repository: m.Source, Tag: tag}, Target: Reference{Repository: m.Target, Tag: tag}, Outcome: Failed, Err: err})
 		}
@@ -481,7 +484,7 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 		item.Tags = append(item.Tags, m.attachments(o)...)
 	}
 	var mu sync.Mutex
-	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Report: func(e Event) {
+	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Progress: m.Progress, Report: func(e Event) {
 		mu.Lock()
 		if e.Err != nil {
 			failed = append(failed, e.Err)

@@ -43,6 +43,8 @@ type Endpoint struct {
 	Hint string
 	// Push says that content is written there: tokens are asked for pull and push.
 	Push bool
+	// Progress counts the requests, as of the target where Push is set; nil is nobody's.
+	Progress *Progress
 	// Monolithic is of registries that take a blob with the POST that would open its
 	// upload (OCI distribution specification, "Single POST"), as Zot does.
 	Monolithic bool
@@ -89,7 +91,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.client = &http.Client{Transport: inner}
+	r.client = &http.Client{Transport: e.Progress.counted(inner, e.Push)}
 	r.logins = &logins{base: base, client: r.client, auth: e.Auth}
 	r.gate = newGate(cmp.Or(e.InFlight, defaultInFlight))
 	return r, nil

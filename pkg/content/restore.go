@@ -22,6 +22,8 @@ type Restore struct {
 	Overwrite bool
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
+	// Progress is that of [Copier].
+	Progress *Progress
 }
 
 // Due is what a restore has to do.
@@ -63,6 +65,7 @@ func (r *Restore) Look(ctx context.Context) (Due, error) {
 func (r *Restore) look(ctx context.Context, repository string, mu *sync.Mutex, out *Due) {
 	fail := func(ref Reference, err error) {
 		if ctx.Err() == nil {
+			r.Progress.failed()
 			r.Report(Event{Source: ref, Target: ref, Outcome: Failed, Err: err})
 		}
 	}
@@ -202,6 +205,6 @@ func (r *Restore) weigh(ctx context.Context, ref Reference, depth int, visit fun
 
 // Run does what Look found. What fails is told by Report, and does not stop the rest.
 func (r *Restore) Run(ctx context.Context, due Due) Moved {
-	c := &Copier{From: r.From, To: r.To, Referrers: true, Report: r.Report}
+	c := &Copier{From: r.From, To: r.To, Referrers: true, Report: r.Report, Progress: r.Progress}
 	return c.Copy(ctx, due.items)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/text/width"
@@ -40,6 +41,23 @@ func Safe(s string) string {
 // too, so that no name begins a line of its own, which a pipeline would obey.
 func SafeLine(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(Safe(s), "\n", `\n`), "\t", `\t`)
+}
+
+// SafeJSON escapes in a JSON text what [Safe] does elsewhere, so that it stays JSON.
+func SafeJSON(s string) string {
+	var out strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String()
 }
 
 func unsafe(r rune) bool {

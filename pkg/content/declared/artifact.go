@@ -193,7 +193,7 @@ func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 		return err
 	}
 	defer release()
-	d, err := content.Push(ctx, to, at, a)
+	d, err := p.Progress.Push(ctx, to, at, a)
 	if err != nil || !signs {
 		return err
 	}

@@ -57,6 +57,8 @@ type Deps struct {
 	// Report hears of each tag when it is through, from several goroutines; nil for
 	// nobody.
 	Report func(schema.Key, content.Event)
+	// Progress counts what is done while it is done; nil is nobody's.
+	Progress *content.Progress
 }
 
 // Applied is an object of content as it was applied last.
@@ -228,7 +230,7 @@ func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error
 	if err != nil {
 		return nil, nil, err
 	}
-	to, err := content.Open(content.Endpoint{URL: p.URL, Transport: rt, Push: true, Hint: "content is written by registry.login, which must be able to push there", Monolithic: p.Monolithic, Untag: p.Untag})
+	to, err := content.Open(content.Endpoint{URL: p.URL, Transport: rt, Push: true, Hint: "content is written by registry.login, which must be able to push there", Monolithic: p.Monolithic, Untag: p.Untag, Progress: p.Progress})
 	if err != nil {
 		release()
 		return nil, nil, err

@@ -38,7 +38,7 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	m = &content.Mirror{
 		From: reads, To: to, Source: repository, Target: text(spec.To),
 		Referrers: yes(spec.Referrers), OnlyMissing: yes(spec.OnlyMissing),
-		KeepPrevious: text(spec.KeepPrevious),
+		KeepPrevious: text(spec.KeepPrevious), Progress: p.Progress,
 	}
 	m.Prune, _ = p.MayPrune()
 	m.Prune = m.Prune && yes(spec.Prune)
@@ -187,7 +187,7 @@ func (p *Provider) source(ctx context.Context, host string) (*content.Registry, 
 	if host == "docker.io" {
 		host = name.DefaultRegistry
 	}
-	e := content.Endpoint{URL: "https://" + host, Hint: "declare the account in the login of a [remote] whose url is of that host"}
+	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Hint: "declare the account in the login of a [remote] whose url is of that host"}
 	var tls schema.TLS
 	p.mu.Lock()
 	remotes := p.remotes
