@@ -147,7 +147,7 @@ func (p *pushOptions) run(ctx context.Context, target string, args []string) (er
 		a.Subject = &d
 	}
 	p.watch.Copying(1)
-	d, err := p.counts().Push(ctx, in, to.ref(), a)
+	d, err := content.Push(ctx, in, to.ref(), a, p.counts())
 	p.watch.Tag(p.outcome(to, d, err))
 	if err != nil {
 		return err

@@ -95,9 +95,13 @@ func Head(ctx context.Context, s Source, ref Reference) (digest v1.Hash, ok bool
 }
 
 // Push stores an artifact under a tag, or by its digest alone where the reference says
-// none, and tells what it is.
-func Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
-	return (*Progress)(nil).Push(ctx, to, ref, a)
+// none, and tells what it is. Progress counts it meanwhile; nil is nobody's.
+func Push(ctx context.Context, to Target, ref Reference, a Artifact, p *Progress) (v1.Descriptor, error) {
+	d, err := store(ctx, to, ref, a, p)
+	if err == nil {
+		err = to.Commit(ctx)
+	}
+	return d, err
 }
 
 // store has an artifact at a target, which nobody ends yet.
@@ -156,6 +160,8 @@ func (s made) blob(_ context.Context, _ string, d v1.Descriptor, from int64) (io
 	}
 	return f, nil
 }
+
+func (made) referable(string, v1.Hash, map[string]bool) bool { return false }
 
 func (made) referrers(context.Context, string, v1.Hash, map[string]bool) ([]v1.Descriptor, error) {
 	return nil, nil

@@ -44,7 +44,7 @@ func TestAnArtifactComesBack(t *testing.T) {
 	for name, to := range map[string]Target{"a registry": serve(t).open(t), "a layout": layout(t, t.TempDir(), true)} {
 		t.Run(name, func(t *testing.T) {
 			ref := Reference{Repository: "team/a", Tag: "v1"}
-			d, err := Push(t.Context(), to, ref, a)
+			d, err := Push(t.Context(), to, ref, a, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +67,7 @@ func TestAnArtifactComesBack(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			s, err := Push(t.Context(), to, Reference{Repository: "team/a"}, Artifact{Type: "application/of", Subject: &d})
+			s, err := Push(t.Context(), to, Reference{Repository: "team/a"}, Artifact{Type: "application/of", Subject: &d}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestAFileThatChangesMeanwhileIsNotPushed(t *testing.T) {
 	}
 	write("behind")
 	to := serve(t).open(t)
-	_, err = Push(t.Context(), to, Reference{Repository: "r", Tag: "v1"}, Artifact{Type: "x/y", Layers: []Layer{l}})
+	_, err = Push(t.Context(), to, Reference{Repository: "r", Tag: "v1"}, Artifact{Type: "x/y", Layers: []Layer{l}}, nil)
 	if !errors.Is(err, ErrDigest) || !strings.HasPrefix(err.Error(), "reading a: ") {
 		t.Errorf("%v", err)
 	}

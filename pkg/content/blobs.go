@@ -199,10 +199,12 @@ func (r *Registry) begin(ctx context.Context, target string, d v1.Descriptor, fr
 	}
 	if from == "" && !r.pushOnly.Load() {
 		at, mounted, err = r.open(ctx, target, d, target)
-		if !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrUnauthorized) {
+		switch {
+		case errors.Is(err, providers.ErrForbidden), errors.Is(err, providers.ErrUnauthorized):
+			r.pushOnly.Store(true) // mounting takes pull, and this account may only push
+		case !errors.Is(err, ErrAbsent): // Harbor says so of one that came, and no manifest after it
 			return at, mounted, err
 		}
-		r.pushOnly.Store(true) // mounting takes pull, and this account may only push
 	}
 	return r.open(ctx, target, d, from)
 }

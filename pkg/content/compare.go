@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -82,13 +84,14 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 			out.Differences = append(out.Differences, Difference{a, b, "it is not there"})
 			continue
 		}
-		want, ok, err := from.head(ctx, a)
+		is, err := from.describe(ctx, a)
+		if errors.Is(err, ErrAbsent) { // deleted meanwhile
+			continue
+		}
 		if err != nil {
 			return out, err
 		}
-		if !ok { // deleted meanwhile
-			continue
-		}
+		want := is.Digest
 		got, _, err := to.head(ctx, b)
 		switch {
 		case err != nil:
@@ -102,13 +105,19 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 			continue
 		}
 		seen[want] = true
-		n, missing, err := compareReferrers(ctx, from, to, item, want, listed, copied)
+		family, err := partsOf(ctx, from, item.Source, is, nil, listed, 0)
 		if err != nil {
 			return out, err
 		}
-		out.Referrers += n
-		for _, d := range missing {
-			out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source, Digest: d}, Reference{Repository: item.Target, Digest: d}, "it refers to " + t + ", and is not listed there"})
+		for _, of := range append([]v1.Hash{want}, family...) {
+			n, missing, err := compareReferrers(ctx, from, to, item, of, listed, copied)
+			if err != nil {
+				return out, err
+			}
+			out.Referrers += n
+			for _, d := range missing {
+				out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source, Digest: d}, Reference{Repository: item.Target, Digest: d}, "it refers to " + t + ", and is not listed there"})
+			}
 		}
 	}
 	return out, nil
@@ -126,13 +135,36 @@ func compareReferrers(ctx context.Context, from, to Source, item Item, digest v1
 		return 0, nil, err
 	}
 	for _, w := range want {
-		if slices.ContainsFunc(got, func(g v1.Descriptor) bool { return g.Digest == w.Digest }) {
+		there := slices.ContainsFunc(got, func(g v1.Descriptor) bool { return g.Digest == w.Digest })
+		if !there {
+			if there, err = belongsByTag(ctx, from, to, item, w.Digest); err != nil {
+				return 0, nil, err
+			}
+		}
+		if there {
 			n++
 		} else {
 			missing = append(missing, w.Digest)
 		}
 	}
 	return n, missing, nil
+}
+
+// belongsByTag reports whether a manifest names nothing that it refers to, and the target
+// has it: Harbor lists what belongs to an image by its tag alone, others do not.
+func belongsByTag(ctx context.Context, from, to Source, item Item, digest v1.Hash) (bool, error) {
+	m, err := from.manifest(ctx, Reference{Repository: item.Source, Digest: digest})
+	if err != nil {
+		return false, err
+	}
+	var names struct {
+		Subject *v1.Descriptor `json:"subject"`
+	}
+	if err := json.Unmarshal(m.bytes, &names); err != nil || names.Subject != nil {
+		return false, nil //nolint:nilerr // what is no JSON is found where it is copied
+	}
+	_, ok, err := to.head(ctx, Reference{Repository: item.Target, Digest: digest})
+	return ok, err
 }
 
 // Shard is a part of the work of several: those repositories of which it is the turn, by

@@ -291,7 +291,8 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 	if j.OnlyMissing && j.have[target.Tag] {
 		return j.heads[target.Tag], Same, nil
 	}
-	there, known, err := j.present(ctx, source, target)
+	there, is, err := j.present(ctx, source, target)
+	known, kind := is.Digest, is.MediaType
 	if err != nil {
 		return v1.Hash{}, Failed, err
 	}
@@ -299,19 +300,19 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 		return there, Same, nil
 	}
 	if known != (v1.Hash{}) && there == known {
-		return known, Same, j.referring(ctx, known, 0)
+		return known, Same, j.around(ctx, v1.Descriptor{Digest: known, MediaType: kind}, nil)
 	}
 	m, err := j.From.manifest(ctx, source)
 	if err != nil {
 		return v1.Hash{}, Failed, err
 	}
 	if m.digest == there {
-		return m.digest, Same, j.referring(ctx, m.digest, 0)
+		return m.digest, Same, j.around(ctx, m.descriptor(), &m)
 	}
 	if err := j.place(ctx, target, m, 0); err != nil {
 		return v1.Hash{}, Failed, err
 	}
-	return m.digest, Copied, j.referring(ctx, m.digest, 0)
+	return m.digest, Copied, j.around(ctx, m.descriptor(), &m)
 }
 
 // absent reports whether the target is known not to have a tag. What a registry tells of
@@ -324,10 +325,11 @@ func (j *job) absent(tag string) bool {
 	return !told || !attached.MatchString(tag)
 }
 
-// present asks both sides what a tag is, where it may be there already.
-func (j *job) present(ctx context.Context, source, target Reference) (there, known v1.Hash, err error) {
+// present asks both sides what a tag is, where it may be there already. What it is at the
+// source has a media type where that was asked.
+func (j *job) present(ctx context.Context, source, target Reference) (there v1.Hash, known v1.Descriptor, err error) {
 	if j.absent(target.Tag) {
-		return v1.Hash{}, v1.Hash{}, nil
+		return v1.Hash{}, v1.Descriptor{}, nil
 	}
 	var both errgroup.Group
 	there, asked := j.heads[target.Tag]
@@ -340,9 +342,11 @@ func (j *job) present(ctx context.Context, source, target Reference) (there, kno
 			return err
 		})
 	}
-	if known = source.Digest; known == (v1.Hash{}) {
+	if known.Digest = source.Digest; known.Digest == (v1.Hash{}) {
 		both.Go(func() (err error) {
-			known, _, err = j.From.head(ctx, source)
+			if known, err = j.From.describe(ctx, source); errors.Is(err, ErrAbsent) {
+				return nil // which is said by who reads it
+			}
 			return err
 		})
 	}

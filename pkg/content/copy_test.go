@@ -169,6 +169,114 @@ func TestWhatRefersToAnImageComesAlong(t *testing.T) {
 	}
 }
 
+// What refers to a part of an index comes along, with the index and after it, and is
+// missed where it is not there.
+func TestWhatRefersToAPartComesAlong(t *testing.T) {
+	for name, lists := range map[string]bool{"listed by the source": true, "by its tags": false} {
+		t.Run(name, func(t *testing.T) {
+			from, to := serve(t), serve(t)
+			f := fill{t, from}
+			part := f.image("a", "", layer(1, 100))
+			f.manifest("a", "v1", v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{part}})
+			known := map[string][]v1.Descriptor{}
+			signs := func(n uint64) v1.Descriptor {
+				d := f.manifest("a", "", v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: f.blob("a", []byte("{}")), Layers: []v1.Descriptor{f.blob("a", layer(n, 50))}, Subject: &part})
+				known[part.Digest.String()] = append(known[part.Digest.String()], d)
+				if !lists {
+					f.manifest("a", fallback(part.Digest), v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: known[part.Digest.String()]})
+				}
+				return d
+			}
+			if lists {
+				from.between(func(w http.ResponseWriter, r *http.Request) bool {
+					_, of, hit := strings.Cut(r.URL.Path, "/referrers/")
+					if hit {
+						w.Header().Set("Content-Type", string(types.OCIImageIndex))
+						_ = json.NewEncoder(w).Encode(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: append([]v1.Descriptor{}, known[of]...)})
+					}
+					return hit
+				})
+			}
+			c := &Copier{From: from.open(t), To: to.open(t), Referrers: true}
+			items := []Item{{Source: "a", Target: "a", One: "v1"}}
+			for n := range 2 {
+				d := signs(uint64(10 + n))
+				if n == 1 && lists {
+					found, err := Compare(t.Context(), c.From, c.To, []Item{{Source: "a", Target: "a"}}, 1)
+					if err != nil || len(found.Differences) != 1 || found.Differences[0].Source.Digest != d.Digest {
+						t.Errorf("one is missing: %+v, %v", found, err)
+					}
+				}
+				if got := c.tally(t.Context(), items); got.err != nil || got.copied+got.same != 1 {
+					t.Fatalf("%+v", got)
+				}
+				if _, ok, err := c.To.head(t.Context(), Reference{Repository: "a", Digest: d.Digest}); err != nil || !ok {
+					t.Errorf("%d is not there: %v", n, err)
+				}
+			}
+			found, err := Compare(t.Context(), c.From, c.To, []Item{{Source: "a", Target: "a"}}, 1)
+			if err != nil || len(found.Differences) != 0 || lists && found.Referrers != 2 {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+	}
+}
+
+// Harbor lists a signature that belongs to an image by its tag alone, as others do not.
+func TestWhatBelongsByATagIsNotMissed(t *testing.T) {
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	image := f.image("a", "v1", layer(1, 100))
+	signature := f.image("a", image.Digest.Algorithm+"-"+image.Digest.Hex+".sig", layer(2, 100))
+	from.between(func(w http.ResponseWriter, r *http.Request) bool {
+		_, of, hit := strings.Cut(r.URL.Path, "/referrers/")
+		if hit {
+			list := []v1.Descriptor{}
+			if of == image.Digest.String() {
+				list = append(list, signature)
+			}
+			w.Header().Set("Content-Type", string(types.OCIImageIndex))
+			_ = json.NewEncoder(w).Encode(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list})
+		}
+		return hit
+	})
+	to.between(func(w http.ResponseWriter, r *http.Request) bool {
+		hit := strings.Contains(r.URL.Path, "/referrers/")
+		if hit {
+			w.Header().Set("Content-Type", string(types.OCIImageIndex))
+			_ = json.NewEncoder(w).Encode(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}})
+		}
+		return hit
+	})
+	c := &Copier{From: from.open(t), To: to.open(t), Referrers: true}
+	items := []Item{{Source: "a", Target: "a"}}
+	if got := c.tally(t.Context(), items); got.err != nil {
+		t.Fatalf("%+v", got)
+	}
+	if found, err := Compare(t.Context(), c.From, c.To, items, 1); err != nil || len(found.Differences) != 0 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Harbor does not find a blob to mount that came, and no manifest after it.
+func TestABlobThatARegistryDoesNotFindToMountIsSent(t *testing.T) {
+	from, to := serve(t), serve(t)
+	fill{t, from}.image("a", "v1", layer(1, 100))
+	to.between(func(w http.ResponseWriter, r *http.Request) bool {
+		mounts := r.URL.Query().Get("mount") != ""
+		if mounts {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		return mounts
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "a", Target: "a"}}
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 1 || got.moved.Blobs != 2 {
+		t.Errorf("%+v", got)
+	}
+	same(t, c.From, c.To, items)
+}
+
 // TestARegistryIsAskedOnceWhetherItListsReferrers.
 func TestARegistryIsAskedOnceWhetherItListsReferrers(t *testing.T) {
 	from, to := serve(t), serve(t)

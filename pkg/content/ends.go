@@ -26,6 +26,9 @@ type reader interface {
 	manifest(ctx context.Context, ref Reference) (manifest, error)
 	blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (io.ReadCloser, error)
 	referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) ([]v1.Descriptor, error)
+	// referable reports whether something may refer to the parts of a manifest, as far as
+	// is known without asking; tags are as those of referrers.
+	referable(repository string, digest v1.Hash, tags map[string]bool) bool
 	fail(ref Reference, doing string, err error) error
 }
 

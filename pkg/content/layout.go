@@ -412,6 +412,8 @@ func (l *Layout) blob(ctx context.Context, _ string, d v1.Descriptor, from int64
 
 // referrers lists what refers to a manifest: what the index says so of, what others
 // wrote into it that says so itself, and what lies under the tag for it.
+func (l *Layout) referable(string, v1.Hash, map[string]bool) bool { return true }
+
 func (l *Layout) referrers(ctx context.Context, repository string, digest v1.Hash, _ map[string]bool) (list []v1.Descriptor, err error) {
 	all, err := l.subjects(ctx)
 	if err != nil {

@@ -44,7 +44,7 @@ type looked struct {
 // holding is what a repository has, as far as nobody wrote to it since.
 type holding struct {
 	tags map[string]v1.Hash
-	// alone are the digests of tags that nothing refers to.
+	// alone are the digests of tags that nothing refers to, nor to their parts.
 	alone map[v1.Hash]bool
 	// more says that there may be other tags.
 	more bool
@@ -89,6 +89,27 @@ func (l *looked) head(ctx context.Context, ref Reference) (digest v1.Hash, ok bo
 		return digest, true, nil
 	}
 	return l.Target.head(ctx, ref)
+}
+
+func (l *looked) describe(ctx context.Context, ref Reference) (v1.Descriptor, error) {
+	l.mu.Lock()
+	h := l.repositories[ref.Repository]
+	if h != nil && ref.Tag != "" {
+		if digest, ok := h.tags[ref.Tag]; ok {
+			l.mu.Unlock()
+			return v1.Descriptor{Digest: digest}, nil
+		}
+	}
+	l.mu.Unlock()
+	return l.Target.describe(ctx, ref)
+}
+
+func (l *looked) referable(repository string, digest v1.Hash, tags map[string]bool) bool {
+	l.mu.Lock()
+	h := l.repositories[repository]
+	alone := h != nil && h.alone[digest]
+	l.mu.Unlock()
+	return !alone && l.Target.referable(repository, digest, tags)
 }
 
 func (l *looked) referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) ([]v1.Descriptor, error) {

@@ -235,15 +235,6 @@ func (p *Progress) Read(ctx context.Context, s Source, repository string, d v1.D
 	return err
 }
 
-// Push is the package's [Push], counted as one tag.
-func (p *Progress) Push(ctx context.Context, to Target, ref Reference, a Artifact) (v1.Descriptor, error) {
-	d, err := store(ctx, to, ref, a, p)
-	if err == nil {
-		err = to.Commit(ctx)
-	}
-	return d, err
-}
-
 // The sides of a copy.
 const (
 	SourceSide = iota

@@ -159,7 +159,7 @@ func TestProgressCountsReadsAndPushes(t *testing.T) {
 	text := []byte("some file")
 	l := Layer{Descriptor: v1.Descriptor{MediaType: UnknownFile, Digest: digestOf(text), Size: int64(len(text))}, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }}
 	in := to.open(t)
-	if _, err := p.Push(t.Context(), in, Reference{Repository: "r", Tag: "v1"}, Artifact{Type: "x/y", Layers: []Layer{l}}); err != nil {
+	if _, err := Push(t.Context(), in, Reference{Repository: "r", Tag: "v1"}, Artifact{Type: "x/y", Layers: []Layer{l}}, p); err != nil {
 		t.Fatal(err)
 	}
 	if is := p.Standing(); is.Tags != 1 || is.Copied != 1 || is.Blobs != 2 || is.Bytes != int64(len(text))+2 {

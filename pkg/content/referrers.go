@@ -43,6 +43,67 @@ func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
 	return j.To.keepReferrers(ctx, j.item.Target, digest, list)
 }
 
+// around copies what refers to a manifest and to its parts. m is the manifest where
+// somebody has read it, else nil.
+func (j *job) around(ctx context.Context, d v1.Descriptor, m *manifest) error {
+	if !j.Referrers {
+		return nil
+	}
+	if err := j.referring(ctx, d.Digest, 0); err != nil {
+		return err
+	}
+	parts, err := partsOf(ctx, j.From, j.item.Source, d, m, j.tags, 0)
+	for _, p := range parts {
+		if err := j.referring(ctx, p, 0); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// partsOf lists the manifests that an index names, and those that these name, where
+// something may refer to them. d has no media type where nobody knows it.
+func partsOf(ctx context.Context, s reader, repository string, d v1.Descriptor, m *manifest, tags map[string]bool, depth int) (list []v1.Hash, err error) {
+	if d.MediaType != "" && !d.MediaType.IsIndex() || depth > deepest || !s.referable(repository, d.Digest, tags) {
+		return nil, nil
+	}
+	of := Reference{Repository: repository, Digest: d.Digest}
+	if m == nil {
+		read, err := s.manifest(ctx, of)
+		if err != nil {
+			return nil, err
+		}
+		m = &read
+	}
+	p, err := m.parts()
+	if err != nil {
+		return nil, s.fail(of, "reading", err)
+	}
+	for _, part := range p.Manifests {
+		below, err := partsOf(ctx, s, repository, part, nil, tags, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(append(list, part.Digest), below...)
+	}
+	return list, nil
+}
+
+// referable implements [Source]: what a registry leaves to its clients, these have under
+// tags.
+func (r *Registry) referable(_ string, _ v1.Hash, tags map[string]bool) bool {
+	return r.refers.Load() != leavesReferrers || tags == nil || anyAttached(tags)
+}
+
+func anyAttached(tags map[string]bool) bool {
+	for t := range tags {
+		if attached.MatchString(t) {
+			return true
+		}
+	}
+	return false
+}
+
 // referrers lists what refers to a manifest. tags are those of the repository, nil where
 // nobody listed them.
 func (r *Registry) referrers(ctx context.Context, repository string, digest v1.Hash, tags map[string]bool) (list []v1.Descriptor, err error) {

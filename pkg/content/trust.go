@@ -99,6 +99,6 @@ func Sign(ctx context.Context, to Target, repository string, of v1.Descriptor, k
 			sign.ContentAnnotation: sign.Content, sign.PredicateAnnotation: sign.Predicate,
 			"org.opencontainers.image.created": now.UTC().Format(time.RFC3339),
 		},
-	})
+	}, nil)
 	return err
 }

@@ -178,7 +178,8 @@ type Lister interface {
 // Listed is what a repository holds.
 type Listed struct {
 	Tags map[string]string // by tag the digest
-	// Referred are those digests of Tags that something refers to, such as a signature.
+	// Referred are those digests of Tags that something refers to, such as a signature, or
+	// to whose parts it may.
 	// Where there are any, the repository may have tags besides that hold what refers,
 	// which registries take for no images.
 	Referred map[string]bool

@@ -193,7 +193,7 @@ func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 		return err
 	}
 	defer release()
-	d, err := p.Progress.Push(ctx, to, at, a)
+	d, err := content.Push(ctx, to, at, a, p.Progress)
 	if err != nil || !signs {
 		return err
 	}

@@ -81,7 +81,7 @@ func holdings(list []api.Artifact) map[string]providers.Listed {
 			}
 			is.Tags[t.Name] = a.Digest
 		}
-		if len(a.Accessories) > 0 {
+		if len(a.Accessories) > 0 || len(a.Parts) > 0 { // what refers to a part is told of that alone
 			is.Referred[a.Digest] = true
 		}
 	}

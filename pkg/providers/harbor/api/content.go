@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -63,6 +64,8 @@ type Artifact struct {
 	Accessories []struct {
 		Digest string `json:"digest"`
 	} `json:"accessories"`
+	// Parts are the manifests that it names, where it is an index.
+	Parts []json.RawMessage `json:"references"`
 }
 
 // Artifacts lists those of some repositories of a project, with their tags. It is
