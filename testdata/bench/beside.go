@@ -228,7 +228,7 @@ func (f *besides) smallRound(ctx context.Context, round int, servers []*server) 
 
 // large pushes a blob of a gibibyte to servers that hold nothing, and pulls it.
 func (b *bench) large(ctx context.Context, f *besides, login func([]*server) error) error {
-	one, err := large(filepath.Join(b.dir, "large"))
+	one, err := large(filepath.Join(b.dir, "large"), largeBytes, 0)
 	if err != nil {
 		return err
 	}

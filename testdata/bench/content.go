@@ -22,15 +22,36 @@ const (
 	crane   = "crane"
 )
 
+// The copies that a client makes, one after the other.
+const (
+	first     = "first"
+	again     = "again"
+	vouched   = "again by its ledger"
+	unmovable = "again with --only-missing"
+)
+
+// pause is what each request takes longer where a line is far.
+const pause = 20 * time.Millisecond
+
+// copiesOf are those that a client can make.
+func copiesOf(client string) []string {
+	if client == ours {
+		return []string{first, again, vouched, unmovable}
+	}
+	return []string{first, again}
+}
+
 // small is the corpus of many small images: repositories with five tags of three layers
 // of 64 KiB to 1 MiB, of which one is shared with nine other repositories, one among the
 // tags, and one nobody's.
 type small struct{ repositories, tags int }
 
-// copying is what is measured of a client: a copy to an empty registry, and another.
+// copying is what is measured of a client, by which copy: to an empty registry, and again.
 type copying struct {
-	first, again samples
-	asked        map[string]int // of both registries, by which copy
+	took   map[string]samples
+	asked  map[string]int     // requests of both registries
+	paused map[string]float64 // seconds, with a pause before each request
+	conns  int32              // the most that either registry saw opened by one copy
 }
 
 // contents compares copies of a whole registry to an empty one, and again, with those of
@@ -52,8 +73,17 @@ func (b *bench) contents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.copies(ctx, corpus, from, peers)
-	return errors.Join(err, from.stop())
+	digests, pairs, err := corpus.push(ctx, from)
+	if err == nil {
+		err = b.copies(ctx, corpus, digests, pairs, from, peers)
+	}
+	if err == nil {
+		err = b.killed(ctx, corpus, from)
+	}
+	if err = errors.Join(err, from.stop()); err != nil {
+		return err
+	}
+	return b.bigs(ctx, peers)
 }
 
 // peer is a program of others', which make builds.
@@ -68,30 +98,34 @@ func peer(name string) (string, error) {
 	return at, nil
 }
 
-func (b *bench) copies(ctx context.Context, corpus small, from *server, peers map[string]string) error {
-	digests, pairs, err := corpus.push(ctx, from)
-	if err != nil {
-		return err
-	}
+func (b *bench) copies(ctx context.Context, corpus small, digests, pairs int, from *server, peers map[string]string) error {
 	clients := []string{ours, regsync, crane}
 	took := map[string]*copying{}
 	for _, c := range clients {
-		took[c] = &copying{asked: map[string]int{}}
+		took[c] = &copying{took: map[string]samples{}, asked: map[string]int{}, paused: map[string]float64{}}
+		if err := b.counted(ctx, c, peers[c], from, distribution, took[c], corpus, 0); err != nil {
+			return fmt.Errorf("%s: %w", c, err)
+		}
 	}
-	for round := range b.times(5) + 1 { // the first one counts requests
+	for _, c := range []string{ours, regsync} {
+		if err := b.counted(ctx, c, peers[c], from, distribution, took[c], corpus, pause); err != nil {
+			return fmt.Errorf("%s, with a pause: %w", c, err)
+		}
+	}
+	toZot := copying{asked: map[string]int{}}
+	if err := b.counted(ctx, ours, "", from, zot, &toZot, corpus, 0); err != nil {
+		return fmt.Errorf("to Zot: %w", err)
+	}
+	for range b.times(5) {
 		for _, c := range clients {
-			if err := b.copied(ctx, c, peers[c], from, took[c], round == 0, corpus); err != nil {
+			if err := b.copied(ctx, c, peers[c], from, took[c], corpus); err != nil {
 				return fmt.Errorf("%s: %w", c, err)
 			}
 		}
 	}
-	var idle samples
-	for range b.times(5) {
-		s, err := b.ocisync(ctx, b.dir, "ocisync ", "version")
-		if err != nil {
-			return err
-		}
-		idle = append(idle, s)
+	idle, err := b.idle(ctx)
+	if err != nil {
+		return err
 	}
 	r, t := corpus.repositories, corpus.repositories*corpus.tags
 	least := 2*r + 2*t + 3*digests + (pairs - digests)
@@ -101,7 +135,9 @@ func (b *bench) copies(ctx context.Context, corpus small, from *server, peers ma
 		text: fmt.Sprintf(`%d repositories with %d tags each, %d blobs in all, %d with those that several
 repositories have, between two registries of Distribution: to an empty one, and again.
 A copy that asks of each what it must takes %d requests, and one that finds all in
-step %d.`, corpus.repositories, corpus.tags, digests, pairs, least, r+2*t),
+step %d, by a ledger %d, where tags never move %d; the list of repositories is
+one or two more at each. Requests and connections are counted by rounds of their own; so is
+what %v before each request makes of the time, once each.`, corpus.repositories, corpus.tags, digests, pairs, least, r+2*t, 2*r+t, 2*r, pause),
 	}
 	for _, c := range clients {
 		limited := func(r row, limit float64) row {
@@ -111,59 +147,83 @@ step %d.`, corpus.repositories, corpus.tags, digests, pairs, least, r+2*t),
 			return r
 		}
 		k := took[c]
-		result.rows = append(result.rows,
-			limited(row{what: c + ", requests", unit: count, values: []float64{float64(k.asked["first"])}}, 9900),
-			limited(row{what: c + ", requests again", unit: count, values: []float64{float64(k.asked["again"])}}, 2210),
-			limited(row{what: c + ", CPU", unit: seconds, values: k.first.cpu()}, 2.8),
-			limited(row{what: c + ", CPU again", unit: seconds, values: k.again.cpu()}, 0.5),
-			row{what: c + ", elapsed", unit: seconds, values: k.first.elapsed()},
-			row{what: c + ", elapsed again", unit: seconds, values: k.again.elapsed()})
+		most := map[string]float64{first: 9900, again: 2204, vouched: 1404, unmovable: 404}
+		for _, which := range copiesOf(c) {
+			cpu := map[bool]float64{true: 2.8, false: 0.5}[which == first]
+			result.rows = append(result.rows,
+				limited(row{what: c + ", " + which + ", requests", unit: count, values: []float64{float64(k.asked[which])}}, most[which]),
+				limited(row{what: c + ", " + which + ", CPU", unit: seconds, values: k.took[which].cpu()}, cpu),
+				row{what: c + ", " + which + ", elapsed", unit: seconds, values: k.took[which].elapsed()})
+		}
 	}
-	mine := row{what: ours + ", memory beyond ocisync version", unit: mebibytes}
-	for _, m := range took[ours].first.memory() {
-		mine.values = append(mine.values, m-median(idle.memory()))
-	}
-	result.rows = append(result.rows, mine.atMost(32<<20))
-	against := func(c string, of func(copying) samples) []float64 {
+	mine := took[ours]
+	beyond := row{what: ours + ", memory beyond ocisync version", unit: mebibytes, values: more(mine.took[first].memory(), idle)}
+	against := func(c, our, their string) []float64 {
 		var out []float64
-		for i, mine := range of(*took[ours]).elapsed() {
-			out = append(out, mine/of(*took[c]).elapsed()[i])
+		for i, s := range mine.took[our].elapsed() {
+			out = append(out, s/took[c].took[their].elapsed()[i])
 		}
 		return out
 	}
-	first, again := func(k copying) samples { return k.first }, func(k copying) samples { return k.again }
-	result.rows = append(result.rows,
-		row{what: "elapsed against regsync", unit: factor, values: against(regsync, first)}.atMost(0.80),
-		row{what: "elapsed against regsync, again", unit: factor, values: against(regsync, again)},
-		row{what: "elapsed against crane", unit: factor, values: against(crane, first)})
+	zots := row{what: ours + ", first, requests to Zot", unit: count, values: []float64{float64(toZot.asked[first])}}
+	if !b.quick {
+		zots = zots.atMost(7300)
+	}
+	result.rows = append(result.rows, zots,
+		row{what: ours + ", connections opened to a registry", unit: count, values: []float64{float64(mine.conns)}}.atMost(2*16),
+		beyond.atMost(32<<20),
+		row{what: "elapsed against regsync", unit: factor, values: against(regsync, first, first)}.atMost(0.80),
+		row{what: "elapsed against crane", unit: factor, values: against(crane, first, first)},
+		row{what: "elapsed against regsync, again", unit: factor, values: against(regsync, again, again)},
+		row{what: "elapsed against regsync, by a ledger", unit: factor, values: against(regsync, vouched, again)}.atMost(0.65),
+		row{what: "elapsed against regsync, each request paused", unit: factor, values: []float64{mine.paused[first] / took[regsync].paused[first]}}.atMost(0.30))
 	b.add(result)
 	return nil
 }
 
-// copied has one client copy to a registry of its own, twice.
-func (b *bench) copied(ctx context.Context, client, program string, from *server, k *copying, counting bool, corpus small) (err error) {
-	to, err := b.listening(ctx, distribution)
+// idle is the memory of a command that does nothing.
+func (b *bench) idle(ctx context.Context) (float64, error) {
+	var idle samples
+	for range b.times(5) {
+		s, err := b.ocisync(ctx, b.dir, "ocisync ", "version")
+		if err != nil {
+			return 0, err
+		}
+		idle = append(idle, s)
+	}
+	return median(idle.memory()), nil
+}
+
+// more is what values are above another.
+func more(values []float64, than float64) (out []float64) {
+	for _, v := range values {
+		out = append(out, v-than)
+	}
+	return out
+}
+
+// counted has one client copy to a registry of its own by doors that count, and pause.
+func (b *bench) counted(ctx context.Context, client, program string, from *server, target string, k *copying, corpus small, delay time.Duration) (err error) {
+	to, err := b.listening(ctx, target)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.stop()) }()
-	source, target, doors := from.address, to.address, []*door{{}, {}}
-	if counting {
-		for i, at := range []*string{&source, &target} {
-			address, err := free(ctx)
-			if err != nil {
-				return err
-			}
-			stop, err := doors[i].open(ctx, address, *at)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, stop()) }()
-			*at = address
+	doors, at := []*door{{delay: delay}, {delay: delay}}, []string{from.address, to.address}
+	for i := range doors {
+		address, err := free(ctx)
+		if err != nil {
+			return err
 		}
+		stop, err := doors[i].open(ctx, address, at[i])
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		at[i] = address
 	}
-	for _, which := range []string{"first", "again"} {
-		cmd, err := b.copyCommand(ctx, client, program, source, target, corpus)
+	for _, which := range copiesOf(client) {
+		cmd, err := b.copyCommand(ctx, client, program, which, at[0], at[1], target == zot, corpus)
 		if err != nil {
 			return err
 		}
@@ -171,18 +231,36 @@ func (b *bench) copied(ctx context.Context, client, program string, from *server
 		if err != nil {
 			return err
 		}
-		if counting {
-			for _, d := range doors {
-				n, _ := d.count()
-				k.asked[which] += n
-			}
-			continue
+		if delay > 0 {
+			k.paused[which] = s.elapsed
+			return nil // one is enough to tell
 		}
-		if which == "first" {
-			k.first = append(k.first, s)
-		} else {
-			k.again = append(k.again, s)
+		for _, d := range doors {
+			n, _ := d.count()
+			k.asked[which] += n
+			k.conns = max(k.conns, d.conns.Swap(0))
 		}
+	}
+	return nil
+}
+
+// copied has one client copy to a registry of its own, several times.
+func (b *bench) copied(ctx context.Context, client, program string, from *server, k *copying, corpus small) (err error) {
+	to, err := b.listening(ctx, distribution)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.stop()) }()
+	for _, which := range copiesOf(client) {
+		cmd, err := b.copyCommand(ctx, client, program, which, from.address, to.address, false, corpus)
+		if err != nil {
+			return err
+		}
+		s, err := b.timed(cmd, client)
+		if err != nil {
+			return err
+		}
+		k.took[which] = append(k.took[which], s)
 	}
 	return nil
 }
@@ -201,11 +279,22 @@ func (b *bench) timed(cmd *exec.Cmd, client string) (sample, error) {
 }
 
 // copyCommand is how a client copies a whole registry, four repositories at once where
-// that can be said.
-func (b *bench) copyCommand(ctx context.Context, client, program, source, target string, corpus small) (*exec.Cmd, error) {
+// that can be said. Ours keeps a ledger from the first copy on, one for each target.
+func (b *bench) copyCommand(ctx context.Context, client, program, which, source, target string, typed bool, corpus small) (*exec.Cmd, error) {
 	switch client {
 	case ours:
-		cmd := exec.CommandContext(ctx, b.bin, "copy", "--all-tags", "http://"+source, "http://"+target)
+		to := "http://" + target
+		if typed {
+			to = "zot+" + to
+		}
+		args := []string{"copy", "--all-tags", "http://" + source, to}
+		switch which {
+		case first, vouched:
+			args = append(args, "--ledger", filepath.Join(b.dir, "ledger-"+target))
+		case unmovable:
+			args = append(args, "--only-missing")
+		}
+		cmd := exec.CommandContext(ctx, b.bin, args...)
 		cmd.Env = b.environment(b.dir)
 		return cmd, nil
 	case crane:

@@ -85,16 +85,16 @@ func images(n int, seed uint64) ([]image, error) {
 	return out, nil
 }
 
-// large writes the blob of one gibibyte.
-func large(name string) (blob, error) {
+// large writes a blob of some bytes, another one for each seed.
+func large(name string, bytes int64, seed byte) (blob, error) {
 	f, err := os.Create(name)
 	if err != nil {
 		return blob{}, err
 	}
 	defer f.Close()
-	random := rand.NewChaCha8([32]byte{})
+	random := rand.NewChaCha8([32]byte{seed})
 	d := digest.Canonical.Digester()
-	n, err := io.CopyN(io.MultiWriter(f, d.Hash()), random, largeBytes)
+	n, err := io.CopyN(io.MultiWriter(f, d.Hash()), random, bytes)
 	return blob{digest: d.Digest(), file: name, size: n}, errors.Join(err, f.Sync())
 }
 

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -15,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +33,10 @@ type door struct {
 	mu          sync.Mutex
 	asked       int
 	first, last time.Time // of the probes
+
+	delay time.Duration       // of each request
+	heard func(*http.Request) // before it is passed on; may be nil
+	conns atomic.Int32        // that were opened
 }
 
 // count starts anew and returns what was counted.
@@ -48,8 +55,18 @@ func (d *door) open(ctx context.Context, address, behind string) (stop func() er
 		return nil, err
 	}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind})
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // of clients that are killed, and registries that restart
+	conns := func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			d.conns.Add(1)
+		}
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: conns, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		if d.heard != nil {
+			d.heard(r)
+		}
+		time.Sleep(d.delay)
 		proxy.ServeHTTP(w, r)
 		d.mu.Lock()
 		defer d.mu.Unlock()
