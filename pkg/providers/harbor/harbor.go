@@ -180,6 +180,9 @@ func (p *Provider) read(ctx context.Context, scope schema.Scope, spared map[stri
 	}
 	s := newSite(p, c)
 	s.spared = spared
+	p.mu.Lock()
+	s.wanted = p.wanted
+	p.mu.Unlock()
 	var want []schema.Kind
 	for _, k := range scope.Kinds {
 		if _, ok := kinds()[k]; ok {

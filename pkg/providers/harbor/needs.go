@@ -53,9 +53,27 @@ func verbs(c plan.Change) string {
 	return "" // it writes nothing
 }
 
-// needs lists the rights that the first login needs for a change. What goes with
-// registry.admin is not among them.
+// needs lists the rights that the first login needs for a change, and to see after it
+// that it was done. What goes with registry.admin is not among them.
 func needs(c plan.Change) []need {
+	out := writes(c)
+	place := project(c.Key)
+	if len(out) == 0 || place == "" || c.Action == plan.Delete {
+		return out
+	}
+	shows := map[schema.Kind]string{
+		schema.KindAccess: "member:list", schema.KindWebhook: "notification-policy:list", schema.KindImmutable: "immutable-tag:list",
+		schema.KindLabel: "label:list", schema.KindPreheatPolicy: "preheat-policy:list", schema.KindRobot: "robot:list",
+		schema.KindRetention: "tag-retention:read",
+	}[c.Key.Kind]
+	if c.Key.Kind == schema.KindScan && changes(c, "scanner") {
+		shows = "metadata:list"
+	}
+	return append(out, needsIn(place, shows)...)
+}
+
+// writes lists the rights that a change itself takes.
+func writes(c plan.Change) []need {
 	does := verbs(c)
 	place := project(c.Key)
 	if place == "" {

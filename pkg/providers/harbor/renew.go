@@ -43,7 +43,7 @@ func (p *Provider) robots(ctx context.Context, desired schema.State, seen bool) 
 		return nil, err
 	}
 	s := newSite(p, c)
-	s.only = map[string]bool{}
+	s.only, s.wanted = map[string]bool{}, desired
 	for _, r := range desired.Resources {
 		if r.Key.Kind == schema.KindRobot {
 			s.only[project(r.Key)] = true
@@ -77,6 +77,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 			return nil, err
 		}
 	}
+	notes = append(notes, p.unseen()...)
 	if c.Second() {
 		notes = append(notes, plan.Note{Text: "registry.admin logs in as well, to read what Harbor shows no robot: settings, and what robots may do"})
 	}

@@ -36,7 +36,7 @@ func readRetention(ctx context.Context, s *site) error {
 			s.miss(key)
 			return nil
 		case err != nil:
-			return s.hidden(err, key)
+			return s.hidden(err, key, "tag-retention:read")
 		}
 		s.mu.Lock()
 		s.retentions[p.Name] = policy

@@ -39,7 +39,7 @@ func readRobots(ctx context.Context, s *site) error {
 	err = s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Robots(ctx, p.ID, "")
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: p.Name + "/"}, "robot:list")
 		}
 		take(p.Name, list)
 		return nil

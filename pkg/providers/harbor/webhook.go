@@ -57,7 +57,7 @@ func readWebhooks(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Webhooks(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/"}, "notification-policy:list")
 		}
 		for _, w := range list {
 			if !nameable(w.Name) {

@@ -58,6 +58,15 @@ func Is(err error, codes ...int) bool {
 	return false
 }
 
+// Said are Harbor's words in an error that is an answer of it.
+func Said(err error) string {
+	var s *StatusError
+	if !errors.As(err, &s) {
+		return ""
+	}
+	return s.Error()
+}
+
 // fail makes an error of the providers' kind, with what was done.
 func (c *Client) fail(doing string, err error, remedy string) error {
 	return &providers.Error{Registry: c.base, Doing: doing, Err: err, Remedy: remedy}
