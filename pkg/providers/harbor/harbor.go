@@ -43,6 +43,8 @@ type Provider struct {
 	opened *api.Client
 	seen   seen
 	made   made // since the last read
+	// brought is where the secrets of accounts were delivered to, since New.
+	brought map[string]string
 	// wanted is what was brought into form last: what of it nobody asks for need
 	// not be read. Nothing else depends on it.
 	wanted schema.State
@@ -63,7 +65,7 @@ func Clock(now func() time.Time) Option { return func(p *Provider) { p.now = now
 
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
-	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}}
+	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}, brought: map[string]string{}}
 	if _, err := rand.Read(p.key); err != nil {
 		return nil, p.fail(schema.Key{}, "making a key", err, "")
 	}

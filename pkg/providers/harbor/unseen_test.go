@@ -24,7 +24,7 @@ func lists() map[string]string {
 		"preheat-policy:list":      `preheat_policy/a/hot {"instance":"p2p"}`,
 		"tag-retention:read":       `retention/a {"keep":[{"newest":3}]}`,
 		"robot:list":               `robot/a/ci {"access":{"a":["pull"]}}`,
-		"metadata:list":             `scan/a {"scanner":"other"}`,
+		"metadata:list":            `scan/a {"scanner":"other"}`,
 	}
 }
 
