@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -35,9 +36,10 @@ type Provider struct {
 	files    fs.FS // what paths of objects count from; nil where nobody said
 	now      func() time.Time
 
-	key      []byte     // of hashes that only this process compares
-	renewing sync.Mutex // held by the one that renews robots
-	bringing sync.Mutex // held while a secret is delivered: two may go to one file
+	keeps    atomic.Bool // it was asked for what ocisync stores in Harbor itself
+	key      []byte      // of hashes that only this process compares
+	renewing sync.Mutex  // held by the one that renews robots
+	bringing sync.Mutex  // held while a secret is delivered: two may go to one file
 
 	mu     sync.Mutex
 	opened *api.Client

@@ -19,7 +19,7 @@ const defaultPrefix = "robot$"
 // prefix is what this Harbor puts before robots' names, a setting that only an
 // administrator may read; a robot goes by its own name.
 func (s *site) prefix(ctx context.Context) (string, error) {
-	if !s.c.Admin() {
+	if !s.c.Admin() || s.c.Plain() {
 		return s.c.Prefix(), nil
 	}
 	all, err := s.allSettings(ctx)

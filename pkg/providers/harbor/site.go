@@ -54,6 +54,7 @@ type site struct {
 
 	settings memo[map[string]api.Setting]
 	projects memo[[]api.Project]
+	own      *api.Project // ocisync's, nil where it is not seen; known with projects
 	users    memo[[]api.User]
 	groups   memo[[]api.Group]
 	quotas   memo[[]api.Quota]
@@ -118,6 +119,10 @@ func (s *site) allSettings(ctx context.Context) (map[string]api.Setting, error) 
 func (s *site) allProjects(ctx context.Context) ([]api.Project, error) {
 	return s.projects.get(func() ([]api.Project, error) {
 		list, err := s.c.Projects(ctx)
+		if i := slices.IndexFunc(list, func(p api.Project) bool { return p.Name == schema.Reserved }); i >= 0 {
+			own := list[i]
+			s.own = &own
+		}
 		// ocisync's own is nobody's object
 		return slices.DeleteFunc(list, func(p api.Project) bool { return p.Name == schema.Reserved }), err
 	})

@@ -128,6 +128,13 @@ func (c *Client) Robot() bool { return c.main.robot() }
 // second login, or the first where that is a user's.
 func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
 
+// Plain reports whether the first login is a user's who is no administrator.
+func (c *Client) Plain() bool {
+	c.main.mu.Lock()
+	defer c.main.mu.Unlock()
+	return !c.main.robot() && !c.main.admin
+}
+
 // Second reports whether the second login was needed so far.
 func (c *Client) Second() bool {
 	if c.admin == nil || !c.main.robot() {
