@@ -797,3 +797,47 @@ func TestWhatWasNotAnsweredIsNotKnown(t *testing.T) {
 		t.Errorf("where a proxy answered it says %s", said)
 	}
 }
+
+// TestWhatWaitsHidesNothing: a run in which a repository waits for its first push is read
+// back all the same, and says what waits, and for what.
+func TestWhatWaitsHidesNothing(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	eats := false
+	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if eats && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/labels/") {
+			return // 200, and Harbor never sees it
+		}
+		w.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(proxy.Close)
+	name := filepath.Join(w.mode, "m.toml")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := func(objects string) {
+		t.Helper()
+		write(t, name, strings.ReplaceAll(string(text), w.url, proxy.URL)+objects)
+	}
+	mode("[namespace.a]\n[label.x]\ncolor = \"#111111\"\n")
+	w.ocisync(t, 0, "apply")
+	const waits = "[namespace.a.repository.api]\ndescription = \"x\"\n"
+	mode("[namespace.a]\n[label.x]\ncolor = \"#222222\"\n" + waits)
+	eats = true
+	out, said := w.ocisync(t, exitPartly, "apply")
+	for _, want := range []string{"\ndone        update   label/x\n", "\npending     create   repository/a/api: ", "push to it, and apply again"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it prints no %q:\n%s", want, out)
+		}
+	}
+	for _, want := range []string{"1 done, 1 pending, 0 left out: what is pending waits for what is said of it above; apply again then", "the registry does not show it: label/x (update color)"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, said)
+		}
+	}
+	eats = false
+	if _, said = w.ocisync(t, exitPartly, "apply"); strings.Contains(said, "does not show") {
+		t.Errorf("then it says\n%s", said)
+	}
+}
