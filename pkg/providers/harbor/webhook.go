@@ -64,6 +64,12 @@ func readWebhooks(ctx context.Context, s *site) error {
 				continue
 			}
 			key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+			if want, ok := s.p.desired(key).(*schema.Webhook); ok { // it is shown by the target that is ours
+				slices.SortStableFunc(w.Targets, func(a, b api.Target) int {
+					ours := func(t api.Target) int { return map[bool]int{true: 0, false: 1}[t.Address == of(want.URL, "")] }
+					return ours(a) - ours(b)
+				})
+			}
 			s.mu.Lock()
 			s.webhooks[key] = w
 			s.mu.Unlock()
@@ -100,7 +106,7 @@ func webhookOf(w api.Webhook) (spec *schema.Webhook, unread []string) {
 			format = "cloudevents"
 		}
 	}
-	if slices.ContainsFunc(w.Targets, func(t api.Target) bool { return t.Auth != "" }) {
+	if len(w.Targets) > 0 && w.Targets[0].Auth != "" {
 		unread = []string{"auth"}
 	}
 	return &schema.Webhook{
