@@ -219,8 +219,8 @@ func loginOf(prefix string, key schema.Key, name string) string {
 }
 
 // due names the account to make, or "" and when something will be to do. An account
-// whose secret is not where it belongs is due at once; while another works beside it,
-// one that nobody can use gets another secret.
+// whose secret is not where it belongs is due at once: while another works beside it,
+// itself, and it gets another secret, since there are no more than two.
 func due(key schema.Key, list []account, want *schema.Robot, is sink, now time.Time) (name string, next time.Time) {
 	names := accountNames(key)
 	for _, a := range list {
@@ -258,7 +258,7 @@ func due(key schema.Key, list []account, want *schema.Robot, is sink, now time.T
 	switch {
 	case is != inPlace && !busy:
 		return other, time.Time{}
-	case is == refused && current.fresh(now):
+	case is != inPlace && current.fresh(now):
 		return current.name, time.Time{}
 	case end.IsZero():
 		return "", next

@@ -227,8 +227,11 @@ func TestASecretChangedWithinTheOverlapIsMadeAnew(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.renewed(t, dir, want); got != "" {
-		t.Errorf("a third account is made, or one of the two again: %q", got)
+	if got := h.renewed(t, dir, want); got != "robot$d.2" || !h.fits(t, file) {
+		t.Errorf("of a file that is gone within the overlap there is renewed: %q", got)
+	}
+	if n := strings.Count(h.behind(t, http.MethodGet, "/robots", ""), `"name":"robot$d`); n != 2 {
+		t.Errorf("then there are %d accounts", n)
 	}
 }
 
