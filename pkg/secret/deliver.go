@@ -102,7 +102,7 @@ func (r *Resolver) Delivered(d schema.Delivery, registryHost string) (user, secr
 	l := login{Registry: registryHost}
 	if d.File != "" {
 		if json.Unmarshal(have, &l) != nil || l.Registry != registryHost {
-			return "", "", nil
+			return "", "", nil //nolint:nilerr // what lies there is no login
 		}
 		return l.Username, l.Password, nil
 	}
@@ -112,7 +112,7 @@ func (r *Resolver) Delivered(d schema.Delivery, registryHost string) (user, secr
 		} `json:"auths"`
 	}
 	if json.Unmarshal(have, &config) != nil {
-		return "", "", nil
+		return "", "", nil //nolint:nilerr // as above
 	}
 	user, secret, _ = strings.Cut(string(config.Auths[registryHost].Auth), ":")
 	return user, secret, nil
