@@ -12,7 +12,8 @@ type Key struct {
 	Kind Kind
 	// Name is the object's path below its kind: "team-a" for a namespace and
 	// for the single kinds that hang on it, "team-a/ci" for its children of
-	// kinds it may have many of, "" for the registry's own single objects.
+	// kinds it may have many of, "" for the registry's own single objects. A
+	// repository's may go on, "team-a/backend/api": its namespace is one segment.
 	Name string
 }
 
@@ -52,10 +53,23 @@ func (k Key) Namespace() (ns Key, ok bool) {
 		return Key{KindNamespace, k.Name}, true
 	}
 	i := strings.LastIndexByte(k.Name, '/') // child names hold no slash, namespaces may
+	if k.Kind == KindRepository {           // and here it is the other way round
+		i = strings.IndexByte(k.Name, '/')
+	}
 	if i < 0 {
 		return Key{}, false
 	}
 	return Key{KindNamespace, k.Name[:i]}, true
+}
+
+// Child is the object's name below its namespace, and its whole name where it hangs
+// on none.
+func (k Key) Child() string {
+	ns, ok := k.Namespace()
+	if !ok {
+		return k.Name
+	}
+	return strings.TrimPrefix(k.Name, ns.Name+"/")
 }
 
 // MarshalText implements [encoding.TextMarshaler].

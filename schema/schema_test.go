@@ -76,6 +76,7 @@ func TestKeysArePathsBothWays(t *testing.T) {
 	for text, ns := range map[string]string{
 		"gc": "", "namespace/a/b": "", "access/a/b": "namespace/a/b", "webhook/a/b/ci": "namespace/a/b", "robot/ci": "", "robot/a/ci": "namespace/a",
 		"scan": "", "scan/a": "namespace/a", "label/base": "", "user/x": "",
+		"repository/a/api": "namespace/a", "repository/a/backend/api": "namespace/a",
 	} {
 		k, err := schema.ParseKey(text)
 		if err != nil || k.String() != text {
@@ -84,6 +85,9 @@ func TestKeysArePathsBothWays(t *testing.T) {
 		got := ""
 		if parent, ok := k.Namespace(); ok {
 			got = parent.String()
+			if name := parent.Name + "/" + k.Child(); !k.Kind.Single() && name != k.Name {
+				t.Errorf("%s is %s", text, name)
+			}
 		}
 		if got != ns {
 			t.Errorf("%s hangs on %q, want %q", text, got, ns)

@@ -204,7 +204,7 @@ func (a *adoption) housed(declared schema.State) {
 		if !hangs || there[ns] {
 			return false
 		}
-		a.left = append(a.left, providers.Leftover{What: r.Key.String(), Why: fmt.Sprintf("there is no namespace %s, and below another its name has no slash", ns.Name)})
+		a.left = append(a.left, providers.Leftover{What: r.Key.String(), Why: fmt.Sprintf("there is no namespace %s", ns.Name)})
 		return true
 	})
 }

@@ -135,7 +135,13 @@ func (a *applyOptions) run(ctx context.Context) (err error) {
 		return a.leave(ctx, s, found, who, end)
 	}
 	if err == nil || end.report.Count(apply.Interrupted) > 0 {
+		whole := err == nil
 		err = errors.Join(outcome(end.report), err)
+		if whole && err != nil {
+			if unproved := a.proveRest(ctx, s, end.report); unproved != nil {
+				err = codedError{exitPartly, fmt.Errorf("%w; and %w", err, unproved)}
+			}
+		}
 	} else if done := end.report.Count(apply.Done); done > 0 {
 		err = codedError{exitPartly, fmt.Errorf("%s made, but the run did not end well: %w; mend the cause and apply again", count(done, "change"), err)}
 	}
@@ -239,7 +245,7 @@ func outcome(r apply.Report) error {
 	case stopped > 0:
 		return codedError{exitInterrupted, fmt.Errorf("stopped: %d done, %d failed, %d not begun; the next apply does the rest", done, failed, skipped+stopped)}
 	case pending > 0 && pending == failed:
-		return codedError{exitPartly, fmt.Errorf("%d done, %d pending, %d left out: what is pending waits for somebody on the registry's host, as said above", done, pending, skipped)}
+		return codedError{exitPartly, fmt.Errorf("%d done, %d pending, %d left out: what is pending waits for what is said of it above; apply again then", done, pending, skipped)}
 	case unanswered > 0 && done+partly == 0:
 		return codedError{exitPartly, fmt.Errorf("whether anything was applied is not known: %d failed, %d of them without an answer, %d left out; mend the cause and apply again, which does what is left", failed, unanswered, skipped)}
 	case unanswered > 0:
@@ -264,8 +270,19 @@ func failedSo(r apply.Report, kind error) (n int) {
 	return n
 }
 
-// pending counts the changes that wait for somebody on the registry's host.
+// pending counts the changes that wait for what somebody else does.
 func pending(r apply.Report) int { return failedSo(r, providers.ErrPending) }
+
+// proveRest reads back what was done in a run in which not all was, so that one thing
+// that fails or waits does not hide another that the registry does not show. A registry
+// that could not be reached is not asked again.
+func (a *applyOptions) proveRest(ctx context.Context, s *session, report apply.Report) error {
+	if report.Count(apply.Done) == 0 || report.Count(apply.Interrupted) > 0 || failedSo(report, providers.ErrUnreachable) > 0 || failedSo(report, providers.ErrUnanswered) > 0 {
+		return nil
+	}
+	_, err := s.cycle("").Verify(ctx, report)
+	return err
+}
 
 // conclude proves a run in which nothing failed and says how it ended.
 func (a *applyOptions) conclude(ctx context.Context, s *session, found apply.Found, end ended) error {
@@ -385,7 +402,11 @@ func (a *applyOptions) line(l apply.Line) {
 	if l.Archive {
 		action = "archive"
 	}
-	text := fmt.Sprintf("%-11s %-8s %s", l.Outcome, action, l.Key)
+	outcome := l.Outcome
+	if l.Outcome == apply.Failed && errors.Is(l.Err, providers.ErrPending) {
+		outcome = "pending"
+	}
+	text := fmt.Sprintf("%-11s %-8s %s", outcome, action, l.Key)
 	if e := why(l); e != "" {
 		text += ": " + strings.ReplaceAll(e, "\n", "; ")
 	}

@@ -207,10 +207,12 @@ func (w *harborWorld) fill(t *testing.T) {
 		post("/robots", `{`+level+`,"description":"d","duration":30,"permissions":[{"kind":"project","namespace":"a","access":[{"resource":"repository","action":"pull","effect":"allow"},{"resource":"repository","action":"push","effect":"allow"},{"resource":"scan","action":"create","effect":"allow"}]}]}`)
 	}
 	w.edit(t, "/robots/"+w.find(t, "/robots", "name", "robot$all", "id"), `{"disable":true}`)
-	if err := w.Push(harbortest.Image{Repository: "a/api", Tags: []string{"v1"}, Size: 9}); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"api", "backend/deep/api"} {
+		if err := w.Push(harbortest.Image{Repository: "a/" + name, Tags: []string{"v1"}, Size: 9}); err != nil {
+			t.Fatal(err)
+		}
+		put("/projects/a/repositories/"+strings.ReplaceAll(name, "/", "%252F"), `{"description":"d"}`)
 	}
-	put("/projects/a/repositories/api", `{"description":"d"}`)
 	far := w.find(t, "/registries", "name", "dr", "id")
 	post("/replication/policies", `{"name":"out","description":"d","dest_registry":{"id":`+far+`},"dest_namespace":"mirror","trigger":{"type":"scheduled","trigger_settings":{"cron":"0 0 2 * * *"}},"filters":[{"type":"name","value":"a/**"},{"type":"tag","value":"v*","decoration":"excludes"},{"type":"label","value":["base"]},{"type":"resource","value":"image"}],"deletion":true,"override":true,"enabled":true,"speed":1024,"dest_namespace_replace_count":2,"copy_by_chunk":true,"single_active_replication":true}`)
 	post("/replication/policies", `{"name":"in","src_registry":{"id":`+far+`},"trigger":{"type":"manual"},"enabled":false,"speed":0}`)
@@ -368,6 +370,7 @@ func hands() []byHand {
 	put("trust/a required", project, `{"metadata":{"enable_content_trust_cosign":"false"}}`)
 	put("trust/a notation", project, `{"metadata":{"enable_content_trust":"false"}}`)
 	put("repository/a/api description", project+"/repositories/api", `{"description":""}`)
+	put("repository/a/backend/deep/api description", project+"/repositories/backend%252Fdeep%252Fapi", `{"description":""}`)
 	for _, l := range []struct{ key, list, name string }{{"label/base", "/labels?scope=g", "base"}, {"label/a/own", "", "own"}} {
 		for field, fields := range map[string]string{"color": `{"color":"#000000"}`, "description": `{"description":""}`} {
 			add(l.key+" "+field, func(t *testing.T, w *harborWorld) {
@@ -706,7 +709,6 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 		"preheat_policy/a/early: no mode says its filter of type signature, nor its cluster_ids",
 		"remote/not/one: ",
 		"replication/there: to: remote \"not/one\" is not declared",
-		"repository/a/deep/app: there is no namespace a/deep",
 		"the metadata of a: no kind speaks of proxy_cache_local_on_not_found",
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
@@ -714,7 +716,7 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	if !strings.Contains(said, "remote/not/one: ") {
 		t.Errorf("it says %s", said)
 	}
-	for _, text := range []string{"[namespace.library.webhook.one]", "[namespace.a]"} {
+	for _, text := range []string{"[namespace.library.webhook.one]", "[namespace.a]", `[namespace.a.repository."deep/app"]`} {
 		if !strings.Contains(printed, text) {
 			t.Errorf("it does not print %s:\n%s", text, printed)
 		}
@@ -793,5 +795,49 @@ func TestWhatWasNotAnsweredIsNotKnown(t *testing.T) {
 	w.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/labels", Status: http.StatusBadGateway})
 	if _, said = w.ocisync(t, exitPartly, "apply"); !strings.Contains(said, "without an answer") {
 		t.Errorf("where a proxy answered it says %s", said)
+	}
+}
+
+// TestWhatWaitsHidesNothing: a run in which a repository waits for its first push is read
+// back all the same, and says what waits, and for what.
+func TestWhatWaitsHidesNothing(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	eats := false
+	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if eats && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/labels/") {
+			return // 200, and Harbor never sees it
+		}
+		w.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(proxy.Close)
+	name := filepath.Join(w.mode, "m.toml")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := func(objects string) {
+		t.Helper()
+		write(t, name, strings.ReplaceAll(string(text), w.url, proxy.URL)+objects)
+	}
+	mode("[namespace.a]\n[label.x]\ncolor = \"#111111\"\n")
+	w.ocisync(t, 0, "apply")
+	const waits = "[namespace.a.repository.api]\ndescription = \"x\"\n"
+	mode("[namespace.a]\n[label.x]\ncolor = \"#222222\"\n" + waits)
+	eats = true
+	out, said := w.ocisync(t, exitPartly, "apply")
+	for _, want := range []string{"\ndone        update   label/x\n", "\npending     create   repository/a/api: ", "push to it, and apply again"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it prints no %q:\n%s", want, out)
+		}
+	}
+	for _, want := range []string{"1 done, 1 pending, 0 left out: what is pending waits for what is said of it above; apply again then", "the registry does not show it: label/x (update color)"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, said)
+		}
+	}
+	eats = false
+	if _, said = w.ocisync(t, exitPartly, "apply"); strings.Contains(said, "does not show") {
+		t.Errorf("then it says\n%s", said)
 	}
 }

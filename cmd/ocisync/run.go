@@ -27,14 +27,16 @@ Jobs of the embedded registry:
   gc         remove content that no manifest needs, as [gc] of the mode was applied
   retention  remove the tags that no rule keeps, as the retention of namespaces
              was applied; ocisync retention preview tells of every tag why
-  robots     renew the robots that are due and deliver their new secrets, which
-             ocisync up does by itself; it has no dry run, because the plan says
-             days ahead which are due
 A Distribution that is a program of its own has them too, by schedule while ocisync
 up or ocisync auth serve runs: retention deletes tags through it, and gc restarts it
 read-only meanwhile, where ocisync runs it as a process.
 
 Of every registry:
+  robots     renew the robots that are due and deliver their new secrets. Where
+             ocisync up or auth serve runs, it does so by itself; of a Harbor
+             nobody else does: have a timer run this job there, every hour or
+             every day. It has no dry run, because the plan says days ahead
+             which are due
   mirror     bring the mirrors that were applied in step with their sources, all or
              those that are named. Of one with prune the tags go that its source has
              no longer, where they are not more than policy.max_deletes lets go

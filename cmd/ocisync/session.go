@@ -64,6 +64,9 @@ func (o *options) logger() *slog.Logger {
 // caller ends it with close.
 func (o *options) open(ctx context.Context, write bool) (_ *session, err error) {
 	cfg, err := o.config()
+	if err == nil {
+		err = keyless(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}

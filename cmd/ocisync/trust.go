@@ -9,6 +9,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/content/declared"
 	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/schema"
+	"github.com/ocisync/ocisync/schema/load"
 )
 
 // trustFlags are those of the verbs that heed what a mode trusts.
@@ -43,6 +44,30 @@ func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
 		return ns, nil, fmt.Errorf("mode %s: namespace %s: %w", c.mode, ns, err)
 	}
 	return ns, keys, nil
+}
+
+// keyless tells of keys that a mode trusts and that are no public keys in files of it:
+// with them nothing could be checked.
+func keyless(cfg *schema.Config) error {
+	var problems load.Errors
+	for _, r := range cfg.Desired.Resources {
+		spec, ok := r.Spec.(*schema.Trust)
+		if !ok {
+			continue
+		}
+		for _, path := range spec.Keys {
+			if _, err := declared.ReadKeys(below(cfg.Dir), []string{path}); err != nil {
+				problems = append(problems, load.Problem{
+					Position: r.Source, Key: load.Path("namespace", r.Key.Name, string(schema.KindTrust), "keys"),
+					What: strings.TrimPrefix(err.Error(), "trust.keys: "), Want: "name a file with a public key, which lies in the directory that holds the modes or below it",
+				})
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 // same reports whether an origin is that of a URL.

@@ -50,6 +50,9 @@ func (o *options) validate(modes []string) error {
 	for _, m := range modes {
 		r := result{Mode: m, Problems: []load.Problem{}}
 		cfg, err := load.Mode(o.modes, m)
+		if err == nil {
+			err = keyless(cfg)
+		}
 		var problems load.Errors
 		switch {
 		case errors.As(err, &problems):

@@ -210,6 +210,11 @@ func (r *Registry) ask(ctx context.Context, method, path string, query url.Value
 	return r.send(req, scopes, hoped...)
 }
 
+// ofAny says what to do about a registry that may be no mode's.
+func ofAny(remedy string) string {
+	return strings.NewReplacer("registry.url", "its address", "registry.tls.ca", "--ca, or as tls.ca where a mode names it").Replace(remedy)
+}
+
 // send sends a request and returns one of the answers hoped for; the caller closes it.
 func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http.Response, error) {
 	req.Header.Set("User-Agent", "ocisync")
@@ -219,7 +224,7 @@ func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http
 		if errors.Is(kind, context.Canceled) {
 			return nil, kind
 		}
-		return nil, &providers.Error{Registry: r.base.String(), Doing: req.Method + " " + req.URL.Path, Err: kind, Remedy: remedy}
+		return nil, &providers.Error{Registry: r.base.String(), Doing: req.Method + " " + req.URL.Path, Err: kind, Remedy: ofAny(remedy)}
 	}
 	if slices.Contains(hoped, resp.StatusCode) {
 		return resp, nil

@@ -80,23 +80,88 @@ func (r *Resolver) deliverBy(ctx context.Context, name string, args []string, l 
 	return err
 }
 
+// Delivered reads back the login for a registry that Deliver took to a file or into a
+// Docker client's configuration; "" is one that is not there. Of what a command took
+// nothing is known: [errors.ErrUnsupported].
+func (r *Resolver) Delivered(d schema.Delivery, registryHost string) (user, secret string, err error) {
+	path := d.File
+	if path == "" {
+		path = d.DockerConfig
+	}
+	if path == "" {
+		return "", "", fmt.Errorf("what command %s took: %w", d.Command, errors.ErrUnsupported)
+	}
+	dir, rel, err := r.delivers(path)
+	if err != nil {
+		return "", "", err
+	}
+	have, err := readDelivered(dir, rel)
+	if err != nil {
+		return "", "", fmt.Errorf("file %s: %w", path, err)
+	}
+	l := login{Registry: registryHost}
+	if d.File != "" {
+		if json.Unmarshal(have, &l) != nil || l.Registry != registryHost {
+			return "", "", nil //nolint:nilerr // what lies there is no login
+		}
+		return l.Username, l.Password, nil
+	}
+	var config struct {
+		Auths map[string]struct {
+			Auth []byte `json:"auth"`
+		} `json:"auths"`
+	}
+	if json.Unmarshal(have, &config) != nil {
+		return "", "", nil //nolint:nilerr // as above
+	}
+	user, secret, _ = strings.Cut(string(config.Auths[registryHost].Auth), ":")
+	return user, secret, nil
+}
+
+// readDelivered reads a file below a directory through no link, nil if there is none.
+func readDelivered(dir, rel string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	for i := 0; err == nil && i < len(parts)-1; i++ {
+		var inner *os.Root
+		inner, err = existing(root, parts[i])
+		_ = root.Close()
+		root = inner
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	return readOwn(root, parts[len(parts)-1])
+}
+
 // deliverFile rewrites a file below the host's directories.
 func (r *Resolver) deliverFile(path string, renew func(have []byte) ([]byte, error)) error {
+	dir, rel, err := r.delivers(path)
+	if err != nil {
+		return err
+	}
+	if err := writeBelow(dir, rel, renew); err != nil {
+		return fmt.Errorf("file %s: %w", path, err)
+	}
+	return nil
+}
+
+// delivers is the directory of the host file that a file is below, and where there.
+func (r *Resolver) delivers(path string) (dir, rel string, err error) {
 	dirs := r.host.Secrets.Deliver
 	if dirs == nil {
 		dirs = []string{defaultDeliver}
 	}
 	for _, dir := range dirs {
-		rel, ok := below(dir, path)
-		if !ok || !filepath.IsAbs(path) {
-			continue
+		if rel, ok := below(dir, path); ok && filepath.IsAbs(path) {
+			return dir, rel, nil
 		}
-		if err := writeBelow(dir, rel, renew); err != nil {
-			return fmt.Errorf("file %s: %w", path, err)
-		}
-		return nil
 	}
-	return fmt.Errorf("file %s: it is not below %s; move it, or list its directory in secrets.deliver of the host file", path, orNone(dirs))
+	return "", "", fmt.Errorf("file %s: it is not below %s; move it, or list its directory in secrets.deliver of the host file", path, orNone(dirs))
 }
 
 func writeBelow(dir, rel string, renew func(have []byte) ([]byte, error)) error {
@@ -154,6 +219,11 @@ func enter(root *os.Root, name string) (*os.Root, error) {
 	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
+	return existing(root, name)
+}
+
+// existing opens a directory inside root as enter does, and makes none.
+func existing(root *os.Root, name string) (*os.Root, error) {
 	seen, err := root.Lstat(name)
 	if err != nil {
 		return nil, err

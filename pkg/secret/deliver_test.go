@@ -120,6 +120,46 @@ func TestDockerConfigKeepsWhatElseItHolds(t *testing.T) {
 	}
 }
 
+// What was delivered is read back where it was delivered to, and through no link.
+func TestWhatWasDeliveredIsReadBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	r := deliverer(dir)
+	const host = "registry.example.com"
+	for _, d := range []schema.Delivery{{File: dir + "/robots/ci"}, {DockerConfig: dir + "/docker/config.json"}} {
+		if user, _, err := r.Delivered(d, host); user != "" || err != nil {
+			t.Errorf("before: %q, %v", user, err)
+		}
+		if err := r.Deliver(t.Context(), d, "robot$ci", "se:cret", host); err != nil {
+			t.Fatal(err)
+		}
+		if user, pw, err := r.Delivered(d, host); user != "robot$ci" || pw != "se:cret" || err != nil {
+			t.Errorf("%q %q, %v", user, pw, err)
+		}
+		if user, _, err := r.Delivered(d, "other.example.com"); user != "" || err != nil {
+			t.Errorf("for another registry: %q, %v", user, err)
+		}
+		path := d.File + d.DockerConfig
+		if err := os.WriteFile(path, []byte("something"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if user, _, err := r.Delivered(d, host); user != "" || err != nil {
+			t.Errorf("what is no login: %q, %v", user, err)
+		}
+		if err := errors.Join(os.Remove(path), os.Symlink("/dev/null", path)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.Delivered(d, host); !errors.Is(err, errLink) {
+			t.Errorf("through a link: %v", err)
+		}
+	}
+	if _, _, err := r.Delivered(schema.Delivery{File: filepath.Dir(dir) + "/ci"}, host); err == nil || !strings.Contains(err.Error(), "secrets.deliver of the host file") {
+		t.Errorf("elsewhere: %v", err)
+	}
+	if _, _, err := r.Delivered(schema.Delivery{Command: "put"}, host); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("of a command: %v", err)
+	}
+}
+
 func TestDockerConfigThatCannotTakeALoginIsLeftAlone(t *testing.T) {
 	for name, text := range map[string]string{
 		"not JSON":      canary,

@@ -364,7 +364,7 @@ func PathOf(k schema.Key) string {
 	case k.Kind.Single():
 		return Path("namespace", ns.Name, string(k.Kind))
 	}
-	return Path("namespace", ns.Name, string(k.Kind), baseName(k.Name))
+	return Path("namespace", ns.Name, string(k.Kind), k.Child())
 }
 
 func (e *encoder) children(namespace string, list []schema.Resource) {
@@ -372,7 +372,7 @@ func (e *encoder) children(namespace string, list []schema.Resource) {
 		if child.Key.Kind.Single() {
 			e.one(child, "namespace", namespace, string(child.Key.Kind))
 		} else {
-			e.one(child, "namespace", namespace, string(child.Key.Kind), baseName(child.Key.Name))
+			e.one(child, "namespace", namespace, string(child.Key.Kind), child.Key.Child())
 		}
 	}
 }

@@ -84,7 +84,7 @@ func tomlPath(key string) []string {
 	case k.Kind.Single():
 		return []string{"namespace", ns.Name, string(k.Kind)}
 	}
-	return []string{"namespace", ns.Name, string(k.Kind), baseName(k.Name)}
+	return []string{"namespace", ns.Name, string(k.Kind), k.Child()}
 }
 
 // effective is a block with its defaults.

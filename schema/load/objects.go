@@ -188,8 +188,6 @@ func (c *checker) directives(cfg *schema.Config, into *schema.Directive, n *Node
 }
 
 // baseName is the name as the file writes it.
-func baseName(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
-
 // formerName is a name that a block claims, and where it does.
 type formerName struct {
 	key  schema.Key
@@ -220,11 +218,11 @@ func (c *checker) checkFormers(root *Node) {
 
 // declared reports whether the files have a block for the object.
 func declared(root *Node, k schema.Key) bool {
-	at, name := root, k.Name
+	at := root
 	if ns, child := k.Namespace(); child {
-		at, name = root.Get("namespace").Get(ns.Name), strings.TrimPrefix(k.Name, ns.Name+"/")
+		at = root.Get("namespace").Get(ns.Name)
 	}
-	n := at.Get(string(k.Kind)).Get(name)
+	n := at.Get(string(k.Kind)).Get(k.Child())
 	return n != nil && !unmanaged(n)
 }
 
@@ -246,6 +244,10 @@ func (c *checker) namespace(cfg *schema.Config, own *Node, defaults *Node, path 
 		c.twins(n.Get(string(k)), k, join(path, string(k)))
 		c.table1(n.Get(string(k)), join(path, string(k)), func(f *Node, p string) {
 			c.childName(f, k, p)
+			if first, rest, nested := strings.Cut(name, "/"); nested && k == schema.KindRepository {
+				c.reportKey(f, p, quote(clip(name))+" has no repositories to be described: a registry that has, such as Harbor, has namespaces of one segment",
+					"write it as ["+Path("namespace", first, string(k), rest+"/"+f.Key)+"]")
+			}
 			c.one(cfg, schema.Key{Kind: k, Name: name + "/" + f.Key}, overlay(f, defaults.Get(string(k))), p)
 		})
 	}
@@ -319,7 +321,7 @@ func nameError(k schema.Kind, name string) error {
 	switch {
 	case name == "" || len(name) > 255:
 		return errors.New("write 1 to 255 bytes")
-	case strings.Contains(name, "/"):
+	case strings.Contains(name, "/") && k != schema.KindRepository:
 		return errors.New(`write a name without "/"`)
 	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
 		return errors.New("write a name of letters that show, without control characters, and without blanks around it")
@@ -340,7 +342,7 @@ func nameError(k schema.Kind, name string) error {
 		}
 	case schema.KindRepository:
 		if !repository.MatchString(name) {
-			return errors.New("write lower-case letters, digits, and . _ - between them")
+			return errors.New("write lower-case letters, digits, and . _ - between them; / parts segments, and a name with / stands in quotes")
 		}
 	}
 	return nil

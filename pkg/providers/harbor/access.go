@@ -82,7 +82,7 @@ func readAccess(ctx context.Context, s *site) error {
 		key := below(schema.KindAccess, p.Name)
 		members, err := s.c.Members(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, key)
+			return s.hidden(err, key, "member:list")
 		}
 		s.mu.Lock()
 		s.members[p.Name] = members

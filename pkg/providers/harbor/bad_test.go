@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,12 @@ func TestWhatGoesWrongIsSaid(t *testing.T) {
 		"a proxy that sends elsewhere":       {sends, namespaces, providers.ErrNotRegistry, []string{"GET /systeminfo by sending elsewhere (302), to login.example.com", "correct registry.url"}},
 		"a group that the directory has not": {func(*testing.T, *standIn) {}, makes(`group/ops {"type":"ldap","ldap_dn":"cn=ops,dc=example,dc=com"}`), providers.ErrInvalid, []string{"group/ops", "400: LDAP Group DN is not found: DN:cn=ops,dc=example,dc=com", "ldap_dn names a group in it"}},
 		"a page of a proxy":                  {answers(http.StatusBadGateway, "text/html; charset=utf-8", page), namespaces, providers.ErrNotRegistry, []string{"web page (502)", "nothing else answers in its place"}},
+		"http where it speaks https": {func(t *testing.T, h *standIn) {
+			t.Helper()
+			s := httptest.NewTLSServer(h.Server)
+			t.Cleanup(s.Close)
+			h.registry.URL = strings.Replace(s.URL, "https:", "http:", 1)
+		}, namespaces, providers.ErrNotRegistry, []string{"400: Client sent an HTTP request to an HTTPS server.", "write registry.url with https://"}},
 		"self-signed": {func(t *testing.T, h *standIn) {
 			t.Helper()
 			s := httptest.NewTLSServer(h.Server)

@@ -10,7 +10,7 @@ func Capabilities() schema.Table {
 		noContent = "ocisync has no engine for content yet"
 	)
 	return schema.Table{
-		{Kind: schema.KindSettings, Support: schema.Native},
+		{Kind: schema.KindSettings, Support: schema.Native, Reason: "a setting that is an object in a text, as banner_message and oidc_extra_redirect_parms are, is a table: its keys are managed one by one, and others that somebody added stay and are no drift"},
 		{Kind: schema.KindUser, Support: schema.Native},
 
 		{Kind: schema.KindGroup, Support: schema.Native},

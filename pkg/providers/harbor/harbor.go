@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
@@ -35,14 +36,17 @@ type Provider struct {
 	files    fs.FS // what paths of objects count from; nil where nobody said
 	now      func() time.Time
 
-	key      []byte     // of hashes that only this process compares
-	renewing sync.Mutex // held by the one that renews robots
-	bringing sync.Mutex // held while a secret is delivered: two may go to one file
+	keeps    atomic.Bool // it was asked for what ocisync stores in Harbor itself
+	key      []byte      // of hashes that only this process compares
+	renewing sync.Mutex  // held by the one that renews robots
+	bringing sync.Mutex  // held while a secret is delivered: two may go to one file
 
 	mu     sync.Mutex
 	opened *api.Client
 	seen   seen
 	made   made // since the last read
+	// brought is where the secrets of accounts were delivered to, since New.
+	brought map[string]string
 	// wanted is what was brought into form last: what of it nobody asks for need
 	// not be read. Nothing else depends on it.
 	wanted schema.State
@@ -63,7 +67,7 @@ func Clock(now func() time.Time) Option { return func(p *Provider) { p.now = now
 
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
-	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}}
+	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}, brought: map[string]string{}}
 	if _, err := rand.Read(p.key); err != nil {
 		return nil, p.fail(schema.Key{}, "making a key", err, "")
 	}
@@ -180,6 +184,9 @@ func (p *Provider) read(ctx context.Context, scope schema.Scope, spared map[stri
 	}
 	s := newSite(p, c)
 	s.spared = spared
+	p.mu.Lock()
+	s.wanted = p.wanted
+	p.mu.Unlock()
 	var want []schema.Kind
 	for _, k := range scope.Kinds {
 		if _, ok := kinds()[k]; ok {

@@ -19,7 +19,7 @@ func readImmutable(ctx context.Context, s *site) error {
 		key := below(schema.KindImmutable, p.Name)
 		list, err := s.c.Immutables(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, key)
+			return s.hidden(err, key, "immutable-tag:list")
 		}
 		s.mu.Lock()
 		s.immutables[p.Name] = list

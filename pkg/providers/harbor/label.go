@@ -22,7 +22,7 @@ func readLabels(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Labels(ctx, p.ID)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindLabel, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindLabel, Name: p.Name + "/"}, "label:list")
 		}
 		s.addLabels(p.Name+"/", list)
 		return nil

@@ -51,7 +51,8 @@ func prepareNamespace(ctx context.Context, s *site, c plan.Change, v *providers.
 	switch c.Action {
 	case plan.Create:
 		if strings.Contains(c.Key.Name, "/") {
-			v.Refused = "a Harbor project's name has no slash; repositories below it may have"
+			first, rest, _ := strings.Cut(c.Key.Name, "/")
+			v.Refused = fmt.Sprintf("a Harbor project's name has no slash; declare [namespace.%s], which holds %s/*, and what is said of a repository there as [namespace.%s.repository.\"%s/NAME\"]", first, c.Key.Name, first, rest)
 		} else if !projectName().MatchString(c.Key.Name) {
 			v.Refused = "a Harbor project's name is of small letters and digits, with single dots, dashes and underscores between them"
 		} else {

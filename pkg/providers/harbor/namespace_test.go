@@ -67,7 +67,7 @@ func TestADescriptionOfAProjectStandsInTheFileAlone(t *testing.T) {
 func TestNamesThatHarborHasNotAreRefused(t *testing.T) {
 	h := newStandIn(t, harbortest.Options{})
 	p := h.open(t)
-	for name, why := range map[string]string{"a/b": "no slash", "Team": "small letters", "a--b": "small letters", "12345": ""} {
+	for name, why := range map[string]string{"a/b": "no slash; declare [namespace.a], which holds a/b/*, and what is said of a repository there as [namespace.a.repository.\"b/NAME\"]", "Team": "small letters", "a--b": "small letters", "12345": ""} {
 		v := verdict(t, p, objects(t, "namespace/"+name))
 		if why == "" && v.Refused != "" || why != "" && !strings.Contains(v.Refused, why) {
 			t.Errorf("%s: %q", name, v.Refused)

@@ -53,9 +53,27 @@ func verbs(c plan.Change) string {
 	return "" // it writes nothing
 }
 
-// needs lists the rights that the first login needs for a change. What goes with
-// registry.admin is not among them.
+// needs lists the rights that the first login needs for a change, and to see after it
+// that it was done. What goes with registry.admin is not among them.
 func needs(c plan.Change) []need {
+	out := writes(c)
+	place := project(c.Key)
+	if len(out) == 0 || place == "" || c.Action == plan.Delete {
+		return out
+	}
+	shows := map[schema.Kind]string{
+		schema.KindAccess: "member:list", schema.KindWebhook: "notification-policy:list", schema.KindImmutable: "immutable-tag:list",
+		schema.KindLabel: "label:list", schema.KindPreheatPolicy: "preheat-policy:list", schema.KindRobot: "robot:list",
+		schema.KindRetention: "tag-retention:read",
+	}[c.Key.Kind]
+	if c.Key.Kind == schema.KindScan && changes(c, "scanner") {
+		shows = "metadata:list"
+	}
+	return append(out, needsIn(place, shows)...)
+}
+
+// writes lists the rights that a change itself takes.
+func writes(c plan.Change) []need {
 	does := verbs(c)
 	place := project(c.Key)
 	if place == "" {
@@ -320,6 +338,7 @@ type self struct {
 	may
 	name   string
 	level  string
+	user   bool // or as a user who is no administrator
 	hidden bool // Harbor does not let it see what it may do
 	given  []api.Permission
 }
@@ -394,11 +413,11 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 		}
 	}
 	for _, n := range needs(c) {
-		if !me.has(n) && !s.everybodys(me, c, n) {
+		if n = me.asks(c, n); !s.grants(me, n) && !s.everybodys(me, c, n) {
 			add(n)
 		}
 	}
-	if c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
+	if me.user || c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
 		return out, nil
 	}
 	want, err := after[*schema.Robot](c)
@@ -426,7 +445,7 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 
 // everybodys reports whether the right to make projects is everybody's here.
 func (s *site) everybodys(me self, c plan.Change, n need) bool {
-	if c.Key.Kind != schema.KindNamespace || n.Resource != "project" || n.Action != "create" || me.level != api.LevelSystem {
+	if c.Key.Kind != schema.KindNamespace || n.Resource != "project" || n.Action != "create" || !me.user && me.level != api.LevelSystem {
 		return false
 	}
 	want, err := after[*schema.Namespace](c)
@@ -442,6 +461,9 @@ func (s *site) place(namespace string) string {
 	case api.AllProjects:
 		return where(namespace)
 	}
+	if namespace == schema.Reserved && s.own == nil {
+		return fmt.Sprintf("%s, as %s is not there yet", where(api.AllProjects), namespace)
+	}
 	key := below(schema.KindNamespace, namespace)
 	if slices.ContainsFunc(s.planned, func(c plan.Change) bool { return c.Key == key && c.Action == plan.Create }) {
 		return fmt.Sprintf("%s, as %s is not there yet", where(api.AllProjects), namespace)
@@ -449,32 +471,69 @@ func (s *site) place(namespace string) string {
 	return where(namespace)
 }
 
-// mayNot refuses changes for which the robot of the first login lacks a right. Where
-// it may not see its rights, the first change says so.
+// mayNot refuses changes for which the first login lacks a right, and all where it may
+// not store what an apply records. Where a robot may not see its rights, the first change
+// says so. An administrator lacks none.
 func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
-	if !s.c.Robot() || !slices.ContainsFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 }) {
+	first := slices.IndexFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 })
+	if !s.c.Robot() && !s.c.Plain() || first < 0 {
 		return nil
 	}
-	me, err := s.me.get(func() (self, error) { return s.self(ctx) })
+	me, err := s.me.get(func() (self, error) {
+		if s.c.Plain() {
+			return s.plain(ctx)
+		}
+		return s.self(ctx)
+	})
 	if err != nil {
 		return err
 	}
 	if me.hidden {
-		i := slices.IndexFunc(s.planned, func(c plan.Change) bool { return len(needs(c)) > 0 })
-		verdicts[i].Notes = append(verdicts[i].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
+		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
 		return nil
 	}
-	for i, c := range s.planned {
-		if verdicts[i].Refused != "" {
-			continue
+	give := "have an administrator give it to that robot"
+	if me.user {
+		give = "have an administrator give that user a role that has it"
+	}
+	refuse := func(i int, lacks []string, why string) {
+		if verdicts[i].Refused == "" && len(lacks) > 0 {
+			verdicts[i].Refused = fmt.Sprintf("%s (registry.login) lacks %s%s; %s, or name in registry.login an account that has it", me.name, fewOf(lacks), why, give)
 		}
+	}
+	for i, c := range s.planned {
 		lacks, err := s.lacks(ctx, me, c)
 		if err != nil {
 			return s.p.fail(c.Key, "", err, "")
 		}
-		if len(lacks) > 0 {
-			verdicts[i].Refused = fmt.Sprintf("%s (registry.login) lacks %s; have an administrator give it to that robot, or name in registry.login an account that has it", me.name, fewOf(lacks))
+		refuse(i, lacks, "")
+	}
+	if s.p.keeps.Load() {
+		lacks, err := s.lacksStore(ctx, me)
+		if err != nil {
+			return err
 		}
+		refuse(first, lacks, `, without which an apply cannot store what it did (state.store; or set it to "dir")`)
 	}
 	return nil
+}
+
+// lacksStore says what a login lacks to store what an apply records, below ocisync's own
+// project, which it makes where there is none.
+func (s *site) lacksStore(ctx context.Context, me self) ([]string, error) {
+	if _, err := s.allProjects(ctx); err != nil {
+		return nil, err
+	}
+	var out []string
+	add := func(n need) { out = append(out, n.Resource+":"+n.Action+" "+s.place(n.namespace)) }
+	makes := need{api.OfSystem, api.Access{Resource: "project", Action: "create"}}
+	if s.own == nil && !s.everybody && !s.grants(me, makes) {
+		add(makes)
+	}
+	for _, n := range needsIn(schema.Reserved, "repository:pull,push") {
+		if !s.grants(me, n) {
+			add(n)
+		}
+	}
+	return out, nil
 }

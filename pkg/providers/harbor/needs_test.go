@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
@@ -405,5 +407,121 @@ func TestWhetherContentMayBeBroughtIsKnownBefore(t *testing.T) {
 	}
 	if !strings.Contains(got[1], "there is no project nowhere; declare [namespace.nowhere]") {
 		t.Errorf("a project that is not there: %q", got[1])
+	}
+}
+
+// A user's rights are asked for as a robot's are: in a project those of its role, as
+// Harbor says them; in what the user makes, all; elsewhere none.
+func TestWhatAUserMayNotDoIsRefusedBeforeTheFirstWrite(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	boss := h.open(t)
+	apply(t, boss, "namespace/a", "namespace/mine", person("u"), `access/a {"users":{"u":["pull","push"]}}`, `access/mine {"users":{"u":["admin"]}}`, `label/a/old {"color":"#111111"}`)
+	name := "u"
+	h.registry.Login = &schema.Login{User: &name, Password: h.registry.Login.Password}
+	want := []string{
+		`label/a/x {"color":"#2E7D32"}`, `label/g {"color":"#2E7D32"}`, `label/mine/x {"color":"#2E7D32"}`, `namespace/a`, "namespace/b", "namespace/mine",
+		`retention/a {"keep":[{"newest":1}]}`,
+		`webhook/b/ci {"url":"https://a.example.com","events":["push"]}`,
+	}
+	for restriction, makes := range map[string]bool{"everyone": true, "adminonly": false} {
+		h.behind(t, http.MethodPut, "/configurations", `{"project_creation_restriction":"`+restriction+`"}`)
+		p := h.open(t)
+		got := map[string]string{}
+		h.Forget()
+		changes := compared(t, p, objects(t, want...))
+		for i, why := range refusals(t, p, changes) {
+			got[changes[i].Key.String()] = why
+		}
+		const says = "; have an administrator give that user a role that has it, or name in registry.login an account that has it"
+		expect := map[string]string{
+			"label/a/x": "u (registry.login) lacks label:create in a" + says, "label/g": "u (registry.login) lacks label:create for the whole registry" + says,
+			"label/mine/x": "", "namespace/b": "", "retention/a": "", "webhook/b/ci": "",
+		}
+		if !makes {
+			expect["namespace/b"] = "u (registry.login) lacks project:create for the whole registry" + says
+		}
+		if diff := cmp.Diff(expect, got); diff != "" {
+			t.Errorf("%s (-want +have):\n%s", restriction, diff)
+		}
+		if n := h.count(http.MethodGet, "/users/current/permissions"); n != 2 {
+			t.Errorf("to know the rights it takes %d requests", n)
+		}
+		if !makes {
+			continue
+		}
+		var may []plan.Change
+		for _, c := range changes {
+			if got[c.Key.String()] == "" {
+				may = append(may, c)
+			}
+		}
+		for _, stage := range (plan.Plan{Changes: may}).Stages(false) {
+			change(t, p, stage...)
+		}
+		for _, c := range deleting(t, boss, schema.KindNamespace) {
+			if c.Key.Name == "b" {
+				change(t, boss, c)
+			}
+		}
+		for _, c := range deleting(t, boss, schema.KindLabel, schema.KindRobot, schema.KindRetention) {
+			if c.Key.Name != "a/old" {
+				change(t, boss, c)
+			}
+		}
+	}
+	// an administrator is asked for none
+	h.Forget()
+	if why := refusals(t, boss, compared(t, boss, objects(t, want[1]))); why[0] != "" || h.count(http.MethodGet, "/users/current/permissions") != 0 {
+		t.Errorf("an administrator is refused %q", why)
+	}
+}
+
+// Where ocisync stores in Harbor what an apply did, nothing is written by whom may not
+// store it.
+func TestTheRightToStoreTheInventoryIsAskedForBefore(t *testing.T) {
+	const everything = "repository:pull for all projects repository:push for all projects project:create for the whole registry"
+	for _, c := range []struct {
+		lacks, restriction string
+		there              bool // ocisync's project
+		says               string
+	}{
+		{"", "adminonly", false, ""},
+		{"repository:push for all projects", "everyone", false, "repository:push for all projects, as ocisync is not there yet"},
+		{"repository:push for all projects", "everyone", true, "repository:push in ocisync"},
+		{"project:create for the whole registry", "everyone", false, ""},
+		{"project:create for the whole registry", "adminonly", false, "project:create for the whole registry"},
+		{"project:create for the whole registry", "adminonly", true, ""},
+	} {
+		h := newStandIn(t, harbortest.Options{})
+		h.behind(t, http.MethodPut, "/configurations", `{"project_creation_restriction":"`+c.restriction+`"}`)
+		if c.there {
+			h.behind(t, http.MethodPost, "/projects", `{"project_name":"ocisync"}`)
+		}
+		h.registry.Login = h.robotThat(t, "*", func(right string) bool {
+			return right != c.lacks && (strings.Contains(everything, right) || !strings.Contains(right, "project:"))
+		})
+		p := h.open(t)
+		changes := compared(t, p, objects(t, `label/x {"color":"#111111"}`, `label/y {"color":"#111111"}`))
+		if why := refusals(t, p, changes); why[0] != "" {
+			t.Errorf("an inventory elsewhere: %q", why)
+		}
+		transport, release, err := p.Transport(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.registry.URL+"/v2/ocisync/state/manifests/m", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		release()
+		why := refusals(t, p, changes)
+		if c.says == "" && why[0] != "" || !strings.Contains(why[0], c.says) || c.says != "" && !strings.Contains(why[0], "state.store") || why[1] != "" {
+			t.Errorf("without %q (%s, %t) it is refused for %q, want %q", c.lacks, c.restriction, c.there, why, c.says)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package harbor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -242,8 +243,13 @@ func (s *site) regroup(ctx context.Context, live object, g api.Group) error {
 	s.only = nil
 	err := s.each(ctx, func(ctx context.Context, p api.Project) error {
 		members, err := s.c.Members(ctx, p.Name)
-		if err != nil {
-			return s.hidden(err, below(schema.KindAccess, p.Name))
+		switch {
+		case errors.Is(err, providers.ErrNotFound):
+			return nil
+		case errors.Is(err, providers.ErrForbidden): // a role that is not seen would be lost
+			return s.lacking(err, "member:list", p.Name)
+		case err != nil:
+			return err
 		}
 		for _, m := range members {
 			if m.Type == "g" && m.Of == live.id {

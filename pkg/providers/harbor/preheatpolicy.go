@@ -49,7 +49,7 @@ func readPreheatPolicies(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.PreheatPolicies(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/"}, "preheat-policy:list")
 		}
 		for _, x := range list {
 			key := schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}

@@ -43,7 +43,7 @@ func (p *Provider) robots(ctx context.Context, desired schema.State, seen bool) 
 		return nil, err
 	}
 	s := newSite(p, c)
-	s.only = map[string]bool{}
+	s.only, s.wanted = map[string]bool{}, desired
 	for _, r := range desired.Resources {
 		if r.Key.Kind == schema.KindRobot {
 			s.only[project(r.Key)] = true
@@ -77,8 +77,16 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 			return nil, err
 		}
 	}
+	notes = append(notes, p.unseen()...)
 	if c.Second() {
 		notes = append(notes, plan.Note{Text: "registry.admin logs in as well, to read what Harbor shows no robot: settings, and what robots may do"})
+	}
+	sinks, untried, err := s.sinks(ctx, desired, mostTried, p.now())
+	if err != nil {
+		return nil, err
+	}
+	if untried > 0 {
+		notes = append(notes, plan.Note{Text: fmt.Sprintf("whether the delivered secrets work was tried of the %d robots that changed last; `ocisync run robots` tries the other %d too", mostTried, untried)})
 	}
 	for _, r := range desired.Resources {
 		want, ok := r.Spec.(*schema.Robot)
@@ -93,9 +101,12 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		how := "apply a new secret.value, with a longer expires, before"
 		if delivery(want) != nil {
 			how = "`ocisync run robots` renews it"
-			if name, next := due(r.Key, list, want, now); name == "" && !next.IsZero() {
+			if name, next := due(r.Key, list, want, sinks[r.Key].is, now); name == "" && !next.IsZero() {
 				how += " once the account before it has ended, after " + next.UTC().Format("2006-01-02 15:04 MST")
 			}
+		}
+		if told := sinks[r.Key]; told.says != "" {
+			say("%s", told.says)
 		}
 		end := current.expires()
 		switch {
@@ -173,6 +184,10 @@ func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.
 	if err != nil {
 		return nil, err
 	}
+	sinks, _, err := s.sinks(ctx, desired, len(desired.Resources), now)
+	if err != nil {
+		return nil, err
+	}
 	var out []providers.Renewal
 	for _, r := range desired.Resources {
 		want, ok := r.Spec.(*schema.Robot)
@@ -183,7 +198,7 @@ func (p *Provider) renewals(ctx context.Context, desired schema.State, now time.
 		if renew != nil {
 			run.Err = p.fail(r.Key, "renewing", s.sweep(ctx, r.Key, want, now), "")
 		}
-		name, next := due(r.Key, s.accounts[r.Key], want, now)
+		name, next := due(r.Key, s.accounts[r.Key], want, sinks[r.Key].is, now)
 		run.Next = next
 		if name != "" {
 			run.Login = loginOf(prefix, r.Key, name)
@@ -203,8 +218,10 @@ func loginOf(prefix string, key schema.Key, name string) string {
 	return prefix + name
 }
 
-// due names the account to make, or "" and when something will be to do.
-func due(key schema.Key, list []account, want *schema.Robot, now time.Time) (name string, next time.Time) {
+// due names the account to make, or "" and when something will be to do. An account
+// whose secret is not where it belongs is due at once: while another works beside it,
+// itself, and it gets another secret, since there are no more than two.
+func due(key schema.Key, list []account, want *schema.Robot, is sink, now time.Time) (name string, next time.Time) {
 	names := accountNames(key)
 	for _, a := range list {
 		if a.undelivered { // nobody may know its secret
@@ -238,7 +255,12 @@ func due(key schema.Key, list []account, want *schema.Robot, now time.Time) (nam
 		}
 	}
 	end := current.expires()
-	if end.IsZero() {
+	switch {
+	case is != inPlace && !busy:
+		return other, time.Time{}
+	case is != inPlace && current.fresh(now):
+		return current.name, time.Time{}
+	case end.IsZero():
 		return "", next
 	}
 	if from := end.Add(-notice(want)); now.Before(from) {
@@ -295,8 +317,8 @@ func (s *site) renew(ctx context.Context, key schema.Key, want *schema.Robot, na
 	exists := false
 	for _, x := range s.accounts[key] {
 		switch {
-		case x.name == name && x.undelivered && x.fresh(now):
-			a, exists = x, true
+		case x.name == name && (x.undelivered || x.ends.IsZero()) && x.fresh(now):
+			a, exists = x, true // or nobody has its secret any more
 		case x.name == name: // its time is over, or soon will be
 			if err := s.c.DeleteRobot(ctx, x.ID); err != nil {
 				return err
@@ -318,7 +340,7 @@ func (s *site) renew(ctx context.Context, key schema.Key, want *schema.Robot, na
 	if err := s.p.deliver(ctx, *delivery(want), a.Name, secret); err != nil {
 		return err
 	}
-	a.undelivered = false
+	a.undelivered, a.taken = false, taken(*delivery(want))
 	if err := s.c.UpdateRobot(ctx, a.wire()); err != nil {
 		return err
 	}
@@ -355,7 +377,7 @@ func (s *site) next(ctx context.Context, key schema.Key, want *schema.Robot, nam
 			a.Level = api.LevelProject
 		}
 	}
-	a.ID, a.Name = 0, name
+	a.ID, a.Name, a.taken = 0, name, ""
 	r := a.wire()
 	r.Disabled = false
 	made, secret, err := s.newAccount(ctx, r)

@@ -33,10 +33,9 @@ func readRetention(ctx context.Context, s *site) error {
 		policy, err := s.c.Retention(ctx, id)
 		switch {
 		case api.Is(err, 500): // Harbor says so of a policy that it cannot find
-			s.miss(key)
 			return nil
 		case err != nil:
-			return s.hidden(err, key)
+			return s.hidden(err, key, "tag-retention:read")
 		}
 		s.mu.Lock()
 		s.retentions[p.Name] = policy

@@ -39,7 +39,7 @@ func readRobots(ctx context.Context, s *site) error {
 	err = s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Robots(ctx, p.ID, "")
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: p.Name + "/"}, "robot:list")
 		}
 		take(p.Name, list)
 		return nil
@@ -251,6 +251,9 @@ func (p *Provider) deliver(ctx context.Context, to schema.Delivery, login, secre
 	if err := d.Deliver(ctx, to, login, secret, p.host()); err != nil {
 		return fmt.Errorf("secret.deliver: %w", err)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.brought[login] = to.Place()
 	return nil
 }
 
@@ -371,6 +374,9 @@ func (s *site) equip(ctx context.Context, a account, to *schema.Delivery, value,
 	a.Disabled = !of(want.Enabled, true)
 	if !a.undelivered && !a.Disabled {
 		return nil
+	}
+	if to != nil {
+		a.taken = taken(*to)
 	}
 	a.undelivered = false
 	return s.c.UpdateRobot(ctx, a.wire())

@@ -19,7 +19,7 @@ const defaultPrefix = "robot$"
 // prefix is what this Harbor puts before robots' names, a setting that only an
 // administrator may read; a robot goes by its own name.
 func (s *site) prefix(ctx context.Context) (string, error) {
-	if !s.c.Admin() {
+	if !s.c.Admin() || s.c.Plain() {
 		return s.c.Prefix(), nil
 	}
 	all, err := s.allSettings(ctx)
@@ -73,6 +73,7 @@ type account struct {
 	name        string // without prefix and project
 	text        string // the description without the note
 	undelivered bool   // nobody may know its secret
+	taken       string // the place that a command took its secret to, which cannot be looked at
 	ends        time.Time
 }
 
@@ -81,6 +82,7 @@ const (
 	noteEnds    = "]"
 	undelivered = "secret not delivered"
 	endsAt      = "replaced, ends "
+	takenBy     = "delivered by a command, "
 )
 
 func accountOf(r api.Robot, name string) account {
@@ -98,6 +100,8 @@ func accountOf(r api.Robot, name string) account {
 			return a
 		}
 		a.ends = end
+	} else if place, ok := strings.CutPrefix(note, takenBy); ok {
+		a.taken = place
 	} else {
 		return a
 	}
@@ -113,6 +117,8 @@ func (a account) noted() string {
 		note = undelivered
 	case !a.ends.IsZero():
 		note = endsAt + a.ends.UTC().Format(time.RFC3339)
+	case a.taken != "":
+		note = takenBy + a.taken
 	default:
 		return a.text
 	}

@@ -2,6 +2,7 @@ package harbor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -46,10 +47,12 @@ func readScans(ctx context.Context, s *site) error {
 		// with one scanner there is nothing to choose, and no need to ask
 		if len(scanners) > 1 || want != nil && want.Scanner != nil {
 			id, err := s.c.ProjectScanner(ctx, p.Name)
-			if err != nil {
-				return s.hidden(err, key)
+			switch {
+			case err == nil:
+				spec.Scanner = new(scannerName(scanners, id))
+			case want == nil || want.Scanner != nil || !errors.Is(err, providers.ErrForbidden):
+				return s.hidden(err, key, "metadata:list")
 			}
-			spec.Scanner = new(scannerName(scanners, id))
 		}
 		s.add(key, p.ID, spec)
 		return nil

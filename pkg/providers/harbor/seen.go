@@ -1,10 +1,12 @@
 package harbor
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -14,17 +16,32 @@ type seen struct {
 	accounts map[schema.Key][]account       // nil: robots were not read
 	auths    map[schema.Key][]byte          // marks of webhooks' headers; nil: not read
 	proven   map[schema.Key]schema.Resource // as this run wrote them, and not read
+	barred   map[string]barred              // by the right that it takes to see it
 }
 
 func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.seen.barred = maps.Clone(s.barred)
 	if slices.Contains(kinds, schema.KindRobot) {
 		p.seen.accounts = maps.Clone(s.accounts)
 	}
 	if slices.Contains(kinds, schema.KindWebhook) {
 		p.seen.auths = s.authsOf()
 	}
+}
+
+// unseen says of what the last read could not see, and nobody declares, which right
+// would show it.
+func (p *Provider) unseen() []plan.Note {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var notes []plan.Note
+	for _, right := range slices.Sorted(maps.Keys(p.seen.barred)) {
+		b := p.seen.barred[right]
+		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; have an administrator give the account in registry.login %s there to have it seen", fewOf(slices.Clone(b.projects)), b.said, right)})
+	}
+	return notes
 }
 
 func (p *Provider) forget() {

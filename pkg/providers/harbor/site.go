@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,8 @@ type site struct {
 	only map[string]bool
 	// spared are those whose lists are not read, although wanted.
 	spared map[string]bool
+	// wanted are the objects of which it must be known how they are.
+	wanted schema.State
 
 	// planned are the changes that are being prepared, authMode where accounts come
 	// from once they are made, and everybody says that each account makes projects
@@ -38,7 +41,8 @@ type site struct {
 
 	mu      sync.Mutex
 	objects map[schema.Key]object
-	except  []schema.Key // what could not be read
+	except  []schema.Key      // what could not be read
+	barred  map[string]barred // by the right that it takes
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project
@@ -50,6 +54,7 @@ type site struct {
 
 	settings memo[map[string]api.Setting]
 	projects memo[[]api.Project]
+	own      *api.Project // ocisync's, nil where it is not seen; known with projects
 	users    memo[[]api.User]
 	groups   memo[[]api.Group]
 	quotas   memo[[]api.Quota]
@@ -73,7 +78,7 @@ type object struct {
 
 func newSite(p *Provider, c *api.Client) *site {
 	return &site{
-		p: p, c: c, objects: map[schema.Key]object{},
+		p: p, c: c, objects: map[schema.Key]object{}, barred: map[string]barred{},
 		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
 		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
@@ -114,6 +119,10 @@ func (s *site) allSettings(ctx context.Context) (map[string]api.Setting, error) 
 func (s *site) allProjects(ctx context.Context) ([]api.Project, error) {
 	return s.projects.get(func() ([]api.Project, error) {
 		list, err := s.c.Projects(ctx)
+		if i := slices.IndexFunc(list, func(p api.Project) bool { return p.Name == schema.Reserved }); i >= 0 {
+			own := list[i]
+			s.own = &own
+		}
 		// ocisync's own is nobody's object
 		return slices.DeleteFunc(list, func(p api.Project) bool { return p.Name == schema.Reserved }), err
 	})
@@ -176,14 +185,45 @@ func (s *site) each(ctx context.Context, do func(context.Context, api.Project) e
 	return work.Wait()
 }
 
-// hidden takes what the account may not see of a project for unknown. Other
-// errors stay.
-func (s *site) hidden(err error, key schema.Key) error {
-	if errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrNotFound) {
+// hidden takes what the account may not see of a project, without a right, for
+// unknown. Where something of it is wanted, nobody could say that it is as declared:
+// that is an error, as others are.
+func (s *site) hidden(err error, key schema.Key, right string) error {
+	switch {
+	case errors.Is(err, providers.ErrNotFound):
 		s.miss(key)
 		return nil
+	case !errors.Is(err, providers.ErrForbidden):
+		return err
 	}
-	return err
+	project := strings.TrimSuffix(key.Name, "/")
+	one := schema.Scope{Kinds: []schema.Kind{key.Kind}, Except: []schema.Key{key}}
+	if slices.ContainsFunc(s.wanted.Resources, func(r schema.Resource) bool { return r.Key.Kind == key.Kind && !one.Covers(r.Key) }) {
+		return s.lacking(err, right, project)
+	}
+	s.miss(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.barred[right]
+	s.barred[right] = barred{append(b.projects, project), api.Said(err)}
+	return nil
+}
+
+// barred are the projects of which a list may not be seen, and Harbor's words for it.
+type barred struct {
+	projects []string
+	said     string
+}
+
+// lacking says of a refusal which right of a project it takes.
+func (s *site) lacking(err error, right, project string) error {
+	out := providers.Error{Registry: s.p.registry.URL, Err: err}
+	var said *providers.Error
+	if errors.As(err, &said) {
+		out = *said
+	}
+	out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s in %s, or name one there that has it", right, project)
+	return &out
 }
 
 // read reads kinds, several at once.

@@ -40,7 +40,7 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 	if err != nil {
 		return nil, nil, p.fail(schema.Key{}, "", err, "")
 	}
-	return &transport{inner: inner, c: c, base: base, user: user, password: password}, inner.CloseIdleConnections, nil
+	return &transport{inner: inner, c: c, base: base, user: user, password: password, p: p}, inner.CloseIdleConnections, nil
 }
 
 // Fill implements [providers.Filler].
@@ -66,6 +66,7 @@ type transport struct {
 	c              *api.Client
 	base           *url.URL
 	user, password string
+	p              *Provider
 
 	mu     sync.Mutex
 	exists bool // ocisync's own project is there
@@ -76,6 +77,7 @@ const ownProject = "/v2/" + schema.Reserved + "/"
 // RoundTrip sends a request to the registry, whatever host it names.
 func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 	if strings.HasPrefix(asked.URL.Path, ownProject) {
+		t.p.keeps.Store(true)
 		there, err := t.own(asked.Context(), asked.Method != http.MethodGet && asked.Method != http.MethodHead)
 		if err != nil || !there {
 			if asked.Body != nil {

@@ -57,13 +57,19 @@ func readWebhooks(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Webhooks(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/"})
+			return s.hidden(err, schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/"}, "notification-policy:list")
 		}
 		for _, w := range list {
 			if !nameable(w.Name) {
 				continue
 			}
 			key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+			if want, ok := s.p.desired(key).(*schema.Webhook); ok { // it is shown by the target that is ours
+				slices.SortStableFunc(w.Targets, func(a, b api.Target) int {
+					ours := func(t api.Target) int { return map[bool]int{true: 0, false: 1}[t.Address == of(want.URL, "")] }
+					return ours(a) - ours(b)
+				})
+			}
 			s.mu.Lock()
 			s.webhooks[key] = w
 			s.mu.Unlock()
@@ -100,7 +106,7 @@ func webhookOf(w api.Webhook) (spec *schema.Webhook, unread []string) {
 			format = "cloudevents"
 		}
 	}
-	if slices.ContainsFunc(w.Targets, func(t api.Target) bool { return t.Auth != "" }) {
+	if len(w.Targets) > 0 && w.Targets[0].Auth != "" {
 		unread = []string{"auth"}
 	}
 	return &schema.Webhook{
@@ -194,14 +200,9 @@ func (s *site) authsOf() map[schema.Key][]byte {
 	return out
 }
 
-// authMark is a keyed hash of the header that all targets of a webhook send; nil
-// where they do not send one and the same.
+// authMark is a keyed hash of the header that a webhook sends to its first target: the
+// one that stays where there are others, which its URL tells of. nil for no target.
 func (p *Provider) authMark(w api.Webhook) []byte {
-	for _, t := range w.Targets {
-		if t.Auth != w.Targets[0].Auth {
-			return nil
-		}
-	}
 	if len(w.Targets) == 0 {
 		return nil
 	}

@@ -72,7 +72,7 @@ func Ping(ctx context.Context, registryURL string, rt http.RoundTripper) (Info, 
 		}
 		return info, fail(fmt.Errorf("%w: it asks for one (%s)", providers.ErrUnauthorized, info.Auth), "set registry.login")
 	case code == http.StatusBadRequest && base.Scheme == "http" && bytes.Contains(body, []byte("HTTPS")):
-		return notRegistry("it speaks https") // net/http's own answer, and nginx's
+		return Info{}, fail(fmt.Errorf("%w: it speaks https", providers.ErrNotRegistry), "write registry.url with https://") // net/http's own answer, and nginx's
 	case code == http.StatusTooManyRequests || code >= 500:
 		return Info{}, fail(fmt.Errorf("%w: it answers %d", providers.ErrUnreachable, code), "try again later, and look at its log")
 	case code == http.StatusForbidden && !html:

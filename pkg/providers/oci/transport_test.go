@@ -271,7 +271,7 @@ func TestPingTellsWhatIsThere(t *testing.T) {
 		"nobody":             {"http://127.0.0.1:1", Info{}, providers.ErrUnreachable, "connection refused; see that it is up"},
 		"no such name":       {"http://registry.invalid", Info{}, providers.ErrUnreachable, ""},
 		"http for https":     {strings.Replace(serve(t, registry(t, "")), "http:", "https:", 1), Info{}, providers.ErrUnreachable, "speaks http, not https"},
-		"https for http":     {strings.Replace(https, "https:", "http:", 1), Info{}, providers.ErrNotRegistry, "it speaks https"},
+		"https for http":     {strings.Replace(https, "https:", "http:", 1), Info{}, providers.ErrNotRegistry, "it speaks https; write registry.url with https://"},
 	} {
 		info, err := Ping(t.Context(), c.url, plainTransport(t))
 		if info != c.info || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {

@@ -301,12 +301,13 @@ func (c *Client) current(ctx context.Context, a *account, name string) error {
 	var me struct {
 		Username string `json:"username"`
 		Admin    bool   `json:"sysadmin_flag"`
+		Role     bool   `json:"admin_role_in_auth"` // by a group of where accounts come from
 	}
 	if err := json.Unmarshal(body, &me); err != nil || !strings.EqualFold(me.Username, name) {
 		return c.fail(r.doing, fmt.Errorf("%w: it takes %s for somebody else", providers.ErrUnauthorized, name), "see what stands between here and Harbor")
 	}
 	a.mu.Lock()
-	a.admin = me.Admin
+	a.admin = me.Admin || me.Role
 	a.mu.Unlock()
 	return nil
 }

@@ -128,6 +128,13 @@ func (c *Client) Robot() bool { return c.main.robot() }
 // second login, or the first where that is a user's.
 func (c *Client) Admin() bool { return c.admin != nil || !c.main.robot() }
 
+// Plain reports whether the first login is a user's who is no administrator.
+func (c *Client) Plain() bool {
+	c.main.mu.Lock()
+	defer c.main.mu.Unlock()
+	return !c.main.robot() && !c.main.admin
+}
+
 // Second reports whether the second login was needed so far.
 func (c *Client) Second() bool {
 	if c.admin == nil || !c.main.robot() {
@@ -176,14 +183,14 @@ const (
 // ErrNoAdmin says that a robot's login does not suffice and the mode has no other.
 var ErrNoAdmin = errors.New("Harbor lets no robot do this") //nolint:staticcheck // its name
 
-func (c *Client) account(as As) (*account, error) {
+func (c *Client) account(r call) (*account, error) {
 	switch {
-	case as == Main || !c.main.robot():
+	case r.as == Main || !c.main.robot():
 		return c.main, nil
 	case c.admin != nil:
 		return c.admin, nil
 	}
-	return nil, &providers.Error{Registry: c.base, Err: fmt.Errorf("%w: %w", providers.ErrForbidden, ErrNoAdmin), Remedy: "name an administrator's account in registry.admin"}
+	return nil, c.fail(r.doing, fmt.Errorf("%w: %w", providers.ErrForbidden, ErrNoAdmin), "name an administrator's account in registry.admin")
 }
 
 // call is one request. What is nil is not sent, or not read.
@@ -235,7 +242,7 @@ func do[T any](ctx context.Context, c *Client, r call, out *T) (http.Header, err
 // send sends a request, again where the server was only busy, and returns the
 // body of a success.
 func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) {
-	a, err := c.account(r.as)
+	a, err := c.account(r)
 	if err != nil {
 		return nil, nil, err
 	}

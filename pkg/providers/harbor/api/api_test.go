@@ -171,7 +171,7 @@ func TestWhatARobotMayNotDoNeedsAnAdministrator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Settings(t.Context()); !errors.Is(err, api.ErrNoAdmin) || !errors.Is(err, providers.ErrForbidden) || !strings.Contains(err.Error(), "registry.admin") {
+	if _, err := c.Settings(t.Context()); !errors.Is(err, api.ErrNoAdmin) || !errors.Is(err, providers.ErrForbidden) || !strings.Contains(err.Error(), "reading settings: ") || !strings.Contains(err.Error(), "registry.admin") {
 		t.Errorf("%v", err)
 	}
 	if c, err = open(t, s, robot("ocisync"), user("admin")); err != nil {

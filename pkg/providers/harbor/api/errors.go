@@ -58,6 +58,15 @@ func Is(err error, codes ...int) bool {
 	return false
 }
 
+// Said are Harbor's words in an error that is an answer of it.
+func Said(err error) string {
+	var s *StatusError
+	if !errors.As(err, &s) {
+		return ""
+	}
+	return s.Error()
+}
+
 // fail makes an error of the providers' kind, with what was done.
 func (c *Client) fail(doing string, err error, remedy string) error {
 	return &providers.Error{Registry: c.base, Doing: doing, Err: err, Remedy: remedy}
@@ -92,6 +101,8 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 	case status/100 == 3:
 		return c.fail(r.doing, fmt.Errorf("%w: it answers %s %s by sending elsewhere (%d)%s", providers.ErrNotRegistry, r.method, r.path, status, where(header)),
 			"correct registry.url, or see what stands between here and Harbor")
+	case status == http.StatusBadRequest && c.url.Scheme == "http" && bytes.Contains(body, []byte("HTTPS")): // net/http's own answer, and nginx's
+		return c.fail(r.doing, kinded{s, providers.ErrNotRegistry}, "write registry.url with https://")
 	case len(s.Codes) == 0 && isPage(header, body):
 		err := c.fail(r.doing, fmt.Errorf("%w: it answers %s %s with a web page (%d)", providers.ErrNotRegistry, r.method, r.path, status),
 			"see that Harbor is up, and that nothing else answers in its place")

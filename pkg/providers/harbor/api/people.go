@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
 )
 
 // User is an account of a person.
@@ -13,6 +14,23 @@ type User struct {
 	RealName string `json:"realname"`
 	Comment  string `json:"comment"`
 	Admin    bool   `json:"sysadmin_flag,omitempty"`
+}
+
+// Mine lists what the first login, a user's, may do in a project: the project itself is
+// resource "project", as for robots.
+func (c *Client) Mine(ctx context.Context, project int64) ([]Access, error) {
+	var list []Access
+	r := call{
+		method: http.MethodGet, path: "/users/current/permissions", doing: "reading what it may do",
+		query: url.Values{"scope": {"/project/" + number(project)}, "relative": {"true"}},
+	}
+	_, err := do(ctx, c, r, &list)
+	for i, a := range list {
+		if a.Resource == "" || a.Resource == "." || a.Resource == "self" {
+			list[i].Resource = "project"
+		}
+	}
+	return list, err
 }
 
 // Users reads all but the first administrator, whom Harbor does not list.

@@ -52,13 +52,14 @@ type Robot struct {
 	Permissions []Permission `json:"permissions"`
 	Expires     int64        `json:"expires_at,omitempty"` // seconds of Unix time, -1 for never
 	Created     time.Time    `json:"creation_time,omitzero"`
+	Updated     time.Time    `json:"update_time,omitzero"` // a new secret counts
 }
 
 // sent leaves out what Harbor reckons itself. Permissions go in one order: Harbor locks
 // each in the order in which it gets them, and of two robots written at once with two in
 // different orders its database refuses one.
 func (r Robot) sent() Robot {
-	r.Expires, r.Created = 0, time.Time{}
+	r.Expires, r.Created, r.Updated = 0, time.Time{}, time.Time{}
 	r.Permissions = slices.Clone(r.Permissions)
 	slices.SortStableFunc(r.Permissions, func(a, b Permission) int { return strings.Compare(a.Namespace, b.Namespace) })
 	for i, p := range r.Permissions {

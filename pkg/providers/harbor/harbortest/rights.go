@@ -84,6 +84,20 @@ func (s *Server) mayProject(i identity, p *project, resource, action string) boo
 // roleMay says whether a role, or everybody in a public project if it is
 // 0, may do an action on a resource.
 func roleMay(role int64, resource, action string) bool {
+	if resource == "" {
+		resource = "self"
+	}
+	for right := range strings.FieldsSeq(rightsOf()[role]) {
+		of, actions, _ := strings.Cut(right, ":")
+		if of == resource && slices.Contains(strings.Split(actions, ","), action) {
+			return true
+		}
+	}
+	return false
+}
+
+// rightsOf are the rights of each role: all that there are are those of the first.
+func rightsOf() map[int64]string {
 	const (
 		guest = " self:read member:read,list label:read,list quota:read repository:read,list,pull configuration:read " +
 			"robot:read,list scan:read sbom:read scanner:read tag:list accessory:list artifact:read,list artifact-addition:read "
@@ -92,7 +106,7 @@ func roleMay(role int64, resource, action string) bool {
 		maintainer = developer + " metadata:read label:create,update,delete repository:delete immutable-tag:create,update,delete,list " +
 			"notification-policy:read,list scan:create,stop sbom:create,stop artifact:delete tag:delete "
 	)
-	rights := map[int64]string{
+	return map[int64]string{
 		0: " self:read label:read,list repository:list,pull scan:read scanner:read tag:list artifact:read,list artifact-addition:read accessory:list ",
 		1: maintainer + " self:update,delete member:create,update,delete metadata:create,update,delete log:list configuration:update " +
 			"robot:create,update,delete notification-policy:create,update,delete scanner:create preheat-policy:create,read,update,delete,list ",
@@ -102,14 +116,4 @@ func roleMay(role int64, resource, action string) bool {
 		5: " self:read quota:read repository:list,read,pull configuration:read scan:read sbom:read scanner:read tag:list accessory:list " +
 			"artifact:read,list artifact-addition:read ",
 	}
-	if resource == "" {
-		resource = "self"
-	}
-	for right := range strings.FieldsSeq(rights[role]) {
-		of, actions, _ := strings.Cut(right, ":")
-		if of == resource && slices.Contains(strings.Split(actions, ","), action) {
-			return true
-		}
-	}
-	return false
 }

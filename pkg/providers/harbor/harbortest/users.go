@@ -1,10 +1,12 @@
 package harbortest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,15 +48,16 @@ func (s *Server) onlyAdmin() bool { return len(s.users.order) == 1 }
 
 func (s *Server) userAccounts() routes {
 	return routes{
-		"GET /users":                    s.listUsers,
-		"POST /users":                   s.createUser,
-		"GET /users/current":            s.showCurrentUser,
-		"GET /users/search":             s.searchUsers,
-		"GET /users/{user_id}":          s.showUser,
-		"PUT /users/{user_id}":          s.updateUser,
-		"DELETE /users/{user_id}":       s.deleteUser,
-		"PUT /users/{user_id}/sysadmin": s.setSysadmin,
-		"PUT /users/{user_id}/password": s.setPassword,
+		"GET /users":                     s.listUsers,
+		"POST /users":                    s.createUser,
+		"GET /users/current":             s.showCurrentUser,
+		"GET /users/current/permissions": s.showMine,
+		"GET /users/search":              s.searchUsers,
+		"GET /users/{user_id}":           s.showUser,
+		"PUT /users/{user_id}":           s.updateUser,
+		"DELETE /users/{user_id}":        s.deleteUser,
+		"PUT /users/{user_id}/sysadmin":  s.setSysadmin,
+		"PUT /users/{user_id}/password":  s.setPassword,
 		"PUT /users/{user_id}/cli_secret": func(c *call) (answer, error) {
 			return answer{}, precondition("unable to update CLI secret under authmode: %s", s.setting("auth_mode"))
 		},
@@ -229,6 +232,37 @@ func (s *Server) showCurrentUser(c *call) (answer, error) {
 		return answer{}, precondition("get current user not available for security context: robot")
 	}
 	return shown(c.who.user.show())
+}
+
+// showMine lists what whoever asks may do in the project that the query names, in words
+// that count from it; of nothing else Harbor says anything.
+func (s *Server) showMine(c *call) (answer, error) {
+	if err := c.loggedIn(); err != nil {
+		return answer{}, err
+	}
+	list := []right{}
+	scope := c.r.URL.Query().Get("scope")
+	id, err := strconv.ParseInt(strings.TrimPrefix(scope, "/project/"), 10, 64)
+	p := s.projects.get(id)
+	if err != nil || p == nil {
+		return shown(list)
+	}
+	relative, _ := strconv.ParseBool(c.r.URL.Query().Get("relative"))
+	for of := range strings.FieldsSeq(rightsOf()[1]) {
+		resource, actions, _ := strings.Cut(of, ":")
+		for action := range strings.SplitSeq(actions, ",") {
+			asked := strings.TrimPrefix(resource, "self")
+			if (c.who.user == nil || !c.who.user.sysadmin) && !s.mayProject(c.who, p, asked, action) {
+				continue
+			}
+			name := cmp.Or(asked, ".")
+			if !relative {
+				name = strings.TrimSuffix(scope+"/"+asked, "/")
+			}
+			list = append(list, right{action, name})
+		}
+	}
+	return shown(list)
 }
 
 func (s *Server) showUser(c *call) (answer, error) {
