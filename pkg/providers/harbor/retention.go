@@ -33,6 +33,7 @@ func readRetention(ctx context.Context, s *site) error {
 		policy, err := s.c.Retention(ctx, id)
 		switch {
 		case api.Is(err, 500): // Harbor says so of a policy that it cannot find
+			s.miss(key)
 			return nil
 		case err != nil:
 			return s.hidden(err, key, "tag-retention:read")
