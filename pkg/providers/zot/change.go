@@ -171,7 +171,7 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
 	case v.Effect == plan.ByHand:
-		return fail(providers.ErrPending, byHand)
+		return fail(providers.ErrPending, toDo(c, w.now, w.st))
 	}
 	if err := w.check(c); err != nil {
 		return err

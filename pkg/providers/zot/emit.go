@@ -248,7 +248,11 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 		return "", fmt.Errorf("%w: Zot would have to be restarted (%s): apply the mode", providers.ErrPending, why)
 	}
 	if how == plan.Restart && w.p.process == nil {
-		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, byHand, why)
+		todo := byHand
+		if after, _ := reach(w.s.doc, doc); after != plan.Restart {
+			todo = restartFirst
+		}
+		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, todo, why)
 	}
 	return how, nil
 }

@@ -21,7 +21,20 @@ import (
 )
 
 // byHand is what the operator does where ocisync cannot restart the registry.
-const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
+const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again while it is stopped, and start it"
+
+// restartFirst is what the operator does where a Zot that goes by its file would take
+// the change over.
+const restartFirst = "somebody else runs it, and it does not go by its file as that is now: restart Zot, and run `ocisync apply` again"
+
+// toDo is what the operator does for a change.
+func toDo(c plan.Change, now *objects, st status) string {
+	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
+	if (st.misses.config || st.misses.accounts) && takes(c, now, now.conf) != plan.Restart {
+		return restartFirst
+	}
+	return byHand
+}
 
 // replaced is why a Zot is restarted for what another one would reload.
 func (st status) replaced() string {
@@ -422,7 +435,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = p.conflicting(c, now, st)
 	}
 	if v.Effect == plan.ByHand {
-		v.Notes = append(v.Notes, byHand)
+		v.Notes = append(v.Notes, toDo(c, now, st))
 	}
 	if st.running && (st.misses.config || st.misses.accounts) && (v.Effect == plan.ByHand || v.Effect == plan.Restart) {
 		v.Notes = append(v.Notes, st.replaced())
