@@ -398,7 +398,7 @@ func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) (
 // shut says of a Zot that lets nobody in what it may be besides a right that is missing.
 func (s *session) shut(cause error) error {
 	if errors.Is(cause, providers.ErrForbidden) && s.others() && s.cfg.Registry.Type == schema.TypeZot {
-		return fmt.Errorf("%w; if somebody took the rules out of its file while it ran, it lets nobody in until it is started, and then everybody: stop it, run %s while it is stopped, and start it", cause, s.o.command("apply"))
+		return fmt.Errorf("%w, that is make it an admin user in the mode; or, if somebody took the rules out of its file while it ran, it lets nobody in until it is started, and then everybody; for either: stop it, run %s while it is stopped, and start it", cause, s.o.command("apply"))
 	}
 	return cause
 }

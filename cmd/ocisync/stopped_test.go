@@ -155,7 +155,7 @@ func TestOfAStoppedZotThatThisHostNeverSawNothingIsGuessed(t *testing.T) {
 		http.Error(rw, `{"errors":[{"code":"DENIED"}]}`, http.StatusForbidden)
 	})
 	w.start(t)
-	if said := w.ocisync(t, exitFailed, "plan"); !strings.Contains(said, "and then everybody: stop it, run ocisync apply") {
+	if said := w.ocisync(t, exitFailed, "plan"); !strings.Contains(said, "for either: stop it, run ocisync apply") {
 		t.Errorf("it says %s", said)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
@@ -29,8 +28,9 @@ const restartFirst = "somebody else runs it, and it does not go by its file as t
 
 // toDo is what the operator does for a change.
 func toDo(c plan.Change, now *objects, st status) string {
-	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
-	if (st.misses.config || st.misses.accounts) && takes(c, now, now.conf) != plan.Restart {
+	rest := slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
+	behind := st.misses.config || st.misses.accounts || len(rest) < len(c.Fields)
+	if c.Fields = rest; behind && takes(c, now, now.conf) != plan.Restart {
 		return restartFirst
 	}
 	return byHand
@@ -95,6 +95,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	if st.running && p.process != nil {
 		p.stays(running, s, changes, verdicts)
 	}
+	p.together(ctx, s, st, changes, verdicts)
 	p.closing(ctx, s, st, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
 	anonymousFirst(s, changes, verdicts, st)
@@ -364,51 +365,6 @@ func (p *Provider) asBefore(s *site, doc *config.Document, routes []string) erro
 	return err
 }
 
-// closing lists, of a registry without any rule, the repositories that the
-// first ones close.
-func (p *Provider) closing(ctx context.Context, s *site, st status, changes []plan.Change, verdicts []providers.Verdict) {
-	if s.doc == nil || s.conf.HTTP.AccessControl != nil {
-		return
-	}
-	var names []string
-	for _, c := range changes {
-		if c.Key.Kind == schema.KindAccess && c.Action != plan.Delete {
-			names = append(names, c.Key.Name)
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	list, ok := stored(s.conf, names)
-	if !ok && st.running { // it is elsewhere, such as in a bucket: Zot tells
-		asked, err := p.asked(ctx, names)
-		list, ok = asked, err == nil
-	}
-	for i, c := range changes {
-		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
-			continue
-		}
-		if !ok {
-			verdicts[i].Notes = append(verdicts[i].Notes, "closes repositories that cannot be listed here")
-			continue
-		}
-		var closed []string
-		for _, r := range list {
-			if access.In(c.Key.Name, r.Name) {
-				closed = append(closed, r.Name)
-			}
-		}
-		if len(closed) > 0 {
-			const few = 10
-			more := ""
-			if len(closed) > few {
-				more = fmt.Sprintf(" and %d more", len(closed)-few)
-			}
-			verdicts[i].Notes = append(verdicts[i].Notes, "closes to all that it does not name: "+strings.Join(closed[:min(few, len(closed))], ", ")+more)
-		}
-	}
-}
-
 // runs is what the process has taken over.
 func (p *Provider) runs(ctx context.Context, s *site, st status) configuration {
 	if v := p.inForce(ctx, s, st); v != nil {
@@ -647,7 +603,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 		}
 	case *schema.Access:
 		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
-			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
+			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays open, to every account where there are logins by then and else to everybody, unless policy.outside is declared")
 		}
 		if spec.Conditions != nil && len(spec.Users)+len(spec.Groups) == 0 {
 			notes = append(notes, "conditions are kept, and decide nothing while the rule names no user and no group")

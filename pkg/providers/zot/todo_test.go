@@ -29,11 +29,12 @@ func TestARestartIsEnoughWhereZotIsOnlyNotToldOfItsFile(t *testing.T) {
 		st     status
 		want   string
 	}{
-		"only not loaded":           {settings(schema.Value{Path: loadedPath, JSON: loadedYes}), replaced, restartFirst},
-		"not loaded, and realm":     {settings(schema.Value{Path: "http.realm", JSON: `"new"`}, schema.Value{Path: loadedPath, JSON: loadedYes}), replaced, byHand},
-		"a group":                   {makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")}), replaced, restartFirst},
-		"the first retention":       {makes(schema.KindRetention, "a", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}), replaced, byHand},
-		"realm of one that is told": {settings(schema.Value{Path: "http.realm", JSON: `"new"`}), status{running: true}, byHand},
+		"only not loaded":                  {settings(schema.Value{Path: loadedPath, JSON: loadedYes}), replaced, restartFirst},
+		"not loaded, and realm":            {settings(schema.Value{Path: "http.realm", JSON: `"new"`}, schema.Value{Path: loadedPath, JSON: loadedYes}), replaced, byHand},
+		"one that began with another file": {settings(schema.Value{Path: loadedPath, JSON: loadedYes}), status{running: true}, restartFirst},
+		"a group":                          {makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")}), replaced, restartFirst},
+		"the first retention":              {makes(schema.KindRetention, "a", &schema.Retention{Keep: []schema.KeepRule{{Newest: 1}}}), replaced, byHand},
+		"realm of one that is told":        {settings(schema.Value{Path: "http.realm", JSON: `"new"`}), status{running: true}, byHand},
 	} {
 		if got := toDo(c.change, now, c.st); got != c.want {
 			t.Errorf("%s: %s", name, got)
