@@ -155,7 +155,7 @@ func (o *options) openRegistry(cfg *schema.Config) (providers.Provider, error) {
 // provider opens the registry of a mode. Secrets go to what the host file
 // permits alone.
 func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendable) (providers.Provider, error) {
-	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: o.permit(host), Files: below(cfg.Dir), Logger: o.logger()}
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: o.permit(host), Files: below(cfg.Dir), Kept: cfg.State.Store != "dir", Logger: o.logger()}
 	var p providers.Provider
 	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
 	if err != nil {

@@ -159,3 +159,16 @@ func TestOfAStoppedZotThatThisHostNeverSawNothingIsGuessed(t *testing.T) {
 		t.Errorf("it says %s", said)
 	}
 }
+
+// TestWhatWouldRemoveTheInventoryIsShownWhereItLies: nobody's retention is changed where
+// the inventory is kept in a directory.
+func TestWhatWouldRemoveTheInventoryIsShownWhereItLies(t *testing.T) {
+	w := newTheirs(t)
+	write(t, w.config, `{"storage":{"rootDirectory":"/nonexistent","retention":{"policies":[{"repositories":["**"],"keepTags":[{"patterns":["^v"]}]}]}}}`)
+	for state, shown := range map[string]bool{"": true, "[state]\nstore = \"registry\"\n": true, "[state]\nstore = \"dir\"\ndir = \"../../state\"\n": false} {
+		w.declare(t, "[gc]\ndelay = \"1h\"\n"+state)
+		if said := w.ocisync(t, exitDone, "plan"); strings.Contains(said, "process.own_retention") != shown || strings.Contains(said, "a policy for ocisync/** is put before it") != shown {
+			t.Errorf("with %q the plan is\n%s", state, said)
+		}
+	}
+}

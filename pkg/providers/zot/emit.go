@@ -132,6 +132,7 @@ func (w *writer) compose(doc *config.Document) (err error) {
 	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
 	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
 	w.emitRetention(set)
+	err = errors.Join(err, w.keepOwn(doc))
 	w.emitSync(set)
 	w.emitQuotas(set)
 	if err != nil {
@@ -667,6 +668,20 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 		return
 	}
 	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
+}
+
+// keepOwn has retention leave the inventory alone.
+func (w *writer) keepOwn(doc *config.Document) error {
+	if !w.p.keeps || !w.holds && !w.retention {
+		return nil
+	}
+	_, conf, err := read(w.p.paths.config, doc.Bytes())
+	if err != nil || conf.keepsOwn() {
+		return err
+	}
+	own := conf.ownStore()
+	all := append([]rawPolicy{encoded(retentionPolicy{Repositories: []string{ownPattern()}})}, own.policies...)
+	return doc.Set(encoded(all), append(own.at, "policies")...)
 }
 
 // goes reports whether a policy of nobody's goes for those that are written of its

@@ -590,6 +590,10 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 		return nil
 	}
 	switch spec := c.After.Spec.(type) {
+	case *schema.Settings:
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
+			notes = append(notes, fmt.Sprintf("a policy of retention that was written by hand speaks of ocisync's own namespace too, and removes the inventory that lies there with the next collection: a policy for %s is put before it", ownPattern()))
+		}
 	case *schema.User:
 		if c.Action == plan.Create && spec.Password == nil {
 			notes = append(notes, "has no password and cannot log in")
@@ -711,13 +715,14 @@ func takes(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return plan.Restart
 	case schema.KindSettings:
-		return settingsNeed(c, now, control)
+		return settingsNeed(c, now, running)
 	}
 	return plan.Restart
 }
 
 // settingsNeed lays the settings over the configuration to see.
-func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
+func settingsNeed(c plan.Change, now *objects, running configuration) plan.Effect {
+	control := running.HTTP.AccessControl != nil
 	if now.doc == nil || c.After == nil {
 		return plan.Restart
 	}
@@ -738,6 +743,14 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}
+		case v.Path == heldPath:
+			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				continue
+			}
+			if !active(running.policies()) { // as reach has it
+				return plan.Restart
+			}
+			how = plan.Reload
 		case v.Path == ownPath:
 			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				continue
