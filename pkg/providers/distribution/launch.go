@@ -90,8 +90,18 @@ func (p *Provider) lead(ctx context.Context, face string) error {
 	if err != nil {
 		return err
 	}
+	wrong, err := p.unlocked(now.doc)
+	if err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		p.logger.Warn("somebody changed in config.yml how clients log in, with which the registry may be open to everybody: it is started with that put back, and ocisync apply puts the rest right", "registry", p.registry.URL, "file", p.place.Config)
+		if err := p.lay(ctx, now.doc, p.owned(nil), func(path string) bool { return slices.Contains(wrong, path) }); err != nil {
+			return err
+		}
+	}
 	moved, err := p.follow(ctx, now.doc)
-	if err != nil || !changed && !moved {
+	if err != nil || !changed && !moved && len(wrong) == 0 {
 		return err
 	}
 	b, err := now.doc.bytes()
