@@ -54,6 +54,7 @@ type writer struct {
 }
 
 func (p *Provider) writer(ctx context.Context, s *site, st status) (*writer, error) {
+	st.ran = p.ranWith(ctx, s, st)
 	shown, _, err := p.live(ctx, s, s.objects(), st)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ const restartFirst = "somebody else runs it, and it does not go by its file as t
 func toDo(c plan.Change, now *objects, st status) string {
 	rest := slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
 	behind := st.misses.config || st.misses.accounts || len(rest) < len(c.Fields)
-	if c.Fields = rest; behind && takes(c, now, now.conf) != plan.Restart {
+	if c.Fields = rest; behind && takes(c, now, now.conf, nil) != plan.Restart {
 		return restartFirst
 	}
 	return byHand
@@ -75,6 +75,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	now := s.objects()
 	running := p.runs(ctx, s, st)
+	st.ran = p.ranWith(ctx, s, st)
 	if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Key.Kind == schema.KindWebhook && c.Action != plan.Delete }) {
 		if _, st.deaf, err = p.host(ctx); err != nil {
 			return nil, err
@@ -634,7 +635,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 func (p *Provider) effect(c plan.Change, now *objects, running configuration, st status) plan.Effect {
 	how := plan.Live
 	if st.running {
-		how = takes(c, now, running)
+		how = takes(c, now, running, st.ran)
 	}
 	switch k := c.Key.Kind; {
 	case how == plan.Reload && st.blind && p.process != nil: // a restart tells
@@ -649,8 +650,9 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	return how
 }
 
-// takes says what a change takes in a Zot that runs.
-func takes(c plan.Change, now *objects, running configuration) plan.Effect {
+// takes says what a change takes in a Zot that runs, with another file than there is where
+// that is given.
+func takes(c plan.Change, now *objects, running configuration, ran *config.Document) plan.Effect {
 	within := func(there bool) plan.Effect {
 		if there {
 			return plan.Reload
@@ -715,13 +717,14 @@ func takes(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return plan.Restart
 	case schema.KindSettings:
-		return settingsNeed(c, now, running)
+		return settingsNeed(c, now, running, ran)
 	}
 	return plan.Restart
 }
 
-// settingsNeed lays the settings over the configuration to see.
-func settingsNeed(c plan.Change, now *objects, running configuration) plan.Effect {
+// settingsNeed lays the settings over the configuration to see. What somebody wrote that
+// Zot did not take over needs no restart to be as before.
+func settingsNeed(c plan.Change, now *objects, running configuration, ran *config.Document) plan.Effect {
 	control := running.HTTP.AccessControl != nil
 	if now.doc == nil || c.After == nil {
 		return plan.Restart
@@ -739,6 +742,7 @@ func settingsNeed(c plan.Change, now *objects, running configuration) plan.Effec
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
+		case v.Path == loadedPath && ran != nil: // reach tells
 		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == placesPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
@@ -775,7 +779,11 @@ func settingsNeed(c plan.Change, now *objects, running configuration) plan.Effec
 			return plan.Restart
 		}
 	}
-	if more, _ := reach(now.doc, doc); more != plan.Live {
+	was := now.doc
+	if ran != nil {
+		was, how = ran, plan.Reload // to write it is one
+	}
+	if more, _ := reach(was, doc); more != plan.Live {
 		return more
 	}
 	return how
