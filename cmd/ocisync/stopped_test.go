@@ -172,3 +172,16 @@ func TestWhatWouldRemoveTheInventoryIsShownWhereItLies(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyIsSentToStartWhatSomebodyElseRuns: ocisync up is refused there.
+func TestNobodyIsSentToStartWhatSomebodyElseRuns(t *testing.T) {
+	w := newTheirs(t)
+	w.declare(t, "[namespace.a]\n")
+	w.stop(t)
+	if err := os.Remove(w.config); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.ocisync(t, exitFailed, "plan"); strings.Contains(said, "ocisync up") || !strings.Contains(said, "have it started") {
+		t.Errorf("it says %s", said)
+	}
+}

@@ -367,6 +367,14 @@ func (p *Provider) known(ctx context.Context, text string) (bool, error) {
 	return false, fmt.Errorf("%w: GET /v2/ answers %d", providers.ErrNotRegistry, resp.StatusCode)
 }
 
+// startIt is what starts the registry.
+func (p *Provider) startIt() string {
+	if p.registry.Run == nil {
+		return "have it started, by whoever runs it"
+	}
+	return "start it with `ocisync up`"
+}
+
 // Rotate signs tokens with the next key from now on: in the process that serves
 // the token service, or here while none does.
 func (p *Provider) Rotate(ctx context.Context) error {
@@ -378,6 +386,9 @@ func (p *Provider) Rotate(ctx context.Context) error {
 	}
 	c, err := registry.Dial(ctx, p.place.Data)
 	if errors.Is(err, registry.ErrNotServed) {
+		if p.registry.Run == nil {
+			return fail(fmt.Errorf("%w; start it with `ocisync auth serve`", err))
+		}
 		return fail(fmt.Errorf("%w; start it with `ocisync up` or `ocisync auth serve`", err))
 	}
 	if err != nil {
