@@ -13,16 +13,16 @@ import (
 )
 
 // realm sets http.realm.
-func realm(action plan.Action, value string) plan.Change {
+func realm(value string) plan.Change {
 	r := schema.Resource{Key: schema.Key{Kind: schema.KindSettings}, Spec: &schema.Settings{Values: schema.Values{{Path: "http.realm", JSON: `"` + value + `"`}, {Path: loadedPath, JSON: loadedYes}}}}
-	return plan.Change{Action: action, Key: r.Key, After: &r, Fields: []plan.Field{{Path: "values.http.realm"}, {Path: "values." + loadedPath}}}
+	return plan.Change{Action: plan.Update, Key: r.Key, After: &r, Fields: []plan.Field{{Path: "values.http.realm"}, {Path: "values." + loadedPath}}}
 }
 
 // TestWhatZotDidNotTakeOverNeedsNoRestartToGo: somebody wrote it into the file of a Zot
 // that runs on without it.
 func TestWhatZotDidNotTakeOverNeedsNoRestartToGo(t *testing.T) {
 	p, a := played(t, nowhere, func(string) string { return recordLoaded })
-	if err := wrote(t, p, realm(plan.Update, "hello")); err != nil {
+	if err := wrote(t, p, realm("hello")); err != nil {
 		t.Fatal(err)
 	}
 	text := strings.Replace(a.text(), `"hello"`, `"other"`, 1)
@@ -31,12 +31,12 @@ func TestWhatZotDidNotTakeOverNeedsNoRestartToGo(t *testing.T) {
 	}
 	began := a.began
 	for value, want := range map[string]plan.Effect{"third": plan.Restart, "hello": plan.Reload} {
-		v, err := p.Prepare(t.Context(), []plan.Change{realm(plan.Update, value)})
+		v, err := p.Prepare(t.Context(), []plan.Change{realm(value)})
 		if err != nil || v[0].Effect != want {
 			t.Errorf("%s: %+v, %v", value, v, err)
 		}
 	}
-	if err := wrote(t, p, realm(plan.Update, "hello")); err != nil || a.began != began || !strings.Contains(a.text(), `"hello"`) {
+	if err := wrote(t, p, realm("hello")); err != nil || a.began != began || !strings.Contains(a.text(), `"hello"`) {
 		t.Errorf("%v; %d starts; it says %s", err, a.began-began, a.text())
 	}
 }
@@ -47,7 +47,7 @@ func TestAConfigurationThatIsGoneIsAsItWasWrittenLast(t *testing.T) {
 	p, a := played(t, nowhere, func(string) string { return recordLoaded })
 	var log bytes.Buffer
 	p.logger = slog.New(slog.NewTextHandler(&log, nil))
-	if err := wrote(t, p, realm(plan.Update, "hello")); err != nil {
+	if err := wrote(t, p, realm("hello")); err != nil {
 		t.Fatal(err)
 	}
 	was := a.text()
