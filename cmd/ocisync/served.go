@@ -153,6 +153,9 @@ func (s *served) giving(ctx context.Context) (string, error) {
 	info, err := s.serving(ctx)
 	if err == nil && info == nil {
 		err = errors.New("nobody gives tokens to its clients; start it with ocisync up or ocisync auth serve")
+		if s.cfg.Registry.Run == nil {
+			err = errors.New("nobody gives tokens to its clients; start ocisync auth serve")
+		}
 	}
 	if err != nil {
 		return "", err

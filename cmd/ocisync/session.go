@@ -41,6 +41,7 @@ type session struct {
 	identity state.Identity
 	stored   []byte // what the store holds
 	kept     []byte // the inventory, where the store does not hold it yet
+	stopped  bool   // stored is what it held last, since it does not answer
 	inv      state.Inventory
 	trust    state.Trust
 	key      state.Key
@@ -157,7 +158,7 @@ func (o *options) openRegistry(cfg *schema.Config) (providers.Provider, error) {
 // provider opens the registry of a mode. Secrets go to what the host file
 // permits alone.
 func (o *options) provider(cfg *schema.Config, host schema.Host, secrets sendable) (providers.Provider, error) {
-	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: o.permit(host), Files: below(cfg.Dir), Logger: o.logger()}
+	deps := all.Deps{Secrets: secrets, Policy: cfg.Policy, Permit: o.permit(host), Files: below(cfg.Dir), Kept: cfg.State.Store != "dir", Logger: o.logger()}
 	var p providers.Provider
 	r, err := o.launched(cfg, func() (providers.Provider, error) { return p, nil })
 	if err != nil {
@@ -294,10 +295,10 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	data, err := s.store.Load(ctx)
 	if errors.Is(err, providers.ErrUnreachable) {
-		err = s.unreached(ctx, seen, err)
+		data, err = s.unreached(ctx, seen, err)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return s.shut(err)
 	}
 	s.stored = data
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, seen)
@@ -321,6 +322,11 @@ func (s *session) loadInventory(ctx context.Context) error {
 	}
 	if err := s.handOver(ctx); err != nil {
 		return err
+	}
+	if s.writing && s.kept == nil && s.trust.Usable() {
+		if err := s.copy(); err != nil {
+			return err
+		}
 	}
 	if s.writing && s.trust.Level == state.Signed && s.kept == nil {
 		return s.machine.Remember(s.identity, s.inv.Serial, s.source())
@@ -350,6 +356,8 @@ func (s *session) handOver(ctx context.Context) error {
 	case !s.trust.Usable(): // it was distrusted
 		s.kept = nil
 		return nil
+	case s.stopped: // which says so
+		return nil
 	}
 	if stored := s.writing && s.store.Save(ctx, s.kept, s.stored) == nil; !stored {
 		s.remark("the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
@@ -369,22 +377,71 @@ func (s *session) remark(text string) {
 
 // unreached says of a registry that keeps its inventory and does not answer what
 // to do. One of which nothing is here, and that this machine never saw, may be a
-// new one, which has none.
-func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) error {
+// new one, which has none. One that somebody else runs goes by the copy on this host:
+// some changes can be written only while it is stopped.
+func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) ([]byte, error) {
 	h, ok := s.provider.(providers.Hosted)
 	if !ok {
-		return cause
+		return nil, cause
 	}
 	where, err := h.Where(ctx)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
+	case where == providers.Here && s.others():
+		return s.lastSeen(cause)
 	case where == providers.Here:
-		return fmt.Errorf("%w; it keeps its inventory itself and so must run: start it with %s", cause, s.o.command("up"))
+		return nil, fmt.Errorf("%w; it keeps its inventory itself and so must run: start it with %s", cause, s.o.command("up"))
 	case where == providers.Nowhere && seen == 0:
-		return fs.ErrNotExist
+		return nil, fs.ErrNotExist
+	}
+	return nil, cause
+}
+
+// shut says of a Zot that lets nobody in what it may be besides a right that is missing.
+func (s *session) shut(cause error) error {
+	if errors.Is(cause, providers.ErrForbidden) && s.others() && s.cfg.Registry.Type == schema.TypeZot {
+		return fmt.Errorf("%w, that is make it an admin user in the mode; or, if somebody took the rules out of its file while it ran, it lets nobody in until it is started, and then everybody; for either: stop it, run %s while it is stopped, and start it", cause, s.o.command("apply"))
 	}
 	return cause
+}
+
+// others reports whether the registry keeps its inventory itself, and somebody else
+// runs it with files that ocisync writes.
+func (s *session) others() bool {
+	r := s.cfg.Registry
+	return s.cfg.State.Store != "dir" && r.Run == nil && r.Files != nil && r.Files.Config != ""
+}
+
+// lastSeen is the inventory as the store held it when this host wrote last.
+func (s *session) lastSeen(cause error) ([]byte, error) {
+	data, err := s.machine.Copied(s.identity)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil { // its store took none yet
+		kept, err := s.machine.Kept(s.identity, nil)
+		if err != nil {
+			return nil, err
+		}
+		if kept == nil {
+			return nil, fmt.Errorf("%w; it keeps its inventory itself, and this host has no copy of that: have it started, and run %s once while it runs, which says what is to be done while it is stopped", cause, s.o.command("apply"))
+		}
+	}
+	s.stopped = true
+	s.remark("the registry does not answer: this goes by the copy of its inventory that the last apply here left on this host, and what an apply records is kept here until one finds the registry running")
+	if data == nil {
+		return nil, fs.ErrNotExist
+	}
+	return data, nil
+}
+
+// copy keeps what the store holds on this host, where it may be needed.
+func (s *session) copy() error {
+	if s.stopped || s.stored == nil || !s.others() {
+		return nil
+	}
+	return s.machine.Copy(s.identity, s.stored)
 }
 
 // sight settles whether this machine has but the inventory's own word for it.
@@ -453,6 +510,11 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 	}
 	if err := s.store.Save(ctx, data, s.stored); err != nil {
 		if !errors.Is(err, state.ErrConflict) && s.machine.Keep(s.identity, data, s.stored) == nil {
+			if s.stopped && errors.Is(err, providers.ErrUnreachable) { // as was said
+				s.kept = data
+				s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
+				return s.sight()
+			}
 			err = fmt.Errorf("%w; it is kept on this host, and the next apply here stores it", err)
 		}
 		return err
@@ -470,7 +532,7 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		}
 	}
 	s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
-	if err := s.machine.Remember(s.identity, inv.Serial, from); err != nil {
+	if err := errors.Join(s.machine.Remember(s.identity, inv.Serial, from), s.copy()); err != nil {
 		return err
 	}
 	return s.sight()

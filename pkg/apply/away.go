@@ -26,7 +26,11 @@ func (c Cycle) where(ctx context.Context) (providers.Place, error) {
 	}
 	where, err := h.Where(ctx)
 	if err == nil && where == providers.Nowhere && !c.New && c.Trust.Known == "" {
-		err = fmt.Errorf("%s: %w: it does not answer, and nothing of it is on this host; if it is a new registry, say --new, or start it with `ocisync up`; if it runs on another host, it is down or not reached from here: start it there, or correct registry.url", c.Config.Registry.URL, ErrNowhere)
+		start := "start it with `ocisync up`"
+		if c.Config.Registry.Run == nil {
+			start = "have it started"
+		}
+		err = fmt.Errorf("%s: %w: it does not answer, and nothing of it is on this host; if it is a new registry, say --new, or %s; if it runs on another host, it is down or not reached from here: start it there, or correct registry.url", c.Config.Registry.URL, ErrNowhere, start)
 	}
 	return where, err
 }

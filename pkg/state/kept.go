@@ -66,3 +66,38 @@ func (m Machine) Release(id Identity) error {
 	}
 	return nil
 }
+
+func (m Machine) copyFile(id Identity) (dir, name string) {
+	return filepath.Join(m.state, copyDir), id.fileName() + ".json"
+}
+
+// Copy keeps a sealed inventory as the store has it, for a time at which the registry
+// that holds it is stopped. Call it under the lock of [Acquire].
+func (m Machine) Copy(id Identity, data []byte) error {
+	dir, name := m.copyFile(id)
+	if have, err := readFile(dir, name, MaxSize); err == nil && bytes.Equal(have, data) {
+		return nil
+	}
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = writeFile(dir, name, data)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping a copy of the inventory of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Copied is what [Machine.Copy] kept last; nil for nothing. Whether it can be trusted
+// [Open] says: where this machine has seen a later one, it cannot.
+func (m Machine) Copied(id Identity) ([]byte, error) {
+	dir, name := m.copyFile(id)
+	b, err := readFile(dir, name, MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the copy of an inventory in %s: %w; let this user read it, or have the registry started", filepath.Join(dir, name), err)
+	}
+	return b, nil
+}

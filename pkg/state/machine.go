@@ -47,7 +47,7 @@ func NewMachine(host schema.Host, lookup func(string) (string, bool)) (Machine, 
 	if m.locks == "" {
 		m.locks = filepath.Join(m.state, "locks")
 	}
-	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir)} {
+	for _, dir := range []string{m.state, filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir), filepath.Join(m.state, copyDir)} {
 		if err := private(dir); err != nil {
 			return Machine{}, err
 		}
@@ -59,6 +59,7 @@ const (
 	journalDir = "journal" // below state
 	seenDir    = "seen"
 	keptDir    = "kept"
+	copyDir    = "copy"
 )
 
 // private refuses a directory that everybody may write. One that is not there,
@@ -80,7 +81,7 @@ func (m Machine) Lends(dir string) bool {
 	if !within(m.state, dir) {
 		return false
 	}
-	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir), m.locks} {
+	for _, own := range []string{filepath.Join(m.state, journalDir), filepath.Join(m.state, seenDir), filepath.Join(m.state, keptDir), filepath.Join(m.state, copyDir), m.locks} {
 		if within(own, dir) {
 			return false
 		}

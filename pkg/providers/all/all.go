@@ -28,6 +28,8 @@ type Deps struct {
 	Policy  schema.Policy
 	// Permit is asked before a secret goes to the registry's URL; nil permits.
 	Permit func(registry string) error
+	// Kept is that the registry keeps its inventory itself.
+	Kept bool
 	// Process is the registry's, where ocisync runs one of its own; nil else.
 	Process providers.Process
 	// Files is the directory from which paths in objects count.
@@ -42,7 +44,11 @@ func Open(r schema.Registry, deps Deps) (providers.Provider, error) {
 	case schema.TypeMemory:
 		return memory.New(deps.Secrets, schema.State{})
 	case schema.TypeZot:
-		return zot.New(r, deps.Process, deps.Secrets, deps.Logger, zot.Outside(access.Outside(deps.Policy.Outside)), zot.Permit(deps.Permit))
+		options := []zot.Option{zot.Outside(access.Outside(deps.Policy.Outside)), zot.Permit(deps.Permit)}
+		if deps.Kept {
+			options = append(options, zot.KeepsInventory())
+		}
+		return zot.New(r, deps.Process, deps.Secrets, deps.Logger, options...)
 	case schema.TypeDistribution:
 		outside := access.Outside(deps.Policy.Outside)
 		if r.Driver() == schema.DriverEmbedded {

@@ -23,3 +23,6 @@ func Keys(below string) map[string]string {
 	}
 	return out
 }
+
+// StartIt is what errors say that starts the registry.
+func (p *Provider) StartIt() string { return p.startIt() }

@@ -77,7 +77,7 @@ func (p *Provider) hereFor(ctx context.Context, job string) error {
 	case where == providers.Away:
 		return p.jobError(job, fmt.Errorf("it runs on another host, and its files are there: %w", providers.ErrUnsupported), "run `ocisync run "+job+"` there")
 	case where == providers.Nowhere:
-		return p.jobError(job, fmt.Errorf("it does not answer, and its files are not on this host: %w", providers.ErrUnsupported), "start it with `ocisync up`, or run `ocisync run "+job+"` on its host")
+		return p.jobError(job, fmt.Errorf("it does not answer, and its files are not on this host: %w", providers.ErrUnsupported), p.startIt()+", or run `ocisync run "+job+"` on its host")
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (p *Provider) scheduled(ctx context.Context, job string, namespaces []strin
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return p.jobError(job, err, "start it with `ocisync up`")
+			return p.jobError(job, err, p.startIt())
 		case <-time.After(time.Second):
 		}
 	}

@@ -90,8 +90,18 @@ func (p *Provider) lead(ctx context.Context, face string) error {
 	if err != nil {
 		return err
 	}
+	wrong, err := p.unlocked(now.doc)
+	if err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		p.logger.Warn("somebody changed in config.yml how clients log in, with which the registry may be open to everybody: it is started with that put back, and ocisync apply puts the rest right", "registry", p.registry.URL, "file", p.place.Config)
+		if err := p.lay(ctx, now.doc, p.owned(nil), func(path string) bool { return slices.Contains(wrong, path) }); err != nil {
+			return err
+		}
+	}
 	moved, err := p.follow(ctx, now.doc)
-	if err != nil || !changed && !moved {
+	if err != nil || !changed && !moved && len(wrong) == 0 {
 		return err
 	}
 	b, err := now.doc.bytes()
@@ -357,6 +367,14 @@ func (p *Provider) known(ctx context.Context, text string) (bool, error) {
 	return false, fmt.Errorf("%w: GET /v2/ answers %d", providers.ErrNotRegistry, resp.StatusCode)
 }
 
+// startIt is what starts the registry.
+func (p *Provider) startIt() string {
+	if p.registry.Run == nil {
+		return "have it started, by whoever runs it"
+	}
+	return "start it with `ocisync up`"
+}
+
 // Rotate signs tokens with the next key from now on: in the process that serves
 // the token service, or here while none does.
 func (p *Provider) Rotate(ctx context.Context) error {
@@ -368,6 +386,9 @@ func (p *Provider) Rotate(ctx context.Context) error {
 	}
 	c, err := registry.Dial(ctx, p.place.Data)
 	if errors.Is(err, registry.ErrNotServed) {
+		if p.registry.Run == nil {
+			return fail(fmt.Errorf("%w; start it with `ocisync auth serve`", err))
+		}
 		return fail(fmt.Errorf("%w; start it with `ocisync up` or `ocisync auth serve`", err))
 	}
 	if err != nil {

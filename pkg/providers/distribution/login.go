@@ -59,3 +59,29 @@ func empty(n *yaml.Node) bool { return n.Tag == "!!null" }
 func (p *Provider) othersValue(d *document) schema.Value {
 	return schema.Value{Path: othersPath, JSON: quoted(strings.Join(p.others(d), " "))}
 }
+
+// unlocked are the values that say how clients log in, of those that ocisync sets, which
+// are others in a configuration. Where tokens are given may have moved, which is seen to
+// elsewhere.
+func (p *Provider) unlocked(d *document) (wrong []string, err error) {
+	if !p.ownsLogin() {
+		return nil, nil
+	}
+	have, _, err := d.leaves()
+	if err != nil {
+		return nil, p.configError("reading settings", err)
+	}
+	for _, v := range p.owned(nil) {
+		switch {
+		case !strings.HasPrefix(v.Path, "auth."), slices.Contains(have, v):
+		case v.Path == othersPath:
+			if len(p.others(d)) > 0 {
+				wrong = append(wrong, v.Path)
+			}
+		case (v.Path == "auth.token.realm" || v.Path == "auth.token.service") && textOf(have, v.Path) != "":
+		default:
+			wrong = append(wrong, v.Path)
+		}
+	}
+	return wrong, nil
+}

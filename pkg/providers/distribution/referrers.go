@@ -37,7 +37,7 @@ func (p *Provider) orphans(ctx context.Context, config *document, dry bool, repo
 	if t, ok := rt.(*loggedIn); ok {
 		t.deletes = func(string) bool { return true }
 	}
-	c := &client{base: p.registry.URL, http: &http.Client{Transport: rt}}
+	c := &client{base: p.registry.URL, start: p.startIt(), http: &http.Client{Transport: rt}}
 	names, err := c.catalogue(ctx)
 	if err != nil {
 		return err

@@ -56,7 +56,7 @@ func (p *Provider) retain(ctx context.Context, namespaces []string, dry bool, ju
 	if t, ok := rt.(*loggedIn); ok {
 		t.deletes = func(repository string) bool { return policies[rules.Namespace(repository)] != nil }
 	}
-	c := &client{base: p.registry.URL, http: &http.Client{Transport: rt}}
+	c := &client{base: p.registry.URL, start: p.startIt(), http: &http.Client{Transport: rt}}
 	names, err := c.catalogue(ctx)
 	if err != nil {
 		return report, err

@@ -386,6 +386,13 @@ func (p *Provider) stale(ctx context.Context) (string, error) {
 	}
 	if len(p.odd()) > 0 {
 		how = "correct the lines that this plan names, then " + how
+	} else if now, err := p.file(); err == nil {
+		if wrong, err := p.unlocked(now.doc); err == nil && len(wrong) > 0 { // who restarts it as it is may open it
+			how = "run `ocisync apply`, which puts back how clients log in"
+			if p.process == nil {
+				how += ", and then restart it"
+			}
+		}
 	}
 	return fmt.Sprintf("config.yml was changed at %s by others and the registry runs since %s: it does not know what the file says; %s", info.ModTime().UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339), how), nil
 }

@@ -135,8 +135,40 @@ func (t *loggedIn) RoundTrip(asked *http.Request) (*http.Response, error) {
 			resp, err = t.inner.RoundTrip(again)
 		}
 	}
+	if err == nil && resp.StatusCode == http.StatusBadRequest {
+		resp, err = t.unread(r, resp)
+	}
 	if resp != nil {
 		resp.Request = asked
+	}
+	return resp, err
+}
+
+// unread asks once more what was answered with 400 by a registry whose file of accounts has
+// a line that it does not read: it goes on with the accounts that it had, and with none
+// where it was started so, which is an error that names the line.
+func (t *loggedIn) unread(r *http.Request, resp *http.Response) (*http.Response, error) {
+	p := t.provider
+	if !p.byFile() {
+		return resp, nil
+	}
+	why, err := p.people.trouble(time.Time{})
+	if why == "" || err != nil {
+		return resp, nil //nolint:nilerr // it is something else that it does not take
+	}
+	again := r.Clone(r.Context())
+	if r.Body != nil && r.Body != http.NoBody {
+		if r.GetBody == nil {
+			return resp, nil
+		}
+		if again.Body, err = r.GetBody(); err != nil {
+			return resp, nil //nolint:nilerr // as it was answered
+		}
+	}
+	resp.Body.Close()
+	if resp, err = t.inner.RoundTrip(again); err == nil && resp.StatusCode == http.StatusBadRequest {
+		resp.Body.Close()
+		return nil, fmt.Errorf("it answers 400: %s", why)
 	}
 	return resp, err
 }
@@ -348,7 +380,7 @@ func (p *Provider) repositories(ctx context.Context, names []string) ([]schema.R
 		return nil, err
 	}
 	defer release()
-	c := &client{base: p.registry.URL, http: &http.Client{Transport: rt}}
+	c := &client{base: p.registry.URL, start: p.startIt(), http: &http.Client{Transport: rt}}
 	all, err := c.catalogue(ctx)
 	if err != nil {
 		return nil, err
@@ -372,8 +404,8 @@ var errAnswers = errors.New("it answers")
 
 // client asks a registry for lists.
 type client struct {
-	base string
-	http *http.Client
+	base, start string // and what starts the registry
+	http        *http.Client
 }
 
 const maxList = 64 << 20 // bytes of one page
@@ -435,7 +467,7 @@ func page[T any](ctx context.Context, c *client, path string, into *T) (next str
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "start it with `ocisync up`")
+		return fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), c.start)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {

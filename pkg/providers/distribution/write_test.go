@@ -254,7 +254,7 @@ func TestAFileThatWasChangedByHandIsDriftAndRemarkedUpon(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes, err := p.Remarks(t.Context(), schema.State{}, time.Now())
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "ocisync restart") {
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "ocisync apply") {
 		t.Errorf("%v, %v", notes, err)
 	}
 	changes, verdicts := settings(t, p, level("debug"))

@@ -38,6 +38,7 @@ type writer struct {
 	robots    map[schema.Key]bool
 	kinds     map[schema.Kind]bool
 	values    []schema.Value // settings to be written
+	holds     bool           // retention shall leave the inventory alone
 	ours      bool           // ocisync's own account and its namespace are
 	local     bool           // content shall lie in a directory
 	others    []string       // places of content that shall be as they were
@@ -53,6 +54,7 @@ type writer struct {
 }
 
 func (p *Provider) writer(ctx context.Context, s *site, st status) (*writer, error) {
+	st.ran = p.ranWith(ctx, s, st)
 	shown, _, err := p.live(ctx, s, s.objects(), st)
 	if err != nil {
 		return nil, err
@@ -171,7 +173,7 @@ func (w *writer) apply(ctx context.Context, c plan.Change, secret prepared) erro
 	case v.Refused != "":
 		return fail(providers.ErrInvalid, v.Refused)
 	case v.Effect == plan.ByHand:
-		return fail(providers.ErrPending, byHand)
+		return fail(providers.ErrPending, toDo(c, w.now, w.st))
 	}
 	if err := w.check(c); err != nil {
 		return err
@@ -426,6 +428,8 @@ func (w *writer) settings(s *schema.Settings, before schema.Resource, secret pre
 			w.others = routesOf(seen[v.Path])
 		case v.Path == driverPath:
 			w.local = v.JSON == driverLocal && seen[v.Path] != v.JSON
+		case v.Path == heldPath:
+			w.holds = seen[v.Path] != v.JSON
 		case v.Path == ownPath:
 			w.ours = seen[v.Path] == ownChanged
 		case have[v.Path] != v.JSON && (v.Path == schema.OutsidePath || !virtual(v.Path)):

@@ -27,29 +27,10 @@ func (w *writer) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.compose(doc); err != nil {
+		return err
+	}
 	set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
-	at := func(pattern string) []string { return []string{"http", "accessControl", "repositories", pattern} }
-	for _, was := range w.s.conf.inPlace(w.s.own.Withdrawn) {
-		if was.Before == "" {
-			doc.Delete(at(was.Pattern)...)
-		} else {
-			set(rawJSON(was.Before), at(was.Pattern)...)
-		}
-	}
-	if w.local {
-		doc.Delete(driverAt()...)
-	}
-	err = errors.Join(err, w.p.asBefore(w.s, doc, w.others))
-	w.emitSettings(set)
-	if err := errors.Join(err, w.look(doc)); err != nil {
-		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
-	}
-	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
-	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
-	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
-	w.emitRetention(set)
-	w.emitSync(set)
-	w.emitQuotas(set)
 	box, unsent := w.s.inbox, error(nil)
 	if !w.gentle { // it changes no webhook, and the sink is restarted with
 		box, unsent = w.mail(ctx)
@@ -79,10 +60,10 @@ func (w *writer) finish(ctx context.Context) error {
 	w.full = w.stillFull()
 	w.withdrawn = conf.withhold(w.full, w.namespaces())
 	for i, to := range w.withdrawn {
-		if was, ok := doc.Get(at(to.Pattern)...); ok {
+		if was, ok := doc.Get(ruleAt(to.Pattern)...); ok {
 			w.withdrawn[i].Before = was
 		}
-		if err := doc.Set(rawJSON(to.Now), at(to.Pattern)...); err != nil {
+		if err := doc.Set(rawJSON(to.Now), ruleAt(to.Pattern)...); err != nil {
 			return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
 		}
 		text = doc.Bytes()
@@ -121,6 +102,43 @@ func (w *writer) finish(ctx context.Context) error {
 		t.inbox = &box
 	}
 	return w.save(ctx, t)
+}
+
+func ruleAt(pattern string) []string {
+	return []string{"http", "accessControl", "repositories", pattern}
+}
+
+// compose has a document, which is the file's, say what the objects do, but for webhooks
+// and what quotas withhold. It changes nothing else.
+func (w *writer) compose(doc *config.Document) (err error) {
+	set := func(v rawJSON, path ...string) { err = errors.Join(err, doc.Set(v, path...)) }
+	for _, was := range w.s.conf.inPlace(w.s.own.Withdrawn) {
+		if was.Before == "" {
+			doc.Delete(ruleAt(was.Pattern)...)
+		} else {
+			set(rawJSON(was.Before), ruleAt(was.Pattern)...)
+		}
+	}
+	if w.local {
+		doc.Delete(driverAt()...)
+	}
+	err = errors.Join(err, w.p.asBefore(w.s, doc, w.others))
+	w.emitSettings(set)
+	err = errors.Join(err, w.look(doc))
+	if err != nil {
+		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
+	}
+	w.emitSchedules(set, func(path ...string) { doc.Delete(path...) })
+	w.emitPeople(set, func(path ...string) { doc.Delete(path...) })
+	w.emitPatterns(set, func(path ...string) { doc.Delete(path...) })
+	w.emitRetention(set)
+	err = errors.Join(err, w.keepOwn(doc))
+	w.emitSync(set)
+	w.emitQuotas(set)
+	if err != nil {
+		return fmt.Errorf("%w: %w", providers.ErrInvalid, err)
+	}
+	return nil
 }
 
 // look takes a document with other sub paths for what there is: retention is written by
@@ -248,7 +266,11 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 		return "", fmt.Errorf("%w: Zot would have to be restarted (%s): apply the mode", providers.ErrPending, why)
 	}
 	if how == plan.Restart && w.p.process == nil {
-		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, byHand, why)
+		todo := byHand
+		if after, _ := reach(w.s.doc, doc); after != plan.Restart {
+			todo = restartFirst
+		}
+		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, todo, why)
 	}
 	return how, nil
 }
@@ -407,9 +429,17 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		w.control(set)
 		set(encoded([]string(g.Users)), append(at, "users")...)
 	}
-	if (w.logins() || w.now.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
+	if (w.peopled() && w.logins() || w.now.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
 		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
 	}
+}
+
+// peopled reports whether ocisync has anything to do with who may do what: accounts that
+// lie there do not switch logins on with another change.
+func (w *writer) peopled() bool {
+	of := []schema.Kind{schema.KindUser, schema.KindGroup, schema.KindRobot, schema.KindAccess, schema.KindImmutable, schema.KindQuota}
+	return w.ours || slices.ContainsFunc(of, func(k schema.Kind) bool { return w.kinds[k] }) ||
+		slices.ContainsFunc(slices.Collect(maps.Keys(w.kept)), func(k schema.Key) bool { return k.Kind == schema.KindUser || k.Kind == schema.KindRobot })
 }
 
 // logins reports whether anybody logs in once this is written.
@@ -638,6 +668,20 @@ func (w *writer) emitPolicies(names []string, s store, set func(rawJSON, ...stri
 		return
 	}
 	set(encoded(append([]rawPolicy{}, next...)), append(s.at, "policies")...)
+}
+
+// keepOwn has retention leave the inventory alone.
+func (w *writer) keepOwn(doc *config.Document) error {
+	if !w.p.keeps || !w.holds && !w.retention {
+		return nil
+	}
+	_, conf, err := read(w.p.paths.config, doc.Bytes())
+	if err != nil || conf.keepsOwn() {
+		return err
+	}
+	own := conf.ownStore()
+	all := append([]rawPolicy{encoded(retentionPolicy{Repositories: []string{ownPattern()}})}, own.policies...)
+	return doc.Set(encoded(all), append(own.at, "policies")...)
 }
 
 // goes reports whether a policy of nobody's goes for those that are written of its

@@ -53,7 +53,7 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	if p.paths.data == "" {
 		return fmt.Errorf("%s: somebody else runs this registry: the mode has no registry.run", p.registry.URL)
 	}
-	if err := p.found(); err != nil {
+	if err := p.found(p.lastWritten()); err != nil {
 		return err
 	}
 	front, err := p.faced(face)
@@ -85,7 +85,11 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	}
 	text, err := files.Read(p.paths.config)
 	if errors.Is(err, fs.ErrNotExist) {
-		text, err = p.first(), nil
+		if text, err = p.lastWritten(), nil; text != nil {
+			p.logger.Warn("its configuration is gone: it is started with what ocisync wrote there last; what somebody else wrote since is to be had from a backup", "registry", p.registry.URL, "file", p.paths.config)
+		} else {
+			text = p.first()
+		}
 	}
 	if err != nil {
 		return p.unreadable(err)
@@ -145,8 +149,18 @@ func (p *Provider) faced(face string) (schema.Values, error) {
 	return front, nil
 }
 
-// found makes what must be there before Zot starts, and finishes what was cut.
-func (p *Provider) found() error {
+// lastWritten is the configuration that ocisync wrote last; nil for none.
+func (p *Provider) lastWritten() []byte {
+	o, err := p.ownFile()
+	if err != nil || o.Loaded.Config == "" {
+		return nil
+	}
+	return []byte(o.Loaded.Config)
+}
+
+// found makes what must be there before Zot starts, and finishes what was cut. Where the
+// configuration is gone it is what is given, or else that of a new registry.
+func (p *Provider) found(gone []byte) error {
 	fail := func(err error) error { return p.unreadable(err) }
 	if err := p.private(); err != nil {
 		return fail(err)
@@ -167,7 +181,10 @@ func (p *Provider) found() error {
 		}
 	}
 	if _, err := os.Lstat(p.paths.config); errors.Is(err, fs.ErrNotExist) {
-		if err := files.Create(p.paths.config, p.first()); err != nil {
+		if gone == nil {
+			gone = p.first()
+		}
+		if err := files.Create(p.paths.config, gone); err != nil {
 			return fail(err)
 		}
 	}

@@ -194,6 +194,9 @@ func (l *left) retention() {
 			if err != nil || len(repositories) == 0 {
 				repositories = []string{"?"}
 			}
+			if slices.Equal(repositories, []string{ownPattern()}) {
+				continue // for ocisync's inventory
+			}
 			names = append(names, strings.Join(quoted(repositories), "+"))
 		}
 		l.add("the retention of", names, "each is of more than one namespace or of none, says what keep does not, or stands behind one of those")

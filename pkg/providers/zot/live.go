@@ -53,6 +53,14 @@ const (
 	ownChanged = `"changed"`
 )
 
+// heldPath is a value among the settings of a Zot that keeps its inventory itself: whether
+// retention leaves that alone.
+const (
+	heldPath = "process.own_retention"
+	heldYes  = `"keeps the inventory"`
+	heldNo   = `"removes the inventory"`
+)
+
 // driverPath is a value among the settings of a Zot that ocisync runs, where the mode
 // names no driver of its own: what its content lies in. It shall be a directory.
 const (
@@ -159,7 +167,7 @@ func (c configuration) lostLogins() bool {
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == heldPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -185,6 +193,13 @@ func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (ma
 		}
 		spec.Values = append(spec.Values, v, logins, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
 			schema.Value{Path: accountsPath, JSON: string(encoded(o.foreignAccounts()))})
+		if p.keeps {
+			held := schema.Value{Path: heldPath, JSON: heldYes}
+			if !o.conf.keepsOwn() {
+				held.JSON = heldNo
+			}
+			spec.Values = append(spec.Values, held)
+		}
 		if p.paths.data != "" {
 			own := schema.Value{Path: ownPath, JSON: ownAsMade}
 			if !o.ownAsMade() {

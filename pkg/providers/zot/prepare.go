@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/zot/config"
@@ -21,7 +20,21 @@ import (
 )
 
 // byHand is what the operator does where ocisync cannot restart the registry.
-const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again, and start it"
+const byHand = "somebody else runs it, and a running Zot does not take this over: stop Zot, run `ocisync apply` again while it is stopped, and start it"
+
+// restartFirst is what the operator does where a Zot that goes by its file would take
+// the change over.
+const restartFirst = "somebody else runs it, and it does not go by its file as that is now: restart Zot, and run `ocisync apply` again"
+
+// toDo is what the operator does for a change.
+func toDo(c plan.Change, now *objects, st status) string {
+	rest := slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
+	behind := st.misses.config || st.misses.accounts || len(rest) < len(c.Fields)
+	if c.Fields = rest; behind && takes(c, now, now.conf, nil) != plan.Restart {
+		return restartFirst
+	}
+	return byHand
+}
 
 // replaced is why a Zot is restarted for what another one would reload.
 func (st status) replaced() string {
@@ -62,6 +75,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	}
 	now := s.objects()
 	running := p.runs(ctx, s, st)
+	st.ran = p.ranWith(ctx, s, st)
 	if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Key.Kind == schema.KindWebhook && c.Action != plan.Delete }) {
 		if _, st.deaf, err = p.host(ctx); err != nil {
 			return nil, err
@@ -82,6 +96,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 	if st.running && p.process != nil {
 		p.stays(running, s, changes, verdicts)
 	}
+	p.together(ctx, s, st, changes, verdicts)
 	p.closing(ctx, s, st, changes, verdicts)
 	tellsFirst(changes, verdicts, now, st)
 	anonymousFirst(s, changes, verdicts, st)
@@ -351,51 +366,6 @@ func (p *Provider) asBefore(s *site, doc *config.Document, routes []string) erro
 	return err
 }
 
-// closing lists, of a registry without any rule, the repositories that the
-// first ones close.
-func (p *Provider) closing(ctx context.Context, s *site, st status, changes []plan.Change, verdicts []providers.Verdict) {
-	if s.doc == nil || s.conf.HTTP.AccessControl != nil {
-		return
-	}
-	var names []string
-	for _, c := range changes {
-		if c.Key.Kind == schema.KindAccess && c.Action != plan.Delete {
-			names = append(names, c.Key.Name)
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	list, ok := stored(s.conf, names)
-	if !ok && st.running { // it is elsewhere, such as in a bucket: Zot tells
-		asked, err := p.asked(ctx, names)
-		list, ok = asked, err == nil
-	}
-	for i, c := range changes {
-		if c.Key.Kind != schema.KindAccess || c.Action == plan.Delete {
-			continue
-		}
-		if !ok {
-			verdicts[i].Notes = append(verdicts[i].Notes, "closes repositories that cannot be listed here")
-			continue
-		}
-		var closed []string
-		for _, r := range list {
-			if access.In(c.Key.Name, r.Name) {
-				closed = append(closed, r.Name)
-			}
-		}
-		if len(closed) > 0 {
-			const few = 10
-			more := ""
-			if len(closed) > few {
-				more = fmt.Sprintf(" and %d more", len(closed)-few)
-			}
-			verdicts[i].Notes = append(verdicts[i].Notes, "closes to all that it does not name: "+strings.Join(closed[:min(few, len(closed))], ", ")+more)
-		}
-	}
-}
-
 // runs is what the process has taken over.
 func (p *Provider) runs(ctx context.Context, s *site, st status) configuration {
 	if v := p.inForce(ctx, s, st); v != nil {
@@ -422,7 +392,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Refused = p.conflicting(c, now, st)
 	}
 	if v.Effect == plan.ByHand {
-		v.Notes = append(v.Notes, byHand)
+		v.Notes = append(v.Notes, toDo(c, now, st))
 	}
 	if st.running && (st.misses.config || st.misses.accounts) && (v.Effect == plan.ByHand || v.Effect == plan.Restart) {
 		v.Notes = append(v.Notes, st.replaced())
@@ -621,6 +591,10 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 		return nil
 	}
 	switch spec := c.After.Spec.(type) {
+	case *schema.Settings:
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
+			notes = append(notes, fmt.Sprintf("a policy of retention that was written by hand speaks of ocisync's own namespace too, and removes the inventory that lies there with the next collection: a policy for %s is put before it", ownPattern()))
+		}
 	case *schema.User:
 		if c.Action == plan.Create && spec.Password == nil {
 			notes = append(notes, "has no password and cannot log in")
@@ -634,7 +608,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 		}
 	case *schema.Access:
 		if now.doc != nil && now.conf.HTTP.AccessControl == nil {
-			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays so unless policy.outside is declared")
+			notes = append(notes, "is the first rule of this registry: until now every account, or without accounts everybody, may do everything; what lies in no namespace stays open, to every account where there are logins by then and else to everybody, unless policy.outside is declared")
 		}
 		if spec.Conditions != nil && len(spec.Users)+len(spec.Groups) == 0 {
 			notes = append(notes, "conditions are kept, and decide nothing while the rule names no user and no group")
@@ -661,7 +635,7 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 func (p *Provider) effect(c plan.Change, now *objects, running configuration, st status) plan.Effect {
 	how := plan.Live
 	if st.running {
-		how = takes(c, now, running)
+		how = takes(c, now, running, st.ran)
 	}
 	switch k := c.Key.Kind; {
 	case how == plan.Reload && st.blind && p.process != nil: // a restart tells
@@ -676,8 +650,9 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	return how
 }
 
-// takes says what a change takes in a Zot that runs.
-func takes(c plan.Change, now *objects, running configuration) plan.Effect {
+// takes says what a change takes in a Zot that runs, with another file than there is where
+// that is given.
+func takes(c plan.Change, now *objects, running configuration, ran *config.Document) plan.Effect {
 	within := func(there bool) plan.Effect {
 		if there {
 			return plan.Reload
@@ -742,13 +717,15 @@ func takes(c plan.Change, now *objects, running configuration) plan.Effect {
 		}
 		return plan.Restart
 	case schema.KindSettings:
-		return settingsNeed(c, now, control)
+		return settingsNeed(c, now, running, ran)
 	}
 	return plan.Restart
 }
 
-// settingsNeed lays the settings over the configuration to see.
-func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
+// settingsNeed lays the settings over the configuration to see. What somebody wrote that
+// Zot did not take over needs no restart to be as before.
+func settingsNeed(c plan.Change, now *objects, running configuration, ran *config.Document) plan.Effect {
+	control := running.HTTP.AccessControl != nil
 	if now.doc == nil || c.After == nil {
 		return plan.Restart
 	}
@@ -765,10 +742,19 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
 		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
+		case v.Path == loadedPath && ran != nil: // reach tells
 		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == placesPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				return plan.Restart
 			}
+		case v.Path == heldPath:
+			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
+				continue
+			}
+			if !active(running.policies()) { // as reach has it
+				return plan.Restart
+			}
+			how = plan.Reload
 		case v.Path == ownPath:
 			if !slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {
 				continue
@@ -793,7 +779,11 @@ func settingsNeed(c plan.Change, now *objects, control bool) plan.Effect {
 			return plan.Restart
 		}
 	}
-	if more, _ := reach(now.doc, doc); more != plan.Live {
+	was := now.doc
+	if ran != nil {
+		was, how = ran, plan.Reload // to write it is one
+	}
+	if more, _ := reach(was, doc); more != plan.Live {
 		return more
 	}
 	return how

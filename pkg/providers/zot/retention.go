@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -513,6 +514,37 @@ func active(policies []rawPolicy) bool {
 // with retention, whose policies would reach it.
 func shield(namespace string) []retentionPolicy {
 	return []retentionPolicy{{Repositories: []string{pattern(namespace)}, DeleteUntagged: new(false)}}
+}
+
+// ownStore is the store that has ocisync's own namespace.
+func (c configuration) ownStore() store {
+	route := c.storeOf(access.Reserved)
+	stores := c.stores()
+	return stores[max(0, slices.IndexFunc(stores, func(s store) bool { return s.route == route }))]
+}
+
+// keepsOwn reports whether retention surely leaves every tag in ocisync's own namespace:
+// the first policy that matches decides.
+func (c configuration) keepsOwn() bool {
+	for _, raw := range c.ownStore().policies {
+		repositories, err := looseRepositories(raw)
+		if err != nil {
+			return false
+		}
+		if !slices.ContainsFunc(repositories, func(r string) bool { return intersects(r, access.Reserved) }) {
+			continue
+		}
+		var p struct {
+			KeepTags []keepTags `json:"keepTags"`
+		}
+		if json.Unmarshal(raw, &p) != nil || len(p.KeepTags) > 0 && (!p.KeepTags[0].always() || !slices.Equal(plain(p.KeepTags[0].Patterns), plain(nil))) {
+			return false
+		}
+		if slices.Contains(repositories, everything) || slices.Contains(repositories, ownPattern()) {
+			return true
+		}
+	}
+	return true
 }
 
 // innerFirst orders namespaces: the deeper before, else by name.

@@ -32,6 +32,9 @@ type status struct {
 	// it is not told of what is written there.
 	misses misses
 	doubt  string // why more processes than one count for those misses
+	// ran is what it runs with where the file says something else that it is told of, nil
+	// where that is not so, or not known.
+	ran *config.Document
 	// watches is that its process was found, and is told of what is written to its
 	// configuration, as far as anything tells.
 	watches bool
@@ -172,6 +175,15 @@ func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
 	conf := s.conf
 	conf.HTTP.AccessControl, conf.Storage = r.conf.HTTP.AccessControl, r.conf.Storage
 	return &running{s.doc, conf, true} // it does not see the file, or does not take this over while it runs
+}
+
+// ranWith is what st.ran says.
+func (p *Provider) ranWith(ctx context.Context, s *site, st status) *config.Document {
+	v := p.inForce(ctx, s, st)
+	if v == nil || v.lost || st.misses.config {
+		return nil
+	}
+	return v.doc
 }
 
 // known reports whether the process took over what the file says by what ocisync

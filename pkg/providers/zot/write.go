@@ -171,7 +171,7 @@ func (p *Provider) begin(ctx context.Context) (blank bool, s *site, st status, e
 		return false, nil, status{}, err
 	}
 	if blank = s.doc == nil; blank {
-		if err := p.found(); err != nil {
+		if err := p.found(nil); err != nil { // somebody said that it is a new one
 			return blank, nil, status{}, err
 		}
 		if s, err = p.load(ctx); err != nil {

@@ -57,6 +57,7 @@ type Provider struct {
 	logger   *slog.Logger
 	cost     int                         // of hashing a password, as bcrypt counts
 	outside  access.Outside              // "" while the mode does not say
+	keeps    bool                        // the registry keeps its inventory itself
 	permit   func(registry string) error // nil where secrets may go anywhere
 	now      func() time.Time
 	patience time.Duration // for a record in Zot's log
@@ -97,6 +98,10 @@ type Option func(*Provider)
 // Outside makes the mode's policy.outside part of the desired state, so that a
 // plan shows when it differs.
 func Outside(o access.Outside) Option { return func(p *Provider) { p.outside = o } }
+
+// KeepsInventory has retention never remove ocisync's own inventory, which lies in the
+// registry: a plan shows where it would.
+func KeepsInventory() Option { return func(p *Provider) { p.keeps = true } }
 
 // Permit asks, before a secret goes to the registry's URL, whether it may.
 func Permit(ask func(registry string) error) Option { return func(p *Provider) { p.permit = ask } }
@@ -235,6 +240,9 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 		}
 		more = append(more, run...)
 		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
+		if p.keeps {
+			more = append(more, schema.Value{Path: heldPath, JSON: heldYes})
+		}
 		if p.paths.data != "" {
 			more = append(more, schema.Value{Path: ownPath, JSON: ownAsMade}, schema.Value{Path: placesPath, JSON: placesNone})
 			if !saysDriver(st) {

@@ -87,6 +87,10 @@ Some of Zot's ways that rules meet:
   ` + "`process.own_namespace`" + `. Where the state lies in the registry, no apply gets so far, and
   ` + "`ocisync restart`" + ` puts them right. A pattern written by hand that decides for that
   namespace is refused by name.
+- Where a policy of retention that was written by hand, such as one for ` + "`**`" + `, speaks
+  of the namespace ` + "`ocisync`" + ` too, it removes the inventory that lies in the registry.
+  That is drift of ` + "`process.own_retention`" + `, and an apply puts a policy for ` + "`ocisync/**`" + `
+  before it; where ` + "`state.store`" + ` is ` + "`dir`" + `, nobody's are left as they are.
 - A robot that expires is taken out of the file of accounts while ` + "`ocisync up`" + ` runs,
   beside a process and beside a container, or by ` + "`ocisync run robots`" + `.
 
