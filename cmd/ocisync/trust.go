@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/declared"
-	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -18,9 +18,9 @@ func (c *reach) trustFlags(cmd *cobra.Command, heeds string) {
 	f.StringVar(&c.modes, "modes", "", "`directory` that holds the modes (default modes)")
 }
 
-// trusts are the keys that the mode wants to have signed what lies in a repository; none
-// where no mode is named, or it names none. ns is the namespace that says so.
-func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
+// trusts are those of whom the mode wants one to have signed what lies in a repository;
+// nil where no mode is named, or it names none. ns is the namespace that says so.
+func (c *reach) trusts(p place) (ns string, trust *content.Trust, err error) {
 	if c.mode == "" {
 		return "", nil, nil
 	}
@@ -34,15 +34,15 @@ func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
 	if at, ok := schema.Origin(cfg.Registry.URL); !ok || p.layout != "" || !same(at, p.url) {
 		return "", nil, fmt.Errorf("mode %s is of %s, and %s lies elsewhere; leave out --mode, or name the mode of that registry", c.mode, cfg.Registry.URL, p)
 	}
-	ns, paths := declared.TrustOf(trusted(cfg), p.repository)
-	if len(paths) == 0 {
+	ns, named := declared.TrustOf(trusted(cfg), p.repository)
+	if !named.Asks() {
 		return ns, nil, nil
 	}
-	keys, err = declared.ReadKeys(below(cfg.Dir), paths)
+	read, err := declared.ReadTrust(below(cfg.Dir), named)
 	if err != nil {
 		return ns, nil, fmt.Errorf("mode %s: namespace %s: %w", c.mode, ns, err)
 	}
-	return ns, keys, nil
+	return ns, &read, nil
 }
 
 // same reports whether an origin is that of a URL.
