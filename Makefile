@@ -22,7 +22,7 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/ocisync; TAGS=objectstorage adds S3, GCS and Azure as places for content
+build: ## bin/ocisync; TAGS=objectstorage adds S3, GCS and Azure as places for content, TAGS=keyless the check of identities
 	$(GO) build -tags "$(TAGS)" -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/ocisync
 
 .PHONY: test

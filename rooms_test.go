@@ -72,7 +72,7 @@ func rooms() map[string]room {
 	}
 	all := []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/retention", "pkg/access", "pkg/plan",
 		"pkg/state", "pkg/secret", "pkg/token", "pkg/webhook", "pkg/embedded", "pkg/providers", "pkg/apply",
-		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/ledger", "pkg/content/declared", "pkg/progress", "pkg/watch"}
+		"pkg/providers/oci", "pkg/providers/all", "pkg/runtime", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/keyless", "pkg/content/ledger", "pkg/content/declared", "pkg/progress", "pkg/watch"}
 	return map[string]room{
 		".":             {tests: append(slices.Clone(all), "pkg/embedded/storage", "pkg/embedded/storage/s3test", "pkg/runtime/enginetest", "pkg/providers/memory", "pkg/providers/embedded", "pkg/providers/providertest")},
 		"docs":          {tests: []string{"schema", "schema/load"}},
@@ -126,12 +126,16 @@ func rooms() map[string]room {
 		"pkg/runtime":            {may: []string{"schema", "pkg/regular"}, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/runtime/enginetest": {may: []string{"schema"}},
 		"pkg/porttest":           {may: none}, // tests of all rooms may have it
-		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci", "pkg/content/files", "pkg/content/sign", "pkg/content/ledger"}},
+		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci", "pkg/content/files", "pkg/content/sign", "pkg/content/keyless", "pkg/content/ledger"}},
 		"pkg/content/ledger":     {may: []string{"pkg/regular"}, modules: []string{"github.com/google/go-containerregistry"}, not: []string{"context", "log", "net"}},
 		"pkg/content/sign":       {may: none, modules: none, not: []string{"context", "log", "net", "os", "time"}},
-		"pkg/content/files":      {may: none, modules: []string{"github.com/klauspost/compress"}, not: []string{"log", "net"}},
-		"pkg/content/declared":   {may: []string{"schema", "pkg/plan", "pkg/providers", "pkg/providers/oci", "pkg/content", "pkg/content/files", "pkg/content/sign"}},
-		"pkg/progress":           {may: []string{"schema", "schema/load", "pkg/content"}, modules: []string{"github.com/prometheus", "github.com/google/go-containerregistry"}, not: []string{"log", "net"}},
+		"pkg/content/keyless": {
+			may: []string{"schema", "pkg/content/sign"}, modules: []string{"github.com/sigstore/sigstore-go"},
+			not: []string{"context", "log", "net", "os", "time"}, tests: []string{"pkg/content"},
+		},
+		"pkg/content/files":    {may: none, modules: []string{"github.com/klauspost/compress"}, not: []string{"log", "net"}},
+		"pkg/content/declared": {may: []string{"schema", "pkg/plan", "pkg/providers", "pkg/providers/oci", "pkg/content", "pkg/content/files", "pkg/content/sign", "pkg/content/keyless"}},
+		"pkg/progress":         {may: []string{"schema", "schema/load", "pkg/content"}, modules: []string{"github.com/prometheus", "github.com/google/go-containerregistry"}, not: []string{"log", "net"}},
 		"pkg/watch": {
 			may: []string{"schema", "pkg/regular", "schema/load", "schema/policy", "pkg/plan", "pkg/state", "pkg/secret",
 				"pkg/providers", "pkg/apply", "pkg/content"},
@@ -149,6 +153,7 @@ func confined() map[string][]string {
 		"github.com/pelletier/go-toml":          {"schema/load"},
 		"github.com/sergi/go-diff":              {"pkg/plan"},
 		"github.com/distribution/distribution":  {"pkg/webhook", "pkg/embedded", "pkg/embedded/storage", "pkg/providers/oci", "pkg/providers/distribution", "pkg/content"}, // the last three in tests
+		"github.com/sigstore":                   {"pkg/content/keyless"},
 		"github.com/docker/docker":              {"pkg/runtime", "pkg/runtime/enginetest"},
 		"github.com/go-git/go-git":              {"pkg/watch"},
 		"github.com/spf13/cobra":                {"cmd/ocisync"},

@@ -213,12 +213,24 @@ type Scan struct {
 	Allow    []AllowedCVE `json:"allow,omitzero" sync:"set"`
 }
 
-// Trust names the keys whose signatures count in a namespace.
-type Trust struct {
-	Keys     Set   `json:"keys,omitzero"` // paths of PEM files
-	Required *bool `json:"required,omitzero"`
-	Notation *bool `json:"notation,omitzero"` // a signature of Notation is required
+// Identity is somebody to whom Sigstore's authority issues certificates: who said who it
+// is, and who it is.
+type Identity struct {
+	Issuer  string `json:"issuer"`
+	Subject string `json:"subject"` // with * as [SubjectPattern] has it
 }
+
+// Trust names the keys and identities whose signatures count in a namespace: any of them.
+type Trust struct {
+	Keys       Set        `json:"keys,omitzero"` // paths of PEM files
+	Identities []Identity `json:"identities,omitzero" sync:"set"`
+	Root       *string    `json:"root,omitzero"` // path of Sigstore's trusted root, by which identities are known
+	Required   *bool      `json:"required,omitzero"`
+	Notation   *bool      `json:"notation,omitzero"` // a signature of Notation is required
+}
+
+// Asks reports whether anybody must have signed.
+func (t Trust) Asks() bool { return len(t.Keys)+len(t.Identities) > 0 }
 
 // Label is a coloured mark for artifacts.
 type Label struct {

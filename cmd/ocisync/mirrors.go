@@ -47,16 +47,16 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	return declared.New(d)
 }
 
-// trusted are the keys that the mode says signatures of a namespace count by.
-func trusted(cfg *schema.Config) map[string][]string {
-	out := map[string][]string{}
+// trusted are those whose signatures the mode says count in a namespace.
+func trusted(cfg *schema.Config) map[string]schema.Trust {
+	out := map[string]schema.Trust{}
 	for _, r := range cfg.Desired.Resources {
 		switch spec := r.Spec.(type) {
 		case *schema.Trust:
-			out[r.Key.Name] = spec.Keys
+			out[r.Key.Name] = *spec
 		case *schema.Namespace:
-			if out[r.Key.Name] == nil {
-				out[r.Key.Name] = []string{} // those of one above it do not count
+			if _, ok := out[r.Key.Name]; !ok {
+				out[r.Key.Name] = schema.Trust{} // those of one above it do not count
 			}
 		}
 	}

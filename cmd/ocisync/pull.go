@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/files"
+	"github.com/ocisync/ocisync/pkg/content/keyless"
 	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/regular"
@@ -20,6 +22,8 @@ import (
 type pullOptions struct {
 	reach
 	verify    string
+	identity  []string
+	root      string
 	to        string
 	most      string
 	overwrite bool
@@ -53,11 +57,13 @@ unless --overwrite is said.
 	o.outputFlag(cmd)
 	p.progressFlags(cmd)
 	p.reachFlags(cmd)
-	p.trustFlags(cmd, "what none of the keys signed that it trusts there is not pulled")
+	p.trustFlags(cmd, "what nobody signed whom it trusts there is not pulled")
 	f := cmd.Flags()
 	f.StringVar(&p.to, "to", ".", "`directory` that the files are put into; made where it is not there")
 	f.StringVar(&p.most, "max-size", "16GiB", "`size` of all the files at most, unpacked")
 	f.StringVar(&p.verify, "verify", "", "PEM `file` of public keys: what none of them signed is not pulled")
+	f.StringArrayVar(&p.identity, "verify-identity", nil, "`ISSUER=SUBJECT` of a certificate of Sigstore's: what neither such an identity nor a key of --verify signed is not pulled; may stand several times (needs a program built with -tags keyless)")
+	f.StringVar(&p.root, "verify-root", "", "`file` with the trusted root that identities are checked by: Sigstore's trusted_root.json")
 	f.BoolVar(&p.overwrite, "overwrite", false, "replace files that are there already")
 	return cmd
 }
@@ -98,7 +104,7 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if from, err = settle(ctx, in, from); err != nil {
 		return err
 	}
-	sets, err := p.keys(from)
+	sets, err := p.trust(from)
 	if err != nil {
 		return err
 	}
@@ -106,8 +112,8 @@ func (p *pullOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, keys := range sets {
-		if err := content.Verify(ctx, in, from.repository, d.Digest, keys); err != nil {
+	for _, trust := range sets {
+		if err := content.Verify(ctx, in, from.repository, d.Digest, trust); err != nil {
 			return err
 		}
 	}
@@ -154,27 +160,61 @@ func (p *pullOptions) watched(from place, d v1.Descriptor, fetch func() error) e
 // maxKey bounds a file of keys, in bytes.
 const maxKey = 1 << 20
 
-// keys are sets of those that must have signed it, one of each.
-func (p *pullOptions) keys(from place) (sets []sign.Keys, err error) {
+// trust are sets of those who must have signed it, one of each.
+func (p *pullOptions) trust(from place) (sets []content.Trust, err error) {
 	_, own, err := p.trusts(from)
 	if err != nil {
 		return nil, err
 	}
 	if own != nil {
-		sets = append(sets, own)
+		sets = append(sets, *own)
 	}
-	if p.verify == "" {
-		return sets, nil
+	named, ok, err := p.named()
+	if err != nil || !ok {
+		return sets, err
 	}
-	text, err := regular.Read(p.verify, maxKey)
+	return append(sets, named), nil
+}
+
+// named are those whom the flags name, ok where they name any.
+func (p *pullOptions) named() (t content.Trust, ok bool, err error) {
+	if p.verify != "" {
+		text, err := regular.Read(p.verify, maxKey)
+		if err != nil {
+			return t, false, fmt.Errorf("--verify: %w", err)
+		}
+		if t.Keys, err = sign.ParseKeys(text); err != nil {
+			return t, false, fmt.Errorf("--verify %s: %w", p.verify, err)
+		}
+	}
+	switch {
+	case len(p.identity) == 0 && p.root == "":
+		return t, p.verify != "", nil
+	case p.root == "":
+		return t, false, errors.New("--verify-identity is known by a trusted root; name its file with --verify-root")
+	case len(p.identity) == 0:
+		return t, false, errors.New("--verify-root goes with --verify-identity; say who must have signed")
+	}
+	var who []schema.Identity
+	for _, s := range p.identity {
+		issuer, subject, _ := strings.Cut(s, "=")
+		if _, err := schema.SubjectPattern(subject); err != nil || issuer == "" {
+			return t, false, fmt.Errorf("--verify-identity %s is no ISSUER=SUBJECT; the subject is an address, or a URL with * only behind the host and the first part of the path", quote(s))
+		}
+		who = append(who, schema.Identity{Issuer: issuer, Subject: subject})
+	}
+	text, err := regular.Read(p.root, keyless.MaxRoot)
 	if err != nil {
-		return nil, fmt.Errorf("--verify: %w", err)
+		return t, false, fmt.Errorf("--verify-root: %w", err)
 	}
-	keys, err := sign.ParseKeys(text)
-	if err != nil {
-		return nil, fmt.Errorf("--verify %s: %w", p.verify, err)
+	t.Identities, err = keyless.New(text, who)
+	switch {
+	case errors.Is(err, keyless.ErrNotBuilt):
+		return t, false, codedError{exitRefused, fmt.Errorf("--verify-identity: %w", err)}
+	case err != nil:
+		return t, false, fmt.Errorf("--verify-root %s: %w", p.root, err)
 	}
-	return append(sets, keys), nil
+	return t, true, nil
 }
 
 // fetch puts layers into the directory, all or none.

@@ -178,6 +178,8 @@ func (p *pushOptions) key(to place) (sign.Key, error) {
 	switch {
 	case err != nil:
 		return sign.Key{}, err
+	case trusted != nil && len(trusted.Keys) == 0:
+		return sign.Key{}, codedError{exitRefused, fmt.Errorf("namespace %s of mode %s takes only what one of its trust.identities signed, and push signs by keys; add a key to trust.keys, or push with what signs so", ns, p.mode)}
 	case p.sign == "" && trusted != nil:
 		return sign.Key{}, codedError{exitRefused, fmt.Errorf("namespace %s of mode %s takes only what a key of its trust signed; name the private key with --sign", ns, p.mode)}
 	case p.sign == "":
@@ -191,7 +193,7 @@ func (p *pushOptions) key(to place) (sign.Key, error) {
 	if err != nil {
 		return sign.Key{}, fmt.Errorf("--sign %s: %w", p.sign, err)
 	}
-	if trusted != nil && !trusted.Has(key) {
+	if trusted != nil && !trusted.Keys.Has(key) {
 		return sign.Key{}, codedError{exitRefused, fmt.Errorf("--sign %s: namespace %s of mode %s does not trust that key; add its public half to trust.keys", p.sign, ns, p.mode)}
 	}
 	return key, nil

@@ -66,7 +66,7 @@ func (o *options) logger() *slog.Logger {
 func (o *options) open(ctx context.Context, write bool) (_ *session, err error) {
 	cfg, err := o.config()
 	if err == nil {
-		err = keyless(cfg)
+		err = unreadKeys(cfg)
 	}
 	if err != nil {
 		return nil, err

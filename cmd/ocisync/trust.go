@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ocisync/ocisync/pkg/content"
 	"github.com/ocisync/ocisync/pkg/content/declared"
-	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/schema"
 	"github.com/ocisync/ocisync/schema/load"
 )
@@ -19,9 +19,9 @@ func (c *reach) trustFlags(cmd *cobra.Command, heeds string) {
 	f.StringVar(&c.modes, "modes", "", "`directory` that holds the modes (default modes)")
 }
 
-// trusts are the keys that the mode wants to have signed what lies in a repository; none
-// where no mode is named, or it names none. ns is the namespace that says so.
-func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
+// trusts are those of whom the mode wants one to have signed what lies in a repository;
+// nil where no mode is named, or it names none. ns is the namespace that says so.
+func (c *reach) trusts(p place) (ns string, trust *content.Trust, err error) {
 	if c.mode == "" {
 		return "", nil, nil
 	}
@@ -35,20 +35,20 @@ func (c *reach) trusts(p place) (ns string, keys sign.Keys, err error) {
 	if at, ok := schema.Origin(cfg.Registry.URL); !ok || p.layout != "" || !same(at, p.url) {
 		return "", nil, fmt.Errorf("mode %s is of %s, and %s lies elsewhere; leave out --mode, or name the mode of that registry", c.mode, cfg.Registry.URL, p)
 	}
-	ns, paths := declared.TrustOf(trusted(cfg), p.repository)
-	if len(paths) == 0 {
+	ns, named := declared.TrustOf(trusted(cfg), p.repository)
+	if !named.Asks() {
 		return ns, nil, nil
 	}
-	keys, err = declared.ReadKeys(below(cfg.Dir), paths)
+	read, err := declared.ReadTrust(below(cfg.Dir), named)
 	if err != nil {
 		return ns, nil, fmt.Errorf("mode %s: namespace %s: %w", c.mode, ns, err)
 	}
-	return ns, keys, nil
+	return ns, &read, nil
 }
 
-// keyless tells of keys that a mode trusts and that are no public keys in files of it:
+// unreadKeys tells of keys that a mode trusts and that are no public keys in files of it:
 // with them nothing could be checked.
-func keyless(cfg *schema.Config) error {
+func unreadKeys(cfg *schema.Config) error {
 	var problems load.Errors
 	for _, r := range cfg.Desired.Resources {
 		spec, ok := r.Spec.(*schema.Trust)
@@ -56,7 +56,7 @@ func keyless(cfg *schema.Config) error {
 			continue
 		}
 		for _, path := range spec.Keys {
-			if _, err := declared.ReadKeys(below(cfg.Dir), []string{path}); err != nil {
+			if _, err := declared.ReadTrust(below(cfg.Dir), schema.Trust{Keys: []string{path}}); err != nil {
 				problems = append(problems, load.Problem{
 					Position: r.Source, Key: load.Path("namespace", r.Key.Name, string(schema.KindTrust), "keys"),
 					What: strings.TrimPrefix(err.Error(), "trust.keys: "), Want: "name a file with a public key, which lies in the directory that holds the modes or below it",

@@ -51,7 +51,7 @@ func (o *options) validate(modes []string) error {
 		r := result{Mode: m, Problems: []load.Problem{}}
 		cfg, err := load.Mode(o.modes, m)
 		if err == nil {
-			err = keyless(cfg)
+			err = unreadKeys(cfg)
 		}
 		var problems load.Errors
 		switch {

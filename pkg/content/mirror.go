@@ -24,8 +24,8 @@ type Mirror struct {
 	To             Target
 	Source, Target string // repositories
 	Tags           Selection
-	// Trust are sets of keys: one of each must have signed what is copied.
-	Trust       []sign.Keys
+	// Trust are sets of keys and identities: one of each must have signed what is copied.
+	Trust       []Trust
 	Referrers   bool // what refers to the images comes along
 	Prune       bool // tags of Owned go that the source has no longer, or that are not chosen any more
 	OnlyMissing bool // tags that the target has are left as they are
@@ -62,8 +62,8 @@ type Outlook struct {
 	Foreign []string
 	Same    []string // tags that are as the source has them, or are left alone; sorted
 	Gone    []Step   // tags that prune would delete; sorted
-	// Untrusted are tags that are not copied, since a key that must have signed them did
-	// not; sorted.
+	// Untrusted are tags that are not copied, since nobody signed them who must have;
+	// sorted.
 	Untrusted []Untrusted
 	// Blobs and Bytes are what would be sent, as far as Weigh found out.
 	Blobs int
@@ -264,11 +264,11 @@ func (m *Mirror) check(ctx context.Context, o *Outlook) error {
 	return nil
 }
 
-// trusted holds a tag against each set of keys: the whole index of it, where platforms
+// trusted holds a tag against each set: the whole index of it, where platforms
 // are chosen.
 func (m *Mirror) trusted(ctx context.Context, s Step) error {
-	for _, keys := range m.Trust {
-		if err := Verify(ctx, m.From, m.Source, m.whole(s.To), keys); err != nil {
+	for _, trust := range m.Trust {
+		if err := Verify(ctx, m.From, m.Source, m.whole(s.To), trust); err != nil {
 			return err
 		}
 	}

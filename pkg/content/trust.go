@@ -12,15 +12,23 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/ocisync/ocisync/pkg/content/keyless"
 	"github.com/ocisync/ocisync/pkg/content/sign"
 )
 
 // maxSignatures bounds how many signatures of a digest are looked at.
 const maxSignatures = 100
 
-// Verify fails with [sign.ErrUntrusted] unless one of some keys signed a manifest: by a
-// bundle or an older signature that refers to it, or one under cosign's tag.
-func Verify(ctx context.Context, s Source, repository string, digest v1.Hash, keys sign.Keys) error {
+// Trust is who may have signed: one of its keys or of its identities is enough.
+type Trust struct {
+	Keys       sign.Keys
+	Identities *keyless.Verifier // nil for none
+}
+
+// Verify fails with [sign.ErrUntrusted] unless one of the trusted signed a manifest: by a
+// bundle or an older signature that refers to it, or one under cosign's tag. Where
+// identities are trusted, the error has why the last signature is none of theirs.
+func Verify(ctx context.Context, s Source, repository string, digest v1.Hash, trust Trust) error {
 	of := Reference{Repository: repository, Digest: digest}
 	list, err := s.referrers(ctx, repository, digest, nil)
 	if err != nil {
@@ -30,29 +38,60 @@ func Verify(ctx context.Context, s Source, repository string, digest v1.Hash, ke
 	for _, d := range list[:min(len(list), maxSignatures)] {
 		refs = append(refs, Reference{Repository: repository, Digest: d.Digest})
 	}
+	untrusted := sign.ErrUntrusted
 	for _, ref := range refs {
-		ok, err := signs(ctx, s, ref, digest, keys)
-		if err != nil || ok {
+		err := signs(ctx, s, ref, digest, trust)
+		if !errors.Is(err, sign.ErrUntrusted) {
 			return err
 		}
+		if err != sign.ErrUntrusted { //nolint:errorlint // what was wrong with one tells more than that there is none
+			untrusted = err
+		}
 	}
-	return s.fail(of, "checking", sign.ErrUntrusted)
+	return s.fail(of, "checking", untrusted)
 }
 
-// signs reports whether a manifest holds a signature of a digest by one of the keys.
-// One that is not there, or is something else, holds none.
-func signs(ctx context.Context, s Source, ref Reference, digest v1.Hash, keys sign.Keys) (bool, error) {
+// by fails with [sign.ErrUntrusted] unless a signature that is in a layer is of a digest
+// and by one of the trusted.
+func (t Trust) by(l v1.Descriptor, text []byte, digest v1.Hash) error {
+	check := t.Identities.Bundle
+	ok := l.MediaType == sign.BundleType && t.Keys.Bundle(text, digest.Algorithm, digest.Hex)
+	if l.MediaType == sign.SimpleType {
+		ok = t.Keys.Simple(text, l.Annotations[sign.SimpleAnnotation], digest.Algorithm, digest.Hex)
+		check = func(text []byte, algorithm, digest string) error {
+			return t.Identities.Simple(text, l.Annotations, algorithm, digest)
+		}
+	}
+	switch {
+	case ok:
+		return nil
+	case t.Identities == nil:
+		return sign.ErrUntrusted
+	}
+	err := check(text, digest.Algorithm, digest.Hex)
+	if err == nil {
+		return nil
+	}
+	const most = 300 // it quotes what others wrote
+	why := []rune(err.Error())
+	return fmt.Errorf("%w: of the signature %s, %q", sign.ErrUntrusted, l.Digest, string(why[:min(len(why), most)]))
+}
+
+// signs fails with [sign.ErrUntrusted] unless a manifest holds a signature of a digest by
+// one of the trusted. One that is not there, or is something else, holds none.
+func signs(ctx context.Context, s Source, ref Reference, digest v1.Hash, trust Trust) error {
 	m, err := s.manifest(ctx, ref)
 	if errors.Is(err, ErrAbsent) || errors.Is(err, ErrManifest) {
-		return false, nil
+		return sign.ErrUntrusted
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	var layers []v1.Descriptor
 	if p, err := m.parts(); err == nil { // else it is no signature
 		layers = p.Layers[:min(len(p.Layers), maxSignatures)]
 	}
+	untrusted := sign.ErrUntrusted
 	for _, l := range layers {
 		if l.Size > sign.MaxSize || l.MediaType != sign.BundleType && l.MediaType != sign.SimpleType {
 			continue
@@ -62,14 +101,13 @@ func signs(ctx context.Context, s Source, ref Reference, digest v1.Hash, keys si
 			text, err = io.ReadAll(r)
 			return err
 		}); err != nil {
-			return false, err
+			return err
 		}
-		if l.MediaType == sign.BundleType && keys.Bundle(text, digest.Algorithm, digest.Hex) ||
-			l.MediaType == sign.SimpleType && keys.Simple(text, l.Annotations[sign.SimpleAnnotation], digest.Algorithm, digest.Hex) {
-			return true, nil
+		if untrusted = trust.by(l, text, digest); untrusted == nil {
+			return nil
 		}
 	}
-	return false, nil
+	return untrusted
 }
 
 // Signed reports whether a bundle refers to a manifest, whoever signed it.

@@ -56,19 +56,19 @@ func TestAKeyThatSignedIsFound(t *testing.T) {
 		f := fill{t, s}
 		image, other := f.image("a", "v1", layer(1, 100)), f.image("a", "v2", layer(2, 100))
 		r := s.open(t)
-		if err := Verify(t.Context(), r, "a", image.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+		if err := Verify(t.Context(), r, "a", image.Digest, Trust{Keys: key.Public()}); !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("%s: before it was signed: %v", name, err)
 		}
 		if err := Sign(t.Context(), r, "a", image, key, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if err := Verify(t.Context(), r, "a", image.Digest, key.Public()); err != nil {
+		if err := Verify(t.Context(), r, "a", image.Digest, Trust{Keys: key.Public()}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := Verify(t.Context(), r, "a", image.Digest, aKey(t, ecKey(t)).Public()); !errors.Is(err, sign.ErrUntrusted) {
+		if err := Verify(t.Context(), r, "a", image.Digest, Trust{Keys: aKey(t, ecKey(t)).Public()}); !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("%s: another key: %v", name, err)
 		}
-		if err := Verify(t.Context(), r, "a", other.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+		if err := Verify(t.Context(), r, "a", other.Digest, Trust{Keys: key.Public()}); !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("%s: another image: %v", name, err)
 		}
 	}
@@ -100,15 +100,15 @@ func TestASignatureUnderCosignsTagIsFound(t *testing.T) {
 	}
 	r := s.open(t)
 	under(image.Digest, image.Digest.String(), true)
-	if err := Verify(t.Context(), r, "a", image.Digest, key.Public()); err != nil {
+	if err := Verify(t.Context(), r, "a", image.Digest, Trust{Keys: key.Public()}); err != nil {
 		t.Error(err)
 	}
 	under(other.Digest, image.Digest.String(), true)
-	if err := Verify(t.Context(), r, "a", other.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+	if err := Verify(t.Context(), r, "a", other.Digest, Trust{Keys: key.Public()}); !errors.Is(err, sign.ErrUntrusted) {
 		t.Errorf("a signature of another image: %v", err)
 	}
 	under(other.Digest, other.Digest.String(), false)
-	if err := Verify(t.Context(), r, "a", other.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+	if err := Verify(t.Context(), r, "a", other.Digest, Trust{Keys: key.Public()}); !errors.Is(err, sign.ErrUntrusted) {
 		t.Errorf("a signature of other bytes: %v", err)
 	}
 }
@@ -120,7 +120,7 @@ func TestAMirrorCopiesWhatATrustedKeySigned(t *testing.T) {
 	f := fill{t, from}
 	signed := f.image("a", "v1", layer(1, 100))
 	f.image("a", "v2", layer(2, 100))
-	m := &Mirror{From: from.open(t), To: to.open(t), Source: "a", Target: "b", Referrers: true, Trust: []sign.Keys{key.Public()}}
+	m := &Mirror{From: from.open(t), To: to.open(t), Source: "a", Target: "b", Referrers: true, Trust: []Trust{{Keys: key.Public()}}}
 	source := from.open(t)
 	if err := Sign(t.Context(), source, "a", signed, key, time.Now()); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestAMirrorCopiesWhatATrustedKeySigned(t *testing.T) {
 	if tags := tagsOf(t, m.To); slices.Contains(tags, "v2") {
 		t.Errorf("what nobody signed is there: %q", tags)
 	}
-	if err := Verify(t.Context(), m.To, "b", signed.Digest, key.Public()); err != nil {
+	if err := Verify(t.Context(), m.To, "b", signed.Digest, Trust{Keys: key.Public()}); err != nil {
 		t.Errorf("the signature did not come along: %v", err)
 	}
 }

@@ -116,6 +116,11 @@ func fieldRows() []fieldRow {
 		same: `[{"cve":"CVE-2"},{"until":"2027-01-31","cve":"CVE-1"}]`, sameIsAbsent: true})
 	add(set(schema.KindTrust, "keys")...)
 	add(flag(schema.KindTrust, "required", "notation")...)
+	add(text(schema.KindTrust, "root")...)
+	for kind, field := range map[schema.Kind]string{schema.KindTrust: "identities", schema.KindMirror: "trust.identities"} {
+		add(fieldRow{kind: kind, field: field, value: `[{"issuer":"https://a","subject":"b"},{"issuer":"https://a","subject":"c"}]`, other: `[{"issuer":"https://a","subject":"c"}]`, empty: `[]`,
+			same: `[{"subject":"c","issuer":"https://a"},{"issuer":"https://a","subject":"b"}]`, sameIsAbsent: true})
+	}
 	add(text(schema.KindLabel, "color", "description")...)
 	add(text(schema.KindRepository, "description")...)
 	add(text(schema.KindWebhook, "url", "format", "description")...)
@@ -148,7 +153,7 @@ func fieldRows() []fieldRow {
 	add(span(schema.KindAudit, "keep", `"never"`))
 	add(word(schema.KindAudit, "schedule")...)
 	add(set(schema.KindAudit, "events")...)
-	add(text(schema.KindMirror, "from", "to", "zone", "keep_previous", "tags.glob", "tags.regex", "tags.semver")...)
+	add(text(schema.KindMirror, "from", "to", "zone", "keep_previous", "tags.glob", "tags.regex", "tags.semver", "trust.root")...)
 	add(set(schema.KindMirror, "tags.list", "platforms", "trust.keys")...)
 	add(number(schema.KindMirror, "tags.newest"))
 	add(span(schema.KindMirror, "tags.since", `"0"`))

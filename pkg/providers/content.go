@@ -23,6 +23,9 @@ func ContentKinds(t schema.Table) []schema.Kind {
 	return kinds
 }
 
+// Keyless is what the tables say of identities.
+const Keyless = "by an ocisync that was built with -tags keyless"
+
 // WithContent is a registry's table with what ocisync's own engine can do there in the
 // place of what the registry cannot.
 func WithContent(t schema.Table) schema.Table {
@@ -37,6 +40,7 @@ func WithContent(t schema.Table) schema.Table {
 	if slices.Contains(kinds, schema.KindTrust) {
 		out = append(out,
 			schema.Capability{Kind: schema.KindTrust, Support: schema.Emulated, Reason: "ocisync checks it of what it copies there by mirrors; who pushes by himself is not asked"},
+			schema.Capability{Kind: schema.KindTrust, Field: "identities", Support: schema.Emulated, Reason: Keyless},
 			schema.Capability{Kind: schema.KindTrust, Field: "required", Support: schema.Unsupported, Reason: "the registry lets everybody pull what is not signed"},
 			schema.Capability{Kind: schema.KindTrust, Field: "notation", Support: schema.Unsupported, Reason: "signatures of Notation are not part of this version of ocisync"},
 		)
@@ -44,7 +48,8 @@ func WithContent(t schema.Table) schema.Table {
 	return append(
 		out,
 		schema.Capability{Kind: schema.KindMirror, Support: schema.Emulated, Reason: itself},
-		schema.Capability{Kind: schema.KindMirror, Field: "trust.required", Support: schema.Unsupported, Reason: "keys that are named are required"},
+		schema.Capability{Kind: schema.KindMirror, Field: "trust.identities", Support: schema.Emulated, Reason: Keyless},
+		schema.Capability{Kind: schema.KindMirror, Field: "trust.required", Support: schema.Unsupported, Reason: "of the keys and identities that are named, one is required"},
 		schema.Capability{Kind: schema.KindMirror, Field: "trust.notation", Support: schema.Unsupported, Reason: "signatures of Notation are not part of this version of ocisync"},
 		schema.Capability{Kind: schema.KindArtifact, Support: schema.Emulated, Reason: "ocisync pushes it, by /v2/"},
 	)

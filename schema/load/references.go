@@ -82,6 +82,15 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 			if has("accesskey", "secretkey") == 1 {
 				c.report(n, path, "accesskey and secretkey belong together", "write both, or neither for the account of this machine")
 			}
+		case "trust":
+			switch {
+			case has("keys", "identities") == 0:
+				c.report(n, path, "whose signatures count is missing", "add keys, or identities with root")
+			case has("identities") == 1 && has("root") == 0:
+				c.report(n, path, "identities are known by a trusted root", `add root = "certs/trusted_root.json", the file that Sigstore gives out`)
+			case has("identities") == 0 && has("root") == 1:
+				c.reportKey(n.Get("root"), join(path, "root"), "root goes with identities", "add identities, or remove it")
+			}
 		case "login":
 			if has("user", "robot") != 1 {
 				c.report(n, path, "an account is exactly one of user and robot", `write user = "…" or robot = "…"`)

@@ -122,6 +122,9 @@ func rule(name, s string) string {
 		key, found := strings.CutPrefix(s, "ed25519:")
 		raw, err := base64.StdEncoding.DecodeString(key)
 		ok, want = found && err == nil && len(raw) == 32, `write "ed25519:" and the base64 of the 32 bytes of a public key`
+	case "subject":
+		_, err := schema.SubjectPattern(s)
+		ok, want = err == nil, `write an address, or a URL with * only behind the host and the first part of the path, such as "https://github.com/team/app/.github/workflows/release.yml@refs/tags/*"`
 	case "name":
 		ok, want = plainName.MatchString(s), "write letters, digits, dots, - and _, a letter or digit first"
 	case "abspath":
@@ -160,7 +163,7 @@ func ruleSample(name string) string {
 		"url": `"https://registry.example.com"`, "address": `"https://registry.example.com"`, "s3": `"s3://bucket/path"`, "origin": `"https://registry.example.com"`, "backup": `"s3://bucket/path"`,
 		"repository": `"team-a/api"`, "repository_tag": `"team-a/api:1.0"`, "image": `"ghcr.io/example/app:v1"`,
 		"image_repository": `"docker.io/library/alpine"`, "platform": `"linux/amd64"`, "listen": `"127.0.0.1:5000"`,
-		"abspath": `"/run/secrets/name"`, "verify": `"ed25519:cHVibGlj…"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
+		"abspath": `"/run/secrets/name"`, "verify": `"ed25519:cHVibGlj…"`, "subject": `"https://github.com/team/app/.github/workflows/release.yml@refs/tags/*"`, "path": `"certs/ca.pem"`, "pattern": `"namespace/*"`, "env": `"OCISYNC_PASSWORD"`,
 	}[name]
 }
 
@@ -380,6 +383,8 @@ func ruleName(rule string) string {
 		return "an address to listen on"
 	case "verify":
 		return "a public key"
+	case "subject":
+		return "a subject that can be used here"
 	case "abspath":
 		return "a whole path"
 	case "pattern":

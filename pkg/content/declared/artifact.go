@@ -115,8 +115,11 @@ func (p *Provider) prepareArtifact(ctx context.Context, c plan.Change, spec *sch
 		v.Refused = err.Error()
 		return v, nil
 	}
-	if ns, keys := TrustOf(p.Namespaces, place(spec).Repository); len(keys) > 0 && spec.Sign == nil {
+	if ns, t := TrustOf(p.Namespaces, place(spec).Repository); t.Asks() && (spec.Sign == nil || len(t.Keys) == 0) {
 		v.Refused = fmt.Sprintf("namespace %s takes only what a key of its trust signed; name the key that signs it in sign.key", ns)
+		if len(t.Keys) == 0 {
+			v.Refused = fmt.Sprintf("namespace %s takes only what one of its trust.identities signed, and ocisync signs by keys; add a key to trust.keys, or push it with what signs so", ns)
+		}
 		return v, nil
 	}
 	size := int64(0)
@@ -156,11 +159,11 @@ func (p *Provider) key(ctx context.Context, ref schema.SecretRef, repository str
 	if err != nil {
 		return sign.Key{}, fmt.Errorf("sign.key (%s): %w", ref, err)
 	}
-	ns, paths := TrustOf(p.Namespaces, repository)
-	if len(paths) == 0 {
+	ns, t := TrustOf(p.Namespaces, repository)
+	if !t.Asks() {
 		return key, nil
 	}
-	trusted, err := ReadKeys(p.Files, paths)
+	trusted, err := readKeys(p.Files, t.Keys)
 	if err == nil && !trusted.Has(key) {
 		err = fmt.Errorf("sign.key (%s): %w of namespace %s; add its public half to trust.keys, or sign with another", ref, sign.ErrUntrusted, ns)
 	}
@@ -197,7 +200,7 @@ func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {
 	if err != nil || !signs {
 		return err
 	}
-	if err := content.Verify(ctx, to, at.Repository, d.Digest, key.Public()); !errors.Is(err, sign.ErrUntrusted) {
+	if err := content.Verify(ctx, to, at.Repository, d.Digest, content.Trust{Keys: key.Public()}); !errors.Is(err, sign.ErrUntrusted) {
 		return err
 	}
 	return content.Sign(ctx, to, at.Repository, d, key, p.Now())

@@ -46,9 +46,9 @@ type Deps struct {
 	// Homes are the directories of Files whose own paths are not part of what a file is
 	// called in an artifact, each with a slash at its end.
 	Homes []string
-	// Namespaces are the keys that must have signed what lies in a namespace, by its
+	// Namespaces are those who must have signed what lies in a namespace, by its
 	// name: paths of Files.
-	Namespaces map[string][]string
+	Namespaces map[string]schema.Trust
 	// Applied lists what was applied last.
 	Applied func() []Applied
 	// MayPrune says whether what was applied can be trusted with deletes, and why not.
@@ -109,6 +109,9 @@ func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) 
 	var remotes []schema.Remote
 	s.Resources = slices.Clone(s.Resources)
 	for i, r := range s.Resources {
+		if err := p.identities(r); err != nil {
+			return s, nil, err
+		}
 		switch spec := r.Spec.(type) {
 		case *schema.Remote:
 			remotes = append(remotes, *spec)

@@ -2,6 +2,7 @@ package declared
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/keyless"
 	"github.com/ocisync/ocisync/pkg/content/sign"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/oci"
@@ -88,6 +90,10 @@ func emptied(now, was schema.Mirror) *schema.Mirror {
 			trust = *now.Trust
 		}
 		trust.Keys = list(trust.Keys, was.Trust.Keys)
+		if trust.Identities == nil && was.Trust.Identities != nil {
+			trust.Identities = []schema.Identity{}
+		}
+		trust.Root = empty(trust.Root, was.Trust.Root)
 		trust.Required, trust.Notation = empty(trust.Required, was.Trust.Required), empty(trust.Notation, was.Trust.Notation)
 		now.Trust = &trust
 	}
@@ -109,38 +115,85 @@ func empty[T any](now, was *T) *T {
 	return now
 }
 
-// trust reads the sets of keys that must have signed what a mirror copies: its own, and
-// those of the namespace that it copies to.
-func (p *Provider) trust(spec *schema.Mirror) (sets []sign.Keys, err error) {
-	var all [][]string
-	if spec.Trust != nil && len(spec.Trust.Keys) > 0 {
-		all = append(all, spec.Trust.Keys)
+// trust reads the sets of whom one must have signed what a mirror copies: its own, and
+// that of the namespace that it copies to.
+func (p *Provider) trust(spec *schema.Mirror) (sets []content.Trust, err error) {
+	var all []schema.Trust
+	if spec.Trust != nil && spec.Trust.Asks() {
+		all = append(all, *spec.Trust)
 	}
-	if _, keys := TrustOf(p.Namespaces, text(spec.To)); len(keys) > 0 {
-		all = append(all, keys)
+	if _, t := TrustOf(p.Namespaces, text(spec.To)); t.Asks() {
+		all = append(all, t)
 	}
-	for _, paths := range all {
-		keys, err := ReadKeys(p.Files, paths)
+	for _, t := range all {
+		set, err := ReadTrust(p.Files, t)
 		if err != nil {
 			return nil, err
 		}
-		sets = append(sets, keys)
+		sets = append(sets, set)
 	}
 	return sets, nil
 }
 
-// TrustOf finds the keys that must have signed what lies in a repository, by paths, and
-// the namespace that says so.
-func TrustOf(namespaces map[string][]string, repository string) (namespace string, paths []string) {
+// TrustOf finds who must have signed what lies in a repository, and the namespace that
+// says so.
+func TrustOf(namespaces map[string]schema.Trust, repository string) (namespace string, trust schema.Trust) {
 	ns := repository
-	for ns != "" && namespaces[ns] == nil {
+	for ns != "" {
+		if t, ok := namespaces[ns]; ok {
+			return ns, t
+		}
 		ns = ns[:max(0, strings.LastIndexByte(ns, '/'))]
 	}
-	return ns, namespaces[ns]
+	return "", schema.Trust{}
 }
 
-// ReadKeys reads public keys.
-func ReadKeys(files fs.FS, paths []string) (sign.Keys, error) {
+// identities fails where an object names identities that cannot be checked: nobody is to
+// think that they are.
+func (p *Provider) identities(r schema.Resource) error {
+	t, ok := r.Spec.(*schema.Trust)
+	if m, is := r.Spec.(*schema.Mirror); is {
+		t, ok = m.Trust, m.Trust != nil
+	}
+	if !ok {
+		return nil
+	}
+	if _, err := readIdentities(p.Files, *t); err != nil {
+		return fmt.Errorf("%s: %w", r.Key, err)
+	}
+	return nil
+}
+
+// readIdentities reads the trusted root of identities; nil where none is named.
+func readIdentities(files fs.FS, t schema.Trust) (*keyless.Verifier, error) {
+	if len(t.Identities) == 0 {
+		return nil, nil
+	}
+	root, err := fs.ReadFile(files, text(t.Root))
+	if err != nil {
+		return nil, fmt.Errorf("trust.root: %w", err)
+	}
+	v, err := keyless.New(root, t.Identities)
+	switch {
+	case errors.Is(err, keyless.ErrNotBuilt):
+		return nil, fmt.Errorf("trust.identities: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("trust.root: %s: %w", text(t.Root), err)
+	}
+	return v, nil
+}
+
+// ReadTrust reads public keys, and the trusted root of identities.
+func ReadTrust(files fs.FS, t schema.Trust) (trust content.Trust, err error) {
+	if trust.Keys, err = readKeys(files, t.Keys); err != nil {
+		return content.Trust{}, err
+	}
+	trust.Identities, err = readIdentities(files, t)
+	return trust, err
+}
+
+// readKeys reads public keys.
+func readKeys(files fs.FS, paths []string) (sign.Keys, error) {
 	var keys sign.Keys
 	for _, path := range paths {
 		text, err := fs.ReadFile(files, path)

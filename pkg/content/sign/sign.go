@@ -3,8 +3,8 @@
 // simple signing. It reads and writes texts alone; package content finds and stores them.
 //
 // Begin with [Key.Bundle], which signs, and [Keys.Bundle] and [Keys.Simple], which check.
-// What certificates of Fulcio say is not looked at: a signature counts by a key that
-// somebody named.
+// What certificates of Fulcio say is not looked at, which is for package keyless: a
+// signature counts by a key that somebody named.
 package sign
 
 import (
@@ -44,8 +44,8 @@ const (
 // MaxSize bounds a bundle or payload, in bytes.
 const MaxSize = 1 << 20
 
-// ErrUntrusted is content without a signature by any of some keys.
-var ErrUntrusted = errors.New("no trusted key signed it")
+// ErrUntrusted is content without a signature by any of some keys or identities.
+var ErrUntrusted = errors.New("no trusted key or identity signed it")
 
 // Key is a private key. Its zero value signs nothing.
 type Key struct{ signer crypto.Signer }
@@ -253,9 +253,11 @@ func (ks Keys) Bundle(text []byte, algorithm, digest string) bool {
 // keys signed it; the signature is base64.
 func (ks Keys) Simple(payload []byte, signed, algorithm, digest string) bool {
 	sig, err := base64.StdEncoding.DecodeString(signed)
-	if err != nil || !ks.signed(payload, sig) {
-		return false
-	}
+	return err == nil && ks.signed(payload, sig) && Says(payload, algorithm, digest)
+}
+
+// Says reports whether a payload of simple signing is of a digest.
+func Says(payload []byte, algorithm, digest string) bool {
 	var said struct {
 		Critical struct {
 			Type  string `json:"type"`

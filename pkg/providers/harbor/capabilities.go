@@ -1,6 +1,9 @@
 package harbor
 
-import "github.com/ocisync/ocisync/schema"
+import (
+	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/schema"
+)
 
 // Capabilities is what Harbor takes of each kind, as observed on 2.15.2.
 func Capabilities() schema.Table {
@@ -58,6 +61,8 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindTrust, Field: "required", Support: schema.Native, Reason: "a signature of Cosign"},
 		{Kind: schema.KindTrust, Field: "notation", Support: schema.Native, Reason: "of namespaces without proxy_of"},
 		{Kind: schema.KindTrust, Field: "keys", Support: schema.Emulated, Reason: "Harbor checks only that there is a signature; whose it is ocisync checks of what it copies there by mirrors"},
+		{Kind: schema.KindTrust, Field: "identities", Support: schema.Emulated, Reason: "as keys; " + providers.Keyless},
+		{Kind: schema.KindTrust, Field: "root", Support: schema.Emulated, Reason: "as identities"},
 
 		{Kind: schema.KindLabel, Support: schema.Native},
 		{Kind: schema.KindRepository, Support: schema.Native},

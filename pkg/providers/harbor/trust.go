@@ -37,13 +37,13 @@ func readTrust(ctx context.Context, s *site) error {
 	})
 }
 
-// normalTrust leaves out the keys, of which Harbor knows nothing.
+// normalTrust leaves out the keys and identities, of which Harbor knows nothing.
 func normalTrust(n *normal, r schema.Resource) (schema.Spec, error) {
 	spec, ok := r.Spec.(*schema.Trust)
 	if !ok {
 		return r.Spec, nil
 	}
-	if len(spec.Keys) > 0 {
+	if spec.Asks() {
 		n.say(r.Key, "Harbor checks only that there is a signature; whose it is ocisync checks of what mirrors copy there")
 	}
 	return &schema.Trust{Required: spec.Required, Notation: spec.Notation}, nil

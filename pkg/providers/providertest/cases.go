@@ -137,6 +137,12 @@ func subjects() []subject {
 		}, nil},
 		{key(schema.KindTrust, "team-a"), nil, []aField{
 			{"keys", Values{`["certs/a.pub","certs/b.pub"]`, `["certs/b.pub"]`, `[]`, `["certs/b.pub","certs/a.pub"]`}},
+			{"identities", Values{
+				`[{"issuer":"https://a.example","subject":"dev@a.example"},{"issuer":"https://b.example","subject":"https://b.example/team/app/*"}]`,
+				`[{"issuer":"https://b.example","subject":"dev@b.example"}]`, `[]`,
+				`[{"issuer":"https://b.example","subject":"https://b.example/team/app/*"},{"issuer":"https://a.example","subject":"dev@a.example"}]`,
+			}},
+			{"root", Values{`"certs/a.json"`, `"certs/b.json"`, `""`, ""}},
 			flag("required"), flag("notation"),
 		}, nil},
 		{key(schema.KindLabel, "base"), nil, []aField{
@@ -218,6 +224,11 @@ func subjects() []subject {
 			flag("only_missing"),
 			{"rate", Values{`"1MiB"`, `"2MiB"`, `"unlimited"`, `"1024KiB"`}},
 			{"trust.keys", Values{`["certs/a.pub"]`, `["certs/b.pub"]`, `[]`, ""}},
+			{"trust.identities", Values{
+				`[{"issuer":"https://a.example","subject":"dev@a.example"}]`,
+				`[{"issuer":"https://b.example","subject":"dev@b.example"}]`, `[]`, "",
+			}},
+			{"trust.root", Values{`"certs/a.json"`, `"certs/b.json"`, `""`, ""}},
 			flag("trust.required"), flag("trust.notation"),
 		}, nil},
 		{key(schema.KindArtifact, "schemas"), []field{{"to", `"team-a/schemas:1"`}, {"files", `["kcl/**/*.k"]`}}, []aField{
