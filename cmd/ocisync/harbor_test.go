@@ -495,7 +495,7 @@ func elsewhere() map[string]string {
 		"preheat/vendor": "an instance keeps it for ever", "remote/type": "a registry keeps it for ever", "group/ldap_dn": "wants an LDAP",
 		"namespace/proxy_of": "a project keeps it for ever; see the last change", "namespace/description": own,
 		"namespace/proxy.repositories": "stands in the other's place; changed in the provider's tests",
-		"access/authenticated":         own, "access/authenticated_group": own, "trust/keys": own,
+		"access/authenticated":         own, "access/authenticated_group": own, "trust/keys": own, "trust/identities": own, "trust/root": own,
 		"robot/renew": own, "robot/overlap": own, "robot/secret.deliver": own,
 	}
 }
