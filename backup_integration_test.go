@@ -94,7 +94,7 @@ func TestIntegrationABackupInABucket(t *testing.T) {
 	}
 	push := func(repository, tag string, a layout.Artifact) {
 		t.Helper()
-		if _, err := layout.Push(t.Context(), from, layout.Reference{Repository: repository, Tag: tag}, a); err != nil {
+		if _, err := layout.Push(t.Context(), from, layout.Reference{Repository: repository, Tag: tag}, a, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -56,7 +56,7 @@ func normal(s string) string {
 
 // inOrder sorts what was done beside each other.
 func inOrder(s string) string {
-	return regexp.MustCompile(`(?m)(^  (done|failed) .*\n)+`).ReplaceAllStringFunc(s, func(lines string) string {
+	return regexp.MustCompile(`(?m)(^  (done|failed|pending) .*\n)+`).ReplaceAllStringFunc(s, func(lines string) string {
 		return strings.Join(slices.Sorted(strings.Lines(lines)), "")
 	})
 }

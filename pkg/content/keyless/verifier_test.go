@@ -54,7 +54,7 @@ func layer(t *testing.T, kind string, text []byte, annotations map[string]string
 
 func push(t *testing.T, r *content.Registry, ref content.Reference, a content.Artifact) v1.Descriptor {
 	t.Helper()
-	d, err := content.Push(t.Context(), r, ref, a)
+	d, err := content.Push(t.Context(), r, ref, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
