@@ -196,6 +196,7 @@ type moving struct {
 	Tags    int    `json:"tags"`
 	Missing int    `json:"missing"` // tags that the target does not have
 	Bytes   int64  `json:"bytes,omitempty"`
+	Why     string `json:"why,omitempty"` // the target could not tell of it
 }
 
 type verification struct {
@@ -433,11 +434,15 @@ func (m *migrateOptions) look(ctx context.Context, from, to *end, shard content.
 				return err
 			}
 			have, _, err := p.to.Tags(ctx, n)
-			if err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrUnauthorized) {
+			if err != nil && (ctx.Err() != nil || errors.Is(err, providers.ErrUnreachable)) {
 				return err
 			}
+			why := ""
+			if err != nil { // such as of a name that it cannot have: the others come all the same
+				why = err.Error()
+			}
 			missing := slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return slices.Contains(have, t) })
-			found[i] = moving{n, len(tags), len(missing), sizes[n]}
+			found[i] = moving{n, len(tags), len(missing), sizes[n], why}
 			return nil
 		})
 	}
@@ -493,6 +498,9 @@ func (m *migrateOptions) show(out migration, whole bool) error {
 	tags, missing, bytes := 0, 0, int64(0)
 	for _, r := range out.Repositories {
 		tags, missing, bytes = tags+r.Tags, missing+r.Missing, bytes+r.Bytes
+		if r.Why != "" {
+			_, _ = fmt.Fprintf(w, "  not told\t%s\t%s\n", r.Name, strings.ReplaceAll(r.Why, "\n", "; "))
+		}
 	}
 	_, _ = fmt.Fprintf(w, "content: %s, %s, of which %d are not there", repositories(len(out.Repositories)), count(tags, "tag"), missing)
 	if bytes > 0 {

@@ -201,6 +201,9 @@ func (r *Registry) begin(ctx context.Context, target string, d v1.Descriptor, fr
 		at, mounted, err = r.open(ctx, target, d, target)
 		switch {
 		case errors.Is(err, providers.ErrForbidden), errors.Is(err, providers.ErrUnauthorized):
+			if noProject(err) {
+				return at, mounted, err
+			}
 			r.pushOnly.Store(true) // mounting takes pull, and this account may only push
 		case !errors.Is(err, ErrAbsent): // Harbor says so of one that came, and no manifest after it
 			return at, mounted, err

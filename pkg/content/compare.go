@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocisync/ocisync/pkg/providers"
 )
 
 // Difference is a tag, or something that refers to one, that two sides do not have
@@ -60,8 +62,12 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 		return out, err
 	}
 	have, _, err := to.Tags(ctx, item.Target)
-	if err != nil {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, providers.ErrUnreachable)) {
 		return out, err
+	}
+	if err != nil { // such as of a name that a registry cannot have
+		out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source}, Reference{Repository: item.Target}, err.Error()})
+		return out, nil
 	}
 	listed := map[string]bool{}
 	for _, t := range tags {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ocisync/ocisync/pkg/content/ledger"
+	"github.com/ocisync/ocisync/pkg/providers"
 )
 
 // Item is a repository that is copied into another, or one tag or digest of it.
@@ -264,15 +265,18 @@ const (
 func (j *job) look(ctx context.Context, first string) error {
 	if j.way.Load() != byLists && j.Ledger == nil && !j.OnlyMissing {
 		digest, ok, err := j.To.head(ctx, Reference{Repository: j.item.Target, Tag: first})
-		if err != nil {
+		if ctx.Err() != nil || errors.Is(err, providers.ErrUnreachable) {
 			return err
 		}
-		if ok {
+		// else a list tells why, which has a body
+		if err == nil && ok {
 			j.way.CompareAndSwap(wayUnknown, byTags)
 			j.heads[first] = digest
 			return nil
 		}
-		j.way.Store(byLists)
+		if err == nil {
+			j.way.Store(byLists)
+		}
 	}
 	// a list is what a ledger is held against, and what only the missing are told by
 	tags, ok, err := j.To.Tags(ctx, j.item.Target)

@@ -258,6 +258,60 @@ func TestWhatBelongsByATagIsNotMissed(t *testing.T) {
 	}
 }
 
+// Harbor says of a project that it lacks that nobody may see it, and of a name without one
+// that it is none: each is told of its repository, and the others come.
+func TestWhatATargetCannotHaveIsToldAndTheOthersCome(t *testing.T) {
+	from, to := serve(t), serve(t)
+	for _, name := range []string{"gone/x", "single", "there/x"} {
+		fill{t, from}.image(name, "v1", layer(1, 100))
+	}
+	to.between(func(w http.ResponseWriter, r *http.Request) bool {
+		gone, single := strings.HasPrefix(r.URL.Path, "/v2/gone/"), strings.HasPrefix(r.URL.Path, "/v2/single/")
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case gone:
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"project gone not found: project gone not found"}]}`))
+		case single:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"BAD_REQUEST","message":"bad request: invalid repository name: single"}]}`))
+		}
+		return gone || single
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "gone/x", Target: "gone/x"}, {Source: "single", Target: "single"}, {Source: "there/x", Target: "there/x"}}
+	if tags, ok, err := c.To.Tags(t.Context(), "gone/x"); len(tags) != 0 || ok || err != nil {
+		t.Errorf("a project that is not there has %q, %t, %v", tags, ok, err)
+	}
+	got := c.tally(t.Context(), items)
+	if got.copied != 1 || len(got.failed) != 2 || !strings.Contains(got.err.Error(), "make that project first") || !strings.Contains(got.err.Error(), "invalid repository name") {
+		t.Errorf("%+v", got)
+	}
+	found, err := Compare(t.Context(), c.From, c.To, items, 2)
+	if err != nil || len(found.Differences) != 2 || found.Tags != 1 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Harbor says why it takes no more, and it is no right that lacks.
+func TestARefusalForWantOfRoomAsksForNoRights(t *testing.T) {
+	from, to := serve(t), serve(t)
+	fill{t, from}.image("a", "v1", layer(1, 100))
+	to.between(func(w http.ResponseWriter, r *http.Request) bool {
+		refused := r.Method == http.MethodPut
+		if refused {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"DENIED","message":"adding 28.6 MiB of storage resource, which when updated to current usage of 0 will exceed the configured upper limit of 976.6 KiB."}]}`))
+		}
+		return refused
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	if got := c.tally(t.Context(), []Item{{Source: "a", Target: "a"}}); got.err == nil || !strings.Contains(got.err.Error(), "upper limit") || strings.Contains(got.err.Error(), "give the account") {
+		t.Errorf("%v", got.err)
+	}
+}
+
 // Harbor does not find a blob to mount that came, and no manifest after it.
 func TestABlobThatARegistryDoesNotFindToMountIsSent(t *testing.T) {
 	from, to := serve(t), serve(t)

@@ -110,6 +110,11 @@ func (r *Registry) fail(ref Reference, doing string, err error) error {
 	}
 	remedy := ""
 	switch a := (*answer)(nil); {
+	case noProject(err):
+		remedy = "make that project first: declare it as a namespace of that registry, and apply"
+	case errors.As(err, &a) && a.says("will exceed", "read only"): // Harbor's quota, and its mode
+	case errors.Is(err, providers.ErrUnauthorized) && doing == listing:
+		remedy = "log in there as an administrator, or at Harbor as a robot with catalog:read, or name the repositories"
 	case errors.Is(err, providers.ErrUnauthorized):
 		remedy = cmp.Or(r.hint, "log in there: docker login "+r.base.Host)
 	case errors.As(err, &a) && a.code == http.StatusUnsupportedMediaType:
@@ -148,6 +153,22 @@ func (a *answer) Error() string {
 		s += ": " + a.text
 	}
 	return s
+}
+
+// says reports whether one of the errors has any of some words.
+func (a *answer) says(words ...string) bool {
+	return slices.ContainsFunc(a.errors, func(e apiError) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(e.Message, w) })
+	})
+}
+
+// noProject reports whether Harbor lacks the project of a repository, of which it says
+// that nobody may see it. It tells so in answers that have a body.
+func noProject(err error) bool {
+	var a *answer
+	return errors.As(err, &a) && a.code == http.StatusUnauthorized && slices.ContainsFunc(a.errors, func(e apiError) bool {
+		return strings.HasPrefix(e.Message, "project ") && strings.Contains(e.Message, " not found")
+	})
 }
 
 // Unwrap says which kind of failure it is.
@@ -318,6 +339,9 @@ func (r *Registry) Tags(ctx context.Context, repository string) (tags []string, 
 		tags = append(tags, page.Tags...)
 		return nil
 	})
+	if noProject(err) {
+		return nil, false, nil
+	}
 	slices.Sort(tags)
 	return slices.Compact(tags), ok, r.fail(Reference{Repository: repository}, "listing the tags of", err)
 }
@@ -339,8 +363,10 @@ func (r *Registry) Repositories(ctx context.Context) ([]string, error) {
 		err = errors.New("it has no catalogue; name the repositories")
 	}
 	slices.Sort(list)
-	return slices.Compact(list), r.fail(Reference{}, "listing its repositories", err)
+	return slices.Compact(list), r.fail(Reference{}, listing, err)
 }
+
+const listing = "listing its repositories"
 
 // accepted are the manifests that are asked for: with all of them a registry converts
 // none.
