@@ -37,7 +37,7 @@ func newTheirs(t *testing.T) *theirs {
 		env: map[string]string{"OCISYNC_MODE": "m", "OCISYNC_MODES": filepath.Join(dir, "modes"), "HOME": dir, "XDG_STATE_HOME": filepath.Join(dir, "machine")},
 	}
 	w.start(t)
-	t.Cleanup(func() { w.served.Close() }) //nolint:errcheck // the test is over
+	t.Cleanup(func() { w.stop(t) })
 	write(t, w.config, fmt.Sprintf("{\"storage\":{\"rootDirectory\":%q},\"http\":{\"realm\":\"old\",\"accessControl\":{\"repositories\":{\"**\":{\"anonymousPolicy\":[\"read\",\"create\",\"update\"]}}}}}", filepath.Join(dir, "root")))
 	return w
 }

@@ -256,8 +256,10 @@ func (b *bench) killedOnce(ctx context.Context, corpus small, from *server, kill
 			}
 			return err
 		case <-due:
-			cmd.Process.Kill() //nolint:errcheck // or it is through by itself
-			<-ended            //nolint:errcheck // that it was killed
+			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				return err
+			}
+			<-ended //nolint:errcheck // that it was killed
 			return nil
 		}
 	}
