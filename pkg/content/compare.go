@@ -67,7 +67,7 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 	}
 	if err != nil { // such as of a name that a registry cannot have
 		out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source}, Reference{Repository: item.Target}, err.Error()})
-		return out, nil
+		return out, nil //nolint:nilerr // it is told as a difference
 	}
 	listed := map[string]bool{}
 	for _, t := range tags {
