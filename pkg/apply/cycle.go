@@ -119,14 +119,11 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 		c.Trust.Remedy = "restore both, or make the registry anew with --new"
 	}
 	draft.Notes = append(draft.Notes, c.remarks(draft, live)...)
-	if r, ok := c.Provider.(providers.Remarker); ok {
-		more, err := r.Remarks(ctx, desired, c.now())
-		if err != nil {
-			return Found{}, err
+	for _, p := range []providers.Provider{c.Provider, c.Content} {
+		r, ok := p.(providers.Remarker)
+		if !ok {
+			continue
 		}
-		draft.Notes = append(draft.Notes, more...)
-	}
-	if r, ok := c.Content.(providers.Remarker); ok {
 		more, err := r.Remarks(ctx, desired, c.now())
 		if err != nil {
 			return Found{}, err

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -398,6 +400,37 @@ func TestWhatAnotherPushReliesOnStaysThoughOneIsRefused(t *testing.T) {
 	s.put(t, "dev", "team/app", "one", imagespec.MediaTypeImageManifest, one)
 	if got := s.asDev(t, "HEAD", "/v2/team/app/blobs/"+digest.FromBytes(common).String()); got != http.StatusOK {
 		t.Errorf("the common layer: %d", got)
+	}
+}
+
+// Two pushes of one account from one address to one repository are two: the end of one
+// takes no layer of the other's.
+func TestTheEndOfAPushTakesNothingOfAnotherOfTheSameAccount(t *testing.T) {
+	s := quota(t, filepath.Join(t.TempDir(), "data"), 100_000)
+	var pushes [2]*remote.Pusher
+	var layers [2]digest.Digest
+	repository := s.ref(t, "team/app").Context()
+	for i := range pushes {
+		p, err := remote.NewPusher(s.as("dev")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layer := static.NewLayer(bytes.Repeat([]byte{byte(i)}, 60_000), types.OCILayer)
+		d, err := layer.Digest()
+		if err := errors.Join(err, p.Upload(t.Context(), repository, layer)); err != nil {
+			t.Fatal(err)
+		}
+		pushes[i], layers[i] = p, digest.Digest(d.String())
+	}
+	large := static.NewLayer(bytes.Repeat([]byte("x"), 120_000), types.OCILayer)
+	if err := pushes[1].Upload(t.Context(), repository, large); denied(err) == nil {
+		t.Fatalf("what is too large: %v", err)
+	}
+	s.mustPush(t, "team/other:1", imageOf(t, 95_000, 1))
+	for i, want := range []int{http.StatusOK, http.StatusNotFound} {
+		if got := s.asDev(t, "HEAD", "/v2/team/app/blobs/"+layers[i].String()); got != want {
+			t.Errorf("the layer of push %d: %d, want %d", i, got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -103,7 +104,11 @@ type passage struct {
 
 // sender is who sends the request.
 func (p *passage) sender() quota.Sender {
-	return quota.Sender{Account: p.who.String(), Address: clientOf(p.q), Repository: p.repository}
+	s := quota.Sender{Account: p.who.String(), Address: clientOf(p.q), Repository: p.repository}
+	if p.who.token {
+		s.Token = sha256.Sum256([]byte(p.q.Header.Get("Authorization")))
+	}
+	return s
 }
 
 // mayComeAgain reports whether the request was refused for want of room that a

@@ -35,6 +35,6 @@ func (o *Own) Whose(text string, proofs func(account string) [][]byte) (account 
 
 // token makes one for an account, and says when it was made.
 func (o *Own) token(account string, proof []byte) (text string, made time.Time) {
-	made = o.now().UTC().Truncate(time.Second)
+	made = o.now().UTC()
 	return o.seal.of(made, account, proof), made
 }

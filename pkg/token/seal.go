@@ -11,7 +11,7 @@ import (
 )
 
 // seal makes tokens that it alone can read: each names an account, when it was
-// made, and by a keyed hash the proof of the account's password, so that it ends
+// made, to the nanosecond so that no two are the same, and by a keyed hash the proof of the account's password, so that it ends
 // when that changes and nothing need be kept of it. They are opaque to everybody
 // else.
 type seal struct {
@@ -22,7 +22,7 @@ type seal struct {
 const timeSize = 8 // bytes
 
 func (s seal) of(made time.Time, account string, proof []byte) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(made.Unix()))
+	b := binary.BigEndian.AppendUint64(nil, uint64(made.UnixNano()))
 	b = append(b, s.mac("proof", proof)...)
 	b = append(b, account...)
 	return s.prefix + base64.RawURLEncoding.EncodeToString(append(b, s.mac("token", b)...))
@@ -47,7 +47,7 @@ func (s seal) open(text string, now time.Time, life time.Duration, proofs func(a
 	if !hmac.Equal(mac, s.mac("token", b)) {
 		return "", nil, false
 	}
-	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint64(b)), 0))
+	age := now.Sub(time.Unix(0, int64(binary.BigEndian.Uint64(b))))
 	proved, account := b[timeSize:timeSize+sha256.Size], string(b[timeSize+sha256.Size:])
 	all := proofs(account)
 	i := slices.IndexFunc(all, func(proof []byte) bool { return hmac.Equal(proved, s.mac("proof", proof)) })

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"maps"
 	"net/netip"
 	"slices"
@@ -20,12 +21,14 @@ const (
 	maxSenders = 1 << 14
 )
 
-// Sender is who pushes to a repository, as far as pushes can be told apart:
-// two at once of one account, from one address, are one.
+// Sender is who pushes to a repository, as far as pushes can be told apart: clients ask
+// for a token for each push, and two at once that send the password of one account, from
+// one address, are one.
 type Sender struct {
 	Account    string
 	Address    netip.Addr
 	Repository string
+	Token      [sha256.Size]byte // its hash; zero where there is none
 }
 
 // presence is what a sender does.
