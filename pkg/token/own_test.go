@@ -43,6 +43,11 @@ func TestOwnTokensSayWhoAsksWhileTheyAreGood(t *testing.T) {
 	good("at once", a.Token, "dev", true)
 	good("at once", posted.AccessToken, "dev", true)
 	good("at once", nobody.Token, "", true)
+	s.clock.pass(time.Microsecond)
+	if _, other, _ := s.get(t, "dev", "offline_token=true"); other.Token == a.Token {
+		t.Error("two clients have one token")
+	}
+	s.clock.pass(-time.Microsecond)
 	if code, _, _ := s.post(t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {a.Token}}); code != http.StatusUnauthorized {
 		t.Errorf("a token gives another: %d", code)
 	}
