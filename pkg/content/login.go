@@ -2,7 +2,6 @@ package content
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,30 +19,23 @@ import (
 	"github.com/ocisync/ocisync/pkg/providers/oci"
 )
 
-// logins sends requests as an account. What a registry asks for is known from the first
-// answer that asks: one that lets anybody in costs no request.
+// logins sends requests as an account. What a registry asks for is known from its
+// answer to nobody, which is asked for once where there is an account; without one it is
+// known from the first answer that asks, so that one that lets anybody in costs no request.
 type logins struct {
 	base   *url.URL
 	client *http.Client
 	auth   authn.Authenticator
+	realms []string // token services of other hosts that may see the account
+
+	greeting sync.Mutex
+	greeted  bool
 
 	mu     sync.Mutex
 	said   *authn.AuthConfig // what auth says; a program may have been asked
 	asks   oci.Info          // what the registry asked for
-	tokens map[string]*token
+	tokens oci.Tokens
 }
-
-// token is one for some scopes.
-type token struct {
-	ready chan struct{} // closed when it is there, or err says why not
-	value string
-	until time.Time
-	err   error
-}
-
-// margin is how long before its end a token is renewed: a request that is under way
-// then must not meet it.
-const margin = 10 * time.Second
 
 // send sends a request with what the registry asked for, and once more where it asks
 // for something else, or for a new token.
@@ -91,27 +83,30 @@ func drain(resp *http.Response) {
 // learn notes what a registry asks for, and drops a token that it does not take.
 func (l *logins) learn(asks oci.Info, scopes []string, sent string) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.asks = asks
-	if t := l.tokens[key(scopes)]; t != nil && sent == "Bearer "+t.value {
-		delete(l.tokens, key(scopes))
+	l.mu.Unlock()
+	if value, ok := strings.CutPrefix(sent, bearer); ok {
+		l.tokens.Drop(scopes, value)
 	}
 }
 
-func key(scopes []string) string { return strings.Join(scopes, " ") }
+const bearer = "Bearer "
 
 // authorize puts into a request what the registry asks for.
 func (l *logins) authorize(req *http.Request, scopes []string) error {
+	l.greet(req.Context())
 	l.mu.Lock()
 	asks := l.asks
 	l.mu.Unlock()
 	switch {
 	case asks.Auth == "bearer":
-		value, err := l.token(req.Context(), asks, scopes)
+		value, _, err := l.tokens.Get(req.Context(), scopes, func(ctx context.Context) (string, time.Duration, error) {
+			return l.fetch(ctx, asks, scopes)
+		})
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Authorization", "Bearer "+value)
+		req.Header.Set("Authorization", bearer+value)
 	case l.auth != nil: // one that is open to anybody in part would answer with that part
 		words, err := l.words(req.Context())
 		if err != nil {
@@ -119,12 +114,33 @@ func (l *logins) authorize(req *http.Request, scopes []string) error {
 		}
 		switch {
 		case words.RegistryToken != "":
-			req.Header.Set("Authorization", "Bearer "+words.RegistryToken)
+			req.Header.Set("Authorization", bearer+words.RegistryToken)
 		case words.Username != "":
 			req.SetBasicAuth(words.Username, words.Password)
 		}
 	}
 	return nil
+}
+
+// greet asks what the registry asks for, before it is sent a password: to check one with
+// each request may cost it half a second, and it takes tokens then as well. One that gives
+// tokens where the account may not go, or does not answer, is sent the password.
+func (l *logins) greet(ctx context.Context) {
+	if l.auth == nil {
+		return
+	}
+	l.greeting.Lock()
+	defer l.greeting.Unlock()
+	if l.greeted {
+		return
+	}
+	asks, _ := oci.Ping(ctx, l.base.String(), l.client.Transport) // whatever else is wrong, the request itself will tell
+	l.greeted = ctx.Err() == nil
+	if asks.Auth == "bearer" && asks.Within(l.base, l.realms...) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.asks = asks
+	}
 }
 
 // words are what the account says of itself.
@@ -142,75 +158,31 @@ func (l *logins) words(ctx context.Context) (*authn.AuthConfig, error) {
 	return said, nil
 }
 
-// token is one for some scopes, fetched once for all who want it.
-func (l *logins) token(ctx context.Context, asks oci.Info, scopes []string) (string, error) {
-	k := key(scopes)
-	l.mu.Lock()
-	t := l.tokens[k]
-	if t != nil {
-		select {
-		case <-t.ready:
-			if t.err != nil || time.Now().After(t.until) {
-				t = nil
-			}
-		default:
-		}
-	}
-	mine := t == nil
-	if mine {
-		t = &token{ready: make(chan struct{})}
-		if l.tokens == nil {
-			l.tokens = map[string]*token{}
-		}
-		l.tokens[k] = t
-	}
-	l.mu.Unlock()
-	if mine {
-		t.value, t.until, t.err = l.fetch(ctx, asks, scopes)
-		close(t.ready)
-		return t.value, t.err
-	}
-	select {
-	case <-t.ready:
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	if errors.Is(t.err, context.Canceled) && ctx.Err() == nil { // of who fetched it
-		return l.token(ctx, asks, scopes)
-	}
-	return t.value, t.err
-}
-
 // fetch asks the token service (Docker's token specification, and OAuth 2 as
 // registries have it).
-func (l *logins) fetch(ctx context.Context, asks oci.Info, scopes []string) (string, time.Time, error) {
+func (l *logins) fetch(ctx context.Context, asks oci.Info, scopes []string) (string, time.Duration, error) {
 	strict := []name.Option{name.StrictValidation}
 	if l.base.Scheme == "http" {
 		strict = append(strict, name.Insecure)
 	}
 	reg, err := name.NewRegistry(l.base.Host, strict...)
 	if err != nil {
-		return "", time.Time{}, err
+		return "", 0, err
 	}
 	auth := l.auth
 	if auth == nil {
 		auth = authn.Anonymous
 	}
-	asked := time.Now()
 	tok, err := transport.Exchange(ctx, reg, auth, l.client.Transport, slices.Clone(scopes), &transport.Challenge{
 		Scheme: "bearer", Insecure: l.base.Scheme == "http",
 		Parameters: map[string]string{"realm": asks.Realm, "service": asks.Service},
 	})
 	if err != nil {
-		return "", time.Time{}, err
+		return "", 0, err
 	}
 	value := tok.Token
 	if value == "" {
 		value = tok.AccessToken
 	}
-	lives := time.Duration(tok.ExpiresIn) * time.Second
-	if lives <= 0 {
-		lives = time.Minute // Docker's token specification
-	}
-	return value, asked.Add(lives - min(margin, lives/4)), nil
+	return value, time.Duration(tok.ExpiresIn) * time.Second, nil
 }

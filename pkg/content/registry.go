@@ -92,7 +92,7 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r.client = &http.Client{Transport: e.Progress.counted(inner, e.Push)}
-	r.logins = &logins{base: base, client: r.client, auth: e.Auth}
+	r.logins = &logins{base: base, client: r.client, auth: e.Auth, realms: realms}
 	r.gate = newGate(cmp.Or(e.InFlight, defaultInFlight))
 	return r, nil
 }

@@ -3,17 +3,13 @@ package harbor_test
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
@@ -63,36 +59,8 @@ func TestContentIsReadFromLists(t *testing.T) {
 	}
 }
 
-// store is a stand-in that takes content as Harbor does: of a project that is not
-// there it says that the login does not suffice.
-func store(t *testing.T) standIn {
-	t.Helper()
-	h := newStandIn(t, harbortest.Options{})
-	content := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rest, below := strings.CutPrefix(r.URL.Path, "/v2/")
-		if !below || rest == "" {
-			h.ServeHTTP(w, r)
-			return
-		}
-		user, password, _ := r.BasicAuth()
-		project, _, _ := strings.Cut(rest, "/")
-		ask := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/api/v2.0/projects?project_name="+project, http.NoBody)
-		ask.SetBasicAuth(user, password)
-		answer := httptest.NewRecorder()
-		if h.ServeHTTP(answer, ask); answer.Code != http.StatusOK || user == "" {
-			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"unauthorized"}]}`, http.StatusUnauthorized)
-			return
-		}
-		content.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	h.registry.URL = server.URL
-	return h
-}
-
 func TestTheInventoryHasAPrivateProjectOfItsOwn(t *testing.T) {
-	h := store(t)
+	h := newStandIn(t, harbortest.Options{})
 	p := h.open(t)
 	rt, release, err := p.Transport(t.Context())
 	if err != nil {
@@ -132,7 +100,7 @@ func TestTheInventoryHasAPrivateProjectOfItsOwn(t *testing.T) {
 // ocisync's own project that somebody made, or made public, is never used while
 // everybody may read it: nothing is read there, and nothing written.
 func TestStateIsNotKeptWhereEverybodyReadsIt(t *testing.T) {
-	h := store(t)
+	h := newStandIn(t, harbortest.Options{})
 	h.behind(t, "POST", "/projects", `{"project_name":"ocisync","metadata":{"public":"true"}}`)
 	kept := func() (load, save error) {
 		rt, release, err := h.open(t).Transport(t.Context())

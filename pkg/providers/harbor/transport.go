@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
@@ -24,7 +25,7 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	user, password, err := c.Basic(ctx)
+	user, password, sent, err := c.Basic(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -40,7 +41,7 @@ func (p *Provider) Transport(ctx context.Context) (http.RoundTripper, func(), er
 	if err != nil {
 		return nil, nil, p.fail(schema.Key{}, "", err, "")
 	}
-	return &transport{inner: inner, c: c, base: base, user: user, password: password, p: p}, inner.CloseIdleConnections, nil
+	return &transport{inner: inner, c: c, base: base, sent: sent, user: user, password: password, p: p}, inner.CloseIdleConnections, nil
 }
 
 // Fill implements [providers.Filler].
@@ -59,13 +60,16 @@ func (p *Provider) Untag(ctx context.Context, repository, tag string) error {
 	return c.DeleteTag(ctx, project, name, tag)
 }
 
-// transport logs in with each request: Harbor takes a login anywhere below /v2/,
-// and no token that is fetched for it first.
+// transport logs in with each request: Harbor takes a login anywhere below /v2/. Of a
+// user's it would check the password each time, which takes it half a second; that goes
+// by tokens, one for each repository, for which a session is enough.
 type transport struct {
 	inner          http.RoundTripper
 	c              *api.Client
 	base           *url.URL
+	sent           bool // name and password are sent
 	user, password string
+	tokens         oci.Tokens
 	p              *Provider
 
 	mu     sync.Mutex
@@ -89,11 +93,7 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 			return nothing(asked), nil
 		}
 	}
-	r := asked.Clone(asked.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = t.base.Scheme, t.base.Host, ""
-	r.Header.Del("Authorization")
-	r.SetBasicAuth(t.user, t.password)
-	resp, err := t.inner.RoundTrip(r)
+	resp, err := t.signed(asked)
 	if resp != nil {
 		resp.Request = asked
 		if strings.HasPrefix(asked.URL.Path, ownProject) && resp.StatusCode == http.StatusUnauthorized {
@@ -101,6 +101,74 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 		}
 	}
 	return resp, err
+}
+
+// signed sends a request with the login, and once more where rights may have come since
+// its token was given.
+func (t *transport) signed(asked *http.Request) (*http.Response, error) {
+	r := asked.Clone(asked.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = t.base.Scheme, t.base.Host, ""
+	r.Header.Del("Authorization")
+	if t.sent {
+		r.SetBasicAuth(t.user, t.password)
+		return t.inner.RoundTrip(r)
+	}
+	scopes := scopesOf(asked)
+	value, fresh, err := t.token(r, scopes)
+	if err != nil {
+		if asked.Body != nil {
+			_ = asked.Body.Close()
+		}
+		return nil, err
+	}
+	resp, err := t.inner.RoundTrip(r)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	resp.Header.Del("Www-Authenticate") // whom to ask is known here alone
+	if fresh || asked.Body != nil && asked.Body != http.NoBody {
+		return resp, nil
+	}
+	_ = resp.Body.Close()
+	t.tokens.Drop(scopes, value)
+	if _, _, err := t.token(r, scopes); err != nil {
+		return nil, err
+	}
+	if resp, err = t.inner.RoundTrip(r); resp != nil && resp.StatusCode == http.StatusUnauthorized {
+		resp.Header.Del("Www-Authenticate")
+	}
+	return resp, err
+}
+
+// token puts a token on a request.
+func (t *transport) token(r *http.Request, scopes []string) (value string, fresh bool, err error) {
+	value, fresh, err = t.tokens.Get(r.Context(), scopes, func(ctx context.Context) (string, time.Duration, error) {
+		return t.c.Token(ctx, scopes)
+	})
+	r.Header.Set("Authorization", "Bearer "+value)
+	return value, fresh, err
+}
+
+// scopesOf are those of a token that a request below /v2/ needs (OCI distribution
+// specification, "Endpoints"; Docker's token specification). Whatever is done in a
+// repository, it is one token.
+func scopesOf(r *http.Request) []string {
+	path := strings.TrimPrefix(r.URL.Path, "/v2/")
+	if path == "_catalog" {
+		return []string{"registry:catalog:*"}
+	}
+	end := 0 // of the repository, which may have any of these in its own name
+	for _, part := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {
+		end = max(end, strings.LastIndex(path, part))
+	}
+	if end == 0 {
+		return nil
+	}
+	scopes := []string{"repository:" + path[:end] + ":pull,push,delete"}
+	if from := r.URL.Query().Get("from"); from != "" && from != path[:end] {
+		scopes = append(scopes, "repository:"+from+":pull")
+	}
+	return scopes
 }
 
 // forbidden has an answer say what it means: of what an account may not do in a project

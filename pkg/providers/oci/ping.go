@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,19 @@ type Info struct {
 	Auth string
 	// Realm is where tokens are given, Service whom they are for; bearer only.
 	Realm, Service string
+}
+
+// Within reports whether tokens are given at a registry's own host, or at that of one of
+// the realms (URLs): [Confine] lets a login go there.
+func (i Info) Within(base *url.URL, realms ...string) bool {
+	realm, err := url.Parse(i.Realm)
+	if err != nil || realm.Scheme != "https" && realm.Scheme != base.Scheme {
+		return false
+	}
+	return authority(realm) == authority(base) || slices.ContainsFunc(realms, func(r string) bool {
+		u, err := url.Parse(r)
+		return err == nil && authority(u) == authority(realm)
+	})
 }
 
 // Ping asks GET /v2/ without a login. A registry that asks for one gives its

@@ -8,6 +8,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
@@ -48,19 +52,49 @@ func (a *account) name(prefix string) string {
 	return prefix + *a.login.Robot
 }
 
-// Basic is the login as it is sent to /v2/.
-func (c *Client) Basic(ctx context.Context) (user, password string, err error) {
+// Basic is the login as it is sent to /v2/ with each request; ok is false of one that
+// has a session, which [Client.Token] serves.
+func (c *Client) Basic(ctx context.Context) (user, password string, ok bool, err error) {
 	a := c.main
 	if err := c.prove(ctx, a); err != nil {
-		return "", "", err
+		return "", "", false, err
 	}
 	a.mu.Lock()
-	user, password = a.user, a.secret
-	a.mu.Unlock()
-	if password == "" { // a session serves the API alone
-		password, err = a.resolve(ctx, *a.login.Password)
+	defer a.mu.Unlock()
+	return a.user, a.secret, a.secret != "", nil
+}
+
+// Token is an access token for /v2/, for what the account may do of some scopes, and how
+// long it is good: a session is enough to get one.
+func (c *Client) Token(ctx context.Context, scopes []string) (value string, lives time.Duration, err error) {
+	ask := call{
+		method: http.MethodGet, path: "/service/token", beside: true, doing: "asking for a token",
+		query: url.Values{"service": {"harbor-registry"}, "scope": scopes},
 	}
-	return user, password, err
+	for {
+		var said struct {
+			Token   string `json:"token"`
+			Seconds int    `json:"expires_in"`
+		}
+		if _, err := do(ctx, c, ask, &said); err != nil {
+			return "", 0, err
+		}
+		if somebodys(said.Token) || !c.main.expired() {
+			return said.Token, time.Duration(said.Seconds) * time.Second, nil
+		}
+		// of a session that ended Harbor says nothing: the token is nobody's
+	}
+}
+
+// somebodys reports whether a token of Harbor's is for an account. One that says nothing
+// of that is: it is opaque to whom it is given.
+func somebodys(token string) bool {
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.ES256, jose.ES384, jose.ES512})
+	if err != nil {
+		return true
+	}
+	var said jwt.Claims
+	return parsed.UnsafeClaimsWithoutVerification(&said) != nil || said.Subject != ""
 }
 
 // User is the name by which the first login turned out to be known: a robot's with

@@ -210,6 +210,8 @@ type call struct {
 	// relays says that Harbor asks another registry, whose refusal it may pass on as
 	// if it were its own.
 	relays bool
+	// beside says that the path is not below /api/v2.0.
+	beside bool
 	// tries says that it changes nothing, whatever its method.
 	tries bool
 }
@@ -279,7 +281,11 @@ func (c *Client) send(ctx context.Context, r call) ([]byte, http.Header, error) 
 
 // once sends a request one time.
 func (c *Client) once(ctx context.Context, a *account, r call) (int, http.Header, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, c.base+root+r.path, bytes.NewReader(r.in))
+	below := c.base + root
+	if r.beside {
+		below = c.base
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, below+r.path, bytes.NewReader(r.in))
 	if err != nil {
 		return 0, nil, nil, err
 	}

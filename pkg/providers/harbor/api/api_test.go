@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -335,5 +336,45 @@ func TestAnErrorQuotesHarborAndSaysWhatToDo(t *testing.T) {
 				t.Errorf("%s does not say %q: %v", name, word, err)
 			}
 		}
+	}
+}
+
+// Harbor says nothing of a session that ended: the token that it gives then is nobody's.
+func TestATokenIsAskedForAnewWhereASessionEnded(t *testing.T) {
+	jwt := func(claims string) string {
+		return strings.Join([]string{
+			base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"JWT"}`)), base64.RawURLEncoding.EncodeToString([]byte(claims)), "c2ln",
+		}, ".")
+	}
+	asked := 0
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked++; r.URL.Query().Get("service") != "harbor-registry" || !slices.Equal(r.URL.Query()["scope"], []string{"repository:a/b:pull"}) {
+			t.Errorf("it asks for %s", r.URL)
+		}
+		claims := `{"iss":"harbor-token-issuer","access":[]}`
+		if asked > 1 {
+			claims = `{"iss":"harbor-token-issuer","sub":"admin"}`
+		}
+		answer(w, struct {
+			Token string `json:"token"`
+			Lives int    `json:"expires_in"`
+		}{jwt(claims), 1800})
+	})
+	c, err := open(t, s, user("admin"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, lives, err := c.Token(t.Context(), []string{"repository:a/b:pull"})
+	if err != nil || value != jwt(`{"iss":"harbor-token-issuer","sub":"admin"}`) || lives != 30*time.Minute {
+		t.Errorf("%q for %s, %v", value, lives, err)
+	}
+	logins := 0
+	for _, r := range s.seen {
+		if r == "POST /c/login" {
+			logins++
+		}
+	}
+	if asked != 2 || logins != 2 {
+		t.Errorf("%d tokens were asked for, with %d logins", asked, logins)
 	}
 }

@@ -1,0 +1,83 @@
+package content
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/ocisync/ocisync/pkg/providers/oci"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// TestTokensAreAskedForBeforeAPasswordIsSent where a registry would take a password with
+// each request too, which may cost it much, as long as the account may go where tokens
+// are given.
+func TestTokensAreAskedForBeforeAPasswordIsSent(t *testing.T) {
+	rt, err := oci.Transport(schema.TLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		realm      string // "" is the registry's own host
+		open, user bool
+		want       string
+	}{
+		"with tokens":         {user: true, want: "GET /v2/ nobody, GET /token Basic, GET /v2/a/b/tags/list Bearer, GET /v2/a/b/tags/list Bearer"},
+		"with tokens abroad":  {user: true, realm: "http://192.0.2.1/token", want: "GET /v2/ nobody, GET /v2/a/b/tags/list Basic, GET /v2/a/b/tags/list Basic"},
+		"open to anybody":     {user: true, open: true, want: "GET /v2/ nobody, GET /v2/a/b/tags/list Basic, GET /v2/a/b/tags/list Basic"},
+		"without a login":     {want: "GET /v2/a/b/tags/list nobody, GET /token nobody, GET /v2/a/b/tags/list Bearer, GET /v2/a/b/tags/list Bearer"},
+		"without, and opened": {open: true, want: "GET /v2/a/b/tags/list nobody, GET /v2/a/b/tags/list nobody"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var seen []string
+			var server *httptest.Server
+			server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				how, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+				if how == "" {
+					how = "nobody"
+				}
+				mu.Lock()
+				seen = append(seen, r.Method+" "+r.URL.Path+" "+how)
+				mu.Unlock()
+				realm := c.realm
+				if realm == "" {
+					realm = server.URL + "/token"
+				}
+				switch {
+				case r.URL.Path == "/token":
+					_, _ = fmt.Fprint(w, `{"token":"t","expires_in":300}`)
+				case how == "nobody" && !c.open:
+					w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="s"`, realm))
+					w.WriteHeader(http.StatusUnauthorized)
+				case r.URL.Path == "/v2/":
+					_, _ = fmt.Fprint(w, `{}`)
+				default:
+					_, _ = fmt.Fprint(w, `{"name":"a/b","tags":["v1"]}`)
+				}
+			}))
+			defer server.Close()
+			e := Endpoint{URL: server.URL, Transport: rt}
+			if c.user {
+				e.Auth = &authn.Basic{Username: "u", Password: "p"}
+			}
+			r, err := Open(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if tags, _, err := r.Tags(t.Context(), "a/b"); err != nil || len(tags) != 1 {
+					t.Errorf("%q, %v", tags, err)
+				}
+			}
+			if got := strings.Join(seen, ", "); got != c.want {
+				t.Errorf("it asked\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
