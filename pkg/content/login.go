@@ -51,7 +51,7 @@ func (l *logins) send(req *http.Request, scopes []string) (*http.Response, error
 	asks, ok := oci.Challenge(resp.Header.Values("Www-Authenticate"))
 	again := req.Clone(req.Context())
 	switch {
-	case !ok, asks.Auth == "basic" && (l.auth == nil || sent != ""):
+	case !ok, asks.Auth == "basic" && (l.auth == nil || sent != "" && !strings.HasPrefix(sent, bearer)):
 		return resp, nil
 	case req.GetBody == nil && req.Body != nil:
 		return resp, nil
@@ -61,8 +61,13 @@ func (l *logins) send(req *http.Request, scopes []string) (*http.Response, error
 			return nil, err
 		}
 	}
-	l.learn(asks, scopes, sent)
-	if err := l.authorize(again, scopes); err != nil {
+	authorize := l.authorize
+	if asks.Auth == "basic" && sent != "" { // as Harbor does for its catalogue, which it shows no token
+		authorize = l.password
+	} else {
+		l.learn(asks, scopes, sent)
+	}
+	if err := authorize(again, scopes); err != nil {
 		resp.Body.Close()
 		return nil, err
 	}
@@ -108,16 +113,22 @@ func (l *logins) authorize(req *http.Request, scopes []string) error {
 		}
 		req.Header.Set("Authorization", bearer+value)
 	case l.auth != nil: // one that is open to anybody in part would answer with that part
-		words, err := l.words(req.Context())
-		if err != nil {
-			return err
-		}
-		switch {
-		case words.RegistryToken != "":
-			req.Header.Set("Authorization", bearer+words.RegistryToken)
-		case words.Username != "":
-			req.SetBasicAuth(words.Username, words.Password)
-		}
+		return l.password(req, scopes)
+	}
+	return nil
+}
+
+// password puts into a request what the account says of itself.
+func (l *logins) password(req *http.Request, _ []string) error {
+	words, err := l.words(req.Context())
+	if err != nil {
+		return err
+	}
+	switch {
+	case words.RegistryToken != "":
+		req.Header.Set("Authorization", bearer+words.RegistryToken)
+	case words.Username != "":
+		req.SetBasicAuth(words.Username, words.Password)
 	}
 	return nil
 }

@@ -50,6 +50,11 @@ func TestTokensAreAskedForBeforeAPasswordIsSent(t *testing.T) {
 					realm = server.URL + "/token"
 				}
 				switch {
+				case r.URL.Path == "/v2/_catalog" && how != "Basic":
+					w.Header().Set("Www-Authenticate", `Basic realm="harbor"`)
+					w.WriteHeader(http.StatusUnauthorized)
+				case r.URL.Path == "/v2/_catalog":
+					_, _ = fmt.Fprint(w, `{"repositories":["a/b"]}`)
 				case r.URL.Path == "/token":
 					_, _ = fmt.Fprint(w, `{"token":"t","expires_in":300}`)
 				case how == "nobody" && !c.open:
@@ -77,6 +82,10 @@ func TestTokensAreAskedForBeforeAPasswordIsSent(t *testing.T) {
 			}
 			if got := strings.Join(seen, ", "); got != c.want {
 				t.Errorf("it asked\n%s\nwant\n%s", got, c.want)
+			}
+			// what Harbor shows no token it shows who sends the password
+			if list, err := r.Repositories(t.Context()); c.user && (err != nil || len(list) != 1) {
+				t.Errorf("the catalogue: %q, %v", list, err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package harbor_test
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -97,4 +98,35 @@ func TestRightsThatComeLaterAreTaken(t *testing.T) {
 	if len(asked) != 3 {
 		t.Errorf("of what stays refused it asked %d times for a token", len(asked))
 	}
+}
+
+// Harbor's own catalogue is for administrators, and takes no token.
+func TestTheCatalogueIsOfWhatTheLoginSees(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), "namespace/a", "namespace/b", `robot/ci {"access":{"a":["pull"]},"secret":{"value":`+secretA+`}}`)
+	for _, name := range []string{"b/y", "a/x", "a/w"} {
+		if err := h.Push(harbortest.Image{Repository: name, Tags: []string{"v1"}, Size: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(want string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.registry.URL+"/v2/_catalog?n=1000", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := h.asker(t).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK || string(body) != want {
+			t.Errorf("%s: %s, %v; want %s", resp.Status, body, err, want)
+		}
+	}
+	list(`{"repositories":["a/w","a/x","b/y"]}`)
+	name := "ci"
+	h.registry.Login = &schema.Login{Robot: &name, Password: h.registry.Login.Password}
+	list(`{"repositories":["a/w","a/x"]}`)
 }

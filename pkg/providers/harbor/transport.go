@@ -2,11 +2,13 @@ package harbor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -93,6 +95,9 @@ func (t *transport) RoundTrip(asked *http.Request) (*http.Response, error) {
 			return nothing(asked), nil
 		}
 	}
+	if asked.URL.Path == catalogue {
+		return t.repositories(asked)
+	}
 	resp, err := t.signed(asked)
 	if resp != nil {
 		resp.Request = asked
@@ -154,9 +159,6 @@ func (t *transport) token(r *http.Request, scopes []string) (value string, fresh
 // repository, it is one token.
 func scopesOf(r *http.Request) []string {
 	path := strings.TrimPrefix(r.URL.Path, "/v2/")
-	if path == "_catalog" {
-		return []string{"registry:catalog:*"}
-	}
 	end := 0 // of the repository, which may have any of these in its own name
 	for _, part := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {
 		end = max(end, strings.LastIndex(path, part))
@@ -169,6 +171,30 @@ func scopesOf(r *http.Request) []string {
 		scopes = append(scopes, "repository:"+from+":pull")
 	}
 	return scopes
+}
+
+const catalogue = "/v2/_catalog"
+
+// repositories answers the catalogue, in one page, with the repositories that the login
+// sees (API: GET /repositories). Harbor's own, below /v2/, is for administrators and
+// for robots with catalog:read, and takes no token.
+func (t *transport) repositories(asked *http.Request) (*http.Response, error) {
+	list, err := t.c.AllRepositories(asked.Context())
+	if err != nil {
+		return nil, err
+	}
+	said := struct {
+		Repositories []string `json:"repositories"`
+	}{[]string{}}
+	for _, r := range list {
+		said.Repositories = append(said.Repositories, r.Name)
+	}
+	slices.Sort(said.Repositories)
+	body, err := json.Marshal(said)
+	if err != nil {
+		return nil, err
+	}
+	return answered(asked, http.StatusOK, string(body)), nil
 }
 
 // forbidden has an answer say what it means: of what an account may not do in a project
@@ -223,9 +249,13 @@ func (t *transport) private(ctx context.Context) error {
 // nothing is what a registry says of a repository that it does not have: Harbor
 // says of one in no project that the login does not suffice.
 func nothing(asked *http.Request) *http.Response {
-	const body = `{"errors":[{"code":"NAME_UNKNOWN","message":"there is no such project"}]}`
+	return answered(asked, http.StatusNotFound, `{"errors":[{"code":"NAME_UNKNOWN","message":"there is no such project"}]}`)
+}
+
+// answered is an answer that the registry itself did not give.
+func answered(asked *http.Request, status int, body string) *http.Response {
 	return &http.Response{
-		Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:  http.Header{"Content-Type": {"application/json"}},
 		Body:    io.NopCloser(strings.NewReader(body)),
 		Request: asked, ContentLength: int64(len(body)),
