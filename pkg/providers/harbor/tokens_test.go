@@ -56,7 +56,7 @@ func TestAUsersPasswordIsNotSentWithContent(t *testing.T) {
 			a.want(t, "GET", "/v2/a/x/tags/list", http.StatusNotFound)
 			a.want(t, "HEAD", "/v2/a/x/manifests/v1", http.StatusNotFound)
 			a.want(t, "POST", "/v2/a/x/blobs/uploads/", http.StatusAccepted)
-			a.want(t, "POST", "/v2/blobs/uploads/blobs/uploads/", http.StatusAccepted)
+			a.want(t, "POST", "/v2/blobs/blobs/uploads/blobs/uploads/", http.StatusAccepted)
 		}
 		for _, r := range h.Requests() {
 			switch {
@@ -70,7 +70,7 @@ func TestAUsersPasswordIsNotSentWithContent(t *testing.T) {
 	}
 	t.Run("user", func(t *testing.T) {
 		tokens := ask(t)
-		if len(tokens) != 2 || !strings.Contains(tokens[0], "repository%3Aa%2Fx%3Apull%2Cpush%2Cdelete") || !strings.Contains(tokens[1], "repository%3Ablobs%2Fuploads%3A") {
+		if len(tokens) != 2 || !strings.Contains(tokens[0], "repository%3Aa%2Fx%3Apull%2Cpush%2Cdelete") || !strings.Contains(tokens[1], "repository%3Ablobs%2Fblobs%2Fuploads%3A") {
 			t.Errorf("it asked for %q", tokens)
 		}
 	})
