@@ -143,17 +143,21 @@ func newTagDelete(o *options) *cobra.Command {
 		Long: `Delete removes a tag of a repository or of an OCI layout, and nothing else: other tags
 of the same image stay, and the image too until the registry collects what nothing
 needs. Where a registry deletes no tag alone, that is said; --manifest deletes what
-the tag names there, with every other tag of it, which are told first.
+the tag names there, with every other tag of it, which are told first. Harbor deletes
+one by its own API alone: name the mode of it with --mode, and leave out HOST.
 
 On a terminal it asks; elsewhere it needs --yes.
 ` + exitHelp,
-		Example: "  ocisync tag delete --yes registry.example.com/team/app:v1",
+		Example: "  ocisync tag delete --yes registry.example.com/team/app:v1\n  ocisync tag delete --mode prod team/app:v1",
 		Args:    one("a tag"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return d.run(cmd.Context(), args[0]) },
 	}
 	o.outputFlag(cmd)
+	o.modesFlags(cmd)
 	d.reachFlags(cmd)
 	f := cmd.Flags()
+	f.StringVarP(&o.mode, "mode", "m", "", "the `mode` whose registry has the tag, with the login of that")
+	complete(cmd, "mode", o.completeModes)
 	f.BoolVarP(&d.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&d.manifest, "manifest", false, "delete what the tag names, and every other tag of it")
 	return cmd
@@ -168,7 +172,7 @@ type deleted struct {
 }
 
 func (d *deleteOptions) run(ctx context.Context, s string) (err error) {
-	p, err := parsePlace(s, false)
+	p, err := d.place(s)
 	switch {
 	case err != nil:
 		return err
@@ -224,8 +228,36 @@ func (d *deleteOptions) run(ctx context.Context, s string) (err error) {
 	return nil
 }
 
+// place reads what is to be deleted, of the mode's registry where one is named.
+func (d *deleteOptions) place(s string) (place, error) {
+	if d.mode == "" {
+		return parsePlace(s, false)
+	}
+	cfg, err := d.config()
+	if err != nil {
+		return place{}, err
+	}
+	p, err := parsePlace(strings.TrimSuffix(cfg.Registry.URL, "/")+"/"+s, false)
+	if err != nil {
+		err = fmt.Errorf("%s: with --mode, write REPOSITORY:TAG", quote(s))
+	}
+	return p, err
+}
+
 // deleting opens what a tag is deleted from: a layout that is there.
 func (d *deleteOptions) deleting(ctx context.Context, p place) (content.Target, func() error, error) {
+	if d.mode != "" {
+		cfg, err := d.config()
+		if err != nil {
+			return nil, nil, err
+		}
+		provider, err := d.openRegistry(cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, release, err := d.contentOf(ctx, cfg, provider, true)
+		return r, func() error { release(); return nil }, err
+	}
 	if p.layout == ociArchive {
 		return nil, nil, errors.New("an archive is written whole; copy what shall stay into another one")
 	}
@@ -252,7 +284,11 @@ func (d *deleteOptions) kept(ctx context.Context, in content.Target, ref content
 	if len(tags) > 0 {
 		with = "the tags " + strings.Join(tags, ", ") + " would go with it"
 	}
-	return fmt.Errorf("%w; --manifest deletes %s itself: %s", why, digest, with)
+	err = fmt.Errorf("%w; --manifest deletes %s itself: %s", why, digest, with)
+	if d.mode == "" {
+		err = fmt.Errorf("%w; of a Harbor, --mode has the tag deleted alone", err)
+	}
+	return err
 }
 
 // agree asks whether to go on.
