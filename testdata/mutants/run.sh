@@ -66,11 +66,11 @@ export GOFLAGS="-trimpath -ldflags=-w ${GOFLAGS:-}"
 	tar --null -T - -cf - ) | tar -xf - -C "$tree"
 
 # run_test PACKAGE NAME: 0 it ran and passed, 1 it ran and failed, 2 it did not
-# run or did not compile. The output is in $out.
+# run or did not compile. It is built with $tags; the output is in $out.
 run_test() {
 	local rc=0 pattern
 	pattern="^${2//\//\$/^}\$"
-	out=$(cd "$tree" && go test -vet=off -count=1 -timeout 2m -v -run "$pattern" "$1" 2>&1 </dev/null | tr -d '\0') || rc=$?
+	out=$(cd "$tree" && go test -vet=off -tags "$tags" -count=1 -timeout 2m -v -run "$pattern" "$1" 2>&1 </dev/null | tr -d '\0') || rc=$?
 	grep -qE "^ *=== RUN +$2\$" <<<"$out" || return 2
 	[ $rc -ne 0 ] || return 0
 	grep -qE "^ *--- FAIL: $2 |^panic: " <<<"$out" || return 2
@@ -83,7 +83,7 @@ declare -A sound # tests that pass on the code as it is
 mutate() {
 	local pkg name rc=0
 	read -r pkg name <<<"$(header "$1" test)" || true
-	promise=$(header "$1" promise) test="$pkg $name" out=
+	promise=$(header "$1" promise) test="$pkg $name" tags=$(header "$1" tags) out=
 	if [ -z "$promise" ] || [ -z "${name:-}" ]; then
 		outcome="no '# promise: N' and '# test: ./package TestName' above the patch"
 		return
