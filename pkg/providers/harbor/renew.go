@@ -108,6 +108,9 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, now time.T
 		if told := sinks[r.Key]; told.says != "" {
 			say("%s", told.says)
 		}
+		if current.Disabled && want.Enabled == nil {
+			say("account %s was disabled in Harbor, so that nobody logs in by it; enable it there, or declare enabled", current.Name)
+		}
 		end := current.expires()
 		switch {
 		case end.IsZero() || now.Before(end.Add(-notice(want))):

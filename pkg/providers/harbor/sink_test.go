@@ -287,3 +287,29 @@ func TestADeliveryThatCannotBeReadIsNotChecked(t *testing.T) {
 }
 
 var _ providers.Secrets = postman{}
+
+// Whether a robot is enabled is nobody's where the mode does not say; that it logs in
+// nowhere is said all the same.
+func TestARobotThatSomebodyDisabledIsTold(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	for declared, want := range map[string]int{"": 1, `,"enabled":false`: 0} {
+		lines := []string{"namespace/a", `robot/ci {"access":{"a":["pull"]},"secret":{"value":` + secretA + `}` + declared + `}`}
+		apply(t, h.open(t), lines...)
+		var list []map[string]any
+		if err := json.Unmarshal([]byte(h.robotsOf(t, "ci")), &list); err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		list[0]["disable"] = true
+		body, err := json.Marshal(list[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.behind(t, "PUT", fmt.Sprintf("/robots/%.0f", list[0]["id"]), string(body))
+		p, state := h.open(t), objects(t, lines...)
+		compared(t, p, state)
+		notes, err := p.Remarks(t.Context(), state, time.Now())
+		if err != nil || len(notes) != want || want == 1 && !strings.Contains(notes[0].Text, "account robot$ci was disabled in Harbor") {
+			t.Errorf("with %q the plan says %v, %v", declared, notes, err)
+		}
+	}
+}
