@@ -87,7 +87,7 @@ type Scope struct {
 	// Kinds lists the kinds that were read, sorted.
 	Kinds []Kind `json:"kinds"`
 	// Except lists objects, or with a name ending in "/" all objects below
-	// it, of those kinds that could not be read. Sorted.
+	// it, of those kinds that could not be read; "/" are those in no namespace. Sorted.
 	Except []Key `json:"except,omitempty"`
 	// Repositories lists the repositories whose tags are wanted or known, for
 	// a plan's impact. Sorted; nil means none.
@@ -108,7 +108,8 @@ func (s Scope) Covers(k Key) bool {
 		return false
 	}
 	for _, e := range s.Except {
-		if e == k || e.Kind == k.Kind && strings.HasSuffix(e.Name, "/") && strings.HasPrefix(k.Name, e.Name) {
+		below := strings.HasSuffix(e.Name, "/") && strings.HasPrefix(k.Name, e.Name) || e.Name == "/" && !strings.Contains(k.Name, "/")
+		if e == k || e.Kind == k.Kind && below {
 			return false
 		}
 	}

@@ -135,9 +135,9 @@ func TestAResourceReadsBackAsWrittenAndRefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestOutsideTheScopeIsUnknown(t *testing.T) {
-	s := schema.ScopeOf(schema.KindWebhook, schema.KindUser, schema.KindUser)
-	s.Except = []schema.Key{{Kind: schema.KindUser, Name: "x"}, {Kind: schema.KindWebhook, Name: "a/"}}
-	for text, want := range map[string]bool{"user/y": true, "user/x": false, "webhook/b/ci": true, "webhook/a/ci": false, "group/g": false} {
+	s := schema.ScopeOf(schema.KindWebhook, schema.KindUser, schema.KindUser, schema.KindRobot)
+	s.Except = []schema.Key{{Kind: schema.KindUser, Name: "x"}, {Kind: schema.KindWebhook, Name: "a/"}, {Kind: schema.KindRobot, Name: "/"}}
+	for text, want := range map[string]bool{"robot/all": false, "robot/a/ci": true, "user/y": true, "user/x": false, "webhook/b/ci": true, "webhook/a/ci": false, "group/g": false} {
 		k, err := schema.ParseKey(text)
 		if err != nil || s.Covers(k) != want {
 			t.Errorf("%s: %v, %v", text, s.Covers(k), err)

@@ -231,6 +231,9 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 		say(c.Trust.String())
 	}
 	for _, k := range live.Scope.Except {
+		if k.Name == "/" { // all in no namespace: the provider has said why
+			continue
+		}
 		out = append(out, plan.Note{Key: k, Text: "could not be read, so left alone"})
 	}
 	return out

@@ -31,10 +31,11 @@ func readRobots(ctx context.Context, s *site) error {
 	}
 	if s.only == nil || s.only[""] {
 		list, err := s.c.Robots(ctx, 0, "")
-		if err != nil {
+		if err == nil {
+			take("", list)
+		} else if err = s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: "/"}, "robot:list"); err != nil {
 			return err
 		}
-		take("", list)
 	}
 	err = s.each(ctx, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Robots(ctx, p.ID, "")

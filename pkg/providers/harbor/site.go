@@ -185,8 +185,8 @@ func (s *site) each(ctx context.Context, do func(context.Context, api.Project) e
 	return work.Wait()
 }
 
-// hidden takes what the account may not see of a project, without a right, for
-// unknown. Where something of it is wanted, nobody could say that it is as declared:
+// hidden takes what the account may not see of a project, or of none, without a right,
+// for unknown. Where something of it is wanted, nobody could say that it is as declared:
 // that is an error, as others are.
 func (s *site) hidden(err error, key schema.Key, right string) error {
 	switch {
@@ -205,7 +205,7 @@ func (s *site) hidden(err error, key schema.Key, right string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.barred[right]
-	s.barred[right] = barred{append(b.projects, project), api.Said(err)}
+	s.barred[right] = barred{append(b.projects, cmp.Or(project, "the registry as a whole")), api.Said(err)}
 	return nil
 }
 
@@ -222,7 +222,11 @@ func (s *site) lacking(err error, right, project string) error {
 	if errors.As(err, &said) {
 		out = *said
 	}
-	out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s in %s, or name one there that has it", right, project)
+	where := "in " + project
+	if project == "" {
+		where = "for the whole registry"
+	}
+	out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, where)
 	return &out
 }
 

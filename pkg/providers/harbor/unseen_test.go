@@ -127,3 +127,35 @@ func TestAGroupWhoseRolesMayNotBeSeenIsNotMadeAnew(t *testing.T) {
 		t.Errorf("the group is %s, and was %s", now, before)
 	}
 }
+
+// A project's administrator sees its robots, and none of the registry as a whole, which
+// are unknown to him then: he declares his own.
+func TestAProjectsAdministratorDeclaresItsRobots(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("alice"), "namespace/a", `access/a {"users":{"alice":["admin"]}}`, `robot/all {"access":{"*":["pull"]},"secret":{"value":`+secretA+`}}`)
+	alice := "alice"
+	h.registry.Login = &schema.Login{User: &alice, Password: h.registry.Login.Password}
+	own := `robot/a/ci {"access":{"a":["pull"]},"secret":{"value":` + secretA + `}}`
+	apply(t, h.open(t), own)
+	p := h.open(t)
+	if rest := compared(t, p, objects(t, own)); len(rest) > 0 {
+		t.Errorf("the second plan is %s", told(rest))
+	}
+	st := read(t, p, schema.KindRobot)
+	for name, want := range map[string]bool{"a/ci": true, "all": false} {
+		if got := st.Scope.Covers(schema.Key{Kind: schema.KindRobot, Name: name}); got != want {
+			t.Errorf("%s is spoken for: %v", name, got)
+		}
+	}
+	notes, err := p.Remarks(t.Context(), objects(t, own), time.Now())
+	if err != nil || !slices.ContainsFunc(notes, func(n plan.Note) bool { return strings.Contains(n.Text, "the registry as a whole: Harbor answers 403") }) {
+		t.Errorf("the plan says %v, %v", notes, err)
+	}
+	q := h.open(t)
+	want, _, err := q.Normalize(objects(t, `robot/all {"access":{"*":["pull"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = q.Read(t.Context(), want.Scope)
+	says(t, err, providers.ErrForbidden, "robot:list for the whole registry")
+}
