@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,8 +171,9 @@ func newBoth(t *testing.T) both {
 	return both{w, z}
 }
 
-// put stores something in a registry as whoever pushes there does.
-func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body []byte) {
+// put stores something in a registry as whoever pushes there does, and says where it
+// is said to be.
+func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body []byte) (location string) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", kind)
@@ -180,6 +182,19 @@ func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body
 	if to.ServeHTTP(w, r); w.Code/100 != 2 {
 		t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}
+	return w.Header().Get("Location")
+}
+
+// blob pushes one in two steps, for Harbor takes none in one.
+func (b both) blob(t *testing.T, to http.Handler, repository, digest string, raw []byte) {
+	t.Helper()
+	at, err := url.Parse(b.put(t, to, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", "", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := at.Query()
+	query.Set("digest", digest)
+	b.put(t, to, http.MethodPut, at.Path+"?"+query.Encode(), "application/octet-stream", raw)
 }
 
 // image pushes one of a text, by its digest where there is no tag.
@@ -190,13 +205,16 @@ func (b both) image(t *testing.T, to http.Handler, repository, tag, text, artifa
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.put(t, to, http.MethodPost, "/v2/"+repository+"/blobs/uploads/?digest="+sum.String(), "application/octet-stream", config)
+	b.blob(t, to, repository, sum.String(), config)
 	m := map[string]any{
 		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "layers": []v1.Descriptor{},
 		"config": v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: sum, Size: int64(len(config))},
 	}
 	if subject != nil {
 		m["subject"], m["artifactType"] = subject, artifact
+	}
+	if strings.HasSuffix(tag, ".sig") {
+		m["layers"] = []v1.Descriptor{{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Digest: sum, Size: int64(len(config))}}
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -307,6 +325,7 @@ func TestACopyBringsWhatDiffersFromWhatRegistriesTell(t *testing.T) {
 		has := func(what, repository string, d v1.Descriptor) {
 			t.Helper()
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v2/"+repository+"/manifests/"+d.Digest.String(), http.NoBody)
+			r.Header.Set("Accept", string(types.OCIManifestSchema1))
 			r.SetBasicAuth("admin", "Harbor12345")
 			w := httptest.NewRecorder()
 			if to.ServeHTTP(w, r); w.Code != http.StatusOK {

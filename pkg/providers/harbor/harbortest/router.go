@@ -22,6 +22,7 @@ type call struct {
 	vars  map[string]string // what stands for {...} in the path, unescaped once
 	query url.Values
 	raw   []byte // the body
+	cut   bool   // Harbor is cut off before it writes down what was done
 }
 
 // router finds the operation of a request.

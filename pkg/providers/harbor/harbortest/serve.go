@@ -59,6 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	c.cut = fault.Cut
 	s.mu.Lock()
 	s.headers(w, c)
 	a, err := answer{}, error(internal())
@@ -69,7 +70,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 
 	seen.Status, seen.Who = status, c.who.name()
-	if fault.Drop {
+	if fault.Drop || fault.Cut {
 		drop(w)
 		return
 	}
@@ -122,7 +123,7 @@ func (s *Server) answer(w http.ResponseWriter, c *call, m match, others []string
 // outside answers what is not below the API's base.
 func (s *Server) outside(w http.ResponseWriter, c *call) (answer, error) {
 	switch path := c.r.URL.Path; {
-	case strings.HasPrefix(path, "/v2/"):
+	case path == "/v2", strings.HasPrefix(path, "/v2/"):
 		return s.content(w, c)
 	case path == "/service/token":
 		return s.token(c)
@@ -158,7 +159,10 @@ func encode(w http.ResponseWriter, a answer, err error) (int, []byte) {
 	for name, value := range a.header {
 		w.Header().Set(name, value)
 	}
-	if w.Header().Get("Content-Type") == "" {
+	switch kind, given := a.header["Content-Type"]; {
+	case given && kind == "":
+		w.Header()["Content-Type"] = nil // nor a guess
+	case w.Header().Get("Content-Type") == "":
 		w.Header().Set("Content-Type", "application/json")
 	}
 	switch body := a.body.(type) {
