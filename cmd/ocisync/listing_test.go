@@ -406,6 +406,43 @@ func TestAMigrationBringsWhatRegistriesDoNotTell(t *testing.T) {
 	}
 }
 
+// A push that was cut off can leave a blob that the registry behind Harbor has and Harbor
+// does not know, nor finds to mount: it is sent again.
+func TestWhatWasCutOffAtHarborComesWithTheNextCopy(t *testing.T) {
+	b := newBoth(t)
+	b.api(t, http.MethodPost, "/projects", `{"project_name":"p"}`)
+	b.image(t, b.zot, "p/app", "v1", "cut off", "", nil)
+	const uploads = "/v2/p/app/blobs/uploads/"
+	copied := func(code int) string {
+		out, errs := b.ocisync(t, code, "sync", "--from", "zot", "--to", "m", "--yes", "--namespace", "p")
+		return out + errs
+	}
+	b.Inject(harbortest.Fault{Method: http.MethodPut, Path: uploads, Cut: true})
+	if out := copied(1); !strings.Contains(out, "1 failed") {
+		t.Error(out)
+	}
+	b.Heal()
+	b.forget()
+	if out := copied(0); !strings.Contains(out, "1 copied, 0 there already, 0 failed") {
+		t.Error(out)
+	}
+	var sent, missed int
+	for _, r := range b.Requests() {
+		switch {
+		case r.Method == http.MethodPost && strings.HasPrefix(r.Path, uploads) && r.Status == http.StatusNotFound:
+			missed++
+		case r.Method == http.MethodPut && strings.HasPrefix(r.Path, uploads) && r.Status == http.StatusCreated:
+			sent++
+		}
+	}
+	if missed == 0 || sent != 1 {
+		t.Errorf("it was not found to mount %d times, and sent %d times", missed, sent)
+	}
+	if out := copied(0); !strings.Contains(out, "0 copied, 1 there already") {
+		t.Error(out)
+	}
+}
+
 // A copy that follows is told anew each time that it looks.
 func TestACopyThatFollowsIsToldAnew(t *testing.T) {
 	b := newBoth(t)

@@ -123,11 +123,6 @@ func (s *Server) putManifest(c *call, p *project, at target) (answer, error) {
 		return problems(http.StatusBadRequest, missing...)
 	}
 	// the registry has it from here on, whatever Harbor says
-	c.r.Header.Set("Content-Type", m.kind)
-	a := s.stored(c, "/v2/"+at.repository+"/manifests/"+named)
-	if a.status != http.StatusCreated {
-		return a, nil
-	}
 	put(s.behind.manifests, at.repository, named)
 	parts, size, err := s.parts(at.repository, named, m)
 	switch {
@@ -135,6 +130,11 @@ func (s *Server) putManifest(c *call, p *project, at target) (answer, error) {
 		return answer{}, err
 	case image.Tags != nil && !regexp.MustCompile(`^[\w][\w.-]{0,127}$`).MatchString(at.which):
 		return answer{}, badRequest("bad request: invalid tag name: %s", at.which)
+	}
+	c.r.Header.Set("Content-Type", m.kind)
+	a := s.stored(c, "/v2/"+at.repository+"/manifests/"+named)
+	if a.status != http.StatusCreated {
+		return a, nil
 	}
 	for _, d := range append(slices.Clone(m.Layers), m.Config) {
 		s.blobs[d.Digest.String()] = true

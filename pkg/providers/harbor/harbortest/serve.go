@@ -1,6 +1,7 @@
 package harbortest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -69,7 +70,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, body := encode(w, a, err)
 	s.mu.Unlock()
 
-	seen.Status, seen.Who = status, c.who.name()
+	seen.Status, seen.Who = status, cmp.Or(c.who.name(), c.holder)
 	if fault.Drop || fault.Cut {
 		drop(w)
 		return

@@ -156,6 +156,7 @@ func (s *Server) holder(c *call, projects []string) holder {
 	if !known || s.now().After(g.end.Add(leeway)) || slices.ContainsFunc(projects, stale) {
 		return holder{may: func(*project, string) bool { return false }}
 	}
+	c.holder = g.who
 	return holder{
 		authenticated: g.who != "",
 		may:           func(p *project, action string) bool { return slices.Contains(g.actions[p.name], action) },
