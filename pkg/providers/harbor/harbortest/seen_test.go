@@ -243,7 +243,7 @@ func TestBlobsAreMountedAsHarborMounts(t *testing.T) {
 	s := see(t, harbortest.Options{})
 	known := s.blob("team/x", "known")
 	s.Inject(harbortest.Fault{Method: "PUT", Path: "/v2/team/x/blobs/uploads/", Cut: true})
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", s.url+"/v2/team/x/blobs/uploads/1?digest="+digestOf("cut off"), strings.NewReader("cut off"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.url+"/v2/team/x/blobs/uploads/1?digest="+digestOf("cut off"), strings.NewReader("cut off"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +451,7 @@ func TestReferrersAreListedAsHarborLists(t *testing.T) {
 			t.Errorf("%s:\nhave %q\nwant %q", x.what, have, x.want)
 		}
 		filters, total, kind := w.Header.Get("Oci-Filters-Applied"), w.Header.Get("X-Total-Count"), w.Header.Get("Content-Type")
-		if w.StatusCode != 200 || filters != x.filters || total != x.total || kind != ociIndex {
+		if w.StatusCode != http.StatusOK || filters != x.filters || total != x.total || kind != ociIndex {
 			t.Errorf("%s: %d, filters %q, total %q, %q", x.what, w.StatusCode, filters, total, kind)
 		}
 	}
@@ -635,11 +635,10 @@ func (s seen) token(who, query string) (header, claims string) {
 			Actions    []string
 		}
 	}
-	parts := strings.Split(w.Header.Get("Content-Type"), ";")
 	err := json.Unmarshal([]byte(text), &said)
 	if err == nil {
 		var raw []byte
-		if parts = strings.Split(said.Token, "."); len(parts) == 3 {
+		if parts := strings.Split(said.Token, "."); len(parts) == 3 {
 			raw, err = base64.RawURLEncoding.DecodeString(parts[1])
 		}
 		if err == nil {
