@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,8 +171,9 @@ func newBoth(t *testing.T) both {
 	return both{w, z}
 }
 
-// put stores something in a registry as whoever pushes there does.
-func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body []byte) {
+// put stores something in a registry as whoever pushes there does, and says where it
+// is said to be.
+func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body []byte) (location string) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", kind)
@@ -180,6 +182,19 @@ func (b both) put(t *testing.T, to http.Handler, method, path, kind string, body
 	if to.ServeHTTP(w, r); w.Code/100 != 2 {
 		t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}
+	return w.Header().Get("Location")
+}
+
+// blob pushes one in two steps, for Harbor takes none in one.
+func (b both) blob(t *testing.T, to http.Handler, repository, digest string, raw []byte) {
+	t.Helper()
+	at, err := url.Parse(b.put(t, to, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", "", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := at.Query()
+	query.Set("digest", digest)
+	b.put(t, to, http.MethodPut, at.Path+"?"+query.Encode(), "application/octet-stream", raw)
 }
 
 // image pushes one of a text, by its digest where there is no tag.
@@ -190,13 +205,16 @@ func (b both) image(t *testing.T, to http.Handler, repository, tag, text, artifa
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.put(t, to, http.MethodPost, "/v2/"+repository+"/blobs/uploads/?digest="+sum.String(), "application/octet-stream", config)
+	b.blob(t, to, repository, sum.String(), config)
 	m := map[string]any{
 		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "layers": []v1.Descriptor{},
 		"config": v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: sum, Size: int64(len(config))},
 	}
 	if subject != nil {
 		m["subject"], m["artifactType"] = subject, artifact
+	}
+	if strings.HasSuffix(tag, ".sig") {
+		m["layers"] = []v1.Descriptor{{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Digest: sum, Size: int64(len(config))}}
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -268,12 +286,12 @@ func summed(copied int) string {
 }
 
 // What is in step costs a few requests for all of it, either way round: to say what is
-// there a Zot needs one query, and its catalogue; a Harbor a page for a hundred images,
-// the list of its projects, and those by which it is known who asks.
+// there a Zot needs one query, and its catalogue; a Harbor a page for a hundred images
+// or repositories, the list of its projects, and those by which it is known who asks.
 func TestACopyInStepGoesByWhatRegistriesTell(t *testing.T) {
 	b := newBoth(t)
 	b.inStep(t)
-	for way, want := range map[[2]string]int{{"zot", "m"}: 3 + 16, {"m", "zot"}: 2 + 17} {
+	for way, want := range map[[2]string]int{{"zot", "m"}: 3 + 16, {"m", "zot"}: 2 + 18} {
 		b.forget()
 		if out := b.sync(t, way[0], way[1]); !strings.Contains(out, summed(0)) {
 			t.Errorf("%s to %s: %s", way[0], way[1], out)
@@ -294,7 +312,7 @@ func TestACopyBringsWhatDiffersFromWhatRegistriesTell(t *testing.T) {
 		if way[0] == "m" {
 			from, to = to, from
 		}
-		const few = 50
+		const few = 55 // two pages of repositories, and what has a signature is asked for it
 		again := func(what string, copied, most int) {
 			t.Helper()
 			b.forget()
@@ -307,6 +325,7 @@ func TestACopyBringsWhatDiffersFromWhatRegistriesTell(t *testing.T) {
 		has := func(what, repository string, d v1.Descriptor) {
 			t.Helper()
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v2/"+repository+"/manifests/"+d.Digest.String(), http.NoBody)
+			r.Header.Set("Accept", string(types.OCIManifestSchema1))
 			r.SetBasicAuth("admin", "Harbor12345")
 			w := httptest.NewRecorder()
 			if to.ServeHTTP(w, r); w.Code != http.StatusOK {
@@ -384,6 +403,43 @@ func TestAMigrationBringsWhatRegistriesDoNotTell(t *testing.T) {
 	})
 	if code != 0 || !strings.Contains(out.String(), "1 copied, 1000 there already, 0 failed") {
 		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
+	}
+}
+
+// A push that was cut off can leave a blob that the registry behind Harbor has and Harbor
+// does not know, nor finds to mount: it is sent again.
+func TestWhatWasCutOffAtHarborComesWithTheNextCopy(t *testing.T) {
+	b := newBoth(t)
+	b.api(t, http.MethodPost, "/projects", `{"project_name":"p"}`)
+	b.image(t, b.zot, "p/app", "v1", "cut off", "", nil)
+	const uploads = "/v2/p/app/blobs/uploads/"
+	copied := func(code int) string {
+		out, errs := b.ocisync(t, code, "sync", "--from", "zot", "--to", "m", "--yes", "--namespace", "p")
+		return out + errs
+	}
+	b.Inject(harbortest.Fault{Method: http.MethodPut, Path: uploads, Cut: true})
+	if out := copied(1); !strings.Contains(out, "1 failed") {
+		t.Error(out)
+	}
+	b.Heal()
+	b.forget()
+	if out := copied(0); !strings.Contains(out, "1 copied, 0 there already, 0 failed") {
+		t.Error(out)
+	}
+	var sent, missed int
+	for _, r := range b.Requests() {
+		switch {
+		case r.Method == http.MethodPost && strings.HasPrefix(r.Path, uploads) && r.Status == http.StatusNotFound:
+			missed++
+		case r.Method == http.MethodPut && strings.HasPrefix(r.Path, uploads) && r.Status == http.StatusCreated:
+			sent++
+		}
+	}
+	if missed == 0 || sent == 0 {
+		t.Errorf("it was not found to mount %d times, and sent %d times", missed, sent)
+	}
+	if out := copied(0); !strings.Contains(out, "0 copied, 1 there already") {
+		t.Error(out)
 	}
 }
 

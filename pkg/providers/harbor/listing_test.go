@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -68,6 +69,19 @@ func TestArtifactsTellTheTagsOfRepositories(t *testing.T) {
 	}
 }
 
+// stored puts a blob or a manifest, and says its digest.
+func (h standIn) stored(t *testing.T, path, kind, body string) (digest string) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", kind)
+	r.SetBasicAuth("admin", h.password(t))
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, r); w.Code != http.StatusCreated {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(body)))
+}
+
 func TestAccessoriesTellThatSomethingRefersToAnImage(t *testing.T) {
 	for _, version := range []string{"", "v2.11.2-b1"} {
 		h := newStandIn(t, harbortest.Options{Version: version})
@@ -75,11 +89,9 @@ func TestAccessoriesTellThatSomethingRefersToAnImage(t *testing.T) {
 		apply(t, p, "namespace/a")
 		put := func(name, manifest string) string {
 			t.Helper()
-			if status, answer := h.asked(t, "admin", h.password(t), http.MethodPut, "/v2/a/app/manifests/"+name, manifest); status != http.StatusCreated {
-				t.Fatalf("%s: %d %s", name, status, answer)
-			}
-			return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(manifest)))
+			return h.stored(t, "/v2/a/app/manifests/"+name, "application/vnd.oci.image.manifest.v1+json", manifest)
 		}
+		h.stored(t, "/v2/a/app/blobs/uploads/1?digest=sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "application/octet-stream", "{}")
 		const config = `"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]`
 		image := put("v1", `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`+config+`}`)
 		other := put("v2", `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","annotations":{"a":"b"},`+config+`}`)

@@ -8,7 +8,7 @@ import (
 )
 
 // answer is what a handler says: a status, headers of its own, and a body,
-// which nil leaves empty and text leaves as it is.
+// which nil leaves empty and text leaves as it is. An empty Content-Type is none.
 type answer struct {
 	status int
 	header map[string]string

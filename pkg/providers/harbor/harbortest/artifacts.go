@@ -10,21 +10,65 @@ import (
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // artifact is an image, with its tags.
 type artifact struct {
 	id     int64
 	digest string
-	size   int64
+	size   int64 // with all of its parts
+	own    int64 // without
 	env    []string
 	tags   []*tag
 	labels []*label
 
-	subject string // the digest of what it refers to, "" for nothing
+	// refers are what it is an accessory of, by digest, each there or not, and what
+	// kind of accessory. Harbor shows an accessory with what it is one of alone,
+	// whether it has a tag or not.
+	refers []reference
+	parts  []ocispec.Descriptor // what it is an index of
 
-	pushed, pulled           time.Time
-	manifestType, configType string // those of an OCI image if empty
+	pushed, pulled time.Time
+
+	// of what was pushed as a manifest; without a kind it is an OCI image
+	kind, mediaType, artifactType string
+	annotations                   map[string]string
+	length                        int64 // of the manifest alone
+}
+
+type reference struct{ subject, kind string }
+
+// refer makes an artifact an accessory.
+func (a *artifact) refer(subject, kind string) {
+	if a.kindFor(subject) == "" {
+		a.refers = append(a.refers, reference{subject, kind})
+	}
+}
+
+// kindFor is the kind of accessory that an artifact is of a digest, "" for none.
+func (a *artifact) kindFor(subject string) string {
+	for _, r := range a.refers {
+		if r.subject == subject {
+			return r.kind
+		}
+	}
+	return ""
+}
+
+// accessories are those of a digest.
+func (r *repository) accessories(subject string) []*artifact {
+	return slices.DeleteFunc(r.artifacts.all(), func(a *artifact) bool { return a.kindFor(subject) == "" })
+}
+
+// has says whether an index has a digest.
+func (a *artifact) has(digest string) bool {
+	return slices.ContainsFunc(a.parts, func(d ocispec.Descriptor) bool { return d.Digest.String() == digest })
+}
+
+// isPart says whether an index has an artifact.
+func (r *repository) isPart(a *artifact) bool {
+	return slices.ContainsFunc(r.artifacts.all(), func(index *artifact) bool { return index.has(a.digest) })
 }
 
 type tag struct {
@@ -134,10 +178,20 @@ type accessory struct {
 	Type                  string `json:"type"`
 }
 
+// shownPart is what an index has.
+type shownPart struct {
+	Annotations map[string]string `json:"annotations"`
+	ChildDigest string            `json:"child_digest"`
+	ChildID     int64             `json:"child_id"`
+	ParentID    int64             `json:"parent_id"`
+	Platform    *ocispec.Platform `json:"platform,omitempty"`
+	URLs        []string          `json:"urls"`
+}
+
 type shownArtifact struct {
 	Accessories       []accessory     `json:"accessories"`
 	AdditionLinks     map[string]link `json:"addition_links"`
-	ArtifactType      string          `json:"artifact_type"`
+	ArtifactType      string          `json:"artifact_type,omitempty"`
 	Digest            string          `json:"digest"`
 	ExtraAttrs        map[string]any  `json:"extra_attrs,omitempty"`
 	Icon              string          `json:"icon"`
@@ -148,7 +202,7 @@ type shownArtifact struct {
 	ProjectID         int64           `json:"project_id"`
 	PullTime          stamp           `json:"pull_time"`
 	PushTime          stamp           `json:"push_time"`
-	References        []string        `json:"references"`
+	References        []shownPart     `json:"references"`
 	RepositoryID      int64           `json:"repository_id"`
 	RepositoryName    string          `json:"repository_name,omitempty"`
 	Size              int64           `json:"size"`
@@ -180,12 +234,19 @@ func (s *Server) showArtifactIn(c *call, r *repository, a *artifact) shownArtifa
 		ManifestMediaType: "application/vnd.oci.image.manifest.v1+json", MediaType: "application/vnd.oci.image.config.v1+json",
 		ProjectID: r.of.id, PullTime: stamp(a.pulled), PushTime: stamp(a.pushed), RepositoryID: r.id, RepositoryName: r.name, Size: a.size, Type: "IMAGE",
 	}
-	if a.manifestType != "" {
-		shown.ManifestMediaType, shown.MediaType, shown.ArtifactType = a.manifestType, a.configType, a.configType
+	if a.kind != "" {
+		shown.ManifestMediaType, shown.MediaType, shown.ArtifactType = a.kind, a.mediaType, a.artifactType
 		shown.ExtraAttrs = nil
-		if !strings.Contains(a.configType, "image.config") && !strings.Contains(a.configType, "container.image") && a.configType != "" {
+		if !isIndex(a.mediaType) && !strings.Contains(a.mediaType, "image.config") && !strings.Contains(a.mediaType, "container.image") {
 			shown.Type = "UNKNOWN"
 		}
+	}
+	for _, d := range a.parts {
+		part := shownPart{ChildDigest: d.Digest.String(), ParentID: a.id, Annotations: d.Annotations, Platform: d.Platform, URLs: d.URLs}
+		if child := r.withDigest(part.ChildDigest); child != nil {
+			part.ChildID = child.id
+		}
+		shown.References = append(shown.References, part)
 	}
 	if c.flag("with_tag", true) {
 		for _, t := range a.tags {
@@ -193,13 +254,11 @@ func (s *Server) showArtifactIn(c *call, r *repository, a *artifact) shownArtifa
 		}
 	}
 	if c.flag("with_accessory", false) {
-		for _, other := range r.artifacts.all() {
-			if other.subject == a.digest {
-				shown.Accessories = append(shown.Accessories, accessory{
-					ArtifactID: other.id, CreationTime: stamp(other.pushed), Digest: other.digest, ID: other.id, Size: other.size,
-					SubjectArtifactDigest: a.digest, SubjectArtifactID: a.id, SubjectArtifactRepo: r.name, Type: "subject.accessory",
-				})
-			}
+		for _, other := range r.accessories(a.digest) {
+			shown.Accessories = append(shown.Accessories, accessory{
+				ArtifactID: other.id, CreationTime: stamp(other.pushed), Digest: other.digest, ID: other.id, Size: other.size,
+				SubjectArtifactDigest: a.digest, SubjectArtifactID: a.id, SubjectArtifactRepo: r.name, Type: other.kindFor(a.digest),
+			})
 		}
 	}
 	if c.flag("with_label", false) {
@@ -223,15 +282,41 @@ type placed struct {
 	a *artifact
 }
 
-// placed lists what a repository has, without what refers to something else there:
-// Harbor shows that with what it refers to alone, whether it has a tag or not.
-func (r *repository) placed() (rows []placed) {
+// placed lists what a repository has, without accessories, tagged or not, and without
+// the parts of an index that have no tag of their own, unless all are wanted.
+func (r *repository) placed(all bool) (rows []placed) {
 	for _, a := range r.artifacts.all() {
-		if a.subject == "" {
+		if len(a.refers) == 0 && (all || len(a.tags) > 0 || !r.isPart(a)) {
 			rows = append(rows, placed{r, a})
 		}
 	}
 	return rows
+}
+
+// matching are the artifacts of repositories that the query asks for by what is no
+// field: base=* is for the parts of indexes too, tags=* and tags=nil are for those
+// with a tag and without.
+func matching(c *call, of []*repository) (rows []placed, err error) {
+	terms, err := c.terms()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range of {
+		rows = append(rows, r.placed(len(terms["base"].values) > 0)...)
+	}
+	tags, given := terms["tags"]
+	if !given {
+		return rows, nil
+	}
+	return slices.DeleteFunc(rows, func(p placed) bool {
+		switch tags.values[0] {
+		case "*":
+			return len(p.a.tags) == 0
+		case "nil":
+			return len(p.a.tags) > 0
+		}
+		return !slices.ContainsFunc(p.a.tags, func(t *tag) bool { return tags.holds(t.name) })
+	}), nil
 }
 
 func (s *Server) listPlaced(c *call, rows []placed) (answer, error) {
@@ -259,9 +344,9 @@ func (s *Server) listProjectArtifacts(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var rows []placed
-	for _, r := range p.repositories.all() {
-		rows = append(rows, r.placed()...)
+	rows, err := matching(c, p.repositories.all())
+	if err != nil {
+		return answer{}, err
 	}
 	return s.listPlaced(c, rows)
 }
@@ -271,9 +356,13 @@ func (s *Server) listArtifacts(c *call) (answer, error) {
 	if _, err := s.project(c, "artifact", "list"); err != nil {
 		return answer{}, err
 	}
-	var rows []placed
+	var of []*repository
 	if r, err := s.pathRepository(c, "artifact", "list"); err == nil {
-		rows = r.placed()
+		of = append(of, r)
+	}
+	rows, err := matching(c, of)
+	if err != nil {
+		return answer{}, err
 	}
 	return s.listPlaced(c, rows)
 }
@@ -310,13 +399,39 @@ func (s *Server) deleteArtifact(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := s.checkTags(r, a); err != nil {
+	if err := s.removeArtifact(r, a); err != nil {
 		return answer{}, err
 	}
-	r.artifacts.remove(a.id, a.digest)
+	return done()
+}
+
+// removeArtifact takes one away, and with it its accessories, and its parts that
+// nothing else needs. It does not with what an index has.
+func (s *Server) removeArtifact(r *repository, a *artifact) error {
+	if err := s.checkTags(r, a); err != nil {
+		return err
+	}
+	if r.isPart(a) {
+		return refuse(http.StatusPreconditionFailed, "VIOLATE_FOREIGN_KEY_CONSTRAINT", "the deleting artifact is referenced by others")
+	}
+	r.remove(a)
 	r.until = s.now()
 	s.count(r.of)
-	return done()
+	return nil
+}
+
+func (r *repository) remove(a *artifact) {
+	r.artifacts.remove(a.id, a.digest)
+	for _, other := range r.accessories(a.digest) {
+		if r.artifacts.get(other.id) != nil && !r.isPart(other) {
+			r.remove(other)
+		}
+	}
+	for _, d := range a.parts {
+		if part := r.withDigest(d.Digest.String()); part != nil && len(part.tags) == 0 && !r.isPart(part) {
+			r.remove(part)
+		}
+	}
 }
 
 func (s *Server) listTags(c *call) (answer, error) {

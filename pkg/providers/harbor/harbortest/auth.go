@@ -46,6 +46,8 @@ func loginOf(r *http.Request) string {
 		return "robot"
 	case basic:
 		return "password"
+	case strings.HasPrefix(r.Header.Get("Authorization"), "Bearer "):
+		return "token"
 	}
 	if _, err := r.Cookie("sid"); err == nil {
 		return "session"

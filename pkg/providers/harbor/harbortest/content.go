@@ -78,7 +78,7 @@ func (s *Server) take(p *project, image Image) *artifact {
 	}
 	a := r.withDigest(image.Digest)
 	if a == nil {
-		a = &artifact{id: s.next("artifact"), digest: image.Digest, size: image.Size, env: image.Env, pushed: s.now()}
+		a = &artifact{id: s.next("artifact"), digest: image.Digest, size: image.Size, own: image.Size, env: image.Env, pushed: s.now()}
 		r.artifacts.put(a.id, a.digest, a)
 	}
 	for _, name := range image.Tags {
@@ -101,7 +101,7 @@ func (s *Server) count(p *project) {
 	sizes := map[string]int64{}
 	for _, r := range p.repositories.all() {
 		for _, a := range r.artifacts.all() {
-			sizes[a.digest] = a.size
+			sizes[a.digest] = a.own
 		}
 	}
 	p.quota.used, p.quota.until = 0, s.now()

@@ -2,300 +2,322 @@ package harbortest
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	store "github.com/google/go-containerregistry/pkg/registry"
 )
 
-// newStore is where blobs and manifests lie. Which repositories and tags there
-// are, and who may have what, is not its business.
-func newStore() http.Handler {
-	return store.New(store.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)), store.WithReferrersSupport(true))
+// backend is the registry behind Harbor. It has its own mind of what there is, and
+// keeps what Harbor has deleted until its garbage is collected, which here it never is.
+type backend struct {
+	store http.Handler // the bytes of blobs and manifests
+	// blobs and manifests are the digests that each repository has.
+	blobs, manifests map[string]map[string]bool
 }
 
-// grant is what a token lets its holder do.
-type grant struct {
-	who    identity
-	access map[string][]string // actions by repository
+func newBackend() backend {
+	return backend{
+		store:     store.New(store.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))),
+		blobs:     map[string]map[string]bool{},
+		manifests: map[string]map[string]bool{},
+	}
 }
 
-// token gives one that the registry takes, to anybody who asks for a scope;
-// what it allows is what they may.
-func (s *Server) token(c *call) (answer, error) {
-	if service := c.query.Get("service"); service != "harbor-registry" {
-		return answer{}, badRequest("unable to handle service: %s", service)
+func put(of map[string]map[string]bool, repository, digest string) {
+	if of[repository] == nil {
+		of[repository] = map[string]bool{}
 	}
-	scopes := c.query["scope"]
-	if !c.who.authenticated() && len(scopes) == 0 {
-		return answer{}, unauthorized()
+	of[repository][digest] = true
+}
+
+// paths are those below /v2/ that Harbor knows, by what they are of. A name is as in
+// Distribution 2: the first part may be a host, thus have upper case.
+func paths() map[string]*regexp.Regexp {
+	const (
+		label  = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
+		part   = `[a-z0-9]+(?:(?:[._]|__|[-]*)[a-z0-9]+)*`
+		name   = `(?:` + label + `(?:\.` + label + `)*(?::[0-9]+)?/)?` + part + `(?:/` + part + `)*`
+		digest = `[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+`
+	)
+	of := func(rest string) *regexp.Regexp { return regexp.MustCompile(`^/v2/(` + name + `)/` + rest) }
+	return map[string]*regexp.Regexp{
+		"manifests": of(`manifests/(.*)$`),
+		"tags":      of(`tags/list()`),
+		"uploads":   of(`blobs/uploads([/a-zA-Z0-9\-_.=]*)$`),
+		"blobs":     of(`blobs/(` + digest + `)$`),
+		"referrers": of(`referrers/(.*)$`),
 	}
-	g := grant{c.who, map[string][]string{}}
-	for scope := range strings.FieldsSeq(strings.Join(scopes, " ")) {
-		kind, rest, _ := strings.Cut(scope, ":")
-		end := strings.LastIndex(rest, ":")
-		if kind != "repository" || end < 0 {
-			continue
+}
+
+// target is what a request below /v2/ is of.
+type target struct{ repository, what, which string }
+
+func (s *Server) parseContent(path string) target {
+	for what, re := range s.contentPaths {
+		if m := re.FindStringSubmatch(path); m != nil {
+			return target{m[1], what, m[2]}
 		}
-		for _, action := range []string{"pull", "push", "delete"} {
-			if s.mayRepository(c.who, rest[:end], action) {
-				g.access[rest[:end]] = append(g.access[rest[:end]], action)
-			}
+	}
+	return target{}
+}
+
+// projectOf is the project that a repository is in.
+func projectOf(repository string) string {
+	name, _, _ := strings.Cut(repository, "/")
+	return name
+}
+
+// want is what a request has to be allowed.
+type want struct{ repository, action string }
+
+// content answers what is below /v2/: content for who may have it, and at
+// /v2/ itself whether a login is good.
+func (s *Server) content(w http.ResponseWriter, c *call) (answer, error) {
+	at := s.parseContent(c.r.URL.Path)
+	from := ""
+	if at.what == "uploads" {
+		from = c.query.Get("from")
+	}
+	for _, name := range []string{at.repository, from} {
+		if name != "" && !strings.Contains(name, "/") {
+			return answer{}, badRequest("bad request: invalid repository name: %s", name)
 		}
 	}
-	type token struct {
-		Token  string `json:"token"`
-		Access string `json:"access_token"`
-		Lives  int64  `json:"expires_in"`
-		Issued string `json:"issued_at"`
+	if (at.what == "manifests" || at.what == "referrers") && !regexp.MustCompile(`\w`).MatchString(at.which) {
+		return answer{}, notFound("invalid reference format")
 	}
-	text := rand.Text()
-	s.login.grants[text] = g
-	return answer{status: http.StatusOK, header: charset(), body: token{
-		Token: text, Lives: s.settingNumber("token_expiration") * 60, Issued: s.now().Format(time.RFC3339),
-	}}, nil
+	if header, err := s.checkContent(c, at, from); err != nil {
+		w.Header().Set("Www-Authenticate", header)
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		return answer{}, refuse(http.StatusUnauthorized, "UNAUTHORIZED", "%v: %v", err, err)
+	}
+	switch {
+	case at.what == "" && c.r.URL.Path == "/v2/":
+		return answer{status: http.StatusOK, header: behind(), body: struct{}{}}, nil
+	case at.what == "":
+		return s.catalog(c)
+	case s.readOnly() && actionOf(c.r.Method) != "pull":
+		return answer{}, refuse(http.StatusForbidden, "DENIED", "The system is in read only mode. Any modification is prohibited.")
+	}
+	p := s.projects.named(projectOf(at.repository))
+	if actionOf(c.r.Method) == "push" && p.registry != 0 {
+		return answer{}, s.checkPush(p, Image{Repository: at.repository})
+	}
+	switch c.r.Method + " " + at.what {
+	case "GET tags":
+		return s.listContentTags(c, at.repository)
+	case "GET manifests", "HEAD manifests":
+		return s.getManifest(c, at)
+	case "PUT manifests":
+		return s.putManifest(c, p, at)
+	case "DELETE manifests":
+		return s.deleteManifest(at)
+	case "GET referrers":
+		return s.listReferrers(c, at)
+	case "POST uploads":
+		return s.beginUpload(c, p, at, from)
+	case "PATCH uploads", "PUT uploads", "GET uploads", "DELETE uploads":
+		return s.upload(c, at)
+	case "GET blobs", "HEAD blobs":
+		return s.getBlob(c, at)
+	case "DELETE blobs":
+		return s.deleteBlob(at)
+	}
+	a := said(http.StatusMethodNotAllowed, "Method not allowed")
+	a.header["Docker-Distribution-Api-Version"] = "registry/2.0"
+	return a, nil
+}
+
+// actionOf is what a method needs to be allowed.
+func actionOf(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead:
+		return "pull"
+	case http.MethodDelete:
+		return "delete"
+	}
+	return "push"
+}
+
+// checkContent says what somebody may not, and what they are challenged with. One
+// whose project is not there is refused as such, without a challenge, whoever asks.
+func (s *Server) checkContent(c *call, at target, from string) (header string, err error) {
+	wanted := []want{{at.repository, actionOf(c.r.Method)}}
+	projects := []string{projectOf(at.repository)}
+	if from != "" && c.r.Method == http.MethodPost {
+		wanted = append(wanted, want{from, "pull"})
+		projects = append(projects, projectOf(from))
+	}
+	catalog := c.r.URL.Path == "/v2/_catalog" || strings.HasPrefix(c.r.URL.Path, "/v2/_catalog/")
+	if at.what == "" {
+		projects = nil
+	}
+	who := s.holder(c, projects)
+	switch {
+	case at.what != "":
+	case c.r.URL.Path == "/v2/" && !who.authenticated:
+		return challenge(c, nil), fmt.Errorf("unauthorized")
+	case catalog && !who.catalog:
+		return challenge(c, nil), fmt.Errorf("unauthorized to list catalog")
+	case c.r.URL.Path == "/v2/", catalog:
+		return "", nil
+	default:
+		return "", fmt.Errorf("un-recognized request: %s %s", c.r.Method, c.r.URL.Path)
+	}
+	for _, want := range wanted {
+		if c.r.Header.Get("Authorization") == "" && actionOf(c.r.Method) == "pull" {
+			return challenge(c, wanted), fmt.Errorf("authorize header needed to send HEAD to repository")
+		}
+		p := s.projects.named(projectOf(want.repository))
+		if p == nil {
+			return "", fmt.Errorf("project %s not found", projectOf(want.repository))
+		}
+		if !who.may(p, want.action) {
+			return challenge(c, wanted), fmt.Errorf("unauthorized to access repository: %s, action: %s", want.repository, want.action)
+		}
+	}
+	return "", nil
 }
 
 func charset() map[string]string {
 	return map[string]string{"Content-Type": "application/json; charset=utf-8"}
 }
 
-func (s *Server) mayRepository(who identity, repository, action string) bool {
-	in, _, _ := strings.Cut(repository, "/")
-	p := s.projects.named(in)
-	return p != nil && s.mayOrAdmin(who, p, "repository", action)
+// behind are the headers of what the registry behind Harbor answers.
+func behind() map[string]string {
+	header := charset()
+	header["Docker-Distribution-Api-Version"] = "registry/2.0"
+	return header
 }
 
-// place of a request below /v2/: the repository, what of it, and which.
-func parseContent(path string) (repository, what, which string) {
-	rest := strings.TrimPrefix(path, "/v2/")
-	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/"} {
-		if i := strings.LastIndex(rest, part); i > 0 {
-			return rest[:i], strings.Trim(part, "/"), rest[i+len(part):]
-		}
-	}
-	return "", "", ""
+// bare are the headers of what the registry behind Harbor answers without a body.
+func bare() map[string]string {
+	return map[string]string{"Content-Type": "", "Docker-Distribution-Api-Version": "registry/2.0"}
 }
 
-// content answers what is below /v2/: content for who may have it, and at
-// /v2/ itself whether a login is good.
-func (s *Server) content(w http.ResponseWriter, c *call) (answer, error) {
-	repository, what, which := parseContent(c.r.URL.Path)
-	action := map[string]string{http.MethodGet: "pull", http.MethodHead: "pull", http.MethodDelete: "delete"}[c.r.Method]
-	if action == "" {
-		action = "push"
-	}
-	given := c.r.Header.Get("Authorization")
-	g, hasToken := s.login.grants[strings.TrimPrefix(given, "Bearer ")]
-	switch {
-	case c.r.URL.Path == "/v2/" && !c.who.authenticated() && !hasToken:
-		return s.challenge(w, c, "", "unauthorized")
-	case c.r.URL.Path == "/v2/":
-		return answer{status: http.StatusOK, header: charset(), body: struct{}{}}, nil
-	case c.r.URL.Path == "/v2/_catalog":
-		return s.catalog(w, c)
-	case what == "":
-		return answer{}, notFound("path %s was not found", c.r.URL.Path)
-	case given == "" && action == "pull":
-		return s.challenge(w, c, "repository:"+repository+":pull", "authorize header needed to send HEAD to repository")
-	case hasToken && !slices.Contains(g.access[repository], action), !hasToken && !s.mayRepository(c.who, repository, action):
-		return s.challenge(w, c, "repository:"+repository+":"+map[string]string{"push": "pull,push"}[action], "unauthorized to access repository: "+repository+", action: "+action)
-	case s.readOnly() && action != "pull":
-		return answer{}, refuse(http.StatusForbidden, "DENIED", "The system is in read only mode. Any modification is prohibited.")
-	}
-	if hasToken {
-		c.who = g.who
-	}
-	in, _, _ := strings.Cut(repository, "/")
-	p := s.projects.named(in)
-	if p == nil { // deleted since the token was made
-		return answer{}, notFound("project %s not found", in)
-	}
-	if action == "push" && p.registry != 0 {
-		return answer{}, s.checkPush(p, Image{Repository: repository})
-	}
-	r := s.repositories.named(repository)
-	switch {
-	case c.r.Method == http.MethodPost && what == "blobs" && c.query.Get("mount") == "" && s.exceeds(p.quota, 0):
-		return answer{}, refuse(http.StatusForbidden, "DENIED", "subtracting 0 B of storage resource, which when updated to current usage of %d B will exceed the configured upper limit of %d B.", p.quota.used, p.quota.hard)
-	case what == "tags":
-		return s.listContentTags(r, repository)
-	case what == "manifests" && c.r.Method == http.MethodPut:
-		return s.putManifest(c, p, repository, which)
-	case what == "manifests" && r == nil:
-		return answer{}, notFound("repository %s not found", repository)
-	case what == "manifests" && c.r.Method == http.MethodDelete:
-		return s.deleteManifest(c, r, which)
-	case what == "manifests":
-		return s.getManifest(c, r, which)
-	}
-	return s.stored(c, c.r.URL.Path), nil
+func said(status int, body string) answer {
+	return answer{status: status, header: map[string]string{"Content-Type": "text/plain; charset=utf-8"}, body: text(body)}
 }
 
-// challenge is the 401 that says where a token is to be had.
-func (s *Server) challenge(w http.ResponseWriter, c *call, scope, why string) (answer, error) {
-	scheme := "http"
-	if c.r.TLS != nil {
-		scheme = "https"
-	}
-	challenge := fmt.Sprintf(`Bearer realm="%s://%s/service/token",service="harbor-registry"`, scheme, c.r.Host)
-	if scope != "" {
-		challenge += fmt.Sprintf(",scope=%q", scope)
-	}
-	if c.r.Header.Get("Authorization") != "" {
-		challenge = `Basic realm="harbor"`
-	}
-	w.Header().Set("Www-Authenticate", challenge)
-	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	return answer{}, refuse(http.StatusUnauthorized, "UNAUTHORIZED", "%s: %s", why, why)
+// problem is one of the errors of the registry behind Harbor.
+type problem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  any    `json:"detail,omitempty"`
 }
 
-func (s *Server) catalog(w http.ResponseWriter, c *call) (answer, error) {
-	if !c.who.maySystem("catalog", "read") {
-		return s.challenge(w, c, "", "unauthorized to list catalog")
+// problems is what the registry behind Harbor refuses.
+func problems(status int, list ...problem) (answer, error) {
+	return answer{status: status, header: behind(), body: struct {
+		Errors []problem `json:"errors"`
+	}{list}}, nil
+}
+
+// n reads the parameter n, which is -1 if there is none.
+func (c *call) n() (int, error) {
+	if c.query.Get("n") == "" {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(c.query.Get("n"))
+	if err != nil || n < 0 {
+		return 0, badRequest("the N must be a positive int type")
+	}
+	return n, nil
+}
+
+// nextLink is the header that leads to what comes after last.
+func nextLink(c *call, n int, last string) string {
+	next := url.URL{Path: c.r.URL.Path, RawQuery: url.Values{"n": {strconv.Itoa(n)}, "last": {last}}.Encode()}
+	return fmt.Sprintf(`<%s>; rel="next"`, next.String())
+}
+
+// catalog lists the repositories that have a tag, by name; without n all of them.
+func (s *Server) catalog(c *call) (answer, error) {
+	n, err := c.n()
+	if err != nil {
+		return answer{}, err
 	}
 	names := []string{}
 	for _, r := range s.repositories.all() {
-		names = append(names, r.name)
-	}
-	slices.Sort(names)
-	return answer{status: http.StatusOK, header: charset(), body: map[string][]string{"repositories": names}}, nil
-}
-
-func (s *Server) listContentTags(r *repository, name string) (answer, error) {
-	if r == nil {
-		return answer{}, notFound("repository %s not found", name)
-	}
-	tags := []string{}
-	for _, a := range r.artifacts.all() {
-		for _, t := range a.tags {
-			tags = append(tags, t.name)
+		if slices.ContainsFunc(r.artifacts.all(), func(a *artifact) bool { return len(a.tags) > 0 }) {
+			names = append(names, r.name)
 		}
 	}
-	slices.Sort(tags)
-	return answer{status: http.StatusOK, header: charset(), body: struct {
-		Name string   `json:"name"`
-		Tags []string `json:"tags"`
-	}{name, tags}}, nil
-}
-
-// find is the artifact that a tag or digest stands for, or nil.
-func (r *repository) find(reference string) *artifact {
-	if strings.Contains(reference, ":") {
-		return r.withDigest(reference)
+	slices.Sort(names)
+	a := answer{status: http.StatusOK, header: charset()}
+	if n >= 0 {
+		all := names
+		if last := c.query.Get("last"); last != "" {
+			at := slices.Index(names, last)
+			if at < 0 {
+				return answer{}, badRequest("the last: %s should be a valid repository name.", last)
+			}
+			names = names[at+1:]
+		}
+		names = names[:min(n, len(names))]
+		if len(names) > 0 && names[len(names)-1] != all[len(all)-1] {
+			a.header["Link"] = nextLink(c, n, names[len(names)-1])
+		}
 	}
-	return r.tagged(reference)
-}
-
-func (s *Server) getManifest(c *call, r *repository, reference string) (answer, error) {
-	a := r.find(reference)
-	if a == nil {
-		return answer{}, notFound("artifact %s:%s not found", r.name, reference)
-	}
-	if c.r.Method == http.MethodGet {
-		r.pulls++
-		a.pulled = s.now()
-	}
-	return s.stored(c, "/v2/"+r.name+"/manifests/"+a.digest), nil
-}
-
-func (s *Server) deleteManifest(c *call, r *repository, reference string) (answer, error) {
-	a := r.find(reference)
-	switch {
-	case !strings.Contains(reference, ":"):
-		return answer{}, refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "unsupported digest %s", reference)
-	case a == nil:
-		return answer{}, notFound("artifact %s@%s not found", r.name, reference)
-	}
-	if err := s.checkTags(r, a); err != nil {
-		return answer{}, err
-	}
-	r.artifacts.remove(a.id, a.digest)
-	s.count(r.of)
-	_ = s.stored(c, c.r.URL.Path)
-	return answer{status: http.StatusAccepted}, nil
-}
-
-// putManifest makes an artifact of what was pushed.
-func (s *Server) putManifest(c *call, p *project, repository, reference string) (answer, error) {
-	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(c.raw))
-	image := Image{Repository: repository, Digest: digest, Size: manifestSize(c.raw)}
-	if !strings.Contains(reference, ":") {
-		image.Tags = []string{reference}
-	}
-	if err := s.checkPush(p, image); err != nil {
-		return answer{}, err
-	}
-	a := s.stored(c, "/v2/"+repository+"/manifests/"+digest)
-	if a.status != http.StatusCreated {
-		return a, nil
-	}
-	made := s.take(p, image)
-	made.manifestType, made.configType, made.subject = c.r.Header.Get("Content-Type"), configType(c.raw), subject(c.raw)
-	a.header["Location"] = "/v2/" + repository + "/manifests/" + digest
+	a.body = map[string][]string{"repositories": names}
 	return a, nil
 }
 
-// manifest is what of one counts here.
-type manifest struct {
-	ArtifactType string       `json:"artifactType"`
-	Config       descriptor   `json:"config"`
-	Layers       []descriptor `json:"layers"`
-	Manifests    []descriptor `json:"manifests"`
-	Subject      descriptor   `json:"subject"`
-}
-
-type descriptor struct {
-	Digest    string `json:"digest"`
-	MediaType string `json:"mediaType"`
-	Size      int64  `json:"size"`
-}
-
-// manifestSize is a manifest with all that it is of, in bytes.
-func manifestSize(raw []byte) int64 {
-	var m manifest
-	_ = json.Unmarshal(raw, &m) // what is none is refused by the store
-	size := int64(len(raw)) + m.Config.Size
-	for _, d := range append(m.Layers, m.Manifests...) {
-		size += d.Size
+// listContentTags lists the tags of a repository by name, without n all of them.
+func (s *Server) listContentTags(c *call, name string) (answer, error) {
+	n, err := c.n()
+	if err != nil {
+		return answer{}, err
 	}
-	return size
-}
-
-func configType(raw []byte) string {
-	var m manifest
-	_ = json.Unmarshal(raw, &m) // what is none is refused by the store
-	if m.ArtifactType != "" {
-		return m.ArtifactType
+	r := s.repositories.named(name)
+	if r == nil && n != 0 {
+		return answer{}, notFound("repository %s not found", name)
 	}
-	return m.Config.MediaType
+	tags := []string{}
+	if r != nil {
+		for _, a := range r.artifacts.all() {
+			for _, t := range a.tags {
+				tags = append(tags, t.name)
+			}
+		}
+	}
+	slices.Sort(tags)
+	total := len(tags)
+	if last := c.query.Get("last"); last != "" {
+		tags = slices.DeleteFunc(tags, func(t string) bool { return t <= last })
+		total = len(tags)
+	}
+	a := answer{status: http.StatusOK, header: charset()}
+	if n >= 0 && n < total {
+		tags = tags[:n]
+		if n > 0 {
+			a.header["Link"] = nextLink(c, n, tags[n-1])
+		}
+	}
+	a.body = struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{name, tags}
+	return a, nil
 }
 
-// subject is the digest of what a manifest refers to, or "".
-func subject(raw []byte) string {
-	var m manifest
-	_ = json.Unmarshal(raw, &m) // what is none is refused by the store
-	return m.Subject.Digest
-}
-
-// stored is what the store answers to the request, at a path.
+// stored is what the registry behind Harbor answers to the request, at a path.
 func (s *Server) stored(c *call, path string) answer {
 	r := c.r.Clone(c.r.Context())
 	r.URL = &url.URL{Path: path, RawQuery: c.r.URL.RawQuery}
 	r.Body = io.NopCloser(bytes.NewReader(c.raw))
 	r.ContentLength = int64(len(c.raw))
 	w := &written{header: http.Header{}, status: http.StatusOK}
-	s.store.ServeHTTP(w, r)
-	a := answer{status: w.status, header: map[string]string{"Docker-Distribution-Api-Version": "registry/2.0"}, body: text(w.body.String())}
+	s.behind.store.ServeHTTP(w, r)
+	a := answer{status: w.status, header: bare(), body: text(w.body.String())}
 	for name := range w.header {
 		a.header[name] = w.header.Get(name)
 	}

@@ -24,6 +24,9 @@ type Fault struct {
 	Delay time.Duration
 	// Drop does what is asked and closes the connection without an answer.
 	Drop bool
+	// Cut is Drop, before Harbor wrote down what the registry behind it has done:
+	// a blob is in the one and not in the table of the other.
+	Cut bool
 }
 
 // faults are what was injected, and how many requests met each.
@@ -67,7 +70,7 @@ func (f *faults) of(method, path, route string) Fault {
 			continue
 		}
 		sum.Delay += one.Delay
-		sum.Drop = sum.Drop || one.Drop
+		sum.Drop, sum.Cut = sum.Drop || one.Drop, sum.Cut || one.Cut
 		if sum.Status == 0 {
 			sum.Status, sum.RetryAfter = one.Status, one.RetryAfter
 		}

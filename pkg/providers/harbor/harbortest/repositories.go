@@ -54,7 +54,7 @@ type shownRepository struct {
 
 func (r *repository) show() shownRepository {
 	return shownRepository{
-		ArtifactCount: len(r.artifacts.order), CreationTime: stamp(r.created), Description: r.description, ID: r.id,
+		ArtifactCount: len(r.placed(false)), CreationTime: stamp(r.created), Description: r.description, ID: r.id,
 		Name: r.name, ProjectID: r.of.id, PullCount: r.pulls, UpdateTime: stamp(r.until),
 	}
 }

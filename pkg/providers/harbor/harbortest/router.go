@@ -17,11 +17,13 @@ type routes map[string]handler
 
 // call is one request on its way.
 type call struct {
-	r     *http.Request
-	who   identity
-	vars  map[string]string // what stands for {...} in the path, unescaped once
-	query url.Values
-	raw   []byte // the body
+	r      *http.Request
+	who    identity
+	vars   map[string]string // what stands for {...} in the path, unescaped once
+	query  url.Values
+	raw    []byte // the body
+	holder string // of a token, by name
+	cut    bool   // Harbor is cut off before it writes down what was done
 }
 
 // router finds the operation of a request.

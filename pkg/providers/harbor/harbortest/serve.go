@@ -1,6 +1,7 @@
 package harbortest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -59,6 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	c.cut = fault.Cut
 	s.mu.Lock()
 	s.headers(w, c)
 	a, err := answer{}, error(internal())
@@ -68,8 +70,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, body := encode(w, a, err)
 	s.mu.Unlock()
 
-	seen.Status, seen.Who = status, c.who.name()
-	if fault.Drop {
+	seen.Status, seen.Who = status, cmp.Or(c.who.name(), c.holder)
+	if fault.Drop || fault.Cut {
 		drop(w)
 		return
 	}
@@ -122,7 +124,7 @@ func (s *Server) answer(w http.ResponseWriter, c *call, m match, others []string
 // outside answers what is not below the API's base.
 func (s *Server) outside(w http.ResponseWriter, c *call) (answer, error) {
 	switch path := c.r.URL.Path; {
-	case strings.HasPrefix(path, "/v2/"):
+	case path == "/v2", strings.HasPrefix(path, "/v2/"):
 		return s.content(w, c)
 	case path == "/service/token":
 		return s.token(c)
@@ -158,7 +160,10 @@ func encode(w http.ResponseWriter, a answer, err error) (int, []byte) {
 	for name, value := range a.header {
 		w.Header().Set(name, value)
 	}
-	if w.Header().Get("Content-Type") == "" {
+	switch kind, given := a.header["Content-Type"]; {
+	case given && kind == "":
+		w.Header()["Content-Type"] = nil // nor a guess
+	case w.Header().Get("Content-Type") == "":
 		w.Header().Set("Content-Type", "application/json")
 	}
 	switch body := a.body.(type) {

@@ -12,14 +12,14 @@
 // cookies, who it is (auth.go), read-only mode, the operation (router.go), its
 // shape (shapes.go), and the handler. There is one file for each group of
 // endpoints; each has a function that lists its handlers. Below /v2/ content
-// can be pushed and pulled (distribution.go); what tests want to be there they
+// can be pushed and pulled (distribution.go, token.go, blobs.go, manifests.go); what tests want to be there they
 // push by a method (content.go).
 //
 // Only tests and programs below testdata import it.
 package harbortest
 
 import (
-	"net/http"
+	"regexp"
 	"sync"
 	"time"
 )
@@ -82,13 +82,13 @@ const (
 
 // Server is one Harbor. It is safe for concurrent use.
 type Server struct {
-	options Options
-	shapes  shapes
-	router  *router
-	traffic traffic
-	faults  faults
-	locks   locks
-	store   http.Handler // blobs and manifests
+	options      Options
+	shapes       shapes
+	router       *router
+	traffic      traffic
+	faults       faults
+	locks        locks
+	contentPaths map[string]*regexp.Regexp // of what is below /v2/
 
 	// mu guards all below; a request holds it while it is worked on.
 	mu    sync.Mutex
@@ -108,6 +108,8 @@ type Server struct {
 	schedules  table[schedule]
 	runs       map[string][]*run // by what ran
 
+	behind       backend
+	blobs        map[string]bool // the table of the blobs that Harbor knows, by digest
 	repositories table[repository]
 	registries   table[registry]
 	scanners     table[scanner] // by uuid
@@ -135,14 +137,16 @@ func New(options Options) *Server {
 		options.Remotes = func(Remote) Health { return Healthy }
 	}
 	s := &Server{
-		options: options,
-		shapes:  readShapes(),
-		store:   newStore(),
-		ids:     map[string]int64{},
-		rules:   map[string]string{},
-		login:   newLogins(),
-		emails:  map[string]int64{},
-		runs:    map[string][]*run{},
+		options:      options,
+		shapes:       readShapes(),
+		behind:       newBackend(),
+		blobs:        map[string]bool{},
+		contentPaths: paths(),
+		ids:          map[string]int64{},
+		rules:        map[string]string{},
+		login:        newLogins(),
+		emails:       map[string]int64{},
+		runs:         map[string][]*run{},
 	}
 	s.install()
 	s.router = newRouter(s.shapes, s.handlers())

@@ -14,11 +14,11 @@ type Request struct {
 	// Route is the path as the API description has it, such as
 	// /users/{user_id}; outside of the API the path itself.
 	Route string
-	// Login is how who asked wanted to be known: anonymous, password, robot
-	// or session.
+	// Login is how who asked wanted to be known: anonymous, password, robot,
+	// token or session.
 	Login string
-	// Who is the name of the user or robot; empty for anybody, among them
-	// whoever gave a wrong password.
+	// Who is the name of the user or robot, their token's too; empty for
+	// anybody, among them whoever gave a wrong password.
 	Who string
 	// Status is the answer's; 0 where the connection was cut before.
 	Status int
