@@ -319,15 +319,14 @@ func (s *Server) setSecret(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	r.until = s.now()
 	if given.Secret == "" {
-		r.secret = newSecret()
+		r.secret, r.until = newSecret(), s.now()
 		return shown(secret{r.secret})
 	}
 	if !goodSecret(given.Secret) {
 		return answer{}, badRequest("the secret must be 8-128, inclusively, characters long with at least 1 uppercase letter, 1 lowercase letter and 1 number")
 	}
-	r.secret = given.Secret
+	r.secret, r.until = given.Secret, s.now()
 	return shown(secret{})
 }
 

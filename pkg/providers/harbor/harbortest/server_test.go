@@ -83,6 +83,43 @@ func (c client) users() {
 	}
 }
 
+// Seen on a real 2.15.2: the answer that made a robot has the time that lists have, each
+// change moves the other one, a new secret too, and what is refused does not.
+func TestEachChangeOfARobotMovesItsTime(t *testing.T) {
+	now := time.Date(2026, 11, 28, 13, 39, 18, 242e6, time.UTC)
+	_, c := start(t, harbortest.Options{Now: func() time.Time { return now }})
+	const robot = `{"name":%q,"level":"system","duration":-1,"disable":false,"description":"d","permissions":[{"kind":"system","namespace":"/","access":[{"resource":"project","action":"list"}]}]}`
+	if made := c.want(201, "POST", "/robots", fmt.Sprintf(robot, "ci")); !strings.Contains(made, `"creation_time":"2026-11-28T13:39:18.242Z"`) {
+		t.Errorf("it was made at %s", made)
+	}
+	for _, step := range []struct {
+		status             int
+		method, path, body string
+		moves              bool
+	}{
+		{200, "PATCH", "/robots/1", `{"secret":"Abcdef123"}`, true},
+		{200, "PATCH", "/robots/1", `{"secret":"Abcdef123"}`, true},
+		{200, "PATCH", "/robots/1", `{}`, true},
+		{400, "PATCH", "/robots/1", `{"secret":"x"}`, false},
+		{200, "PUT", "/robots/1", fmt.Sprintf(robot, "robot$ci"), true},
+		{200, "GET", "/robots/1", "", false},
+	} {
+		before := now
+		now = now.Add(time.Second)
+		c.want(step.status, step.method, step.path, step.body)
+		want := before
+		if step.moves {
+			want = now
+		}
+		if list := c.want(200, "GET", "/robots", ""); !strings.Contains(list, want.Format(`"update_time":"2006-01-02T15:04:05.000Z"`)) {
+			t.Errorf("%s %s: %s, want %s", step.method, step.body, list, want)
+		}
+		if !step.moves {
+			now = before
+		}
+	}
+}
+
 func TestManyAtOnceLoseNothing(t *testing.T) {
 	_, c := start(t, harbortest.Options{Fail: func(s string) { t.Error(s) }})
 	c.users()
