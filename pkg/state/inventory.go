@@ -106,10 +106,13 @@ type Tag struct {
 }
 
 // Hash is the keyed hash of a value that a registry does not give back, made
-// by [Key.HashSecret].
+// by [Key.Hash].
 type Hash struct {
 	Path string `json:"path"`
 	HMAC string `json:"hmac"`
+	// AsOf is a second, by the registry's clock, in which it had the value; zero where
+	// none is known. The hash is of it too: nobody else moves it.
+	AsOf time.Time `json:"as_of,omitzero"`
 }
 
 // TagsOf is a list of tags, sorted, from a table of digests by name.

@@ -65,7 +65,7 @@ func TestInventoryReadsBackAsWritten(t *testing.T) {
 	inv := sample(t)
 	inv.Put(func() Object {
 		o, _ := inv.Get(key(t, "user/ann"))
-		o.Hashes = []Hash{{"password", k.HashSecret(o.Key, "password", "x")}}
+		o.Hashes = []Hash{k.Hash(o.Key, "password", "x", time.Time{}), k.Hash(o.Key, "token", "y", inv.Time)}
 		return o
 	}())
 	b, err := Seal(inv, k)
@@ -240,7 +240,7 @@ func TestSecretFieldsAreReferences(t *testing.T) {
 func TestUnsignedInventoryHoldsNoHashes(t *testing.T) {
 	inv := sample(t)
 	o := object(t, "user/bob")
-	o.Hashes = []Hash{{"password", "00"}}
+	o.Hashes = []Hash{{Path: "password", HMAC: "00"}}
 	inv.Put(o)
 	have, trust := Open(seal(t, inv, Key{}), inv.Identity(), "", 0)
 	if bob, ok := have.Get(o.Key); !ok || len(bob.Hashes) > 0 {

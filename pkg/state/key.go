@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -98,11 +99,26 @@ func (k Key) String() string { return "(state key)" }
 // its object and field so that equal values do not show as equal. "" for no
 // key: without one nothing is recorded that could be guessed offline.
 func (k Key) HashSecret(object schema.Key, path, value string) string {
+	return k.hash(object.String(), path, value)
+}
+
+// Hash is what an inventory records of a value that cannot be read back, and which
+// the registry had in a second, zero for none that is known. The HMAC is that of
+// [Key.HashSecret] there, and else bound to the second too.
+func (k Key) Hash(object schema.Key, path, value string, asOf time.Time) Hash {
+	if asOf.IsZero() {
+		return Hash{Path: path, HMAC: k.HashSecret(object, path, value)}
+	}
+	asOf = asOf.UTC().Truncate(time.Second)
+	return Hash{Path: path, HMAC: k.hash(object.String(), path, value, asOf.Format(time.RFC3339)), AsOf: asOf}
+}
+
+func (k Key) hash(parts ...string) string {
 	if k.IsZero() {
 		return ""
 	}
 	mac := hmac.New(sha256.New, k.material.hash)
-	for _, part := range []string{object.String(), path, value} {
+	for _, part := range parts {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
 		mac.Write(n[:])
@@ -114,15 +130,30 @@ func (k Key) HashSecret(object schema.Key, path, value string) string {
 // Match compares a value with what the inventory recorded of it, in constant
 // time. known is false where nothing was recorded or there is no key.
 func (k Key) Match(o Object, path, value string) (equal, known bool) {
+	_, equal, known = k.match(o, path, value)
+	return equal, known
+}
+
+// AsOf is a second in which the registry had a value, as recorded; zero where none
+// is, or another value.
+func (k Key) AsOf(o Object, path, value string) time.Time {
+	h, equal, _ := k.match(o, path, value)
+	if !equal {
+		return time.Time{}
+	}
+	return h.AsOf
+}
+
+func (k Key) match(o Object, path, value string) (h Hash, equal, known bool) {
 	if k.IsZero() {
-		return false, false
+		return Hash{}, false, false
 	}
 	for _, h := range o.Hashes {
 		if h.Path == path {
-			return hmac.Equal([]byte(h.HMAC), []byte(k.HashSecret(o.Key, path, value))), true
+			return h, hmac.Equal([]byte(h.HMAC), []byte(k.Hash(o.Key, path, value, h.AsOf).HMAC)), true
 		}
 	}
-	return false, false
+	return Hash{}, false, false
 }
 
 // ParsePublic reads ed25519:<base64 of 32 bytes>.

@@ -214,7 +214,7 @@ func TestHashesAreBoundToKeyObjectAndField(t *testing.T) {
 		}
 		seen[other] = true
 	}
-	o := Object{Key: ann, Spec: &schema.User{}, Hashes: []Hash{{"password", h}}}
+	o := Object{Key: ann, Spec: &schema.User{}, Hashes: []Hash{{Path: "password", HMAC: h}}}
 	for _, c := range []struct {
 		k            Key
 		path, value  string
