@@ -50,7 +50,8 @@ type Cycle struct {
 	// Remarks are what the caller has to say of the plan as a whole.
 	Remarks []string
 
-	proof bool // of a run that was just made
+	// proof is of a run that was just made, and lists what that did; nil for a plan.
+	proof map[schema.Key]bool
 }
 
 // Found is what a cycle saw and concluded.
@@ -157,7 +158,7 @@ func (c Cycle) Plan(ctx context.Context) (Found, error) {
 
 // read reads the registry, or what proves a run of it.
 func (c Cycle) read(ctx context.Context, p providers.Provider, scope schema.Scope) (live schema.State, sampled int, err error) {
-	if prover, ok := c.Provider.(providers.Prover); ok && c.proof {
+	if prover, ok := c.Provider.(providers.Prover); ok && c.proof != nil {
 		return prover.Prove(ctx, scope)
 	}
 	live, err = p.Read(ctx, scope)

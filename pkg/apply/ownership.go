@@ -76,6 +76,9 @@ func (c Cycle) secrets(ctx context.Context, p providers.Provider, desired, live 
 
 // secret compares one whose value is at hand.
 func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, path string, ref schema.SecretRef, value string) (plan.Match, error) {
+	if c.untouched(k, path, value) {
+		return plan.Equal, nil
+	}
 	if ch, can := p.(providers.Checker); can {
 		equal, err := ch.Check(ctx, k, path, ref)
 		switch {
@@ -95,6 +98,55 @@ func (c Cycle) secret(ctx context.Context, p providers.Provider, k schema.Key, p
 		return plan.Never, nil
 	}
 	return m, nil
+}
+
+// untouched reports whether a secret is the recorded one, and its object was not changed
+// since the registry had it. What a run did is proved by more than its own word.
+func (c Cycle) untouched(k schema.Key, path, value string) bool {
+	d, ok := c.Provider.(providers.Dater)
+	if !ok || c.proof[k] {
+		return false
+	}
+	o, _ := c.Inventory.Get(k)
+	asOf := c.Key.AsOf(o, path, value)
+	return !asOf.IsZero() && d.Untouched(k, asOf)
+}
+
+// hash is what the inventory keeps of a secret: with it a second in which the registry
+// had it, if this run knows of one, which is fresh then, or one before did.
+func (c Cycle) hash(k schema.Key, path, value string) (h state.Hash, fresh bool) {
+	o, _ := c.Inventory.Get(k)
+	asOf := c.Key.AsOf(o, path, value)
+	if d, ok := c.Provider.(providers.Dater); ok {
+		if at := d.AsOf(k, path, value); !at.IsZero() && !at.Equal(asOf) {
+			asOf, fresh = at, true
+		}
+	}
+	return c.Key.Hash(k, path, value, asOf), fresh
+}
+
+// seen is what is recorded of an object, with what this run learned of its secrets; ok
+// is false where that is nothing.
+func (c Cycle) seen(ctx context.Context, o state.Object) (_ state.Object, ok bool) {
+	if c.Key.IsZero() || c.AtHand == nil {
+		return o, false
+	}
+	for _, f := range schema.Secrets(o.Spec) {
+		value, there, err := c.AtHand(ctx, f.Ref)
+		if !there || err != nil {
+			continue
+		}
+		h, fresh := c.hash(o.Key, f.Path, value)
+		if !fresh {
+			continue
+		}
+		o.Hashes = slices.DeleteFunc(slices.Clone(o.Hashes), func(h state.Hash) bool { return h.Path == f.Path })
+		o.Hashes, ok = append(o.Hashes, h), true
+	}
+	if ok {
+		slices.SortFunc(o.Hashes, func(a, b state.Hash) int { return strings.Compare(a.Path, b.Path) })
+	}
+	return o, ok
 }
 
 // gave reports whether the inventory says that ocisync applied a secret. Settings are
@@ -201,7 +253,8 @@ func (c Cycle) recordOf(ctx context.Context, want schema.Resource, instance stri
 			return o, ctx.Err()
 		}
 		if ok && err == nil {
-			o.Hashes = append(o.Hashes, state.Hash{Path: path, HMAC: c.Key.HashSecret(want.Key, path, value)})
+			h, _ := c.hash(want.Key, path, value)
+			o.Hashes = append(o.Hashes, h)
 		}
 	}
 	slices.SortFunc(o.Hashes, func(a, b state.Hash) int { return strings.Compare(a.Path, b.Path) })

@@ -30,7 +30,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	inv := c.Inventory
 	inv.Objects = slices.Clone(inv.Objects)
 	dirty := c.Trust.Level != state.Signed && c.Trust.Level != state.Unsigned && len(found.Desired.Resources) > 0
-	var put []state.Object
+	var put, besides []state.Object // besides is worth no inventory of its own
 	var drop []schema.Key
 	done := map[schema.Key]bool{}
 	for _, l := range report.Lines {
@@ -82,6 +82,9 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		want.Spec = c.given(ctx, want)
 		old, had := inv.Get(want.Key)
 		if had && old.Owned && !done[want.Key] && reflect.DeepEqual(old.Spec, want.Spec) {
+			if o, ok := c.seen(ctx, old); ok {
+				besides = append(besides, o)
+			}
 			continue
 		}
 		o, err := c.recordOf(ctx, want, c.Config.State.Instance)
@@ -93,7 +96,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	for _, k := range drop {
 		inv.Drop(k)
 	}
-	inv.Put(put...)
+	inv.Put(append(put, besides...)...)
 	protected := c.protects()
 	if !slices.Equal(protected, inv.Protected) {
 		inv.Protected, dirty = protected, true

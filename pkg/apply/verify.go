@@ -6,24 +6,25 @@ import (
 	"strings"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/schema"
 )
 
 // Verify reads the registry again after a run and fails if something that was
 // reported done does not hold. What was held, failed or skipped is not its
 // concern. Where the registry's provider proves a run by a part of it, so does this.
 func (c Cycle) Verify(ctx context.Context, report Report) (Found, error) {
-	c.proof = true
+	done := map[schema.Key]bool{}
+	for _, l := range report.Lines {
+		done[l.Key] = l.Outcome == Done
+	}
+	c.proof = done
 	found, err := c.Plan(ctx)
 	if err != nil {
 		return found, fmt.Errorf("reading again after the apply: %w", err)
 	}
-	done := map[string]bool{}
-	for _, l := range report.Lines {
-		done[l.Key.String()] = l.Outcome == Done
-	}
 	var wrong []string
 	check := func(ch plan.Change) {
-		if !ch.Recorded() && done[ch.Key.String()] {
+		if !ch.Recorded() && done[ch.Key] {
 			wrong = append(wrong, fmt.Sprintf("%s (%s %s)", ch.Key, ch.Action, fieldPaths(ch)))
 		}
 	}

@@ -63,6 +63,18 @@ type Checker interface {
 	Check(ctx context.Context, key schema.Key, field string, ref schema.SecretRef) (equal bool, err error)
 }
 
+// Dater is what a provider offers whose registry tells when an object was changed last,
+// its secrets included: one that was the live one need not be compared again before that.
+type Dater interface {
+	// AsOf is a second, by the registry's clock, in which a secret that it does not show
+	// was this value, as this provider learned when it wrote or compared it last; zero
+	// for none.
+	AsOf(key schema.Key, field, value string) time.Time
+	// Untouched reports whether an object, as it was last read, is what it was in a
+	// second that AsOf told: the secret is the same then. It sends no request.
+	Untouched(key schema.Key, asOf time.Time) bool
+}
+
 // Remarker is what a provider offers that knows of its registry more than
 // objects show, such as accounts that soon expire.
 type Remarker interface {
