@@ -68,6 +68,28 @@ func proved(t *testing.T, p *harbor.Provider, want schema.State) (rest []plan.Ch
 	return slices.DeleteFunc(out.Changes, plan.Change.Recorded), sampled
 }
 
+// since is what a provider would do for what is wanted, which asks of no secret that
+// another knows to be what it was.
+func since(t *testing.T, p *harbor.Provider, want schema.State, former *harbor.Provider) []plan.Change {
+	t.Helper()
+	return comparedBy(t, p, want, func(key schema.Key, path, _ string, ref *schema.SecretRef) plan.Match {
+		value, err := providertest.Secrets{}.Resolve(t.Context(), *ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asOf := former.AsOf(key, path, value); !asOf.IsZero() && p.Untouched(key, asOf) {
+			return plan.Equal
+		}
+		switch same, err := p.Check(t.Context(), key, path, *ref); {
+		case err != nil:
+			return plan.Unknown
+		case same:
+			return plan.Equal
+		}
+		return plan.Different
+	})
+}
+
 // What a team has, project after project, costs so many requests and no more.
 func TestRequestsAreCounted(t *testing.T) {
 	const projects = 60
@@ -89,20 +111,17 @@ func TestRequestsAreCounted(t *testing.T) {
 		}
 		fresh := h.with(t, &courier{})
 		h.Forget()
-		if rest := compared(t, fresh, want); len(rest) > 0 {
+		if rest := since(t, fresh, want, p); len(rest) > 0 {
 			t.Fatalf("a second plan is not empty: %s", told(rest))
 		}
 		if _, err := fresh.Remarks(t.Context(), want, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		// members, rules, webhooks and robots, one policy, and one login where
-		// the file gives the robot's secret
-		each := 5
-		if robot[1] == 'v' {
-			each++
-		}
-		if n := h.Traffic(); n.Requests > each*projects+16 || h.Traffic().Writes > 1 {
-			t.Errorf("an empty plan takes %d requests, more than %d for each project; %d of them write", n.Requests, each, n.Writes)
+		// members, rules, webhooks and robots, and one policy; no login for a robot
+		// whose secret the file gives
+		const each = 5
+		if n := h.Traffic(); n.Requests > each*projects+16 || n.Writes > 1 || h.count("GET", "/v2/") > 0 {
+			t.Errorf("an empty plan takes %d requests, more than %d for each project; %d of them write, %d try a secret", n.Requests, each, n.Writes, h.count("GET", "/v2/"))
 		}
 	}
 }

@@ -47,6 +47,10 @@ type Provider struct {
 	made   made // since the last read
 	// brought is where the secrets of accounts were delivered to, since New.
 	brought map[string]string
+	// dated are the secrets of robots that were right in some second, since New, and
+	// settled is when no later change of one falls into it.
+	dated   map[schema.Key]dated
+	settled time.Time
 	// wanted is what was brought into form last: what of it nobody asks for need
 	// not be read. Nothing else depends on it.
 	wanted schema.State
@@ -67,7 +71,7 @@ func Clock(now func() time.Time) Option { return func(p *Provider) { p.now = now
 
 // New makes the provider and reaches for nothing yet. The logger may be nil.
 func New(r schema.Registry, secrets providers.Secrets, logger *slog.Logger, options ...Option) (*Provider, error) {
-	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}, brought: map[string]string{}}
+	p := &Provider{registry: r, secrets: secrets, logger: logger, now: time.Now, key: make([]byte, sha256.Size), made: made{}, brought: map[string]string{}, dated: map[schema.Key]dated{}}
 	if _, err := rand.Read(p.key); err != nil {
 		return nil, p.fail(schema.Key{}, "making a key", err, "")
 	}
@@ -374,4 +378,5 @@ var (
 	_ providers.Transporter = (*Provider)(nil)
 	_ providers.Parted      = (*Provider)(nil)
 	_ providers.Prover      = (*Provider)(nil)
+	_ providers.Dater       = (*Provider)(nil)
 )

@@ -77,8 +77,17 @@ func shapeOf(objects map[schema.Key]schema.Resource) string {
 // only made objects of kinds that Harbor keeps as it takes them, is read back in full if
 // it is one of the first of its shape; the others have what was written, as far as the
 // list of projects shows nothing else. Where one of those that are read is not as it was
-// written, all are read.
-func (p *Provider) Prove(ctx context.Context, scope schema.Scope) (schema.State, int, error) {
+// written, all are read. It does not end before a later change of what was written shows
+// as one.
+func (p *Provider) Prove(ctx context.Context, scope schema.Scope) (st schema.State, sampled int, err error) {
+	st, sampled, err = p.prove(ctx, scope)
+	if err != nil {
+		return schema.State{}, 0, err
+	}
+	return st, sampled, p.settle(ctx)
+}
+
+func (p *Provider) prove(ctx context.Context, scope schema.Scope) (schema.State, int, error) {
 	p.mu.Lock()
 	run := p.made
 	p.made = made{}

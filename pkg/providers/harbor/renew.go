@@ -333,7 +333,7 @@ func (s *site) renew(ctx context.Context, key schema.Key, want *schema.Robot, na
 	var secret string
 	var err error
 	if exists {
-		secret, err = s.c.SetSecret(ctx, a.Robot, "")
+		secret, _, err = s.c.SetSecret(ctx, a.Robot, "")
 	} else {
 		a, secret, err = s.next(ctx, key, want, name, others)
 	}

@@ -299,8 +299,7 @@ func writeRobot(ctx context.Context, s *site, c plan.Change, _ object) error {
 		}
 	}
 	if current, ok := newest(list); ok && given {
-		_, err := s.c.SetSecret(ctx, current.Robot, value)
-		return err
+		return s.give(ctx, c.Key, current, value, len(list) == 1)
 	}
 	return nil
 }
@@ -329,8 +328,12 @@ func (s *site) makeRobot(ctx context.Context, key schema.Key, want *schema.Robot
 	if _, ok := key.Namespace(); ok {
 		a.Level = api.LevelProject
 	}
+	asked := time.Now()
 	made, secret, err := s.newAccount(ctx, a.wire())
 	fresh := err == nil
+	if fresh {
+		a.Created, a.asked = made.Created, asked
+	}
 	if errors.Is(err, providers.ErrConflict) && to != nil {
 		made, secret, err = s.again(ctx, key, a.wire(), err)
 	}
@@ -338,7 +341,7 @@ func (s *site) makeRobot(ctx context.Context, key schema.Key, want *schema.Robot
 		return err
 	}
 	a.ID, a.Name = made.ID, made.Name
-	err = s.equip(ctx, a, to, value, secret, want)
+	err = s.equip(ctx, key, a, to, value, secret, want)
 	if err == nil || !fresh {
 		return err
 	}
@@ -361,9 +364,9 @@ func (s *site) newAccount(ctx context.Context, r api.Robot) (api.Robot, string, 
 }
 
 // equip gives an account what Harbor does not take when it makes it.
-func (s *site) equip(ctx context.Context, a account, to *schema.Delivery, value, secret string, want *schema.Robot) error {
+func (s *site) equip(ctx context.Context, key schema.Key, a account, to *schema.Delivery, value, secret string, want *schema.Robot) error {
 	if value != "" {
-		if _, err := s.c.SetSecret(ctx, a.Robot, value); err != nil {
+		if err := s.give(ctx, key, a, value, true); err != nil {
 			return err
 		}
 	}
@@ -397,7 +400,7 @@ func (s *site) again(ctx context.Context, key schema.Key, r api.Robot, conflict 
 		}
 		return s.newAccount(ctx, r)
 	}
-	secret, err := s.c.SetSecret(ctx, a.Robot, "")
+	secret, _, err := s.c.SetSecret(ctx, a.Robot, "")
 	return a.Robot, secret, err
 }
 
@@ -444,5 +447,9 @@ func checkRobot(ctx context.Context, s *site, key schema.Key, field, secret stri
 	case !current.works(time.Now()):
 		return false, providers.ErrUnsupported
 	}
-	return s.c.Accepts(ctx, current.Name, secret)
+	equal, err := s.c.Accepts(ctx, current.Name, secret)
+	if equal {
+		s.p.saw(key, list, secret)
+	}
+	return equal, err
 }

@@ -75,6 +75,7 @@ type account struct {
 	undelivered bool   // nobody may know its secret
 	taken       string // the place that a command took its secret to, which cannot be looked at
 	ends        time.Time
+	asked       time.Time // when this process asked for it to be made, zero for one that it found
 }
 
 const (

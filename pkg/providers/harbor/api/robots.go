@@ -92,21 +92,23 @@ func (c *Client) Robots(ctx context.Context, project int64, name string) ([]Robo
 }
 
 // CreateRobot makes one and returns it as it logs in, with the secret that Harbor
-// made. The name is the short one; that it is disabled is not taken.
+// made. The name is the short one; that it is disabled is not taken. When it was made is
+// by Harbor's clock.
 func (c *Client) CreateRobot(ctx context.Context, r Robot) (made Robot, secret string, err error) {
 	in, err := encode(r.sent())
 	if err != nil {
 		return Robot{}, "", c.fail("creating the robot", err, "")
 	}
 	var out struct {
-		ID     int64  `json:"id"`
-		Name   string `json:"name"`
-		Secret string `json:"secret"`
+		ID      int64     `json:"id"`
+		Name    string    `json:"name"`
+		Secret  string    `json:"secret"`
+		Created time.Time `json:"creation_time"`
 	}
 	if _, err := do(ctx, c, call{method: http.MethodPost, path: "/robots", in: in, doing: "creating the robot"}, &out); err != nil {
 		return Robot{}, "", err
 	}
-	r.ID, r.Name = out.ID, out.Name
+	r.ID, r.Name, r.Created = out.ID, out.Name, out.Created
 	return r, out.Secret, nil
 }
 
@@ -133,24 +135,27 @@ func (c *Client) UpdateRobot(ctx context.Context, r Robot) error {
 	return err
 }
 
-// SetSecret gives a robot a secret; "" has Harbor make one, which is returned.
-func (c *Client) SetSecret(ctx context.Context, r Robot, secret string) (string, error) {
+// SetSecret gives a robot a secret; "" has Harbor make one. It is returned with the
+// second of the answer, zero where that says none.
+func (c *Client) SetSecret(ctx context.Context, r Robot, secret string) (set string, at time.Time, err error) {
 	in, err := encode(struct {
 		Secret string `json:"secret,omitempty"`
 	}{secret})
 	if err != nil {
-		return "", c.fail("setting the secret", err, "")
+		return "", time.Time{}, c.fail("setting the secret", err, "")
 	}
 	var out struct {
 		Secret string `json:"secret"`
 	}
-	if _, err := do(ctx, c, call{as: r.changing(), method: http.MethodPatch, path: "/robots/" + number(r.ID), in: in, doing: "setting the secret"}, &out); err != nil {
-		return "", err
+	header, err := do(ctx, c, call{as: r.changing(), method: http.MethodPatch, path: "/robots/" + number(r.ID), in: in, doing: "setting the secret"}, &out)
+	if err != nil {
+		return "", time.Time{}, err
 	}
-	if secret == "" {
-		secret = out.Secret
+	at, err = http.ParseTime(header.Get("Date"))
+	if err != nil {
+		at = time.Time{}
 	}
-	return secret, nil
+	return cmp.Or(secret, out.Secret), at, nil
 }
 
 // DeleteRobot deletes one.
