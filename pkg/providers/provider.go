@@ -130,6 +130,13 @@ type RobotsAreUsers interface {
 	RobotsAreUsers()
 }
 
+// Bereft is what a provider offers whose registry may have lost what it runs with, while
+// what it knows is kept elsewhere and is there still.
+type Bereft interface {
+	// Bereft says what is gone, and what to do but make it anew. "" means that nothing is.
+	Bereft(context.Context) (what, remedy string, err error)
+}
+
 // Blank is what a provider offers that can tell a registry that was never told
 // anything from one that is empty now.
 type Blank interface {

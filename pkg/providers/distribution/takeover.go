@@ -52,6 +52,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		return p.tellOperator(running, next)
 	}
 	if !running {
+		p.remember()
 		return nil
 	}
 	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started
