@@ -134,6 +134,7 @@ func TestARegistryThatLostWhatItRunsWithIsNotMadeAnewUnasked(t *testing.T) {
 	w.mustApply("")
 	w.provider = bereft{w.provider}
 	c := w.cycle()
+	c.Trust.Known = ""
 	if f, err := c.Plan(t.Context()); err != nil || len(f.Plan.Refusals) != 0 {
 		t.Errorf("of one that was not applied to: %v, %+v", err, f.Plan.Refusals)
 	}
