@@ -44,6 +44,9 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		}
 	}
 	if string(before) != string(next) {
+		if err := p.relocate(before, next); err != nil {
+			return err
+		}
 		if err := replaceConfig(p.place.Config, next); err != nil {
 			return p.configError("writing settings", err)
 		}
