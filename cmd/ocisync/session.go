@@ -400,6 +400,8 @@ func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) (
 	switch {
 	case err != nil:
 		return nil, err
+	case where == providers.Here && errors.Is(cause, providers.ErrNoTokens): // and it may well run
+		return nil, cause
 	case where == providers.Here && s.others():
 		return s.lastSeen(cause)
 	case where == providers.Here:

@@ -232,10 +232,18 @@ var (
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")
+	// ErrNoTokens: who gives the registry's tokens cannot be reached, and so it cannot; it
+	// is an ErrUnreachable.
+	ErrNoTokens error = noTokens{}
 	// ErrDown: a registry that was stopped to be started again was taken down
 	// meanwhile by somebody who wants it to be down.
 	ErrDown = errors.New("taken down by somebody")
 )
+
+type noTokens struct{}
+
+func (noTokens) Error() string { return "its token service cannot be reached" }
+func (noTokens) Unwrap() error { return ErrUnreachable }
 
 // Secrets resolves references to secrets for a provider. It is satisfied by
 // secret.Resolver; the value must not be kept longer than it is needed.

@@ -399,6 +399,15 @@ func (p *Provider) startIt() string {
 	return "start it with `ocisync up`"
 }
 
+// giveTokens is what starts its token service. One that somebody else runs `ocisync up`
+// does not.
+func (p *Provider) giveTokens() string {
+	if p.registry.Run == nil {
+		return "start it with `ocisync auth serve`"
+	}
+	return "start it with `ocisync up` or `ocisync auth serve`"
+}
+
 // Rotate signs tokens with the next key from now on: in the process that serves
 // the token service, or here while none does.
 func (p *Provider) Rotate(ctx context.Context) error {
@@ -410,10 +419,7 @@ func (p *Provider) Rotate(ctx context.Context) error {
 	}
 	c, err := registry.Dial(ctx, p.place.Data)
 	if errors.Is(err, registry.ErrNotServed) {
-		if p.registry.Run == nil {
-			return fail(fmt.Errorf("%w; start it with `ocisync auth serve`", err))
-		}
-		return fail(fmt.Errorf("%w; start it with `ocisync up` or `ocisync auth serve`", err))
+		return fail(fmt.Errorf("%w; %s", err, p.giveTokens()))
 	}
 	if err != nil {
 		return fail(err)

@@ -358,7 +358,7 @@ func (p *Provider) fetch(ctx context.Context, rt http.RoundTripper, user, passwo
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return "", fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "start the token service with `ocisync up` or `ocisync auth serve`, or correct registry.token.url")
+		return "", fail(fmt.Errorf("%w: %w", providers.ErrNoTokens, err), p.giveTokens()+", or correct registry.token.url")
 	}
 	defer resp.Body.Close()
 	var a struct {
