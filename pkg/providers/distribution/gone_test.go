@@ -21,20 +21,20 @@ import (
 
 const face = `{"http.addr":"localhost:9"}`
 
-// launched is a process that is started as a runtime does it.
-type launched struct {
+// byRuntime is a process that is started as a runtime does it.
+type byRuntime struct {
 	*fake
 	provider *distribution.Provider
 }
 
-func (l *launched) Start(ctx context.Context) error {
+func (l *byRuntime) Start(ctx context.Context) error {
 	return errors.Join(l.provider.BeforeStart(ctx, face), l.fake.Start(ctx))
 }
 
 // heard is a provider of a running registry whose log is read.
 func heard(t *testing.T, f *fake, log *bytes.Buffer) *distribution.Provider {
 	t.Helper()
-	l := &launched{fake: f}
+	l := &byRuntime{fake: f}
 	var err error
 	l.provider, err = distribution.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: "http://localhost:9", Run: &schema.Run{Driver: schema.DriverProcess, Data: filepath.Dir(f.config)},
