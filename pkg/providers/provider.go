@@ -234,16 +234,16 @@ var (
 	ErrPending = errors.New("pending")
 	// ErrNoTokens: who gives the registry's tokens cannot be reached, and so it cannot; it
 	// is an ErrUnreachable.
-	ErrNoTokens error = noTokens{}
+	ErrNoTokens error = noTokensError{}
 	// ErrDown: a registry that was stopped to be started again was taken down
 	// meanwhile by somebody who wants it to be down.
 	ErrDown = errors.New("taken down by somebody")
 )
 
-type noTokens struct{}
+type noTokensError struct{}
 
-func (noTokens) Error() string { return "its token service cannot be reached" }
-func (noTokens) Unwrap() error { return ErrUnreachable }
+func (noTokensError) Error() string { return "its token service cannot be reached" }
+func (noTokensError) Unwrap() error { return ErrUnreachable }
 
 // Secrets resolves references to secrets for a provider. It is satisfied by
 // secret.Resolver; the value must not be kept longer than it is needed.

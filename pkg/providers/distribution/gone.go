@@ -60,7 +60,7 @@ func (p *Provider) Bereft(ctx context.Context) (what, remedy string, err error) 
 		return "", "", nil
 	}
 	if _, err := os.Lstat(p.place.Config); !errors.Is(err, fs.ErrNotExist) {
-		return "", "", nil //nolint:nilerr // who reads it says so
+		return "", "", nil // who reads it says so
 	}
 	if away, err := p.away(ctx); err != nil || away {
 		return "", "", err
