@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -127,5 +128,31 @@ untagged = true
 	d.ocisync(0, "running, ready", "status")
 	d.ocisync(0, "", "health")
 	d.ocisync(0, "no changes", "plan", "--detailed-exitcode")
+	d.ends(up, log)
+}
+
+// TestIntegrationDistributionMovesWithItsInventory: the inventory lies among the content
+// that an apply gives another place, and goes with the registry; to a place that has an
+// earlier one too.
+func TestIntegrationDistributionMovesWithItsInventory(t *testing.T) {
+	_, binary := enginetest.Servers(t, ".")
+	s := newSite(t, "http://"+porttest.Address(t), "")
+	tokens := porttest.Address(t)
+	mode := func(store string) {
+		s.write("modes/m/m.toml", fmt.Sprintf("version = 1\n[state]\nkey = { env = \"OCISYNC_STATE_KEY\" }\n[registry]\ntype = \"distribution\"\nurl = %q\ntoken = { url = \"http://%s\" }\n[registry.run]\ndriver = \"process\"\nbinary = %q\ndata = \"../../data\"\n[registry.distribution]\nstorage.filesystem.rootdirectory = %q\n",
+			s.url, tokens, binary, filepath.Join(s.dir, store))+names+team)
+	}
+	mode("a")
+	d := newDay(t, s)
+	up, log := s.start()
+	d.ocisync(0, "read", "apply")
+	digest := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	for _, to := range []string{"b", "a"} {
+		mode(to)
+		d.ocisync(0, "read it back", "apply", "--approve", digest.FindString(s.must(0, "plan")))
+		if out := s.must(0, "plan", "--detailed-exitcode"); strings.Contains(out, "inventory is") {
+			t.Errorf("moved to %s the plan says %s", to, out)
+		}
+	}
 	d.ends(up, log)
 }

@@ -222,6 +222,9 @@ func (a *applyOptions) carryOut(ctx context.Context, s *session, cycle apply.Cyc
 		run.Report = a.lines(changes(found.Plan))
 	}
 	a.copying(found)
+	if err := s.beforeMove(ctx, found.Plan.Changes); err != nil {
+		return apply.Report{}, fmt.Errorf("%w; nothing was written", err)
+	}
 	report, err := cycle.Apply(ctx, found, run)
 	if a.approve == found.Digest && slices.ContainsFunc(report.Lines, func(l apply.Line) bool {
 		return l.Action == plan.Delete && l.Outcome == apply.Done

@@ -41,6 +41,7 @@ type session struct {
 	identity state.Identity
 	stored   []byte // what the store holds
 	kept     []byte // the inventory, where the store does not hold it yet
+	left     string // of which place it is that the store does not hold it; "" else
 	stopped  bool   // stored is what it held last, since it does not answer
 	inv      state.Inventory
 	trust    state.Trust
@@ -305,6 +306,9 @@ func (s *session) loadInventory(ctx context.Context) error {
 	if err := s.takeUp(seen); err != nil {
 		return err
 	}
+	if err := s.leftBehind(ctx, seen); err != nil {
+		return err
+	}
 	switch s.trust.Level {
 	case state.Signed, state.Lost: // the rest is distrusted already, or owns nothing, or never prunes
 		why, err := s.machine.Strange(s.identity, s.source())
@@ -360,12 +364,20 @@ func (s *session) handOver(ctx context.Context) error {
 		return nil
 	}
 	if stored := s.writing && s.store.Save(ctx, s.kept, s.stored) == nil; !stored {
-		s.remark("the last apply could not store its inventory; this goes on with the one that is kept on this host, and the next apply here stores it")
+		late := "the last apply could not store its inventory"
+		if s.left != "" {
+			late = s.left
+		}
+		s.remark(late + "; this goes on with the one that is kept on this host, and the next apply here stores it")
 		return nil
 	}
 	s.stored, s.kept = s.kept, nil
-	s.remark("the inventory that the last apply could not store was kept on this host, and is stored now")
-	return s.machine.Release(s.identity)
+	if s.left != "" {
+		s.remark(s.left + "; the one that was kept on this host is stored there now")
+	} else {
+		s.remark("the inventory that the last apply could not store was kept on this host, and is stored now")
+	}
+	return errors.Join(s.machine.Release(s.identity), s.settle(ctx))
 }
 
 // remark has plans say something, once.
@@ -388,6 +400,8 @@ func (s *session) unreached(ctx context.Context, seen state.Seen, cause error) (
 	switch {
 	case err != nil:
 		return nil, err
+	case where == providers.Here && errors.Is(cause, providers.ErrNoTokens): // and it may well run
+		return nil, cause
 	case where == providers.Here && s.others():
 		return s.lastSeen(cause)
 	case where == providers.Here:
@@ -508,8 +522,14 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 	if err != nil {
 		return err
 	}
-	if err := s.store.Save(ctx, data, s.stored); err != nil {
-		if !errors.Is(err, state.ErrConflict) && s.machine.Keep(s.identity, data, s.stored) == nil {
+	err = s.store.Save(ctx, data, s.stored)
+	if errors.Is(err, state.ErrConflict) {
+		if move, unknown := s.moved(ctx); unknown == nil && move.Done() {
+			err = s.carry(ctx, data, inv.Serial, move)
+		}
+	}
+	if err != nil {
+		if !unsure(err) && s.machine.Keep(s.identity, data, s.stored) == nil {
 			if s.stopped && errors.Is(err, providers.ErrUnreachable) { // as was said
 				s.kept = data
 				s.inv, s.trust = state.Open(data, s.identity, s.verify, state.Seen(inv.Serial))
@@ -520,7 +540,7 @@ func (s *session) save(ctx context.Context, inv state.Inventory) error {
 		return err
 	}
 	s.stored, s.kept = data, nil
-	if err := s.machine.Release(s.identity); err != nil {
+	if err := errors.Join(s.machine.Release(s.identity), s.settle(ctx)); err != nil {
 		return err
 	}
 	var from state.Source

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/ocisync/ocisync/pkg/porttest"
 )
 
 // theirs is a mode of a Zot that somebody else runs, which something that keeps what is
@@ -184,4 +186,20 @@ func TestNobodyIsSentToStartWhatSomebodyElseRuns(t *testing.T) {
 	if said := w.ocisync(t, exitFailed, "plan"); strings.Contains(said, "ocisync up") || !strings.Contains(said, "have it started") {
 		t.Errorf("it says %s", said)
 	}
+}
+
+// TestWhereNobodyGivesTokensTheAdviceIsOneThatWorks: of a Distribution that somebody else
+// runs, which itself is up, `ocisync up` is refused.
+func TestWhereNobodyGivesTokensTheAdviceIsOneThatWorks(t *testing.T) {
+	w := newTheirs(t)
+	w.config = filepath.Join(filepath.Dir(w.config), "config.yml")
+	write(t, w.config, "version: 0.1\nstorage:\n  inmemory: {}\n")
+	w.env["OCISYNC_PASSWORD"] = "p"
+	write(t, w.mode, fmt.Sprintf("version = 1\n[registry]\ntype = \"distribution\"\nurl = \"http://%s\"\nlogin = { user = \"ops\", password = { env = \"OCISYNC_PASSWORD\" } }\n[registry.files]\nconfig = %q\n[registry.token]\nurl = \"http://%s\"\n[user.ops]\nadmin = true\n",
+		w.address, w.config, porttest.Address(t)))
+	said := w.ocisync(t, exitFailed, "plan")
+	if !strings.Contains(said, "its token service cannot be reached: ") || !strings.HasSuffix(said, "; start it with `ocisync auth serve`, or correct registry.token.url\n") {
+		t.Errorf("it says %s", said)
+	}
+	w.ocisync(t, exitRefused, "up")
 }

@@ -121,3 +121,30 @@ func TestARegistryThatIsNowhereIsNewOnlyWhereSomebodySaysSo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// bereft is a registry that has its objects and not what it runs with.
+type bereft struct{ providers.Provider }
+
+func (bereft) Bereft(context.Context) (what, remedy string, err error) {
+	return "config.yml is gone", "restore it", nil
+}
+
+func TestARegistryThatLostWhatItRunsWithIsNotMadeAnewUnasked(t *testing.T) {
+	w := newWorld(t, mode(t))
+	w.mustApply("")
+	w.provider = bereft{w.provider}
+	c := w.cycle()
+	c.Trust.Known = ""
+	if f, err := c.Plan(t.Context()); err != nil || len(f.Plan.Refusals) != 0 {
+		t.Errorf("of one that was not applied to: %v, %+v", err, f.Plan.Refusals)
+	}
+	c.Trust.Known = "the inventory records 3 of its objects"
+	f, err := c.Plan(t.Context())
+	if err != nil || len(f.Plan.Refusals) != 1 || f.Plan.Refusals[0].Why != "config.yml is gone, although the inventory records 3 of its objects; restore it, or make the registry anew with --new" {
+		t.Errorf("%v, %+v", err, f.Plan.Refusals)
+	}
+	c.New = true
+	if f, err := c.Plan(t.Context()); err != nil || len(f.Plan.Refusals) != 0 {
+		t.Errorf("where that is meant: %v, %+v", err, f.Plan.Refusals)
+	}
+}

@@ -169,17 +169,29 @@ func (c Cycle) read(ctx context.Context, p providers.Provider, scope schema.Scop
 func (c Cycle) whole() providers.Provider { return providers.Join(c.Provider, c.Content) }
 
 // lost says that a registry which was applied to before knows nothing now, as
-// after a lost state or on a disk that is not mounted, or "".
+// after a lost state or on a disk that is not mounted, or has lost what it runs with, or "".
 func (c Cycle) lost(ctx context.Context, live schema.State) (string, error) {
-	r, ok := c.Provider.(providers.Blank)
-	if !ok || c.New || c.Trust.Known == "" || len(live.Resources) > 0 {
+	if c.New || c.Trust.Known == "" {
 		return "", nil
 	}
-	missing, err := r.Blank(ctx)
-	if err != nil || missing == "" {
+	if r, ok := c.Provider.(providers.Blank); ok && len(live.Resources) == 0 {
+		missing, err := r.Blank(ctx)
+		if err != nil {
+			return "", err
+		}
+		if missing != "" {
+			return fmt.Sprintf("it is blank, although %s; restore %s from a backup, or make the registry anew with --new", c.Trust.Known, missing), nil
+		}
+	}
+	r, ok := c.Provider.(providers.Bereft)
+	if !ok {
+		return "", nil
+	}
+	what, remedy, err := r.Bereft(ctx)
+	if err != nil || what == "" {
 		return "", err
 	}
-	return fmt.Sprintf("it is blank, although %s; restore %s from a backup, or make the registry anew with --new", c.Trust.Known, missing), nil
+	return fmt.Sprintf("%s, although %s; %s, or make the registry anew with --new", what, c.Trust.Known, remedy), nil
 }
 
 // now is the beginning of the run's day, in UTC.

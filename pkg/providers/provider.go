@@ -142,6 +142,13 @@ type RobotsAreUsers interface {
 	RobotsAreUsers()
 }
 
+// Bereft is what a provider offers whose registry may have lost what it runs with, while
+// what it knows is kept elsewhere and is there still.
+type Bereft interface {
+	// Bereft says what is gone, and what to do but make it anew. "" means that nothing is.
+	Bereft(context.Context) (what, remedy string, err error)
+}
+
 // Blank is what a provider offers that can tell a registry that was never told
 // anything from one that is empty now.
 type Blank interface {
@@ -237,10 +244,18 @@ var (
 	// ErrPending: the change is right, and waits for what only somebody else
 	// can do, on another host or by hand; the error says what.
 	ErrPending = errors.New("pending")
+	// ErrNoTokens: who gives the registry's tokens cannot be reached, and so it cannot; it
+	// is an ErrUnreachable.
+	ErrNoTokens error = noTokensError{}
 	// ErrDown: a registry that was stopped to be started again was taken down
 	// meanwhile by somebody who wants it to be down.
 	ErrDown = errors.New("taken down by somebody")
 )
+
+type noTokensError struct{}
+
+func (noTokensError) Error() string { return "its token service cannot be reached" }
+func (noTokensError) Unwrap() error { return ErrUnreachable }
 
 // Secrets resolves references to secrets for a provider. It is satisfied by
 // secret.Resolver; the value must not be kept longer than it is needed.

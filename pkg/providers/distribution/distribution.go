@@ -37,8 +37,8 @@ import (
 // Provider implements [providers.Provider], [providers.Checker],
 // [providers.Remarker], [providers.Renewer], [providers.Transporter],
 // [providers.Launcher], [providers.Reverter], [providers.Runner],
-// [providers.Withholder], [providers.Attendant], [providers.Hosted] and
-// [providers.Blank].
+// [providers.Withholder], [providers.Attendant], [providers.Hosted],
+// [providers.Blank] and [providers.Bereft].
 type Provider struct {
 	registry schema.Registry
 	place    Place

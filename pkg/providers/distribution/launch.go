@@ -72,7 +72,17 @@ func (p *Provider) lead(ctx context.Context, face string) error {
 	}
 	now, err := p.file()
 	if errors.Is(err, fs.ErrNotExist) {
-		return p.first(ctx)
+		var last []byte
+		switch last, err = p.lastKnown(ctx); {
+		case err != nil:
+			return err
+		case last == nil:
+			return p.first(ctx)
+		}
+		if err := replaceConfig(p.place.Config, last); err != nil {
+			return p.configError("writing settings", err)
+		}
+		now, err = p.file()
 	}
 	if err == nil && now.doc.get("storage") == nil {
 		return p.configError("starting the registry", errors.New("it names no storage"))
@@ -182,9 +192,7 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	}
 	now, err := p.file()
 	if errors.Is(err, fs.ErrNotExist) {
-		if now.doc, err = parseDocument(nil); err == nil {
-			err = p.lay(ctx, now.doc, p.owned(nil), func(string) bool { return true })
-		}
+		now, err = p.instead(ctx)
 	}
 	if err == nil {
 		_, err = p.face(now.doc, face)
@@ -203,6 +211,22 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 		return err // it starts with what it ignores, and ignores it already
 	}
 	return p.correct(now.doc.strict())
+}
+
+// instead is what the registry is started with where its config.yml is gone, which is
+// said, or where it is new.
+func (p *Provider) instead(ctx context.Context) (now config, err error) {
+	if now.bytes, err = p.lastKnown(ctx); err != nil {
+		return now, err
+	}
+	if now.doc, err = parseDocument(now.bytes); err != nil {
+		return now, p.configError("reading settings", err)
+	}
+	if now.bytes == nil {
+		return now, p.lay(ctx, now.doc, p.owned(nil), func(string) bool { return true })
+	}
+	p.logger.Warn("its config.yml is gone: it is started with what it was started with last, or ocisync wrote there since; what somebody else wrote since is to be had from a backup", "registry", p.registry.URL, "file", p.place.Config)
+	return now, nil
 }
 
 // upstream refuses to start a cache whose upstream does not answer: Distribution ends
@@ -375,6 +399,15 @@ func (p *Provider) startIt() string {
 	return "start it with `ocisync up`"
 }
 
+// giveTokens is what starts its token service. One that somebody else runs `ocisync up`
+// does not.
+func (p *Provider) giveTokens() string {
+	if p.registry.Run == nil {
+		return "start it with `ocisync auth serve`"
+	}
+	return "start it with `ocisync up` or `ocisync auth serve`"
+}
+
 // Rotate signs tokens with the next key from now on: in the process that serves
 // the token service, or here while none does.
 func (p *Provider) Rotate(ctx context.Context) error {
@@ -386,10 +419,7 @@ func (p *Provider) Rotate(ctx context.Context) error {
 	}
 	c, err := registry.Dial(ctx, p.place.Data)
 	if errors.Is(err, registry.ErrNotServed) {
-		if p.registry.Run == nil {
-			return fail(fmt.Errorf("%w; start it with `ocisync auth serve`", err))
-		}
-		return fail(fmt.Errorf("%w; start it with `ocisync up` or `ocisync auth serve`", err))
+		return fail(fmt.Errorf("%w; %s", err, p.giveTokens()))
 	}
 	if err != nil {
 		return fail(err)

@@ -59,6 +59,11 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (_ []prov
 		}
 		rest, at = append(rest, c), append(at, i)
 	}
+	defer func() {
+		if err == nil {
+			err = p.closing(ctx, changes, verdicts)
+		}
+	}()
 	if len(rest) == 0 {
 		return verdicts, ctx.Err()
 	}

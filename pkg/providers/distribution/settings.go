@@ -214,7 +214,8 @@ func (p *Provider) former() string {
 	return filepath.Join(p.place.Data, "ocisync", "config.former.yml")
 }
 
-// started is where the content lies that ocisync started the registry with last.
+// started is where the content lies that ocisync started the registry with last, or,
+// while it does not run, has written since.
 func (p *Provider) started() string {
 	return filepath.Join(p.place.Data, ownDir, "config.started.yml")
 }

@@ -44,6 +44,9 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		}
 	}
 	if string(before) != string(next) {
+		if err := p.relocate(before, next); err != nil {
+			return err
+		}
 		if err := replaceConfig(p.place.Config, next); err != nil {
 			return p.configError("writing settings", err)
 		}
@@ -52,6 +55,7 @@ func (p *Provider) takeOver(ctx context.Context, before, next []byte) error {
 		return p.tellOperator(running, next)
 	}
 	if !running {
+		p.remember()
 		return nil
 	}
 	if err := p.restart(ctx); err != nil && !errors.Is(err, providers.ErrDown) { // then it reads it when it is started

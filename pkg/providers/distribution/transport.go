@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -357,7 +358,7 @@ func (p *Provider) fetch(ctx context.Context, rt http.RoundTripper, user, passwo
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return "", fail(fmt.Errorf("%w: %w", providers.ErrUnreachable, err), "start the token service with `ocisync up` or `ocisync auth serve`, or correct registry.token.url")
+		return "", fail(fmt.Errorf("%w: %w", providers.ErrNoTokens, err), p.giveTokens()+", or correct registry.token.url")
 	}
 	defer resp.Body.Close()
 	var a struct {
@@ -411,21 +412,27 @@ type client struct {
 const maxList = 64 << 20 // bytes of one page
 
 func (c *client) catalogue(ctx context.Context) ([]string, error) {
-	var all []string
-	for next := "/v2/_catalog?n=1000"; next != ""; {
+	all, _, err := c.catalogued(ctx, math.MaxInt)
+	return all, err
+}
+
+// catalogued lists repositories until there are as many as one wants; not whole is where
+// there are more.
+func (c *client) catalogued(ctx context.Context, enough int) (all []string, whole bool, err error) {
+	next := "/v2/_catalog?n=1000"
+	for next != "" && len(all) < enough {
 		var list struct {
 			Repositories []string `json:"repositories"`
 		}
-		var err error
 		if next, err = page(ctx, c, next, &list); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if len(list.Repositories) == 0 {
-			break
+			return all, true, nil
 		}
 		all = append(all, list.Repositories...)
 	}
-	return all, nil
+	return all, next == "", nil
 }
 
 // tags lists those of a repository, but for the fallback tags of referrers,

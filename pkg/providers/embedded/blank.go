@@ -24,3 +24,13 @@ func (p *Provider) Blank(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("ocisync/state.json in the data directory %s", p.data), nil
 }
+
+// Told reports whether the directory's state was ever told anything, without asking
+// whoever serves it.
+func (p *Provider) Told(ctx context.Context) (bool, error) {
+	if p.data == "" {
+		return false, nil
+	}
+	live, err := p.directory.State(ctx, []schema.Kind{schema.KindSettings})
+	return live.Revision > 0, err
+}

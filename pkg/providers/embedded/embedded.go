@@ -291,6 +291,9 @@ func (p *Provider) failure(doing string, err error) error {
 	start, address := "start the registry with `ocisync up`", "registry.url"
 	if p.accounts {
 		start, address = "start its token service with `ocisync up` or `ocisync auth serve`", "registry.token.url"
+		if p.registry.Run == nil {
+			start = "start its token service with `ocisync auth serve`"
+		}
 	}
 	for _, m := range []struct {
 		is, kind error

@@ -3,9 +3,7 @@ package zot
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -148,7 +146,7 @@ func (p *Provider) closing(ctx context.Context, s *site, st status, changes []pl
 		if access.In(access.Reserved, r.Name) || !s.conf.closes(next, r.Name) {
 			continue
 		}
-		if ns, ruled := innermost(rules, r.Name); ruled {
+		if ns, ruled := providers.Innermost(rules, r.Name); ruled {
 			by[rules[ns]] = append(by[rules[ns]], r.Name)
 		} else {
 			rest = append(rest, r.Name)
@@ -159,16 +157,16 @@ func (p *Provider) closing(ctx context.Context, s *site, st status, changes []pl
 		if !known {
 			say(i, "closes repositories that cannot be listed here")
 		} else if len(by[i]) > 0 {
-			say(i, "closes to all that it does not name: "+listed(by[i]))
+			say(i, "closes to all that it does not name: "+providers.ListNames(by[i]))
 		}
 	}
 	switch {
 	case logins && len(rest) > 0:
-		say(first, "switches logins on: whoever has no account may do nothing any more but what a rule gives anonymous clients; of what no such rule is about, this closes to them: "+listed(rest))
+		say(first, "switches logins on: whoever has no account may do nothing any more but what a rule gives anonymous clients; of what no such rule is about, this closes to them: "+providers.ListNames(rest))
 	case logins:
 		say(first, "switches logins on: whoever has no account may do nothing any more but what a rule gives anonymous clients")
 	case len(rest) > 0:
-		say(first, "closes what no rule is about: "+listed(rest))
+		say(first, "closes what no rule is about: "+providers.ListNames(rest))
 	}
 }
 
@@ -194,28 +192,4 @@ func (c configuration) gives(repository string) (anybody, accounts actions) {
 	}
 	g := grantsOf(decides)
 	return g.anonymous, g.anonymous | g.authenticated
-}
-
-// innermost is the namespace among some in which a repository lies most closely.
-func innermost[V any](among map[string]V, repository string) (ns string, ok bool) {
-	for name := repository; ; {
-		if _, ok := among[name]; ok {
-			return name, true
-		}
-		i := strings.LastIndexByte(name, '/')
-		if i < 0 {
-			return "", false
-		}
-		name = name[:i]
-	}
-}
-
-// listed lists names, each of them unless there are more than anybody reads.
-func listed(names []string) string {
-	const most = 1000
-	more := ""
-	if len(names) > most {
-		more = fmt.Sprintf(" and %d more", len(names)-most)
-	}
-	return strings.Join(slices.Sorted(slices.Values(names))[:min(most, len(names))], ", ") + more
 }
