@@ -148,3 +148,20 @@ func TestWhatNothingIsKnownOfIsNotStartedBare(t *testing.T) {
 		t.Errorf("%v: it is started with\n%s", err, b)
 	}
 }
+
+// A new registry may have accounts that somebody had before: they say nothing of a
+// config.yml.
+func TestANewOneStartsBesideAccountsThatAreThere(t *testing.T) {
+	p, f, file := byFile(t, providertest.Secrets{})
+	if err := errors.Join(os.Remove(f.config), os.RemoveAll(filepath.Join(filepath.Dir(f.config), "ocisync"))); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || len(b) == 0 {
+		if err := os.WriteFile(file, []byte("ann:$2a$10$abcdefghijklmnopqrstuuVf8yyZOL4Jz9w9vBBBBBBBBBBBBBBBBB\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(p.Precheck(t.Context(), face), p.BeforeStart(t.Context(), face)); err != nil {
+		t.Error(err)
+	}
+}
