@@ -45,8 +45,10 @@ type Mirror struct {
 // Step is a tag of a mirror that is not as it should be.
 type Step struct {
 	Tag string
-	To  v1.Hash // what the source has
+	To  v1.Hash // what the source has, with the chosen platforms alone
 	Was v1.Hash // what the target has; empty: nothing
+
+	whole v1.Hash // what the source has, with all its platforms
 }
 
 // Untrusted is a tag that is not copied, and why.
@@ -268,25 +270,11 @@ func (m *Mirror) check(ctx context.Context, o *Outlook) error {
 // are chosen.
 func (m *Mirror) trusted(ctx context.Context, s Step) error {
 	for _, trust := range m.Trust {
-		if err := Verify(ctx, m.From, m.Source, m.whole(s.To), trust); err != nil {
+		if err := Verify(ctx, m.From, m.Source, s.whole, trust); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// whole is what the source has of a digest that was made less.
-func (m *Mirror) whole(digest v1.Hash) v1.Hash {
-	less, ok := m.From.(*reduced)
-	if !ok {
-		return digest
-	}
-	less.mu.Lock()
-	defer less.mu.Unlock()
-	if whole, ok := less.whole[digest]; ok {
-		return whole
-	}
-	return digest
 }
 
 // attachments are the tags of the source under which cosign keeps what belongs to what
@@ -296,7 +284,7 @@ func (m *Mirror) attachments(o Outlook) (tags []string) {
 		return nil
 	}
 	for _, s := range o.Copy {
-		at := fallback(m.whole(s.To))
+		at := fallback(s.whole)
 		for _, suffix := range []string{".sig", ".att", ".sbom"} {
 			if slices.Contains(o.listed, at+suffix) && !slices.Contains(tags, at+suffix) {
 				tags = append(tags, at+suffix)
@@ -314,15 +302,15 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 			return err
 		}
 	}
-	if less, ok := m.From.(*reduced); ok && s.To != (v1.Hash{}) {
-		got, err := less.less(ctx, Reference{Repository: m.Source, Digest: s.To})
-		s.To = got.digest
+	ref := choice{s.Tag, s.To}.in(m.Source)
+	if less, ok := m.From.(*reduced); ok {
+		got, whole, err := less.less(ctx, ref)
+		s.To, s.whole = got.digest, whole
 		return err
 	}
-	if s.To != (v1.Hash{}) {
+	if s.whole = s.To; s.To != (v1.Hash{}) {
 		return nil
 	}
-	ref := Reference{Repository: m.Source, Tag: s.Tag}
 	digest, ok, err := m.From.head(ctx, ref)
 	switch {
 	case err != nil:
@@ -336,7 +324,7 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 		}
 		digest = got.digest
 	}
-	s.To = digest
+	s.To, s.whole = digest, digest
 	return nil
 }
 
@@ -470,7 +458,11 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 		}
 	}
 	item := Item{Source: m.Source, Target: m.Target, Tags: []string{}, Pinned: map[string]v1.Hash{}, There: o.there, New: o.fresh, Listed: o.listed}
+	less, isLess := m.From.(*reduced)
 	for _, s := range o.Copy {
+		if isLess { // which need not be who looked
+			less.learn(s.To, s.whole)
+		}
 		if err := m.keep(ctx, s, now); err != nil {
 			fail(s.Tag, err)
 			continue

@@ -259,3 +259,84 @@ func TestARateBoundsWhatIsRead(t *testing.T) {
 		t.Errorf("256 KiB came at 1 byte per second: %+v", got)
 	}
 }
+
+// multi makes an index of an image for each of some platforms.
+func (f fill) multi(repository, tag string, platforms ...string) v1.Descriptor {
+	f.t.Helper()
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}}
+	for i, text := range platforms {
+		p, err := ParsePlatform(text)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		d := f.image(repository, "", layer(uint64(100+i), 50), []byte(tag+text))
+		d.Platform = &p
+		index.Manifests = append(index.Manifests, d)
+	}
+	return f.manifest(repository, tag, index)
+}
+
+// TestAMirrorOfSomePlatformsCopiesWhatItLookedAt: the index that is less is at no source,
+// and who copies need not be who looked.
+func TestAMirrorOfSomePlatformsCopiesWhatItLookedAt(t *testing.T) {
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	whole := f.multi("a", "v1", "linux/amd64", "linux/arm64")
+	another := func() *Mirror {
+		reads, err := Platforms(from.open(t), []string{"linux/arm64"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &Mirror{From: reads, To: to.open(t), Source: "a", Target: "b", Referrers: true}
+	}
+	o, err := another().Look(t.Context())
+	if err != nil || len(o.Copy) != 1 || o.Copy[0].To == whole.Digest {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	f.multi("a", "v1", "linux/arm64", "linux/s390x") // it moves meanwhile
+	m := another()
+	owned, _, err := m.Run(t.Context(), o, time.Now())
+	if err != nil || owned["v1"] != o.Copy[0].To {
+		t.Fatalf("it owns %v, not %s: %v", owned, o.Copy[0].To, err)
+	}
+	if is, _, err := m.To.head(t.Context(), Reference{Repository: "b", Tag: "v1"}); err != nil || is != o.Copy[0].To {
+		t.Errorf("the target has %s, not %s: %v", is, o.Copy[0].To, err)
+	}
+}
+
+// TestASignatureOfOneIndexIsNoneOfAnother that has the same platforms among others.
+func TestASignatureOfOneIndexIsNoneOfAnother(t *testing.T) {
+	key := aKey(t, ecKey(t))
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	one := []string{"linux/amd64", "linux/arm64"}
+	signed := f.multi("a", "v1", one...)
+	manifests := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
+	m, err := from.open(t).manifest(t.Context(), Reference{Repository: "a", Digest: signed.Digest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.parts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := f.image("a", "", layer(7, 70))
+	third.Platform = &v1.Platform{OS: "linux", Architecture: "s390x"}
+	manifests.Manifests = append(p.Manifests, third)
+	f.manifest("a", "v2", manifests)
+	source := from.open(t)
+	if err := Sign(t.Context(), source, "a", signed, key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // in whichever order they are looked at
+		reads, err := Platforms(from.open(t), []string{"linux/arm64"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Mirror{From: reads, To: to.open(t), Source: "a", Target: "b", Trust: []Trust{{Keys: key.Public()}}}
+		o, err := m.Look(t.Context())
+		if err != nil || len(o.Copy) != 1 || o.Copy[0].Tag != "v1" || len(o.Untrusted) != 1 || o.Untrusted[0].To != o.Copy[0].To {
+			t.Fatalf("%+v, %v", o, err)
+		}
+	}
+}
