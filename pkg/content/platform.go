@@ -78,7 +78,7 @@ func (p parts) lacks(want v1.Platform) error {
 			have = append(have, d.Platform.String())
 		}
 	}
-	return fmt.Errorf("it is not there for %s, but for %s", want, strings.Join(have, ", "))
+	return fmt.Errorf("%w for %s, but for %s", ErrAbsent, want, strings.Join(have, ", "))
 }
 
 // reduced has some platforms alone.

@@ -40,7 +40,7 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	m = &content.Mirror{
 		From: reads, To: to, Source: repository, Target: text(spec.To),
 		Referrers: yes(spec.Referrers), OnlyMissing: yes(spec.OnlyMissing),
-		KeepPrevious: text(spec.KeepPrevious), Progress: p.Progress,
+		KeepPrevious: text(spec.KeepPrevious), Progress: p.Progress, Brought: &p.brought,
 	}
 	m.Prune, _ = p.MayPrune()
 	m.Prune = m.Prune && yes(spec.Prune)
