@@ -241,6 +241,7 @@ func (p *Provider) source(ctx context.Context, host string) (*content.Registry, 
 		host = name.DefaultRegistry
 	}
 	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Hint: "declare the account in the login of a [remote] whose url is of that host"}
+	e.Plain = fmt.Sprintf("have a [remote.N] with type = %q and url = %q in the mode if that is meant, or give it a certificate", "oci", "http://"+host)
 	var tls schema.TLS
 	p.mu.Lock()
 	remotes := p.remotes
