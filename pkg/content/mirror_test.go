@@ -458,3 +458,26 @@ func TestMirrorsOfOneSourceSendABlobOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestATagThatAMirrorLacksIsNotItsOwn: somebody who pushes it meanwhile keeps it until
+// somebody approved otherwise, and what is chosen no longer is forgotten.
+func TestATagThatAMirrorLacksIsNotItsOwn(t *testing.T) {
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	f.image("a", "v1", layer(1, 100))
+	f.image("a", "v2", layer(2, 100))
+	m := &Mirror{From: from.open(t), To: to.open(t), Source: "a", Target: "b", Prune: true, Owned: map[string]v1.Hash{"v1": {}, "v2": {}}}
+	m.Tags.List = []string{"v1"}
+	if altered, err := m.Altered(t.Context()); err != nil || !slices.Equal(altered, []string{"v1", "v2"}) {
+		t.Errorf("altered %q, %v", altered, err)
+	}
+	fill{t, to}.image("b", "v1", layer(3, 100))
+	fill{t, to}.image("b", "v2", layer(3, 100))
+	o, _ := m.run(t)
+	if !slices.Equal(o.Foreign, []string{"v1"}) || len(o.Gone) > 0 {
+		t.Errorf("%+v", o)
+	}
+	if _, own := m.Owned["v2"]; own || m.Owned["v1"] == (v1.Hash{}) {
+		t.Errorf("it owns %v", m.Owned)
+	}
+}
