@@ -14,6 +14,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocisync/ocisync/pkg/content/sign"
 )
 
 // imageOf makes one that says when it was made.
@@ -260,8 +262,8 @@ func TestARateBoundsWhatIsRead(t *testing.T) {
 	}
 }
 
-// multi makes an index of an image for each of some platforms.
-func (f fill) multi(repository, tag string, platforms ...string) v1.Descriptor {
+// multi makes an index in a of an image for each of some platforms.
+func (f fill) multi(tag string, platforms ...string) v1.Descriptor {
 	f.t.Helper()
 	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}}
 	for i, text := range platforms {
@@ -269,11 +271,11 @@ func (f fill) multi(repository, tag string, platforms ...string) v1.Descriptor {
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		d := f.image(repository, "", layer(uint64(100+i), 50), []byte(tag+text))
+		d := f.image("a", "", layer(uint64(100+i), 50), []byte(tag+text))
 		d.Platform = &p
 		index.Manifests = append(index.Manifests, d)
 	}
-	return f.manifest(repository, tag, index)
+	return f.manifest("a", tag, index)
 }
 
 // TestAMirrorOfSomePlatformsCopiesWhatItLookedAt: the index that is less is at no source,
@@ -281,7 +283,7 @@ func (f fill) multi(repository, tag string, platforms ...string) v1.Descriptor {
 func TestAMirrorOfSomePlatformsCopiesWhatItLookedAt(t *testing.T) {
 	from, to := serve(t), serve(t)
 	f := fill{t, from}
-	whole := f.multi("a", "v1", "linux/amd64", "linux/arm64")
+	whole := f.multi("v1", "linux/amd64", "linux/arm64")
 	another := func() *Mirror {
 		reads, err := Platforms(from.open(t), []string{"linux/arm64"})
 		if err != nil {
@@ -293,7 +295,7 @@ func TestAMirrorOfSomePlatformsCopiesWhatItLookedAt(t *testing.T) {
 	if err != nil || len(o.Copy) != 1 || o.Copy[0].To == whole.Digest {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	f.multi("a", "v1", "linux/arm64", "linux/s390x") // it moves meanwhile
+	f.multi("v1", "linux/arm64", "linux/s390x") // it moves meanwhile
 	m := another()
 	owned, _, err := m.Run(t.Context(), o, time.Now())
 	if err != nil || owned["v1"] != o.Copy[0].To {
@@ -310,7 +312,7 @@ func TestASignatureOfOneIndexIsNoneOfAnother(t *testing.T) {
 	from, to := serve(t), serve(t)
 	f := fill{t, from}
 	one := []string{"linux/amd64", "linux/arm64"}
-	signed := f.multi("a", "v1", one...)
+	signed := f.multi("v1", one...)
 	manifests := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	m, err := from.open(t).manifest(t.Context(), Reference{Repository: "a", Digest: signed.Digest})
 	if err != nil {
@@ -328,15 +330,20 @@ func TestASignatureOfOneIndexIsNoneOfAnother(t *testing.T) {
 	if err := Sign(t.Context(), source, "a", signed, key, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	target := to.open(t)
 	for range 5 { // in whichever order they are looked at
 		reads, err := Platforms(from.open(t), []string{"linux/arm64"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &Mirror{From: reads, To: to.open(t), Source: "a", Target: "b", Trust: []Trust{{Keys: key.Public()}}}
+		m := &Mirror{From: reads, To: target, Source: "a", Target: "b", Referrers: true, Prune: true, Trust: []Trust{{Keys: key.Public()}}}
 		o, err := m.Look(t.Context())
-		if err != nil || len(o.Copy) != 1 || o.Copy[0].Tag != "v1" || len(o.Untrusted) != 1 || o.Untrusted[0].To != o.Copy[0].To {
+		if err != nil || len(o.Copy)+len(o.Same) != 1 || len(o.Untrusted) != 1 || o.Untrusted[0].Tag != "v2" {
 			t.Fatalf("%+v, %v", o, err)
+		}
+		owned, _, err := m.Run(t.Context(), o, time.Now())
+		if !errors.Is(err, sign.ErrUntrusted) || len(owned) != 1 || owned["v1"] != o.Untrusted[0].To {
+			t.Fatalf("it owns %v, %v", owned, err)
 		}
 	}
 }
@@ -346,8 +353,8 @@ func TestASignatureOfOneIndexIsNoneOfAnother(t *testing.T) {
 func TestATagThatTheSourceLacksStopsItselfAlone(t *testing.T) {
 	from, to := serve(t), serve(t)
 	f := fill{t, from}
-	f.multi("a", "v1", "linux/amd64", "linux/arm64")
-	f.multi("a", "v2", "linux/amd64")
+	f.multi("v1", "linux/amd64", "linux/arm64")
+	f.multi("v2", "linux/amd64")
 	none := "sha256:" + strings.Repeat("0", 64)
 	for name, platforms := range map[string][]string{"": nil, "with platforms": {"linux/arm64"}} {
 		t.Run(name, func(t *testing.T) {
@@ -416,7 +423,7 @@ func TestATagThatTheSourceLacksStopsItselfAlone(t *testing.T) {
 func TestMirrorsOfOneSourceSendABlobOnce(t *testing.T) {
 	from, to := serve(t), serve(t)
 	f := fill{t, from}
-	image := f.multi("a", "v1", "linux/amd64", "linux/arm64")
+	image := f.multi("v1", "linux/amd64", "linux/arm64")
 	key := aKey(t, ecKey(t))
 	source := from.open(t)
 	if err := Sign(t.Context(), source, "a", image, key, time.Now()); err != nil {
