@@ -10,7 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -36,9 +39,14 @@ authenticated = []
 to = "team/notes:1"
 files = ["notes/*.txt"]
 [mirror.app]
-from = "%s/team0/app0"
+from = "%[1]s/team0/app0"
 to = "team/app"
 prune = true
+[mirror.part]
+from = "%[1]s/team0/multi"
+to = "team/part"
+platforms = ["linux/arm64"]
+referrers = true
 `
 
 // TestIntegrationContentOfEachRegistry: what a mode says of content is brought, drifts,
@@ -52,6 +60,7 @@ func TestIntegrationContentOfEachRegistry(t *testing.T) {
 	for _, tag := range []string{"v1", "v2"} {
 		push(t, host+"/team0/app0:"+tag)
 	}
+	multi(t, host+"/team0/multi:v1")
 	sites := map[string]*site{}
 	for typ, program := range map[string]string{"zot": zot, "distribution": distribution} {
 		s := newSite(t, "http://"+porttest.Address(t), "")
@@ -78,6 +87,12 @@ func TestIntegrationContentOfEachRegistry(t *testing.T) {
 		s.must(2, "plan", "--detailed-exitcode")
 		s.must(0, "apply")
 		s.must(0, "plan", "--detailed-exitcode")
+		push(t, strings.TrimPrefix(s.url, "http://")+"/team/part:v1", remote.WithAuth(&authn.Basic{Username: "root", Password: "root's long password"}))
+		if out := s.must(2, "plan", "--detailed-exitcode"); !strings.Contains(out, `altered ["v1"]`) {
+			t.Errorf("%s: %s", typ, out)
+		}
+		s.must(0, "apply")
+		s.must(0, "plan", "--detailed-exitcode")
 		push(t, host+"/team0/app0:v3")
 		if out := s.must(0, "run", "mirror"); !strings.Contains(out, "1 copied (v3)") {
 			t.Errorf("%s: %s", typ, out)
@@ -95,7 +110,7 @@ func TestIntegrationContentOfEachRegistry(t *testing.T) {
 		both := sites[to]
 		both.write("modes/other/m.toml", sites[from].modeText())
 		both.write("modes/other/notes/a.txt", "two")
-		if out := both.must(0, "migrate", "--from", "other", "--to", "m", "--verify", "--yes"); !strings.Contains(out, "3 tags and 0 referrers are alike, 0 differ") {
+		if out := both.must(0, "migrate", "--from", "other", "--to", "m", "--verify", "--yes"); !strings.Contains(out, "4 tags and 0 referrers are alike, 0 differ") {
 			t.Errorf("%s to %s: %s", from, to, out)
 		}
 	}
@@ -121,14 +136,31 @@ func reference(t *testing.T, ref string) name.Reference {
 }
 
 // push makes an image of the OCI's own types.
-func push(t *testing.T, ref string) {
+func push(t *testing.T, ref string, o ...remote.Option) {
 	t.Helper()
 	image, err := random.Image(1000, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	image = mutate.ConfigMediaType(mutate.MediaType(image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	if err := remote.Write(reference(t, ref), image); err != nil {
+	if err := remote.Write(reference(t, ref), image, o...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// multi makes an index of two platforms.
+func multi(t *testing.T, ref string) {
+	t.Helper()
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, arch := range []string{"amd64", "arm64"} {
+		image, err := random.Image(1000, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image = mutate.ConfigMediaType(mutate.MediaType(image, types.OCIManifestSchema1), types.OCIConfigJSON)
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+	}
+	if err := remote.WriteIndex(reference(t, ref), index); err != nil {
 		t.Fatal(err)
 	}
 }

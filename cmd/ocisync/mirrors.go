@@ -92,7 +92,7 @@ func (s *session) applied() []declared.Applied {
 		}
 		a := declared.Applied{Key: o.Key, Spec: o.Spec, Tags: map[string]v1.Hash{}}
 		for _, t := range o.Content {
-			if h, err := v1.NewHash(t.Digest); err == nil {
+			if h, err := v1.NewHash(t.Digest); err == nil || t.Digest == "" {
 				a.Tags[t.Name] = h
 			}
 		}
@@ -107,10 +107,13 @@ type mirrored struct {
 	Copied  []string `json:"copied"`
 	Deleted []string `json:"deleted"`
 	Same    int      `json:"same"`
+	Refused []string `json:"refused,omitempty"` // nobody signed them, or the source lacks them
 	Blobs   int      `json:"blobs"`
 	Bytes   int64    `json:"bytes"`
 	DryRun  bool     `json:"dry_run,omitempty"`
 	Error   string   `json:"error,omitempty"`
+
+	never bool // it was not applied yet
 }
 
 // runMirrors is the job `mirror`.
@@ -139,12 +142,18 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 	}
 	results := []mirrored{}
 	var failed []error
+	others := map[v1.Hash]bool{}
 	for i, r := range mirrors {
+		if !s.inv.Owns(r.Key) {
+			one, err := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Error: never, never: true}, fmt.Errorf("%s %s", r.Key, never)
+			results, failed = append(results, one), append(failed, err)
+			continue
+		}
 		if !dry {
 			o.watch.Copying(0)
 			o.watch.More(len(mirrors) - i - 1)
 		}
-		one, err := s.mirror(ctx, r, dry)
+		one, err := s.mirror(ctx, r, dry, others)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", r.Key, err))
 			one.Error = err.Error()
@@ -163,7 +172,7 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 // mirrorsEnd is how the job ended.
 func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
 	code := exitFailed
-	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted) > 0 || m.Error == "" }) {
+	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" || m.never }) {
 		code = exitPartly
 	}
 	switch {
@@ -175,8 +184,11 @@ func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
 	return nil
 }
 
-// mirrors finds the declared mirrors of some names, all where none is named, and refuses
-// those that were not applied as they are declared.
+// never is said of a mirror that the job cannot run: a plan shows first what it copies.
+const never = "was not applied yet; apply the mode first, which copies it too"
+
+// mirrors finds the declared mirrors of some names, all where none is named, as they were
+// applied, and refuses where none was.
 func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 	var out []schema.Resource
 	known := map[string]bool{}
@@ -195,13 +207,17 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 			wrong = append(wrong, fmt.Errorf("mode %s has no mirror %q; it has %s", s.cfg.Mode, n, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
 		}
 	}
+	var not []error
 	for i, r := range out {
 		if !s.inv.Owns(r.Key) {
-			wrong = append(wrong, fmt.Errorf("%s was not applied yet; apply the mode first, which copies it too", r.Key))
+			not = append(not, fmt.Errorf("%s %s", r.Key, never))
 			continue
 		}
 		o, _ := s.inv.Get(r.Key)
 		out[i].Spec = o.Spec // what the file says otherwise is for a plan to show first
+	}
+	if len(not) == len(out) {
+		wrong = append(wrong, not...)
 	}
 	if len(wrong) > 0 {
 		return nil, codedError{exitRefused, errors.Join(wrong...)}
@@ -210,14 +226,14 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 }
 
 // mirror runs one, and writes down what it owns by then.
-func (s *session) mirror(ctx context.Context, r schema.Resource, dry bool) (mirrored, error) {
+func (s *session) mirror(ctx context.Context, r schema.Resource, dry bool, others map[v1.Hash]bool) (mirrored, error) {
 	out := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry}
 	spec, ok := r.Spec.(*schema.Mirror)
 	if !ok {
 		return out, fmt.Errorf("%s is no mirror", r.Key)
 	}
 	if dry {
-		o, err := s.content.Look(ctx, r.Key, spec)
+		o, err := s.content.Look(ctx, r.Key, spec, others)
 		out.found(o)
 		out.Blobs, out.Bytes = o.Blobs, o.Bytes
 		return out, err
@@ -249,7 +265,12 @@ func (s *session) guard(k schema.Key) func(content.Outlook) error {
 	o, _ := s.inv.Get(k)
 	return func(found content.Outlook) error {
 		limit := s.cfg.Policy.MaxDeletes
-		n, of := len(found.Gone), len(o.Content)
+		n, of := len(found.Gone), 0
+		for _, t := range o.Content {
+			if t.Digest != "" {
+				of++
+			}
+		}
 		if limit == nil || n <= limit.AtLeast || n*100 <= limit.Percent*of {
 			return nil
 		}
@@ -264,6 +285,10 @@ func (m *mirrored) found(o content.Outlook) {
 	for _, s := range o.Gone {
 		m.Deleted = append(m.Deleted, s.Tag)
 	}
+	for _, r := range slices.Concat(o.Untrusted, o.Missing) {
+		m.Refused = append(m.Refused, r.Tag)
+	}
+	slices.Sort(m.Refused)
 	m.Same = len(o.Same)
 }
 
@@ -278,7 +303,7 @@ func (m mirrored) text() string {
 		}
 		return fmt.Sprintf(", %d %s (%s)", len(tags), what, strings.Join(tags, ", "))
 	}
-	s := did("copied", m.Copied) + did("deleted", m.Deleted)
+	s := did("copied", m.Copied) + did("deleted", m.Deleted) + did("refused", m.Refused)
 	if s == "" {
 		s = ", nothing to do"
 		if m.Error != "" {

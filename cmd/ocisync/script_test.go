@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -375,7 +376,24 @@ func push(ref name.Reference, o ...remote.Option) error {
 	if err != nil {
 		return err
 	}
-	return remote.Write(ref, image, o...)
+	platforms := strings.Fields(os.Getenv("PLATFORMS"))
+	if len(platforms) == 0 {
+		return remote.Write(ref, image, o...)
+	}
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, p := range platforms {
+		one, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte(text+" of "+p+"\n"), types.OCIUncompressedLayer))
+		if err != nil {
+			return err
+		}
+		platform, err := v1.ParsePlatform(p)
+		if err != nil {
+			return err
+		}
+		one = mutate.ConfigMediaType(mutate.MediaType(one, types.OCIManifestSchema1), types.OCIConfigJSON)
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: one, Descriptor: v1.Descriptor{Platform: platform}})
+	}
+	return remote.WriteIndex(ref, index, o...)
 }
 
 func pull(ref name.Reference, o ...remote.Option) error {

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -34,7 +35,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 	var drop []schema.Key
 	done := map[schema.Key]bool{}
 	for _, l := range report.Lines {
-		done[l.Key] = l.Outcome == Done
+		done[l.Key] = l.Outcome == Done || c.brought(l)
 	}
 	// What the file says is recorded once it holds: unchanged objects now,
 	// changed ones when their change was done.
@@ -126,6 +127,17 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		return recorded, false, fmt.Errorf("inventory: %w", err)
 	}
 	return recorded, true, nil
+}
+
+// brought reports whether a change of content that failed brought some of it: that is
+// recorded with what it brought, and what it lacks the next plan shows.
+func (c Cycle) brought(l Line) bool {
+	keeper, ok := c.Content.(providers.ContentOwner)
+	if !ok || l.Outcome != Failed || !errors.Is(l.Err, providers.ErrPartly) {
+		return false
+	}
+	_, wrote := keeper.Content(l.Key)
+	return wrote
 }
 
 // renameRecord gives what is recorded by one of the names the new one, in the

@@ -61,13 +61,21 @@ type Copier struct {
 	// Progress counts what is done while it is done; nil is nobody's.
 	Progress *Progress
 
-	blobs, manifests brought
+	// Brought is what copies to the same target brought before this one, or bring
+	// meanwhile; nil is nothing.
+	Brought *Brought
+
+	blobs, manifests *brought
 	pools            pools
 	limit            *rate.Limiter // nil: none
 	way              atomic.Int32
 	mu               sync.Mutex
 	moved            Moved
 }
+
+// Brought is what lies at a target, since copies brought it: those that share it send no
+// blob twice. The zero value knows of nothing; it is safe for use by several copies.
+type Brought struct{ blobs, manifests brought }
 
 // Outcome is what became of a tag.
 type Outcome string
@@ -108,6 +116,10 @@ const (
 // Copy copies repositories, as far as that can be done: what fails is told by Report,
 // and does not stop the rest. It ends early where the context does.
 func (c *Copier) Copy(ctx context.Context, items []Item) Moved {
+	if c.Brought == nil {
+		c.Brought = &Brought{}
+	}
+	c.blobs, c.manifests = &c.Brought.blobs, &c.Brought.manifests
 	c.pools = newPools(smallAtOnce, largeAtOnce)
 	if c.Rate > 0 {
 		c.limit = rate.NewLimiter(rate.Limit(c.Rate), burst)

@@ -181,7 +181,7 @@ func TestALayoutTakesOnlyWhatIsWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			from := &held{blobs: map[v1.Hash][]byte{tc.d.Digest: tc.body}}
-			c := &Copier{From: from, To: layout(t, dir, true), pools: newPools(1, 1)}
+			c := &Copier{From: from, To: layout(t, dir, true), pools: newPools(1, 1), blobs: &brought{}}
 			if err := c.bring(t.Context(), "a", "a", tc.d); !errors.Is(err, ErrDigest) {
 				t.Errorf("%v", err)
 			}

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,11 @@ type Mirror struct {
 	// in it; "" for none.
 	KeepPrevious string
 	Rate         int64 // bytes per second; 0 is no bound
-	// Owned are the tags that it copied before, and what they were then.
+	// Owned are the tags that it copied before, and what they were then; of one that
+	// it could not copy when it was applied, an empty digest.
 	Owned map[string]v1.Hash
+	// Brought is shared by mirrors that have one target; nil is nobody's.
+	Brought *Brought
 	// Report hears of each tag when it is through, from several goroutines; nil for
 	// nobody.
 	Report func(Event)
@@ -45,12 +49,14 @@ type Mirror struct {
 // Step is a tag of a mirror that is not as it should be.
 type Step struct {
 	Tag string
-	To  v1.Hash // what the source has
+	To  v1.Hash // what the source has, with the chosen platforms alone
 	Was v1.Hash // what the target has; empty: nothing
+
+	whole v1.Hash // what the source has, with all its platforms
 }
 
-// Untrusted is a tag that is not copied, and why.
-type Untrusted struct {
+// Refused is a tag that is not copied, and why.
+type Refused struct {
 	Step
 	Why error
 }
@@ -64,10 +70,14 @@ type Outlook struct {
 	Gone    []Step   // tags that prune would delete; sorted
 	// Untrusted are tags that are not copied, since nobody signed them who must have;
 	// sorted.
-	Untrusted []Untrusted
-	// Blobs and Bytes are what would be sent, as far as Weigh found out.
-	Blobs int
-	Bytes int64
+	Untrusted []Refused
+	// Missing are tags that were chosen, and that the source does not have, or not as
+	// they are wanted; sorted.
+	Missing []Refused
+	// Blobs and Bytes are what would be sent, as far as Weigh found out, and Shared how
+	// many blobs another mirror sends, to be mounted from there.
+	Blobs, Shared int
+	Bytes         int64
 
 	listed []string           // tags of the source; nil: not listed
 	there  map[string]v1.Hash // tags of the target, as far as they matter
@@ -135,9 +145,34 @@ func (o Outlook) Lines() []string {
 		out = append(out, fmt.Sprintf("%d of its tags are as they should be", n))
 	}
 	if len(o.Copy) > 0 {
-		out = append(out, fmt.Sprintf("sends %d blobs, %s", o.Blobs, schema.Size(o.Bytes).Human()))
+		line := fmt.Sprintf("sends %d blobs, %s", o.Blobs, schema.Size(o.Bytes).Human())
+		if o.Shared > 0 {
+			line += fmt.Sprintf(", and mounts %d that another mirror of this plan sends", o.Shared)
+		}
+		out = append(out, line)
 	}
 	return out
+}
+
+// Lacks tells what was chosen and cannot be copied, each tag by itself; nil is nothing.
+func (o Outlook) Lacks() (out []string) {
+	for _, r := range o.Missing {
+		out = append(out, fmt.Sprintf("%s cannot be copied: %v", r.Tag, r.Why))
+	}
+	return out
+}
+
+// Refuses tells of what nobody signed who must have, each tag by itself.
+func (o Outlook) Refuses() (out []string) {
+	for _, r := range o.Untrusted {
+		out = append(out, fmt.Sprintf("%s is refused: %v", r.Tag, r.Why))
+	}
+	return out
+}
+
+// ofOne reports whether an error is of one tag alone, and says nothing of the others.
+func ofOne(err error) bool {
+	return errors.Is(err, ErrAbsent) || errors.Is(err, ErrManifest) || errors.Is(err, ErrDigest)
 }
 
 // ErrNothing is a source that has no tags, where a mirror copied some before: that may
@@ -170,24 +205,34 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	if m.Tags.listed() {
 		from = nil
 	}
-	chosen, err := m.Tags.choose(ctx, m.From, m.Source, from)
+	chosen, lost, err := m.Tags.choose(ctx, m.From, m.Source, from)
 	if err != nil {
 		return Outlook{}, err
 	}
+	out.Missing = lost
 	asking := ctx
 	have, ok, err := m.To.Tags(ctx, m.Target)
 	if err != nil {
 		return Outlook{}, err
 	}
 	out.there, out.fresh = map[string]v1.Hash{}, !ok
-	steps := make([]Step, len(chosen))
+	steps, why := make([]Step, len(chosen)), make([]error, len(chosen))
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(smallAtOnce)
 	var mu sync.Mutex
 	for i, c := range chosen {
 		steps[i] = Step{Tag: c.tag, To: c.pin}
 		there := slices.Contains(have, c.tag)
-		all.Go(func() error { return m.sides(ctx, &steps[i], there) })
+		all.Go(func() error {
+			err := m.sides(ctx, &steps[i], there)
+			if ofOne(err) {
+				why[i], err = err, nil
+			}
+			return err
+		})
+	}
+	for _, r := range lost {
+		chosen = append(chosen, choice{tag: r.Tag}) // it does not go for that
 	}
 	for _, tag := range m.former(chosen, have) {
 		all.Go(func() error {
@@ -207,18 +252,24 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	if err := all.Wait(); err != nil {
 		return Outlook{}, err
 	}
-	for _, s := range steps {
+	for i, s := range steps {
 		if s.Was != (v1.Hash{}) {
 			out.there[s.Tag] = s.Was
 		}
-		if s.To == s.Was || m.OnlyMissing && s.Was != (v1.Hash{}) {
+		switch {
+		case m.OnlyMissing && s.Was != (v1.Hash{}), why[i] == nil && s.To == s.Was:
 			out.Same = append(out.Same, s.Tag)
-		} else {
+		case why[i] != nil:
+			out.Missing = append(out.Missing, Refused{s, why[i]})
+		default:
 			out.Copy = append(out.Copy, s)
-			if _, own := m.Owned[s.Tag]; !own && s.Was != (v1.Hash{}) {
+			if m.Owned[s.Tag] == (v1.Hash{}) && s.Was != (v1.Hash{}) {
 				out.Foreign = append(out.Foreign, s.Tag)
 			}
 		}
+	}
+	if n := len(out.Missing); n > 0 && n == len(chosen) { // which may be a mistake of its answer
+		return Outlook{}, out.Missing[0].Why
 	}
 	if err := m.check(asking, &out); err != nil {
 		return Outlook{}, err
@@ -226,10 +277,13 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	byTag := func(a, b Step) int { return strings.Compare(a.Tag, b.Tag) }
 	slices.SortFunc(out.Copy, byTag)
 	slices.SortFunc(out.Gone, byTag)
+	slices.SortFunc(out.Missing, refusedByTag)
 	slices.Sort(out.Same)
 	slices.Sort(out.Foreign)
 	return out, nil
 }
+
+func refusedByTag(a, b Refused) int { return strings.Compare(a.Tag, b.Tag) }
 
 // check takes from what would be copied what is not signed as it must be.
 func (m *Mirror) check(ctx context.Context, o *Outlook) error {
@@ -242,7 +296,7 @@ func (m *Mirror) check(ctx context.Context, o *Outlook) error {
 	for i, s := range o.Copy {
 		all.Go(func() error {
 			why[i] = m.trusted(ctx, s)
-			if errors.Is(why[i], sign.ErrUntrusted) {
+			if errors.Is(why[i], sign.ErrUntrusted) || ofOne(why[i]) {
 				return nil
 			}
 			return why[i]
@@ -254,13 +308,13 @@ func (m *Mirror) check(ctx context.Context, o *Outlook) error {
 	var copied []Step
 	for i, s := range o.Copy {
 		if why[i] != nil {
-			o.Untrusted = append(o.Untrusted, Untrusted{s, why[i]})
+			o.Untrusted = append(o.Untrusted, Refused{s, why[i]})
 		} else {
 			copied = append(copied, s)
 		}
 	}
 	o.Copy = copied
-	slices.SortFunc(o.Untrusted, func(a, b Untrusted) int { return strings.Compare(a.Tag, b.Tag) })
+	slices.SortFunc(o.Untrusted, refusedByTag)
 	return nil
 }
 
@@ -268,25 +322,11 @@ func (m *Mirror) check(ctx context.Context, o *Outlook) error {
 // are chosen.
 func (m *Mirror) trusted(ctx context.Context, s Step) error {
 	for _, trust := range m.Trust {
-		if err := Verify(ctx, m.From, m.Source, m.whole(s.To), trust); err != nil {
+		if err := Verify(ctx, m.From, m.Source, s.whole, trust); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// whole is what the source has of a digest that was made less.
-func (m *Mirror) whole(digest v1.Hash) v1.Hash {
-	less, ok := m.From.(*reduced)
-	if !ok {
-		return digest
-	}
-	less.mu.Lock()
-	defer less.mu.Unlock()
-	if whole, ok := less.whole[digest]; ok {
-		return whole
-	}
-	return digest
 }
 
 // attachments are the tags of the source under which cosign keeps what belongs to what
@@ -296,7 +336,7 @@ func (m *Mirror) attachments(o Outlook) (tags []string) {
 		return nil
 	}
 	for _, s := range o.Copy {
-		at := fallback(m.whole(s.To))
+		at := fallback(s.whole)
 		for _, suffix := range []string{".sig", ".att", ".sbom"} {
 			if slices.Contains(o.listed, at+suffix) && !slices.Contains(tags, at+suffix) {
 				tags = append(tags, at+suffix)
@@ -314,15 +354,15 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 			return err
 		}
 	}
-	if less, ok := m.From.(*reduced); ok && s.To != (v1.Hash{}) {
-		got, err := less.less(ctx, Reference{Repository: m.Source, Digest: s.To})
-		s.To = got.digest
+	ref := choice{s.Tag, s.To}.in(m.Source)
+	if less, ok := m.From.(*reduced); ok {
+		got, whole, err := less.less(ctx, ref)
+		s.To, s.whole = got.digest, whole
 		return err
 	}
-	if s.To != (v1.Hash{}) {
+	if s.whole = s.To; s.To != (v1.Hash{}) {
 		return nil
 	}
-	ref := Reference{Repository: m.Source, Tag: s.Tag}
 	digest, ok, err := m.From.head(ctx, ref)
 	switch {
 	case err != nil:
@@ -336,7 +376,7 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 		}
 		digest = got.digest
 	}
-	s.To = digest
+	s.To, s.whole = digest, digest
 	return nil
 }
 
@@ -379,58 +419,124 @@ func (m *Mirror) Altered(ctx context.Context) ([]string, error) {
 }
 
 // Weigh finds how much would be sent for an outlook, each blob once and without those
-// that the target has. It reads the manifests of the source.
-func (m *Mirror) Weigh(ctx context.Context, o *Outlook) error {
-	var mu sync.Mutex
-	blobs := map[v1.Hash]int64{}
-	seen := map[v1.Hash]bool{}
+// that the target has, or that are in others: what other mirrors send, to which it adds.
+// It reads the manifests of the source. A tag that cannot be read there is Missing then.
+func (m *Mirror) Weigh(ctx context.Context, o *Outlook, others map[v1.Hash]bool) error {
+	w := &weighing{Mirror: m, blobs: map[v1.Hash]int64{}, seen: map[v1.Hash]bool{}, tags: map[string]bool{}}
+	for _, tag := range o.listed {
+		w.tags[tag] = true
+	}
+	why := make([]error, len(o.Copy))
 	all, asking := errgroup.WithContext(ctx)
 	all.SetLimit(smallAtOnce)
-	var visit func(ref Reference, depth int) error
-	visit = func(ref Reference, depth int) error {
-		mu.Lock()
-		again := seen[ref.Digest]
-		seen[ref.Digest] = true
-		mu.Unlock()
-		if again || depth > deepest {
-			return nil
+	for i, s := range o.Copy {
+		if less, ok := m.From.(*reduced); ok {
+			less.learn(s.To, s.whole)
 		}
-		got, err := m.From.manifest(asking, ref)
-		if err != nil {
-			return err
-		}
-		p, err := got.parts()
-		if err != nil {
-			return m.From.fail(ref, "reading", err)
-		}
-		mu.Lock()
-		for _, d := range p.blobs() {
-			blobs[d.Digest] = d.Size
-		}
-		mu.Unlock()
-		for _, d := range p.Manifests {
-			if err := visit(Reference{Repository: m.Source, Digest: d.Digest}, depth+1); err != nil {
-				return err
+		all.Go(func() error {
+			err := w.visit(asking, Reference{Repository: m.Source, Digest: s.To}, 0)
+			if ofOne(err) {
+				why[i], err = err, nil
 			}
-		}
-		return nil
+			return err
+		})
 	}
-	for _, s := range o.Copy {
-		all.Go(func() error { return visit(Reference{Repository: m.Source, Digest: s.To}, 0) })
+	for _, tag := range m.attachments(*o) {
+		all.Go(func() error { return w.beside(w.visit(asking, Reference{Repository: m.Source, Tag: tag}, 0)) })
 	}
 	if err := all.Wait(); err != nil {
 		return err
 	}
+	var copied []Step
+	for i, s := range o.Copy {
+		if why[i] != nil {
+			o.Missing = append(o.Missing, Refused{s, why[i]})
+		} else {
+			copied = append(copied, s)
+		}
+	}
+	o.Copy = copied
+	slices.SortFunc(o.Missing, refusedByTag)
 	if !o.fresh {
-		if err := m.without(ctx, blobs); err != nil {
+		if err := m.without(ctx, w.blobs); err != nil {
 			return err
 		}
 	}
-	o.Blobs = len(blobs)
-	for _, size := range blobs {
-		o.Bytes += size
+	for digest, size := range w.blobs {
+		if others[digest] {
+			o.Shared++
+			continue
+		}
+		o.Blobs, o.Bytes = o.Blobs+1, o.Bytes+size
+		if others != nil {
+			others[digest] = true
+		}
 	}
 	return nil
+}
+
+// weighing gathers the blobs of what would be copied.
+type weighing struct {
+	*Mirror
+	tags map[string]bool // of the source
+
+	mu    sync.Mutex
+	blobs map[v1.Hash]int64
+	seen  map[v1.Hash]bool
+}
+
+// beside is what came of looking at what comes along: it stops no count.
+func (w *weighing) beside(err error) error {
+	if ofOne(err) {
+		return nil
+	}
+	return err
+}
+
+// visit takes note of a manifest, of what it names, and of what refers to these.
+func (w *weighing) visit(ctx context.Context, ref Reference, depth int) error {
+	if depth > deepest || ref.Tag == "" && w.again(ref.Digest) {
+		return nil
+	}
+	got, err := w.From.manifest(ctx, ref)
+	if err != nil || ref.Tag != "" && w.again(got.digest) {
+		return err
+	}
+	p, err := got.parts()
+	if err != nil {
+		return w.From.fail(ref, "reading", err)
+	}
+	w.mu.Lock()
+	for _, d := range p.blobs() {
+		w.blobs[d.Digest] = d.Size
+	}
+	w.mu.Unlock()
+	if w.Referrers {
+		refer, err := w.From.referrers(ctx, w.Source, got.digest, w.tags)
+		if w.beside(err) != nil {
+			return err
+		}
+		for _, d := range refer {
+			if err := w.beside(w.visit(ctx, Reference{Repository: w.Source, Digest: d.Digest}, depth+1)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range p.Manifests {
+		if err := w.visit(ctx, Reference{Repository: w.Source, Digest: d.Digest}, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// again reports whether a manifest was visited before, and takes note of it.
+func (w *weighing) again(digest v1.Hash) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	again := w.seen[digest]
+	w.seen[digest] = true
+	return again
 }
 
 // without takes from a set of blobs those that the target has.
@@ -461,33 +567,38 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 	if owned == nil {
 		owned = map[string]v1.Hash{}
 	}
+	maps.DeleteFunc(owned, func(_ string, digest v1.Hash) bool { return digest == (v1.Hash{}) })
 	var failed []error
 	fail := func(tag string, err error) {
-		failed = append(failed, err)
+		failed = append(failed, fmt.Errorf("%s: %w", tag, err))
 		m.Progress.failed()
 		if m.Report != nil {
 			m.Report(Event{Source: Reference{Repository: m.Source, Tag: tag}, Target: Reference{Repository: m.Target, Tag: tag}, Outcome: Failed, Err: err})
 		}
 	}
 	item := Item{Source: m.Source, Target: m.Target, Tags: []string{}, Pinned: map[string]v1.Hash{}, There: o.there, New: o.fresh, Listed: o.listed}
+	less, isLess := m.From.(*reduced)
 	for _, s := range o.Copy {
+		if isLess { // which need not be who looked
+			less.learn(s.To, s.whole)
+		}
 		if err := m.keep(ctx, s, now); err != nil {
 			fail(s.Tag, err)
 			continue
 		}
 		item.Tags, item.Pinned[s.Tag] = append(item.Tags, s.Tag), s.To
 	}
-	for _, u := range o.Untrusted {
-		fail(u.Tag, u.Why)
+	for _, r := range slices.Concat(o.Untrusted, o.Missing) {
+		fail(r.Tag, r.Why)
 	}
 	if len(item.Tags) > 0 {
 		item.Tags = append(item.Tags, m.attachments(o)...)
 	}
 	var mu sync.Mutex
-	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Progress: m.Progress, Report: func(e Event) {
+	copier := &Copier{From: m.From, To: m.To, Referrers: m.Referrers, Rate: m.Rate, Progress: m.Progress, Brought: m.Brought, Report: func(e Event) {
 		mu.Lock()
 		if e.Err != nil {
-			failed = append(failed, e.Err)
+			failed = append(failed, fmt.Errorf("%s: %w", cmp.Or(e.Target.Tag, e.Target.String()), e.Err))
 		} else if !attached.MatchString(e.Target.Tag) {
 			owned[e.Target.Tag] = e.Digest
 		}

@@ -78,7 +78,7 @@ func (p parts) lacks(want v1.Platform) error {
 			have = append(have, d.Platform.String())
 		}
 	}
-	return fmt.Errorf("it is not there for %s, but for %s", want, strings.Join(have, ", "))
+	return fmt.Errorf("%w for %s, but for %s", ErrAbsent, want, strings.Join(have, ", "))
 }
 
 // reduced has some platforms alone.
@@ -109,28 +109,38 @@ func (s *reduced) manifest(ctx context.Context, ref Reference) (manifest, error)
 	s.mu.Lock()
 	whole, less := s.whole[ref.Digest]
 	s.mu.Unlock()
-	if ref.Tag == "" && less {
-		return s.less(ctx, Reference{Repository: ref.Repository, Digest: whole})
-	}
-	if ref.Tag == "" {
+	switch {
+	case ref.Tag == "" && less:
+		ref = Reference{Repository: ref.Repository, Digest: whole}
+	case ref.Tag == "":
 		return s.Source.manifest(ctx, ref)
 	}
-	return s.less(ctx, ref)
+	m, _, err := s.less(ctx, ref)
+	return m, err
 }
 
-// less is an index with the wanted platforms alone.
-func (s *reduced) less(ctx context.Context, ref Reference) (manifest, error) {
-	m, err := s.Source.manifest(ctx, ref)
+// less is an index with the wanted platforms alone, and the digest of the whole one.
+func (s *reduced) less(ctx context.Context, ref Reference) (m manifest, whole v1.Hash, err error) {
+	all, err := s.Source.manifest(ctx, ref)
 	if err != nil {
-		return m, err
+		return manifest{}, v1.Hash{}, err
 	}
-	r, err := m.only(s.want)
-	if err == nil && r.digest != m.digest {
-		s.mu.Lock()
-		s.whole[r.digest] = m.digest
-		s.mu.Unlock()
+	if m, err = all.only(s.want); err != nil {
+		return manifest{}, v1.Hash{}, s.fail(ref, "reading", err)
 	}
-	return r, s.fail(ref, "reading", err)
+	s.learn(m.digest, all.digest)
+	return m, all.digest, nil
+}
+
+// learn takes note of which index one was made less of, be it by another that has the
+// same platforms.
+func (s *reduced) learn(less, whole v1.Hash) {
+	if less == whole {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole[less] = whole
 }
 
 // only is an index with some platforms alone, and their attestations.

@@ -41,6 +41,9 @@ type Endpoint struct {
 	// Hint says what to do where the registry does not take the login; "" is to log in as
 	// docker does.
 	Hint string
+	// Plain says what to do where the registry speaks http, and is asked by https; "" is
+	// to write its address so.
+	Plain string
 	// Push says that content is written there: tokens are asked for pull and push.
 	Push bool
 	// Progress counts the requests, as of the target where Push is set; nil is nobody's.
@@ -64,6 +67,7 @@ type Registry struct {
 	logins     *logins
 	gate       *gate
 	hint       string
+	plain      string
 	push       bool
 	monolithic bool
 	deleteTag  func(ctx context.Context, repository, tag string) error
@@ -82,7 +86,7 @@ func Open(e Endpoint) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{base: base, hint: e.Hint, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag, holdings: e.List}
+	r := &Registry{base: base, hint: e.Hint, plain: e.Plain, push: e.Push, monolithic: e.Monolithic, deleteTag: e.Untag, holdings: e.List}
 	realms := e.Realms
 	if base.Host == name.DefaultRegistry {
 		realms = append(slices.Clone(realms), hubRealm)
@@ -232,7 +236,10 @@ func (r *Registry) ask(ctx context.Context, method, path string, query url.Value
 }
 
 // ofAny says what to do about a registry that may be no mode's.
-func ofAny(remedy string) string {
+func (r *Registry) ofAny(kind error, remedy string) string {
+	if r.plain != "" && errors.Is(kind, oci.ErrPlain) {
+		return r.plain
+	}
 	return strings.NewReplacer("registry.url", "its address", "registry.tls.ca", "--ca, or as tls.ca where a mode names it").Replace(remedy)
 }
 
@@ -245,7 +252,7 @@ func (r *Registry) send(req *http.Request, scopes []string, hoped ...int) (*http
 		if errors.Is(kind, context.Canceled) {
 			return nil, kind
 		}
-		return nil, &providers.Error{Registry: r.base.String(), Doing: req.Method + " " + req.URL.Path, Err: kind, Remedy: ofAny(remedy)}
+		return nil, &providers.Error{Registry: r.base.String(), Doing: req.Method + " " + req.URL.Path, Err: kind, Remedy: r.ofAny(kind, remedy)}
 	}
 	if slices.Contains(hoped, resp.StatusCode) {
 		return resp, nil

@@ -57,16 +57,15 @@ func (c choice) in(repository string) Reference {
 func (s Selection) listed() bool { return len(s.List) > 0 }
 
 // choose picks from the tags of a repository; of a selection that names its own,
-// tags are nil.
-func (s Selection) choose(ctx context.Context, from Source, repository string, tags []string) ([]choice, error) {
-	var list []choice
+// tags are nil. lost are those that nobody can tell when they were made.
+func (s Selection) choose(ctx context.Context, from Source, repository string, tags []string) (list []choice, lost []Refused, err error) {
 	if s.listed() {
 		for _, text := range s.List {
 			c := choice{tag: text}
 			if tag, digest, ok := strings.Cut(text, "@"); ok {
 				pin, err := v1.NewHash(digest)
 				if err != nil {
-					return nil, fmt.Errorf("%s is no tag with its digest; write TAG@sha256:…", text)
+					return nil, nil, fmt.Errorf("%s is no tag with its digest; write TAG@sha256:…", text)
 				}
 				c = choice{tag, pin}
 			}
@@ -80,7 +79,7 @@ func (s Selection) choose(ctx context.Context, from Source, repository string, t
 	}
 	list = slices.DeleteFunc(list, func(c choice) bool { return !s.names(c.tag) })
 	if s.Since.IsZero() && s.Newest == 0 {
-		return list, nil
+		return list, nil, nil
 	}
 	return s.latest(ctx, from, repository, list)
 }
@@ -97,11 +96,12 @@ func (s Selection) names(tag string) bool {
 }
 
 // latest keeps those that were made since a time, and the newest of them.
-func (s Selection) latest(ctx context.Context, from Source, repository string, list []choice) ([]choice, error) {
+func (s Selection) latest(ctx context.Context, from Source, repository string, list []choice) (out []choice, lost []Refused, err error) {
 	type dated struct {
 		choice
 		version *semver.Version
 		made    time.Time
+		lost    error
 	}
 	all := make([]dated, len(list))
 	versions := true
@@ -117,14 +117,22 @@ func (s Selection) latest(ctx context.Context, from Source, repository string, l
 		asking.SetLimit(smallAtOnce)
 		for i := range all {
 			asking.Go(func() (err error) {
-				all[i].made, err = createdAt(ctx, from, all[i].in(repository))
+				if all[i].made, err = createdAt(ctx, from, all[i].in(repository)); ofOne(err) {
+					all[i].lost, err = err, nil
+				}
 				return err
 			})
 		}
 		if err := asking.Wait(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
+	all = slices.DeleteFunc(all, func(d dated) bool {
+		if d.lost != nil {
+			lost = append(lost, Refused{Step{Tag: d.tag, To: d.pin}, d.lost})
+		}
+		return d.lost != nil
+	})
 	if !s.Since.IsZero() {
 		all = slices.DeleteFunc(all, func(d dated) bool { return d.made.Before(s.Since) })
 	}
@@ -137,12 +145,11 @@ func (s Selection) latest(ctx context.Context, from Source, repository string, l
 	if s.Newest > 0 && len(all) > s.Newest {
 		all = all[:s.Newest]
 	}
-	out := make([]choice, len(all))
-	for i, d := range all {
-		out[i] = d.choice
+	for _, d := range all {
+		out = append(out, d.choice)
 	}
 	slices.SortFunc(out, func(a, b choice) int { return strings.Compare(a.tag, b.tag) })
-	return out, nil
+	return out, lost, nil
 }
 
 // maxConfig bounds the configuration of an image, in bytes.

@@ -305,7 +305,7 @@ func emptied(c Change) string {
 	entries := func(f flat, prefix string) int {
 		n := 0
 		for _, l := range f.leaves {
-			if strings.HasPrefix(l.path, prefix) {
+			if strings.HasPrefix(l.path, prefix) && l.sync != "seen" { // those nobody declares
 				n++
 			}
 		}

@@ -56,6 +56,16 @@ func TestTakingEveryUserOfATableIsHeld(t *testing.T) {
 	check(t, w.plan(t), "update access/a")
 }
 
+// What a provider sees and nobody declares is put right, which takes nothing away.
+func TestASeenListThatEndsEmptyIsNotHeld(t *testing.T) {
+	w := world{
+		desired: []string{`mirror/m {"from":"example.com/a","to":"a/b","tags":{"list":["v1"]}}`},
+		live:    []string{`mirror/m {"from":"example.com/a","to":"a/b","tags":{"list":["v1","v2"]},"altered":["v1"]}`},
+		owned:   []string{"*"},
+	}
+	check(t, w.plan(t), "update mirror/m")
+}
+
 func TestAListManagedForTheFirstTimeTakesNothingUnasked(t *testing.T) {
 	for name, c := range map[string]struct{ live, declared, list string }{
 		"table":  {`access/a {"users":{"bob":["pull"],"eve":["pull"]}}`, `access/a {"users":{"bob":["pull"]}}`, "users"},

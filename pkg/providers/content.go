@@ -58,8 +58,8 @@ func WithContent(t schema.Table) schema.Table {
 // ContentOwner is what a provider of content offers: what it wrote is known by nothing else
 // than what it says of it.
 type ContentOwner interface {
-	// Content lists the tags that an object it wrote owns, by name; ok is false of one
-	// that it did not write.
+	// Content lists the tags that an object it wrote owns, by name, with an empty digest
+	// those that it could not bring; ok is false of one that it did not write.
 	Content(key schema.Key) (tags map[string]string, ok bool)
 }
 

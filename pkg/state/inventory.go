@@ -95,7 +95,8 @@ type Object struct {
 	Owned bool
 	// Instance is the ocisync that owns it.
 	Instance string
-	// Content is what a mirror copied: its tags, sorted, as they were then.
+	// Content is what a mirror copied: its tags, sorted, as they were then. One that it
+	// could not copy when it was applied has no digest.
 	Content []Tag
 }
 

@@ -109,6 +109,9 @@ func rule(name, s string) string {
 	case "image_repository":
 		repo, rest, good := image(s)
 		ok, want = good && rest == "" && repo != "", `write registry/repository without a tag, such as "docker.io/library/alpine"`
+		if host, rest, plain := strings.Cut(strings.TrimPrefix(s, "http://"), "/"); strings.HasPrefix(s, "http://") && plain && rest != "" {
+			want = fmt.Sprintf(`write it without http://, and have a [remote.N] with url = "http://%s"`, host)
+		}
 	case "platform":
 		ok, want = platform.MatchString(s), `write system/architecture, such as "linux/amd64" or "linux/arm/v7"`
 	case "media_type":

@@ -65,7 +65,7 @@ type Deps struct {
 type Applied struct {
 	Key  schema.Key
 	Spec schema.Spec
-	Tags map[string]v1.Hash // which it owns
+	Tags map[string]v1.Hash // as [content.Mirror] owns them
 }
 
 // Provider writes content. It is safe for use by several goroutines.
@@ -77,6 +77,7 @@ type Provider struct {
 	altered  map[schema.Key]bool               // what was read last, and is not as it was applied
 	outlooks map[schema.Key]looked             // of the plan that was made last
 	wrote    map[schema.Key]map[string]v1.Hash // the tags that they own by now
+	brought  content.Brought                   // by all mirrors
 }
 
 // looked is what a mirror found, and for which block.
@@ -245,6 +246,7 @@ func (p *Provider) target(ctx context.Context) (*content.Registry, func(), error
 // at now is told, and tried when it is written.
 func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []providers.Verdict, err error) {
 	out = make([]providers.Verdict, len(changes))
+	others := map[v1.Hash]bool{}
 	for i, c := range changes {
 		if bookkeeping(c.Key.Kind) {
 			continue
@@ -264,7 +266,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []pr
 			out[i].Refused = fmt.Sprintf("%s is no kind of content", c.Key)
 			continue
 		}
-		o, err := p.look(ctx, c.Key, spec, true)
+		o, err := p.look(ctx, c.Key, spec, others)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -272,7 +274,7 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []pr
 			out[i].Notes = []string{fmt.Sprintf("what it would copy cannot be told now: %v", err)}
 			continue
 		}
-		out[i].Impact = o.Lines()
+		out[i].Impact, out[i].Notes = o.Lines(), o.Lacks()
 		before, _ := p.applied(c.Key)
 		if ok, why := p.MayPrune(); !ok && yes(spec.Prune) && len(before.Tags) > 0 {
 			out[i].Notes = append(out[i].Notes, "prunes nothing: "+why)
@@ -290,13 +292,15 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) (out []pr
 	return out, nil
 }
 
-// Look tells what a mirror would do now.
-func (p *Provider) Look(ctx context.Context, k schema.Key, spec *schema.Mirror) (content.Outlook, error) {
-	return p.look(ctx, k, spec, true)
+// Look tells what a mirror would do now. Of what it would send it leaves out what is in
+// others, those that were looked at before, and adds the rest to it.
+func (p *Provider) Look(ctx context.Context, k schema.Key, spec *schema.Mirror, others map[v1.Hash]bool) (content.Outlook, error) {
+	return p.look(ctx, k, spec, others)
 }
 
-// look looks at both sides of a mirror.
-func (p *Provider) look(ctx context.Context, k schema.Key, spec *schema.Mirror, weigh bool) (content.Outlook, error) {
+// look looks at both sides of a mirror, and weighs what it would send where others are
+// told of.
+func (p *Provider) look(ctx context.Context, k schema.Key, spec *schema.Mirror, others map[v1.Hash]bool) (content.Outlook, error) {
 	to, release, err := p.target(ctx)
 	if err != nil {
 		return content.Outlook{}, err
@@ -308,8 +312,8 @@ func (p *Provider) look(ctx context.Context, k schema.Key, spec *schema.Mirror, 
 	}
 	defer end()
 	o, err := m.Look(ctx)
-	if err == nil && weigh {
-		err = m.Weigh(ctx, &o)
+	if err == nil && others != nil {
+		err = m.Weigh(ctx, &o, others)
 	}
 	return o, err
 }
@@ -337,11 +341,36 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 			if known && seen.spec == spec {
 				o = &seen.outlook
 			}
-			_, err := p.run(ctx, c.Key, spec, o, nil)
+			ran, err := p.run(ctx, c.Key, spec, o, nil)
+			if err != nil && ctx.Err() == nil && p.partly(c.Key, ran.Outlook) {
+				err = fmt.Errorf("%w; %w", err, providers.ErrPartly)
+			}
 			report(c.Key, err)
 		}
 	}
 	return nil
+}
+
+// partly reports whether a mirror brought something, or had it, though it failed. What it
+// could not copy is noted as lacking, so that the next plan shows it; what the source
+// lacks or nobody signed is not: no other apply can bring it.
+func (p *Provider) partly(k schema.Key, o content.Outlook) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	owned, ran := p.wrote[k]
+	if !ran {
+		return false
+	}
+	some := len(o.Same) > 0
+	for _, s := range o.Copy {
+		switch digest, own := owned[s.Tag]; {
+		case digest == s.To:
+			some = true
+		case !own:
+			owned[s.Tag] = v1.Hash{}
+		}
+	}
+	return some
 }
 
 func specOf(c plan.Change) schema.Spec {
@@ -388,6 +417,11 @@ func (p *Provider) run(ctx context.Context, k schema.Key, spec *schema.Mirror, o
 		}
 	}
 	owned, moved, err := m.Run(ctx, *o, p.Now())
+	for _, s := range o.Copy {
+		if digest, was := m.Owned[s.Tag]; was && owned[s.Tag] == (v1.Hash{}) {
+			owned[s.Tag] = digest // it lacks still
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wrote[k] = owned
@@ -404,7 +438,9 @@ func (p *Provider) Content(k schema.Key) (map[string]string, bool) {
 	}
 	out := map[string]string{}
 	for tag, digest := range owned {
-		out[tag] = digest.String()
+		if out[tag] = ""; digest != (v1.Hash{}) {
+			out[tag] = digest.String()
+		}
 	}
 	return out, true
 }
@@ -424,7 +460,10 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 		if before, _ := p.applied(r.Key); altered || !reflect.DeepEqual(before.Spec, r.Spec) {
 			continue // a change of it tells
 		}
-		o, err := p.look(ctx, r.Key, spec, false)
+		o, err := p.look(ctx, r.Key, spec, nil)
+		for _, text := range append(o.Lacks(), o.Refuses()...) {
+			out = append(out, plan.Note{Key: r.Key, Text: text})
+		}
 		switch n := len(o.Copy) + len(o.Gone); {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

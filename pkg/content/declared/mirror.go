@@ -40,7 +40,7 @@ func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror
 	m = &content.Mirror{
 		From: reads, To: to, Source: repository, Target: text(spec.To),
 		Referrers: yes(spec.Referrers), OnlyMissing: yes(spec.OnlyMissing),
-		KeepPrevious: text(spec.KeepPrevious), Progress: p.Progress,
+		KeepPrevious: text(spec.KeepPrevious), Progress: p.Progress, Brought: &p.brought,
 	}
 	m.Prune, _ = p.MayPrune()
 	m.Prune = m.Prune && yes(spec.Prune)
@@ -241,6 +241,7 @@ func (p *Provider) source(ctx context.Context, host string) (*content.Registry, 
 		host = name.DefaultRegistry
 	}
 	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Hint: "declare the account in the login of a [remote] whose url is of that host"}
+	e.Plain = fmt.Sprintf("have a [remote.N] with type = %q and url = %q in the mode if that is meant, or give it a certificate", "oci", "http://"+host)
 	var tls schema.TLS
 	p.mu.Lock()
 	remotes := p.remotes

@@ -143,6 +143,9 @@ func parameter(s, name string) string {
 	return ""
 }
 
+// ErrPlain is a registry that was asked by https, and speaks http.
+var ErrPlain = errors.New("it speaks http, not https")
+
 // Connection says of a request that got no answer why, as an error that is one of
 // ErrUnreachable, and what to do.
 func Connection(err error, base *url.URL) (kind error, remedy string) { //nolint:revive,staticcheck // kind is what was found, not a failure to find it
@@ -154,6 +157,7 @@ func Connection(err error, base *url.URL) (kind error, remedy string) { //nolint
 	var own *providers.Error
 	var op *net.OpError
 	unreachable := func(why string) error { return fmt.Errorf("%w: %s", providers.ErrUnreachable, why) }
+	plain := fmt.Errorf("%w: %w", providers.ErrUnreachable, ErrPlain)
 	switch {
 	case errors.As(err, &own):
 		return own.Err, own.Remedy
@@ -167,11 +171,11 @@ func Connection(err error, base *url.URL) (kind error, remedy string) { //nolint
 		return unreachable("its certificate is not valid: " + invalid.Error()), "renew the certificate, and check this computer's clock"
 	case errors.As(err, &record):
 		if strings.HasPrefix(string(record.RecordHeader[:]), "HTTP/") {
-			return unreachable("it speaks http, not https"), "write its address with http:// if that is meant, or give it a certificate"
+			return plain, "write its address with http:// if that is meant, or give it a certificate"
 		}
 		return unreachable("it does not speak TLS"), "correct registry.url"
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http has no type for it
-		return unreachable("it speaks http, not https"), "write its address with http:// if that is meant, or give it a certificate"
+		return plain, "write its address with http:// if that is meant, or give it a certificate"
 	case errors.As(err, &dns):
 		return unreachable("its name " + dns.Name + " is not known"), "correct registry.url"
 	case errors.Is(err, context.DeadlineExceeded):
