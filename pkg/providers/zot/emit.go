@@ -267,7 +267,7 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	}
 	if how == plan.Restart && w.p.process == nil {
 		todo := byHand
-		if after, _ := reach(w.s.doc, doc); after != plan.Restart {
+		if after, _ := reach(w.s.doc, doc); after != plan.Restart && !w.s.cut.config {
 			todo = restartFirst
 		}
 		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, todo, why)

@@ -167,7 +167,7 @@ func (c configuration) lostLogins() bool {
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == heldPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == unfinishedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == heldPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -200,6 +200,7 @@ func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (ma
 			}
 			spec.Values = append(spec.Values, held)
 		}
+		spec.Values = append(spec.Values, schema.Value{Path: unfinishedPath, JSON: string(encoded(s.unfinished(p.paths.config)))})
 		if p.paths.data != "" {
 			own := schema.Value{Path: ownPath, JSON: ownAsMade}
 			if !o.ownAsMade() {

@@ -30,7 +30,7 @@ const restartFirst = "somebody else runs it, and it does not go by its file as t
 func toDo(c plan.Change, now *objects, st status) string {
 	rest := slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
 	behind := st.misses.config || st.misses.accounts || len(rest) < len(c.Fields)
-	if c.Fields = rest; behind && takes(c, now, now.conf, nil) != plan.Restart {
+	if c.Fields = rest; behind && !now.cut.config && takes(c, now, now.conf, nil) != plan.Restart {
 		return restartFirst
 	}
 	return byHand
@@ -592,6 +592,9 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 	}
 	switch spec := c.After.Spec.(type) {
 	case *schema.Settings:
+		if finishes(c) {
+			notes = append(notes, "a write was cut short, and Zot has what stood in these files before: it is finished before anything else is written")
+		}
 		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
 			notes = append(notes, fmt.Sprintf("a policy of retention that was written by hand speaks of ocisync's own namespace too, and removes the inventory that lies there with the next collection: a policy for %s is put before it", ownPattern()))
 		}
@@ -641,7 +644,7 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	case how == plan.Reload && st.blind && p.process != nil: // a restart tells
 		how = plan.Restart
 	case st.running && st.misses.config && how == plan.Reload,
-		st.running && st.misses.accounts && (k == schema.KindUser || k == schema.KindRobot):
+		st.running && st.misses.accounts && (k == schema.KindUser || k == schema.KindRobot || finishes(c) && now.cut.accounts):
 		how = plan.Restart
 	}
 	if how == plan.Restart && p.process == nil {
@@ -741,7 +744,7 @@ func settingsNeed(c plan.Change, now *objects, running configuration, ran *confi
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
-		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
+		case v.Path == shadowedPath, v.Path == accountsPath, v.Path == unfinishedPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
 		case v.Path == loadedPath && ran != nil: // reach tells
 		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == placesPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {

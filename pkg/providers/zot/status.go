@@ -153,6 +153,9 @@ const readsAfter = 10 * time.Millisecond
 // next start, or nobody can tell. What was written last tells, and the process's
 // own log.
 func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
+	if st.running && s.cut.config && s.doc != nil {
+		return p.beforeCut(ctx, s, st)
+	}
 	if v := p.sinceWritten(ctx, s, st); v != nil || !st.running || s.doc == nil {
 		return v
 	}
