@@ -77,7 +77,7 @@ func (w *writer) finish(ctx context.Context) error {
 		}
 		t.accounts = accounts
 	}
-	if a := conf.HTTP.Auth; a != nil && a.HTPasswd != nil && w.s.htpasswd != "" && w.s.accounts == nil && t.accounts == nil && !w.now.conf.authenticated() {
+	if a := conf.HTTP.Auth; a != nil && a.HTPasswd != nil && w.s.htpasswd != "" && w.s.accounts == nil && t.accounts == nil && !w.now.conf.logsIn() {
 		t.accounts = []byte{} // Zot does not start without the file
 	}
 	if t.creds, err = w.credentials(); err != nil {
@@ -429,7 +429,7 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		w.control(set)
 		set(encoded([]string(g.Users)), append(at, "users")...)
 	}
-	if (w.peopled() && w.logins() || w.now.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
+	if (w.peopled() && w.logins() || w.now.conf.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.logsIn() || len(w.pass.Names()) > 0) {
 		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
 	}
 }
@@ -444,8 +444,8 @@ func (w *writer) peopled() bool {
 
 // logins reports whether anybody logs in once this is written.
 func (w *writer) logins() bool {
-	if w.now.conf.authenticated() || w.s.htpasswd == "" {
-		return w.now.conf.authenticated()
+	if w.now.conf.logsIn() || w.s.htpasswd == "" {
+		return w.now.conf.logsIn()
 	}
 	return len(w.pass.Names()) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(w.all)), func(r schema.Resource) bool {
 		switch spec := r.Spec.(type) {
@@ -494,7 +494,7 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
-	if w.logins() && !w.now.conf.authenticated() { // who logs in from now on has what anybody has
+	if w.logins() && !w.now.conf.logsIn() { // who logs in from now on has what anybody has
 		for k := range w.kept {
 			if k.Kind == schema.KindAccess {
 				w.patterns[k.Name] = true

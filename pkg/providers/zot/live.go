@@ -158,11 +158,9 @@ func (o *objects) ruled() bool {
 	return err == nil && was.HTTP.AccessControl != nil
 }
 
-// lostLogins reports whether that is so of a configuration whose accounts are known.
-func (o *objects) lostLogins() bool { return o.htpasswd != "" && o.conf.lostLogins() }
-
+// lostLogins reports whether that is so.
 func (c configuration) lostLogins() bool {
-	return c.HTTP.AccessControl != nil && !c.authenticated() && !c.anonymousAlone()
+	return c.HTTP.AccessControl != nil && !c.logsIn() && !c.anonymousAlone()
 }
 
 // virtual reports whether a value of the settings is no key of Zot's.
@@ -188,7 +186,7 @@ func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (ma
 			v.JSON = loadedNo
 		}
 		logins := schema.Value{Path: loginsPath, JSON: loginsAsRules}
-		if o.lostLogins() {
+		if o.conf.lostLogins() {
 			logins.JSON = loginsLost
 		}
 		spec.Values = append(spec.Values, v, logins, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},

@@ -64,6 +64,10 @@ Some of Zot's ways that rules meet:
 - An account of a robot that is not as ocisync made it, or that nobody made, is drift
   of ` + "`process.foreign_accounts`" + `, and an apply puts it right: no mode holds the
   secret of a robot that is delivered.
+- Of a Zot that takes tokens (` + "`http.auth.bearer`" + `) rules are refused: who gives the tokens
+  says who may do what, and Zot 2.1.6 does not start with rules for accounts where
+  it has none of ` + "`htpasswd`" + `, ` + "`ldap`" + ` and ` + "`openid`" + `. Rules without any of these, whoever wrote
+  them, are drift of ` + "`process.logins`" + `.
 - A write that was cut short, such as by a kill, is drift of ` + "`process.unfinished`" + `, and
   names the files: Zot has what they held before. An apply finishes it before it does
   anything else, with a reload or a restart as what is written needs, and so does
