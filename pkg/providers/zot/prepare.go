@@ -621,10 +621,10 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 	}
 	switch spec := c.After.Spec.(type) {
 	case *schema.Settings:
-		if finishes(c) {
+		if now.cut.any() && finishes(c) {
 			notes = append(notes, "a write was cut short, and Zot has what stood in these files before: it is finished before anything else is written")
 		}
-		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
+		if now.doc != nil && slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
 			notes = append(notes, fmt.Sprintf("a policy of retention that was written by hand speaks of ocisync's own namespace too, and removes the inventory that lies there with the next collection: a policy for %s is put before it", ownPattern()))
 		}
 	case *schema.User:
