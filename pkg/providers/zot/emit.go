@@ -203,6 +203,48 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if err := keep(); err != nil {
 		return err
 	}
+	if err := w.carry(ctx, t); err != nil {
+		return w.unkept(err)
+	}
+	return w.remember(ctx, &next, t, keep)
+}
+
+// unkept has what ocisync keeps as before where nothing that it speaks of was written: a
+// plan would take what it says of objects for what Zot has. Accounts of robots stay, since
+// their secrets may have been delivered.
+func (w *writer) unkept(why error) error {
+	was := w.s.own
+	same := func(name string, text []byte) bool { return files.Equal(readOr(name), text) }
+	creds, err := w.sameCredentials()
+	if err != nil || !creds || !same(w.p.paths.config, w.s.text) || !same(w.s.htpasswd, w.s.accounts) {
+		return why
+	}
+	robots := maps.Clone(w.own.Robots)
+	for name, accounts := range was.Robots {
+		if _, is := robots[name]; !is { // which was to go
+			robots[name] = accounts
+		}
+	}
+	if len(was.Key) == 0 && len(robots) == 0 {
+		err = os.Remove(w.p.paths.own)
+	} else {
+		was.Robots = robots
+		err = was.save(w.p.paths.own)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; and %s says already what was to be written, and could not be put back: %w: until the same apply is run again with success, plans take some of it for what Zot has", why, w.p.paths.own, err)
+	}
+	return why
+}
+
+// sameCredentials reports whether sync's file holds what was read.
+func (w *writer) sameCredentials() (bool, error) {
+	have, err := readCredentials(w.s.creds)
+	return err == nil && maps.Equal(have, w.s.credentials), err
+}
+
+// carry brings the files to say it, and Zot to take them over.
+func (w *writer) carry(ctx context.Context, t texts) error {
 	if t.inbox != nil && t.inbox.Listen != "" { // before Zot posts to it
 		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
 			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
@@ -233,7 +275,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
 		}
 	}
-	return w.remember(ctx, &next, t, keep)
+	return nil
 }
 
 // how says what it takes until the files are in force.

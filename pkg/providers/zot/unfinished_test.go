@@ -3,6 +3,7 @@ package zot
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -214,5 +217,85 @@ func TestAWriteThatWasCutAndIsRefusedIsPutBack(t *testing.T) {
 	err := p.Write(context.Background(), unsettled(t, p), func(schema.Key, error) {})
 	if !errors.Is(err, errRefused) || content(a.config) != was || lies(t, a.config) {
 		t.Errorf("%v; the file holds\n%s", err, content(a.config))
+	}
+}
+
+// Of a write that fails before it reaches a file, as on a full disk, nothing is known after
+// that Zot does not have.
+func TestOfAWriteThatFailsNothingIsKept(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	user := makes(schema.KindUser, "old", &schema.User{})
+	if err := wrote(t, p, append(unsettled(t, p), user)...); err != nil {
+		t.Fatal(err)
+	}
+	read := func() schema.State {
+		t.Helper()
+		st, err := p.Read(t.Context(), schema.ScopeOf(schema.KindUser, schema.KindNamespace, schema.KindGroup, schema.KindSettings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	before, text := read(), content(a.config)
+	changes := []plan.Change{
+		makes(schema.KindUser, "u", &schema.User{}), makes(schema.KindNamespace, "n", &schema.Namespace{}),
+		makes(schema.KindGroup, "g", &schema.Group{Users: schema.NewSet("u")}),
+		{Action: plan.Delete, Key: user.Key},
+	}
+	p.process = crowded{a}
+	if err := wrote(t, p, changes...); err == nil || content(a.config) != text {
+		t.Fatalf("%v; it holds\n%s", err, content(a.config))
+	}
+	if diff := cmp.Diff(before, read()); diff != "" {
+		t.Errorf("after a write that failed (-before +after):\n%s", diff)
+	}
+	// what cannot be put back is said
+	other, own := p.paths.own, []byte(nil)
+	own, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{p: p, s: &site{text: []byte(text), view: view{htpasswd: p.paths.htpasswd}}, own: p.mustOwn(t)}
+	w.s.accounts = []byte(content(p.paths.htpasswd))
+	w.s.own = w.own
+	p.paths.own = filepath.Join(other, "below a file")
+	if err := w.unkept(errSilent); err == nil || !errors.Is(err, errSilent) || !strings.Contains(err.Error(), "could not be put back") {
+		t.Errorf("%v", err)
+	}
+	p.paths.own = other
+	if is, err := os.ReadFile(other); err != nil || string(is) != string(own) {
+		t.Errorf("it holds %s, %v", is, err)
+	}
+}
+
+func (p *Provider) mustOwn(t *testing.T) own {
+	t.Helper()
+	o, err := p.ownFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// crowded has no room for a file beside the configuration, once its log is read.
+type crowded struct{ *actor }
+
+func (f crowded) Log(ctx context.Context) (io.ReadCloser, error) {
+	if err := os.MkdirAll(filepath.Join(f.config+".prev.tmp", "x"), 0o700); err != nil {
+		return nil, err
+	}
+	return f.actor.Log(ctx)
+}
+
+// Neither is of the first apply, before which there was no file of ocisync's.
+func TestOfAFirstWriteThatFailsNothingIsKept(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	w := &writer{p: p, s: &site{text: []byte(content(a.config)), view: view{htpasswd: p.paths.htpasswd}}, own: own{Robots: map[string][]account{}}}
+	w.s.accounts = []byte(content(p.paths.htpasswd))
+	if err := w.unkept(errSilent); !errors.Is(err, errSilent) {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(p.paths.own); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what it keeps: %v", err)
 	}
 }
