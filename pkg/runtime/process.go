@@ -169,6 +169,11 @@ func (p *Process) order(ctx context.Context, v verb) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if v == verbRestart { // what the supervisor has to say of it is in a log alone
+		if err := p.o.check(ctx, wanted.Face); err != nil {
+			return Outcome{}, err
+		}
+	}
 	out, err := c.order(ctx, order{Verb: v, Program: wanted})
 	if errors.Is(err, errGone) && p.ended(ctx) {
 		return p.background(ctx, v)
@@ -209,10 +214,12 @@ func (p *Process) background(ctx context.Context, v verb) (Outcome, error) {
 		out.Changed = found.Program.differences(wanted)
 		out.Adopted = len(out.Changed) == 0
 	}
-	if v == verbRestart && found.alive() {
+	if !found.alive() || v == verbRestart {
 		if err := p.o.check(ctx, wanted.Face); err != nil {
 			return Outcome{}, err
 		}
+	}
+	if v == verbRestart && found.alive() {
 		if err := p.Stop(ctx); err != nil {
 			return Outcome{}, err
 		}

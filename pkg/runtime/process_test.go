@@ -884,6 +884,22 @@ func TestWhatWouldNotStartAgainIsNotStopped(t *testing.T) {
 	}
 }
 
+// TestWhoRestartsIsTold what there is to say of the start, and not the supervisor's log
+// alone.
+func TestWhoRestartsIsTold(t *testing.T) {
+	w := newWorld(t, "well")
+	s := w.supervise()
+	var told int
+	w.options.Check = func(context.Context, string) error { told++; return nil }
+	if _, err := w.process().Restart(t.Context()); err != nil || told != 1 {
+		t.Errorf("told %d times: %v", told, err)
+	}
+	if _, err := w.process().Up(t.Context()); err != nil || told != 1 {
+		t.Errorf("of one that runs on told %d times: %v", told, err)
+	}
+	w.must("ending", s.end())
+}
+
 // TestAnOrphanIsNotStoppedThatNobodyCouldSuperviseAfter: what could not be started
 // again is not stopped for that; to be down it is stopped all the same.
 func TestAnOrphanIsNotStoppedThatNobodyCouldSuperviseAfter(t *testing.T) {

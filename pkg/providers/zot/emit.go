@@ -335,7 +335,7 @@ func (w *writer) remember(ctx context.Context, next *own, t texts, keep func() e
 	if id, err := inodeOf(w.p.paths.config); err == nil {
 		now.Inode = id
 	}
-	next.Loaded, next.Full, next.Withdrawn = now, w.full, w.withdrawn
+	next.Loaded, next.Started, next.Full, next.Withdrawn = now, "", w.full, w.withdrawn
 	if err := keep(); err != nil { // what was kept before the write has all that the mode declares
 		w.p.logger.Warn("all is written and in force, but not that it is, which ocisync notes: make room there; until then a plan may take Zot for one that did not load its configuration", "registry", w.p.registry.URL, "error", err)
 	}
