@@ -181,7 +181,7 @@ func lowered[V any](m map[string]V) map[string]V {
 // authenticated reports whether Zot asks for a login at all.
 func (c configuration) authenticated() bool {
 	a := c.HTTP.Auth
-	return c.logsIn() || a != nil && filled(a.Bearer)
+	return c.logsIn() || a != nil && present(a.Bearer)
 }
 
 // logsIn reports whether Zot knows accounts by which its rules go, without which it does
@@ -190,7 +190,7 @@ func (c configuration) authenticated() bool {
 // Workloads that log in by bearer.oidc, and by certificates, are later versions'.
 func (c configuration) logsIn() bool {
 	a := c.HTTP.Auth
-	return a != nil && (a.HTPasswd != nil && a.HTPasswd.Path != "" || filled(a.LDAP) || filled(a.OpenID) || present(a.MTLS) || a.workloads())
+	return a != nil && (a.HTPasswd != nil && a.HTPasswd.Path != "" || present(a.LDAP) || present(a.OpenID) || present(a.MTLS) || a.workloads())
 }
 
 // workloads reports whether those log in.
@@ -205,22 +205,7 @@ func (a *authConfig) workloads() bool {
 // what they say, whatever its rules say, and asks for no account.
 func (c configuration) byTokens() bool {
 	a := c.HTTP.Auth
-	return a != nil && filled(a.Bearer) && !a.workloads()
-}
-
-// filled reports whether anything stands in a table: Zot's reader drops one in which
-// nothing does.
-func filled(raw json.RawMessage) bool {
-	var table map[string]json.RawMessage
-	if !present(raw) || json.Unmarshal(raw, &table) != nil {
-		return present(raw)
-	}
-	for _, v := range table {
-		if filled(v) {
-			return true
-		}
-	}
-	return false
+	return a != nil && present(a.Bearer) && !a.workloads()
 }
 
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
