@@ -119,7 +119,7 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 		return p.unreadable(err)
 	}
 	if why := p.putsRight(ctx); why != "" {
-		p.logger.Warn(why, "registry", p.registry.URL, "file", p.paths.config)
+		p.logger.Warn("somebody changed its configuration, and it is started with what that takes put right", "what", why, "registry", p.registry.URL, "file", p.paths.config)
 	}
 	front, err := p.faced(face)
 	if err != nil {

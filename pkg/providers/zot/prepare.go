@@ -47,9 +47,9 @@ func (st status) replaced() string {
 
 const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
 
-// byTokens is why a rule would count for nothing. Observed on 2.1.6, which does not even
+// ruledElsewhere is why a rule would count for nothing. Observed on 2.1.6, which does not even
 // start with it where nobody logs in otherwise.
-const byTokens = "this Zot takes tokens (http.auth.bearer): whoever gives them says who may do what, no account of its own logs in, and rules count for nothing, or keep it from starting; declare them there, or take http.auth.bearer out of its configuration"
+const ruledElsewhere = "this Zot takes tokens (http.auth.bearer): whoever gives them says who may do what, no account of its own logs in, and rules count for nothing, or keep it from starting; declare them there, or take http.auth.bearer out of its configuration"
 
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
@@ -432,7 +432,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 			problems = append(problems, noLogins)
 		}
 		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+schema.OutsidePath }) && now.conf.byTokens() {
-			problems = append(problems, byTokens)
+			problems = append(problems, ruledElsewhere)
 		}
 		if p.registry.Driver() == schema.DriverProcess {
 			if why := now.inbox.Takes(net.JoinHostPort(p.listen())); why != "" {
@@ -442,7 +442,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		return strings.Join(problems, "; ")
 	case *schema.Group:
 		if now.doc != nil && now.conf.byTokens() && len(spec.Users) > 0 {
-			return byTokens
+			return ruledElsewhere
 		}
 	case *schema.Audit:
 		if spec.Log != nil && !p.writable(*spec.Log) {
@@ -450,7 +450,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		}
 	case *schema.Access:
 		if now.doc != nil && now.conf.byTokens() {
-			return byTokens
+			return ruledElsewhere
 		}
 		const key = "http.accessControl.repositories.*.policies[].conditions[].expression"
 		if len(spec.Conditions) > 0 && !config.Takes(key, st.version()) {
@@ -462,7 +462,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		return p.shadowed(c, now)
 	case *schema.Immutable:
 		if now.doc != nil && now.conf.byTokens() {
-			return byTokens
+			return ruledElsewhere
 		}
 		return p.shadowed(c, now)
 	case *schema.Quota:
@@ -470,7 +470,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 			return ""
 		}
 		if now.doc != nil && now.conf.byTokens() {
-			return byTokens
+			return ruledElsewhere
 		}
 		if _, elsewhere := (&site{view: now.view}).layouts(); elsewhere != "" {
 			return elsewhere
@@ -486,7 +486,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		}
 	case *schema.Robot:
 		if now.doc != nil && now.conf.byTokens() && len(spec.Access) > 0 {
-			return byTokens
+			return ruledElsewhere
 		}
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
@@ -497,7 +497,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		return p.shadowedRobot(spec, now)
 	case *schema.User:
 		if now.doc != nil && now.conf.byTokens() && spec.Admin != nil && *spec.Admin {
-			return byTokens
+			return ruledElsewhere
 		}
 		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
 			return noAccounts

@@ -250,7 +250,7 @@ func TestOfAWriteThatFailsNothingIsKept(t *testing.T) {
 		t.Errorf("after a write that failed (-before +after):\n%s", diff)
 	}
 	// what cannot be put back is said
-	other, own := p.paths.own, []byte(nil)
+	other := p.paths.own
 	own, err := os.ReadFile(other)
 	if err != nil {
 		t.Fatal(err)
