@@ -19,6 +19,11 @@ import (
 // USER_HZ in proc_pid_stat(5).
 const ticks = 100
 
+// ReadsAfter is less than a registry takes from its start until it reads its file, and as
+// much as the time of that start may be too early: of a file that is written, and then
+// started with, the file may seem to be the newer one.
+const ReadsAfter = time.Second / ticks
+
 // process is one whose command line names a configuration file.
 type process struct {
 	pid, start string // start as the kernel counts it
@@ -164,12 +169,13 @@ func (p process) misses(name string, by Watching) bool {
 		return false
 	}
 	t, ok := timesOf(name)
-	if !ok || !t.changed.After(p.began) {
+	read := p.began.Add(ReadsAfter)
+	if !ok || !t.changed.After(read) {
 		return false
 	}
 	watched, known := p.watched()
 	if !known {
-		return t.born.After(p.began)
+		return t.born.After(read)
 	}
 	is := func(info os.FileInfo) bool {
 		st, ok := info.Sys().(*syscall.Stat_t)

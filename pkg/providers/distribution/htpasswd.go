@@ -70,15 +70,36 @@ func (a *accountFile) fail(key schema.Key, doing string, err error, remedy strin
 // robotAccount reports whether an account is one of a robot, by its name.
 func robotAccount(name string) bool { return strings.HasPrefix(name, "robot$") }
 
+// inForce is what the registry has of the file: what stood there before, where a write
+// of it was cut, until that is finished.
+func (a *accountFile) inForce() (now, finished *htpasswd.File, err error) {
+	finished, _, err = a.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	before, cut, err := files.Held(a.name)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, nil, a.fail(schema.Key{}, "reading accounts", err, "")
+	case cut:
+		return htpasswd.Parse(before), finished, nil
+	}
+	return finished, finished, nil
+}
+
 // users are the accounts of people. One that no mode can name is nobody's object,
-// and left is told of it.
+// and left is told of it. Where a write was cut, those of either content are, and
+// nobody knows the password of one that the two have with another: to write it, or to
+// take the account out, finishes that write first.
 func (a *accountFile) users(left func(error)) ([]schema.Resource, error) {
-	f, _, err := a.load()
+	now, finished, err := a.inForce()
 	if err != nil {
 		return nil, err
 	}
+	names := append(slices.Clone(now.Names()), finished.Names()...)
+	slices.Sort(names)
 	var out []schema.Resource
-	for _, name := range f.Names() {
+	for _, name := range slices.Compact(names) {
 		if name == selfLogin || robotAccount(name) {
 			continue
 		}
@@ -86,7 +107,11 @@ func (a *accountFile) users(left func(error)) ([]schema.Resource, error) {
 			left(fmt.Errorf("%s: %w", a.name, err))
 			continue
 		}
-		out = append(out, user(f, name))
+		r := user(finished, name)
+		if had, _ := now.Hash(name); version([]byte(had)) != r.Version {
+			r.Unread = nil
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }
@@ -141,6 +166,18 @@ func (a *accountFile) trouble(since time.Time) (string, error) {
 		return why + "; it was started so: remove the line, and everybody can again", nil
 	}
 	return why + "; remove the line", nil
+}
+
+// unfinished says of a write that was cut what the registry has until it is finished, and
+// what finishes it; "" where none was.
+func (a *accountFile) unfinished() (string, error) {
+	switch _, cut, err := files.Held(a.name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil || !cut:
+		return "", err
+	}
+	return a.name + ": a write of it was cut short, and the registry has the accounts that stood there before: an apply that changes any of them finishes it first, and so does `ocisync run robots`", nil
 }
 
 // remarks are the lines that Distribution does not take as an account.
@@ -401,12 +438,12 @@ func (p *Provider) readFile(ctx context.Context, scope schema.Scope, st *schema.
 	if err != nil {
 		return err
 	}
-	f, _, err := p.people.load()
+	now, finished, err := p.people.inForce()
 	if err != nil {
 		return err
 	}
 	for i, r := range st.Resources {
-		if r.Key.Kind == schema.KindRobot && p.people.lacks(f, r.Key, logins) {
+		if r.Key.Kind == schema.KindRobot && (p.people.lacks(now, r.Key, logins) || p.people.lacks(finished, r.Key, logins)) {
 			st.Resources[i].Unread = nil
 		}
 	}

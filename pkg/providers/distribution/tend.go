@@ -53,6 +53,11 @@ func (p *Provider) Troubles(ctx context.Context) (out []providers.Trouble, err e
 		} else if text != "" {
 			out = append(out, providers.Trouble{What: "accounts", Text: text})
 		}
+		if text, err := p.people.unfinished(); err != nil {
+			return nil, err
+		} else if text != "" {
+			out = append(out, providers.Trouble{What: "files", Text: text})
+		}
 	}
 	if !ours {
 		return out, nil

@@ -75,6 +75,11 @@ func Unfinished(name string) (bool, error) {
 	return err == nil, err
 }
 
+// Held reports whether a write of the file was cut before the file held what
+// [Read] returns, and what a registry has of it until [Finish]: what stood there
+// before. A write under way is waited for.
+func Held(name string) (before []byte, cut bool, err error) { return disk{}.held(name) }
+
 // Finish does what is left of a write that was cut, and reports whether that
 // was anything. It must be called before a registry starts on the file. Where
 // the disk is full the previous content is put back and the error says so: a
@@ -351,6 +356,35 @@ func (d disk) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	return unpad(b), nil
+}
+
+func (d disk) held(name string) ([]byte, bool, error) {
+	s, err := d.open(name)
+	if err != nil {
+		return nil, false, err
+	}
+	defer s.root.Close()
+	var before []byte
+	var waits bool
+	for i := range 20 { // as for reading
+		if before, waits, err = s.heldOnce(); err == nil && !waits {
+			break
+		}
+		time.Sleep(time.Duration(i+1) * time.Millisecond)
+	}
+	return before, waits, err
+}
+
+func (s *site) heldOnce() (before []byte, cut bool, err error) {
+	c, err := s.cut()
+	if c == nil {
+		return nil, false, err
+	}
+	now, err := s.content(s.base)
+	if err != nil || Equal(now, c.next) {
+		return nil, false, err
+	}
+	return unpad(c.prev), true, nil
 }
 
 // readOnce reads again is true where the file may have changed under the

@@ -184,6 +184,57 @@ func TestKilledAtEachStepLeavesOldOrNew(t *testing.T) {
 	}
 }
 
+// Whatever [Read] returns, a registry that runs has what the file holds.
+func TestKilledAtEachStepItIsKnownWhatARegistryHas(t *testing.T) {
+	for _, c := range contents() {
+		each(t, 8, true, 0, func(t *testing.T, f *fault) {
+			t.Helper()
+			name := newFile(t, c[0])
+			dying(func() error { return f.disk().overwrite(name, []byte(c[0]), []byte(c[1])) }) //nolint:errcheck // it dies
+			read, err := Read(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := disk{}.open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.root.Close()
+			before, cut, err := s.heldOnce()
+			if err != nil || cut == Equal(raw, read) {
+				t.Fatalf("cut: %v, %v, where the file holds %.80q and what is read is %.80q", cut, err, raw, read)
+			}
+			if cut && !Equal(before, []byte(c[0])) {
+				t.Fatalf("before it was %.80q, and not %.80q", before, c[0])
+			}
+		})
+	}
+}
+
+func TestAWriteUnderWayIsNoneThatWasCut(t *testing.T) {
+	name := halfWritten(t, "old\n", "new and longer\n")
+	done := make(chan error)
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		_, err := Finish(name)
+		done <- err
+	}()
+	if before, cut, err := Held(name); err != nil || cut {
+		t.Errorf("%q, %v, %v", before, cut, err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	name = halfWritten(t, "old\n", "new and longer\n")
+	if before, cut, err := Held(name); err != nil || !cut || string(before) != "old\n" {
+		t.Errorf("%q, %v, %v", before, cut, err)
+	}
+}
+
 func TestFinishKilledAtEachStepIsFinishedByTheNext(t *testing.T) {
 	for _, c := range contents() {
 		each(t, 8, true, 0, func(t *testing.T, f *fault) {

@@ -59,6 +59,9 @@ func (p *Provider) writer(ctx context.Context, s *site, st status) (*writer, err
 	if err != nil {
 		return nil, err
 	}
+	if s.planned != nil {
+		shown = s.planned
+	}
 	w := &writer{
 		p: p, s: s, st: st, now: s.objects(), shown: shown, runs: p.runs(ctx, s, st), own: s.own,
 		kept: map[schema.Key]schema.Resource{}, pass: htpasswd.Parse(s.accounts), creds: maps.Clone(s.credentials),

@@ -181,7 +181,31 @@ func lowered[V any](m map[string]V) map[string]V {
 // authenticated reports whether Zot asks for a login at all.
 func (c configuration) authenticated() bool {
 	a := c.HTTP.Auth
-	return a != nil && (a.HTPasswd != nil && a.HTPasswd.Path != "" || present(a.LDAP) || present(a.Bearer) || present(a.OpenID) || present(a.MTLS))
+	return c.logsIn() || a != nil && present(a.Bearer)
+}
+
+// logsIn reports whether Zot knows accounts by which its rules go, without which it does
+// not start with rules for any but anonymous clients. Observed on 2.1.6: tokens of
+// auth.bearer are none, and neither are keys of auth.apikey, nor a table that is empty.
+// Workloads that log in by bearer.oidc, and by certificates, are later versions'.
+func (c configuration) logsIn() bool {
+	a := c.HTTP.Auth
+	return a != nil && (a.HTPasswd != nil && a.HTPasswd.Path != "" || present(a.LDAP) || present(a.OpenID) || present(a.MTLS) || a.workloads())
+}
+
+// workloads reports whether those log in.
+func (a *authConfig) workloads() bool {
+	var bearer struct {
+		OIDC []json.RawMessage `json:"oidc"`
+	}
+	return present(a.Bearer) && json.Unmarshal(a.Bearer, &bearer) == nil && len(bearer.OIDC) > 0
+}
+
+// byTokens reports whether whoever gives tokens says who may do what: Zot lets those do
+// what they say, whatever its rules say, and asks for no account.
+func (c configuration) byTokens() bool {
+	a := c.HTTP.Auth
+	return a != nil && present(a.Bearer) && !a.workloads()
 }
 
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }

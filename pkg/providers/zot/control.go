@@ -125,7 +125,7 @@ func (p *Provider) commit(ctx context.Context, s *site, t texts, how plan.Effect
 		return err
 	}
 	accounts := func() error {
-		if !readable || t.accounts == nil || s.accounts == nil || files.Equal(s.accounts, t.accounts) || st.misses.accounts {
+		if !readable || t.accounts == nil || s.accounts == nil || files.Equal(s.accounts, t.accounts) && !s.cut.accounts || st.misses.accounts {
 			return nil
 		}
 		return p.awaitAccounts(ctx, p.after(s, t), from, since, gentle)
@@ -206,7 +206,7 @@ func back(s *site, t texts) texts {
 	if t.config == nil || s.text == nil {
 		return texts{}
 	}
-	return texts{config: s.text}
+	return texts{config: s.held()}
 }
 
 // restart stops Zot before it sees the new configuration, since some of it

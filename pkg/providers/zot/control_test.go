@@ -41,12 +41,13 @@ func (a *actor) text() string { return content(a.config) }
 
 func (a *actor) users() string { return content(filepath.Join(filepath.Dir(a.config), "htpasswd")) }
 
+// content is what a file holds, whatever ocisync says of it.
 func content(name string) string {
-	b, err := files.Read(name)
+	b, err := os.ReadFile(name)
 	if err != nil {
 		return ""
 	}
-	return string(b)
+	return strings.TrimRight(string(b), "\n") + "\n"
 }
 
 func (a *actor) Status(context.Context) (providers.ProcessStatus, error) {

@@ -77,7 +77,7 @@ func (w *writer) finish(ctx context.Context) error {
 		}
 		t.accounts = accounts
 	}
-	if a := conf.HTTP.Auth; a != nil && a.HTPasswd != nil && w.s.htpasswd != "" && w.s.accounts == nil && t.accounts == nil && !w.now.conf.authenticated() {
+	if a := conf.HTTP.Auth; a != nil && a.HTPasswd != nil && w.s.htpasswd != "" && w.s.accounts == nil && t.accounts == nil && !w.now.conf.logsIn() {
 		t.accounts = []byte{} // Zot does not start without the file
 	}
 	if t.creds, err = w.credentials(); err != nil {
@@ -203,6 +203,48 @@ func (w *writer) save(ctx context.Context, t texts) error {
 	if err := keep(); err != nil {
 		return err
 	}
+	if err := w.carry(ctx, t); err != nil {
+		return w.unkept(err)
+	}
+	return w.remember(ctx, &next, t, keep)
+}
+
+// unkept has what ocisync keeps as before where nothing that it speaks of was written: a
+// plan would take what it says of objects for what Zot has. Accounts of robots stay, since
+// their secrets may have been delivered.
+func (w *writer) unkept(why error) error {
+	was := w.s.own
+	same := func(name string, text []byte) bool { return files.Equal(readOr(name), text) }
+	creds, err := w.sameCredentials()
+	if err != nil || !creds || !same(w.p.paths.config, w.s.text) || !same(w.s.htpasswd, w.s.accounts) {
+		return why
+	}
+	robots := maps.Clone(w.own.Robots)
+	for name, accounts := range was.Robots {
+		if _, is := robots[name]; !is { // which was to go
+			robots[name] = accounts
+		}
+	}
+	if len(was.Key) == 0 && len(robots) == 0 {
+		err = os.Remove(w.p.paths.own)
+	} else {
+		was.Robots = robots
+		err = was.save(w.p.paths.own)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; and %s says already what was to be written, and could not be put back: %w: until the same apply is run again with success, plans take some of it for what Zot has", why, w.p.paths.own, err)
+	}
+	return why
+}
+
+// sameCredentials reports whether sync's file holds what was read.
+func (w *writer) sameCredentials() (bool, error) {
+	have, err := readCredentials(w.s.creds)
+	return err == nil && maps.Equal(have, w.s.credentials), err
+}
+
+// carry brings the files to say it, and Zot to take them over.
+func (w *writer) carry(ctx context.Context, t texts) error {
 	if t.inbox != nil && t.inbox.Listen != "" { // before Zot posts to it
 		if err := t.inbox.Save(w.p.paths.inbox); err != nil {
 			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
@@ -233,7 +275,7 @@ func (w *writer) save(ctx context.Context, t texts) error {
 			return fmt.Errorf("%s: %w", w.p.paths.inbox, err)
 		}
 	}
-	return w.remember(ctx, &next, t, keep)
+	return nil
 }
 
 // how says what it takes until the files are in force.
@@ -267,7 +309,7 @@ func (w *writer) how(ctx context.Context, t texts) (plan.Effect, error) {
 	}
 	if how == plan.Restart && w.p.process == nil {
 		todo := byHand
-		if after, _ := reach(w.s.doc, doc); after != plan.Restart {
+		if after, _ := reach(w.s.doc, doc); after != plan.Restart && !w.s.cut.config {
 			todo = restartFirst
 		}
 		return "", fmt.Errorf("%w: %s (%s)", providers.ErrPending, todo, why)
@@ -293,7 +335,7 @@ func (w *writer) remember(ctx context.Context, next *own, t texts, keep func() e
 	if id, err := inodeOf(w.p.paths.config); err == nil {
 		now.Inode = id
 	}
-	next.Loaded, next.Full, next.Withdrawn = now, w.full, w.withdrawn
+	next.Loaded, next.Started, next.Full, next.Withdrawn = now, "", w.full, w.withdrawn
 	if err := keep(); err != nil { // what was kept before the write has all that the mode declares
 		w.p.logger.Warn("all is written and in force, but not that it is, which ocisync notes: make room there; until then a plan may take Zot for one that did not load its configuration", "registry", w.p.registry.URL, "error", err)
 	}
@@ -429,7 +471,7 @@ func (w *writer) emitPeople(set func(rawJSON, ...string), remove func(...string)
 		w.control(set)
 		set(encoded([]string(g.Users)), append(at, "users")...)
 	}
-	if (w.peopled() && w.logins() || w.now.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.authenticated() || len(w.pass.Names()) > 0) {
+	if (w.peopled() && w.logins() || w.now.conf.lostLogins()) && w.s.htpasswd != "" && (w.now.conf.HTTP.Auth == nil || w.now.conf.HTTP.Auth.HTPasswd == nil) && (!w.now.conf.logsIn() || len(w.pass.Names()) > 0) {
 		set(encoded(w.s.htpasswd), "http", "auth", "htpasswd", "path")
 	}
 }
@@ -444,8 +486,8 @@ func (w *writer) peopled() bool {
 
 // logins reports whether anybody logs in once this is written.
 func (w *writer) logins() bool {
-	if w.now.conf.authenticated() || w.s.htpasswd == "" {
-		return w.now.conf.authenticated()
+	if w.now.conf.logsIn() || w.s.htpasswd == "" {
+		return w.now.conf.logsIn()
 	}
 	return len(w.pass.Names()) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(w.all)), func(r schema.Resource) bool {
 		switch spec := r.Spec.(type) {
@@ -494,7 +536,7 @@ func (w *writer) control(set func(rawJSON, ...string)) {
 }
 
 func (w *writer) emitPatterns(set func(rawJSON, ...string), remove func(...string)) {
-	if w.logins() && !w.now.conf.authenticated() { // who logs in from now on has what anybody has
+	if w.logins() && !w.now.conf.logsIn() { // who logs in from now on has what anybody has
 		for k := range w.kept {
 			if k.Kind == schema.KindAccess {
 				w.patterns[k.Name] = true

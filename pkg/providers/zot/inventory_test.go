@@ -94,3 +94,20 @@ func TestRetentionLeavesTheInventoryAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestOfAFileThatIsNotThereNothingIsSaid: neither of a new registry, nor of one that lost it.
+func TestOfAFileThatIsNotThereNothingIsSaid(t *testing.T) {
+	p, a := played(t, nowhere, func(string) string { return recordLoaded })
+	p.keeps = true
+	if err := os.Remove(a.config); err != nil {
+		t.Fatal(err)
+	}
+	list := settled(t, p)
+	if len(list) != 1 || list[0].Action != plan.Create {
+		t.Fatalf("a plan shows %+v", list)
+	}
+	v, err := p.Prepare(t.Context(), list)
+	if err != nil || strings.Contains(strings.Join(v[0].Notes, "\n"), "by hand") || strings.Contains(strings.Join(v[0].Notes, "\n"), "cut short") {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

@@ -208,6 +208,12 @@ func TestTwentyConfigurationsKeepWhatIsNotManaged(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
+			st := st
+			if strings.Contains(text, `"bearer"`) && !strings.Contains(text, `"oidc"`) { // where rules are refused
+				st.Resources = slices.DeleteFunc(slices.Clone(st.Resources), func(r schema.Resource) bool {
+					return r.Key.Kind == schema.KindGroup || r.Key.Kind == schema.KindAccess
+				})
+			}
 			cycle(t, p, st)
 			after, err := os.ReadFile(file)
 			if err != nil {

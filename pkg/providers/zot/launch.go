@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +72,30 @@ func (p *Provider) BeforeStart(ctx context.Context, face string) error {
 	} else if err := p.mendOwn(s); err != nil {
 		return err
 	}
+	if err := p.noteStart(); err != nil {
+		return p.unreadable(err)
+	}
 	return p.follow(ctx)
+}
+
+// noteStart notes what it is started with, where ocisync did not write that.
+func (p *Provider) noteStart() error {
+	o, err := p.ownFile()
+	if err != nil {
+		return err
+	}
+	text, err := files.Read(p.paths.config)
+	if err != nil {
+		return err
+	}
+	was := o.Started
+	if o.Started = string(text); o.Loaded.Config == "" || files.Equal(text, []byte(o.Loaded.Config)) {
+		o.Started = ""
+	}
+	if o.Started == was {
+		return nil
+	}
+	return o.save(p.paths.own)
 }
 
 // Precheck implements [providers.Prechecker]: by reading the configuration, and
@@ -86,13 +110,16 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 	text, err := files.Read(p.paths.config)
 	if errors.Is(err, fs.ErrNotExist) {
 		if text, err = p.lastWritten(), nil; text != nil {
-			p.logger.Warn("its configuration is gone: it is started with what ocisync wrote there last; what somebody else wrote since is to be had from a backup", "registry", p.registry.URL, "file", p.paths.config)
+			p.tellLost(ctx, text)
 		} else {
 			text = p.first()
 		}
 	}
 	if err != nil {
 		return p.unreadable(err)
+	}
+	if why := p.putsRight(ctx); why != "" {
+		p.logger.Warn("somebody changed its configuration, and it is started with what that takes put right", "what", why, "registry", p.registry.URL, "file", p.paths.config)
 	}
 	front, err := p.faced(face)
 	if err != nil {
@@ -110,6 +137,51 @@ func (p *Provider) Precheck(ctx context.Context, face string) error {
 		return p.fail(schema.Key{}, p.paths.config, err, "mend the file: one that runs goes on with what it has read")
 	}
 	return nil
+}
+
+// tellLost says of a configuration that is gone what it is started with, and which keys
+// it ran with that go with the file, as far as its log tells.
+func (p *Provider) tellLost(ctx context.Context, text []byte) {
+	says := []any{"registry", p.registry.URL, "file", p.paths.config}
+	if doc, conf, err := read(p.paths.config, text); err == nil {
+		s := &site{view: view{doc: doc, conf: conf}, text: text}
+		var lost []string
+		if r := p.logged(ctx, s); r != nil {
+			lost = r.lost(doc)
+		}
+		if o, err := p.ownFile(); err == nil && o.Started != "" {
+			if started, _, err := read("", []byte(o.Started)); err == nil {
+				for _, c := range config.Compare(started, doc) {
+					lost = append(lost, strings.Join(c.Path, "."))
+				}
+			}
+		}
+		slices.Sort(lost)
+		if lost = slices.Compact(lost); len(lost) > 0 {
+			says = append(says, "lost", strings.Join(lost, ", "))
+		}
+	}
+	p.logger.Warn("its configuration is gone: it is started with what ocisync wrote there last; what somebody else wrote since is to be had from a backup", says...)
+}
+
+// putsRight says what of a configuration that somebody changed a start puts right; "" for
+// nothing.
+func (p *Provider) putsRight(ctx context.Context) string {
+	s, err := p.load(ctx)
+	if err != nil || s.doc == nil { // every plan says it
+		return ""
+	}
+	switch {
+	case s.conf.lostLogins():
+		return "somebody took out of its configuration where its accounts are, without which Zot does not start with its rules: http.auth.htpasswd is put back; the next plan shows what else was changed"
+	case s.objects().ownAsMade():
+		return ""
+	case s.conf.HTTP.AccessControl == nil && !s.conf.authenticated():
+		return "somebody took its rules and its logins out of its configuration, with which it would be open to everybody: it is started with its accounts, and shut to all but ocisync, until ocisync apply writes the rules anew"
+	case s.conf.HTTP.AccessControl == nil:
+		return "somebody took its rules out of its configuration, with which every account may do everything: it is started shut to all but ocisync, until ocisync apply writes them anew"
+	}
+	return "somebody changed ocisync's own account, or the namespace ocisync, in which an inventory may lie: both are put right; the next plan shows what else was changed"
 }
 
 // startable tells, as far as ocisync sees it itself, why Zot would not start with

@@ -158,16 +158,14 @@ func (o *objects) ruled() bool {
 	return err == nil && was.HTTP.AccessControl != nil
 }
 
-// lostLogins reports whether that is so of a configuration whose accounts are known.
-func (o *objects) lostLogins() bool { return o.htpasswd != "" && o.conf.lostLogins() }
-
+// lostLogins reports whether that is so.
 func (c configuration) lostLogins() bool {
-	return c.HTTP.AccessControl != nil && !c.authenticated() && !c.anonymousAlone()
+	return c.HTTP.AccessControl != nil && !c.logsIn() && !c.anonymousAlone()
 }
 
 // virtual reports whether a value of the settings is no key of Zot's.
 func virtual(path string) bool {
-	return path == schema.OutsidePath || path == loadedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == heldPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
+	return path == schema.OutsidePath || path == loadedPath || path == unfinishedPath || path == shadowedPath || path == accountsPath || path == loginsPath || path == ownPath || path == heldPath || path == driverPath || path == placesPath || strings.HasPrefix(path, extensionPath) || providers.OfRun(path)
 }
 
 // live are the objects as the file has them, and among the settings whether
@@ -188,7 +186,7 @@ func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (ma
 			v.JSON = loadedNo
 		}
 		logins := schema.Value{Path: loginsPath, JSON: loginsAsRules}
-		if o.lostLogins() {
+		if o.conf.lostLogins() {
 			logins.JSON = loginsLost
 		}
 		spec.Values = append(spec.Values, v, logins, schema.Value{Path: shadowedPath, JSON: string(encoded(append([]string{}, by...)))},
@@ -200,6 +198,7 @@ func (p *Provider) live(ctx context.Context, s *site, o *objects, st status) (ma
 			}
 			spec.Values = append(spec.Values, held)
 		}
+		spec.Values = append(spec.Values, schema.Value{Path: unfinishedPath, JSON: string(encoded(s.unfinished(p.paths.config)))})
 		if p.paths.data != "" {
 			own := schema.Value{Path: ownPath, JSON: ownAsMade}
 			if !o.ownAsMade() {

@@ -43,7 +43,7 @@ func (w *writer) renew(ctx context.Context, c plan.Change, secret prepared) (aga
 
 // afresh is a writer to the files as they are now.
 func (w *writer) afresh(ctx context.Context, c plan.Change) (*writer, error) {
-	_, s, st, err := w.p.begin(ctx)
+	_, s, st, err := w.p.begin(ctx, false)
 	if err != nil {
 		return nil, err
 	}

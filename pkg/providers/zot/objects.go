@@ -25,6 +25,7 @@ type view struct {
 	now         time.Time
 	htpasswd    string // where the accounts are; "" where nobody says
 	foreign     bool   // the configuration names other ones than ocisync's
+	cut         cut
 }
 
 // objects are what a view shows.

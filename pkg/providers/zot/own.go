@@ -53,6 +53,9 @@ type own struct {
 	Withdrawn []withdrawn     `json:"withdrawn,omitempty"`
 	// Loaded is what Zot was last seen to run with.
 	Loaded loaded `json:"loaded,omitzero"`
+	// Started is the configuration that it was started with last, where somebody had
+	// written into it since; "" where that is Loaded's.
+	Started string `json:"started,omitempty"`
 }
 
 // loaded is a configuration that a process took over.

@@ -32,7 +32,7 @@ func unreadableByZot(c configuration) error {
 		for _, p := range sortedKeys(ac.Repositories) {
 			glob("http.accessControl.repositories", p)
 		}
-		if !c.authenticated() && !c.anonymousAlone() {
+		if !c.logsIn() && !c.anonymousAlone() {
 			say("http.accessControl: a Zot without logins takes rules for anonymous clients alone, and at least one that gives them something; name a file of accounts in registry.files.htpasswd, or give access.anonymous")
 		}
 	}

@@ -30,7 +30,7 @@ const restartFirst = "somebody else runs it, and it does not go by its file as t
 func toDo(c plan.Change, now *objects, st status) string {
 	rest := slices.DeleteFunc(slices.Clone(c.Fields), func(f plan.Field) bool { return f.Path == "values."+loadedPath })
 	behind := st.misses.config || st.misses.accounts || len(rest) < len(c.Fields)
-	if c.Fields = rest; behind && takes(c, now, now.conf, nil) != plan.Restart {
+	if c.Fields = rest; behind && !now.cut.config && takes(c, now, now.conf, nil) != plan.Restart {
 		return restartFirst
 	}
 	return byHand
@@ -46,6 +46,10 @@ func (st status) replaced() string {
 }
 
 const noLogins = "this Zot has no logins, and does not start with rules for anybody but anonymous clients; name a file of accounts in registry.files.htpasswd"
+
+// ruledElsewhere is why a rule would count for nothing. Observed on 2.1.6, which does not even
+// start with it where nobody logs in otherwise.
+const ruledElsewhere = "this Zot takes tokens (http.auth.bearer): whoever gives them says who may do what, no account of its own logs in, and rules count for nothing, or keep it from starting; declare them there, or take http.auth.bearer out of its configuration"
 
 const noAccounts = "this Zot has no file of accounts; name one in registry.files.htpasswd"
 
@@ -391,7 +395,7 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 	if v.Refused == "" {
 		v.Refused = p.conflicting(c, now, st)
 	}
-	if v.Effect == plan.ByHand {
+	if v.Effect == plan.ByHand && v.Refused == "" {
 		v.Notes = append(v.Notes, toDo(c, now, st))
 	}
 	if st.running && (st.misses.config || st.misses.accounts) && (v.Effect == plan.ByHand || v.Effect == plan.Restart) {
@@ -424,30 +428,49 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+shadowedPath }) {
 			problems = append(problems, p.shadowedBy(now)...)
 		}
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+loginsPath }) && now.htpasswd == "" {
+			problems = append(problems, noLogins)
+		}
+		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+schema.OutsidePath }) && now.conf.byTokens() {
+			problems = append(problems, ruledElsewhere)
+		}
 		if p.registry.Driver() == schema.DriverProcess {
 			if why := now.inbox.Takes(net.JoinHostPort(p.listen())); why != "" {
 				problems = append(problems, why)
 			}
 		}
 		return strings.Join(problems, "; ")
+	case *schema.Group:
+		if now.doc != nil && now.conf.byTokens() && len(spec.Users) > 0 {
+			return ruledElsewhere
+		}
 	case *schema.Audit:
 		if spec.Log != nil && !p.writable(*spec.Log) {
 			return "log: " + p.readOnly(*spec.Log)
 		}
 	case *schema.Access:
+		if now.doc != nil && now.conf.byTokens() {
+			return ruledElsewhere
+		}
 		const key = "http.accessControl.repositories.*.policies[].conditions[].expression"
 		if len(spec.Conditions) > 0 && !config.Takes(key, st.version()) {
 			return fmt.Sprintf("conditions: Zot %s does not start with them; leave them out, or run a later version", st.version())
 		}
-		if namesAccounts(spec) && now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() {
+		if namesAccounts(spec) && now.doc != nil && now.htpasswd == "" && !now.conf.logsIn() {
 			return noLogins
 		}
 		return p.shadowed(c, now)
 	case *schema.Immutable:
+		if now.doc != nil && now.conf.byTokens() {
+			return ruledElsewhere
+		}
 		return p.shadowed(c, now)
 	case *schema.Quota:
 		if _, limited := limitOf(spec); !limited {
 			return ""
+		}
+		if now.doc != nil && now.conf.byTokens() {
+			return ruledElsewhere
 		}
 		if _, elsewhere := (&site{view: now.view}).layouts(); elsewhere != "" {
 			return elsewhere
@@ -462,18 +485,24 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 			return p.uncopied(now)
 		}
 	case *schema.Robot:
+		if now.doc != nil && now.conf.byTokens() && len(spec.Access) > 0 {
+			return ruledElsewhere
+		}
 		if now.doc != nil && now.htpasswd == "" && spec.Secret != nil {
 			return noAccounts
 		}
-		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && len(spec.Access) > 0 {
+		if now.doc != nil && now.htpasswd == "" && !now.conf.logsIn() && len(spec.Access) > 0 {
 			return noLogins
 		}
 		return p.shadowedRobot(spec, now)
 	case *schema.User:
+		if now.doc != nil && now.conf.byTokens() && spec.Admin != nil && *spec.Admin {
+			return ruledElsewhere
+		}
 		if now.doc != nil && now.htpasswd == "" && spec.Password != nil {
 			return noAccounts
 		}
-		if now.doc != nil && now.htpasswd == "" && !now.conf.authenticated() && spec.Admin != nil && *spec.Admin {
+		if now.doc != nil && now.htpasswd == "" && !now.conf.logsIn() && spec.Admin != nil && *spec.Admin {
 			return noLogins
 		}
 		names, whole := now.conf.admins()
@@ -592,7 +621,10 @@ func remarks(c plan.Change, now *objects) (notes []string) {
 	}
 	switch spec := c.After.Spec.(type) {
 	case *schema.Settings:
-		if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
+		if now.cut.any() && finishes(c) {
+			notes = append(notes, "a write was cut short, and Zot has what stood in these files before: it is finished before anything else is written")
+		}
+		if now.doc != nil && slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+heldPath }) {
 			notes = append(notes, fmt.Sprintf("a policy of retention that was written by hand speaks of ocisync's own namespace too, and removes the inventory that lies there with the next collection: a policy for %s is put before it", ownPattern()))
 		}
 	case *schema.User:
@@ -641,7 +673,7 @@ func (p *Provider) effect(c plan.Change, now *objects, running configuration, st
 	case how == plan.Reload && st.blind && p.process != nil: // a restart tells
 		how = plan.Restart
 	case st.running && st.misses.config && how == plan.Reload,
-		st.running && st.misses.accounts && (k == schema.KindUser || k == schema.KindRobot):
+		st.running && st.misses.accounts && (k == schema.KindUser || k == schema.KindRobot || finishes(c) && now.cut.accounts):
 		how = plan.Restart
 	}
 	if how == plan.Restart && p.process == nil {
@@ -741,7 +773,7 @@ func settingsNeed(c plan.Change, now *objects, running configuration, ran *confi
 	for _, v := range spec.Values {
 		switch _, isRef := v.Secret(); {
 		case providers.OfRun(v.Path):
-		case v.Path == shadowedPath, v.Path == accountsPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
+		case v.Path == shadowedPath, v.Path == accountsPath, v.Path == unfinishedPath, strings.HasPrefix(v.Path, extensionPath): // refused, or no part of the configuration
 		case v.Path == loadedPath && ran != nil: // reach tells
 		case v.Path == loadedPath, v.Path == loginsPath, v.Path == driverPath, v.Path == placesPath:
 			if slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return f.Path == "values."+v.Path }) {

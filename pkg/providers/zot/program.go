@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +28,14 @@ func (p *Provider) verify(ctx context.Context, text []byte) (err error) {
 	}
 	name := p.paths.config
 	if cut, err := files.Unfinished(name); err != nil || cut || !files.Equal(text, readOr(name)) { // where there is room for no second file, one that is the same will do
-		name = filepath.Join(filepath.Dir(p.paths.own), "verify.json")
+		dir := filepath.Dir(p.paths.own)
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) { // before its first start
+			if dir, err = os.MkdirTemp("", "ocisync-"); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, os.Remove(dir)) }()
+		}
+		name = filepath.Join(dir, "verify.json")
 		if err := renameio.WriteFile(name, text, 0o600); err != nil {
 			return err
 		}

@@ -398,7 +398,7 @@ func (p *Provider) withdraw(ctx context.Context, list []providers.Measured) erro
 		return err
 	}
 	defer release()
-	_, s, st, err := p.begin(ctx)
+	_, s, st, err := p.begin(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ const tailOfLog = 32 << 20
 
 // record is what Zot wrote that it took over last, at its start or later.
 type record struct {
+	doc     *config.Document
 	conf    configuration
 	release string    // such as v2.1.20; many builds do not know it
 	started time.Time // its last start, zero where the log does not tell
@@ -86,7 +87,7 @@ func lastRecord(r io.Reader) *record {
 	if err != nil {
 		return nil
 	}
-	out := record{conf: conf, started: started}
+	out := record{doc: doc, conf: conf, started: started}
 	if tag, ok := doc.Get("ReleaseTag"); ok {
 		out.release = strings.Trim(tag, `"`)
 	}
@@ -134,26 +135,48 @@ func (r *record) heldBack(now *config.Document) string {
 	if r.begun == nil {
 		return ""
 	}
-	for _, c := range config.Compare(r.begun, now) {
-		if c.Reload == config.Live || ofZotsOwn(c.Path) {
-			continue
-		}
-		have, is := now.Get(c.Path...)
-		was, had := r.begun.Get(c.Path...)
-		switch {
-		case !is:
-			if says(r.begun, c.Path...) && !filledIn(now, c.Path, was) {
-				return strings.Join(c.Path, ".")
-			}
-		case !had:
-			if strings.HasPrefix(have, "{") { // a section
-				return strings.Join(c.Path, ".")
-			}
-		case differs(json.RawMessage(was), json.RawMessage(have)):
-			return strings.Join(c.Path, ".")
-		}
+	for _, path := range others(r.begun, now, func(c config.Change) bool { return c.Reload != config.Live }) {
+		return path
 	}
 	return ""
+}
+
+// others are the keys whose values in a file are other ones than Zot logged, as far as
+// they can be compared.
+func others(logged, file *config.Document, of func(config.Change) bool) (paths []string) {
+	for _, c := range config.Compare(logged, file) {
+		if ofZotsOwn(c.Path) || !of(c) {
+			continue
+		}
+		have, is := file.Get(c.Path...)
+		was, had := logged.Get(c.Path...)
+		switch {
+		case !is && (!says(logged, c.Path...) || filledIn(file, c.Path, was)):
+			continue
+		case is && !had && !strings.HasPrefix(have, "{"): // no section
+			continue
+		case is && had && !differs(json.RawMessage(was), json.RawMessage(have)):
+			continue
+		}
+		paths = append(paths, strings.Join(c.Path, "."))
+	}
+	return paths
+}
+
+// lost are the keys that Zot is known to have run with, at its start or since, and that a
+// file does not say so.
+func (r *record) lost(file *config.Document) (paths []string) {
+	for _, logged := range []*config.Document{r.doc, r.begun} {
+		if logged == nil {
+			continue
+		}
+		paths = append(paths, others(logged, file, func(c config.Change) bool {
+			_, had := logged.Get(c.Path...)
+			return had && (logged == r.doc || c.Reload != config.Live)
+		})...)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // differs reports whether a value that Zot logs is another than its file says. What is

@@ -439,7 +439,7 @@ func (p *Provider) Renew(ctx context.Context, desired schema.State, now time.Tim
 		return nil, err
 	}
 	defer release()
-	_, s, _, err := p.begin(ctx)
+	_, s, _, err := p.begin(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -496,7 +496,7 @@ func (p *Provider) expire(ctx context.Context) (again time.Duration, err error) 
 		return again, err
 	}
 	defer release()
-	_, s, _, err = p.begin(ctx)
+	_, s, _, err = p.begin(ctx, true)
 	if err != nil {
 		return again, err
 	}

@@ -60,7 +60,7 @@ func (p *Provider) look(ctx context.Context, s *site) (status, error) {
 		}
 		out := status{running: st.Running, blind: !p.told(s), id: st.ID, started: st.Started}
 		if zot, ok := p.servedBy(); st.Running && ok {
-			out.seen(zot, p.paths.config, s.htpasswd)
+			out.seen(zot, p.paths.config, s)
 		}
 		return out, nil
 	}
@@ -69,7 +69,7 @@ func (p *Provider) look(ctx context.Context, s *site) (status, error) {
 	}
 	if zot, ok := p.servedBy(); ok { // whatever is at the URL
 		out := status{running: true, id: zot.ID, started: zot.Began}
-		out.seen(zot, p.paths.config, s.htpasswd)
+		out.seen(zot, p.paths.config, s)
 		return out, nil
 	}
 	return status{running: p.answers(ctx)}, nil
@@ -84,8 +84,13 @@ func (p *Provider) servedBy() (providers.Server, bool) {
 	return providers.ServedBy(p.paths.config, at)
 }
 
-// seen notes what its process is told of.
-func (st *status) seen(zot providers.Server, config, accounts string) {
+// seen notes what its process is told of. Of accounts that its configuration does not name
+// it is not, and needs not be.
+func (st *status) seen(zot providers.Server, config string, s *site) {
+	accounts := ""
+	if a := s.conf.HTTP.Auth; a != nil && a.HTPasswd != nil && a.HTPasswd.Path != "" {
+		accounts = s.htpasswd
+	}
 	st.misses = misses{
 		config:   zot.Misses(config, providers.TheFile), // later versions than 2.1.20 watch the directory of accounts alone
 		accounts: accounts != "" && zot.Misses(accounts, providers.OrItsDirectory),
@@ -143,16 +148,14 @@ const patient = 500 * time.Millisecond
 // being waited for again, as long as it listens: a plan asks more than once.
 const settles = 10 * time.Second
 
-// readsAfter is less than Zot takes from its start until it reads its file, and more than
-// the clocks of files and processes differ: of one that is written, and then started
-// with, the file may seem to be the newer one.
-const readsAfter = 10 * time.Millisecond
-
 // inForce is the configuration that the running process took over, where that
 // is another than the file; nil where the file is in force, or will be with the
 // next start, or nobody can tell. What was written last tells, and the process's
 // own log.
 func (p *Provider) inForce(ctx context.Context, s *site, st status) *running {
+	if st.running && s.cut.config && s.doc != nil {
+		return p.beforeCut(ctx, s, st)
+	}
 	if v := p.sinceWritten(ctx, s, st); v != nil || !st.running || s.doc == nil {
 		return v
 	}
@@ -214,7 +217,7 @@ func (p *Provider) sinceWritten(ctx context.Context, s *site, st status) *runnin
 		return nil
 	}
 	if st.id != last.Process { // it started since
-		if !st.started.IsZero() && !s.changed.After(st.started.Add(readsAfter)) {
+		if !st.started.IsZero() && !s.changed.After(st.started.Add(providers.ReadsAfter)) {
 			return nil // and read the file then
 		}
 		r := p.logged(ctx, s)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
-	"github.com/ocisync/ocisync/pkg/providers/files"
 	"github.com/ocisync/ocisync/pkg/providers/htpasswd"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -45,9 +43,18 @@ func (p *Provider) Write(ctx context.Context, changes []plan.Change, report func
 		return err
 	}
 	defer release()
-	blank, s, st, err := p.begin(ctx)
+	blank, s, st, err := p.begin(ctx, false)
+	if errors.Is(err, providers.ErrPending) {
+		for _, c := range changes {
+			report(c.Key, p.fail(c.Key, "finishing a write that was cut", err, ""))
+		}
+		return nil
+	}
 	if err != nil {
 		return err
+	}
+	if s.planned != nil {
+		changes = p.completed(ctx, s, st, changes)
 	}
 	w, err := p.writer(ctx, s, st)
 	if err != nil {
@@ -156,17 +163,9 @@ func stage(c plan.Change) int {
 	return c.Key.Kind.Rank()
 }
 
-// begin finishes what a writing before left undone, makes a registry that is
-// not there yet, which is then blank, and reads the files.
-func (p *Provider) begin(ctx context.Context) (blank bool, s *site, st status, err error) {
-	for _, name := range []string{p.paths.config, p.paths.htpasswd} {
-		if name == "" {
-			continue
-		}
-		if _, err := files.Finish(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, nil, status{}, p.unreadable(err)
-		}
-	}
+// begin reads the files of a registry, which is made if it is not there yet, and is blank
+// then, and finishes what a writing before left undone.
+func (p *Provider) begin(ctx context.Context, gentle bool) (blank bool, s *site, st status, err error) {
 	if s, err = p.load(ctx); err != nil {
 		return false, nil, status{}, err
 	}
@@ -178,17 +177,22 @@ func (p *Provider) begin(ctx context.Context) (blank bool, s *site, st status, e
 			return blank, nil, status{}, err
 		}
 	}
-	if s.htpasswd != p.paths.htpasswd {
-		did, err := files.Finish(s.htpasswd)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return blank, nil, status{}, p.unreadable(err)
-		}
-		if did {
-			if s, err = p.load(ctx); err != nil {
-				return blank, nil, status{}, err
-			}
+	if st, err = p.status(ctx, s); err != nil {
+		return blank, nil, status{}, err
+	}
+	var planned map[schema.Key]schema.Resource
+	if s.cut.any() {
+		if planned, _, err = p.live(ctx, s, s.objects(), st); err != nil {
+			return blank, nil, status{}, err
 		}
 	}
+	if did, err := p.complete(ctx, s, st, gentle); err != nil || !did {
+		return blank, s, st, err
+	}
+	if s, err = p.load(ctx); err != nil {
+		return blank, nil, status{}, err
+	}
+	s.planned = planned
 	st, err = p.status(ctx, s)
 	return blank, s, st, err
 }

@@ -239,7 +239,7 @@ func (p *Provider) Normalize(st schema.State) (schema.State, []plan.Note, error)
 			return schema.State{}, nil, err
 		}
 		more = append(more, run...)
-		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
+		more = append(more, schema.Value{Path: loadedPath, JSON: loadedYes}, schema.Value{Path: unfinishedPath, JSON: unfinishedNone}, schema.Value{Path: shadowedPath, JSON: shadowedNone}, schema.Value{Path: accountsPath, JSON: accountsNone}, schema.Value{Path: loginsPath, JSON: loginsAsRules})
 		if p.keeps {
 			more = append(more, schema.Value{Path: heldPath, JSON: heldYes})
 		}
@@ -360,6 +360,10 @@ type site struct {
 	looked     bool  // into the log, for the record
 	printed    int64 // where what the process prints ended before a write
 	record     *record
+	before     []byte // what the configuration holds where a write of it was cut
+	// planned are the objects as a plan saw them before such a write was finished; nil
+	// where none was.
+	planned map[schema.Key]schema.Resource
 }
 
 // load reads the files. Where there is no configuration the registry is a new
@@ -398,6 +402,9 @@ func (p *Provider) load(ctx context.Context) (*site, error) {
 	}
 	if err := p.loadAccounts(s); err != nil {
 		return nil, err
+	}
+	if err := p.loadCut(s); err != nil {
+		return nil, p.unreadable(err)
 	}
 	return s, nil
 }

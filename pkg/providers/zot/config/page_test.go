@@ -64,6 +64,18 @@ Some of Zot's ways that rules meet:
 - An account of a robot that is not as ocisync made it, or that nobody made, is drift
   of ` + "`process.foreign_accounts`" + `, and an apply puts it right: no mode holds the
   secret of a robot that is delivered.
+- Of a Zot that takes tokens (` + "`http.auth.bearer`" + `) rules are refused: who gives the tokens
+  says who may do what, and Zot 2.1.6 does not start with rules for accounts where
+  it has none of ` + "`htpasswd`" + `, ` + "`ldap`" + ` and ` + "`openid`" + `. Rules without any of these, whoever wrote
+  them, are drift of ` + "`process.logins`" + `.
+- Where the configuration of a Zot that ocisync runs is gone, it is started with the one
+  that ocisync wrote last. Whoever starts it is told so, and which keys that somebody
+  wrote by hand go with the file, as far as they are known.
+- A write that was cut short, such as by a kill, is drift of ` + "`process.unfinished`" + `, and
+  names the files: Zot has what they held before. An apply finishes it before it does
+  anything else, with a reload or a restart as what is written needs, and so does
+  whatever starts Zot. What needs a restart of a Zot that somebody else runs waits for
+  that.
 - Rules for accounts in a configuration out of which somebody took where they are,
   with which Zot does not start, are drift of ` + "`process.logins`" + `.
 - What a pattern of ocisync's gives since somebody changed it is drift, also where no
