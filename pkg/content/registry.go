@@ -70,6 +70,7 @@ type Registry struct {
 	holdings   func(ctx context.Context, repositories []string) (map[string]providers.Listed, error)
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
+	keeping    brought      // claimed of a manifest while what refers to it is noted
 	pushOnly   atomic.Bool  // its account may not mount from where it pushes to
 }
 
