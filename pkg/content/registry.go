@@ -37,6 +37,8 @@ type Endpoint struct {
 	// to those of Realms, token services that the operator named.
 	Auth   authn.Authenticator
 	Realms []string
+	// RealmHint says how the operator names one, with {realm} in it; "" where he cannot.
+	RealmHint string
 	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
 	// registry says that it has too many.
 	InFlight int
@@ -95,7 +97,7 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r.client = &http.Client{Transport: e.Progress.counted(inner, e.Push)}
-	r.logins = &logins{base: base, client: r.client, auth: e.Auth, realms: realms}
+	r.logins = &logins{base: base, client: r.client, auth: e.Auth, realms: realms, hint: e.RealmHint}
 	r.gate = newGate(cmp.Or(e.InFlight, defaultInFlight))
 	return r, nil
 }
