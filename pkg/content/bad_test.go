@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -401,7 +402,7 @@ func TestWhatARegistrySaysIsToldInFewWords(t *testing.T) {
 			return true
 		})
 		_, _, err := from.open(t).Tags(t.Context(), "a")
-		if err == nil || !strings.Contains(err.Error(), " way xxx") || strings.ContainsAny(err.Error(), "\x1b\xff") || len(err.Error()) > 500 {
+		if err == nil || !strings.Contains(err.Error(), " way xxx") || strings.Contains(err.Error(), "\x1b") || !utf8.ValidString(err.Error()) || len(err.Error()) > 500 {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
