@@ -126,7 +126,7 @@ func rooms() map[string]room {
 		"pkg/runtime":            {may: []string{"schema", "pkg/regular"}, tests: []string{"pkg/runtime/enginetest"}},
 		"pkg/runtime/enginetest": {may: []string{"schema"}},
 		"pkg/porttest":           {may: none}, // tests of all rooms may have it
-		"pkg/content":            {may: []string{"schema", "pkg/secret", "pkg/providers", "pkg/providers/oci", "pkg/content/files", "pkg/content/sign", "pkg/content/keyless", "pkg/content/ledger"}},
+		"pkg/content":            {may: []string{"schema", "pkg/regular", "pkg/secret", "pkg/providers", "pkg/providers/oci", "pkg/content/files", "pkg/content/sign", "pkg/content/keyless", "pkg/content/ledger"}},
 		"pkg/content/ledger":     {may: []string{"pkg/regular"}, modules: []string{"github.com/google/go-containerregistry"}, not: []string{"context", "log", "net"}},
 		"pkg/content/sign":       {may: none, modules: none, not: []string{"context", "log", "net", "os", "time"}},
 		"pkg/content/keyless": {

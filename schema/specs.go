@@ -358,6 +358,7 @@ type Mirror struct {
 	Zone         *string    `json:"zone,omitzero"`
 	KeepPrevious *string    `json:"keep_previous,omitzero"`
 	OnlyMissing  *bool      `json:"only_missing,omitzero"`
+	Realms       Set        `json:"realms,omitzero"`
 	Rate         *Size      `json:"rate,omitzero"` // bytes per second
 	Trust        *Trust     `json:"trust,omitzero"`
 	Altered      Set        `json:"altered,omitzero" sync:"seen"` // tags that somebody moved or deleted here

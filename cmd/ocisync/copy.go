@@ -147,6 +147,9 @@ func (c *copyOptions) run(ctx context.Context, source, target string) (err error
 		}
 	}
 	out.weigh(moved)
+	if len(c.tags) > 0 && len(out.Tags) == 0 && ctx.Err() == nil {
+		c.say("%s has no tag that --tag %s matches; ocisync tag list tells what it has", from, strings.Join(c.tags, ","))
+	}
 	return c.finish(ctx, out)
 }
 

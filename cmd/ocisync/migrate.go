@@ -412,6 +412,11 @@ func (m *migrateOptions) look(ctx context.Context, from, to *end, shard content.
 	if err != nil {
 		return p, err
 	}
+	for _, ns := range m.namespaces {
+		if !slices.ContainsFunc(names, func(n string) bool { return access.In(ns, n) }) {
+			m.say("%s has no repository in namespace %s; correct --namespace if that is not meant", from.name, ns)
+		}
+	}
 	names = slices.DeleteFunc(names, func(n string) bool {
 		mine := len(m.namespaces) == 0 || slices.ContainsFunc(m.namespaces, func(ns string) bool { return access.In(ns, n) })
 		return access.In(access.Reserved, n) || !mine || !shard.Has(n)
@@ -607,7 +612,11 @@ func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 			m.tell("verified: %s and %s are alike, %d differ\n", count(v.Tags, "tag"), count(v.Referrers, "referrer"), len(v.Differences))
 		}
 		if n := len(v.Differences); n > 0 {
-			err = errors.Join(err, codedError{exitPartly, fmt.Errorf("%s between both sides; migrate again", count(n, "difference"))})
+			again := "migrate again"
+			if m.onlyMissing {
+				again += ", without --only-missing, which leaves what is there"
+			}
+			err = errors.Join(err, codedError{exitPartly, fmt.Errorf("%s between both sides; %s", count(n, "difference"), again)})
 		}
 	}
 	return err

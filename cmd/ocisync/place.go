@@ -207,7 +207,7 @@ func (c *reach) open(p place, push bool) (*content.Registry, error) {
 	if auth == authn.Anonymous {
 		auth = nil
 	}
-	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, Push: push, Progress: c.counts(), Monolithic: push && p.kind == schema.TypeZot})
+	return content.Open(content.Endpoint{URL: p.url, Transport: rt, Auth: auth, Realms: c.realms, RealmHint: "where it may, name it: --realm {realm}", Push: push, Progress: c.counts(), Monolithic: push && p.kind == schema.TypeZot})
 }
 
 // source opens a place to read from; the function ends its use.

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
@@ -33,10 +35,12 @@ func newRestore(o *options) *cobra.Command {
 		Use:     "restore SOURCE",
 		GroupID: "content",
 		Short:   "Bring a backup into a registry",
-		Long: `Restore applies the mode as apply does, with the same guards, and then brings what a
-backup holds into its registry, of whatever type that is: every digest as it was, with
-what refers to it. A tag that is something else there is left, and told, unless
---overwrite is given. What is broken in the backup is refused by its reference, and the
+		Long: `Restore applies the mode as apply does, with the same guards, but for its mirrors and
+artifacts, and then brings what a backup holds into its registry, of whatever type that
+is: every digest as it was, with what refers to it. Mirrors and artifacts come last, as
+apply brings them: a mirror whose tags the backup brought is recorded as it stands and
+copies nothing, wherever its source is by now; ocisync run mirror brings it in step. A tag
+that is something else there is left, and told, unless --overwrite is given. What is broken in the backup is refused by its reference, and the
 rest goes on. A registry that was wiped is blank, although it was known before: --new
 takes it for a new one, as of apply.
 
@@ -95,10 +99,6 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	if r.modeTo != "" {
 		return r.writeMode(ctx, l)
 	}
-	cfg, err := r.config()
-	if err != nil {
-		return err
-	}
 	if !r.dry {
 		end, err2 := r.watching("restore", "sent")
 		if err2 != nil {
@@ -106,23 +106,71 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 		}
 		defer end(&err)
 	}
-	if err := r.configure(ctx); err != nil {
-		return err
-	}
-	p, err := r.openRegistry(cfg)
+	cfg, err := r.config()
 	if err != nil {
 		return err
+	}
+	later := slices.ContainsFunc(cfg.Desired.Resources, brought)
+	if err := r.configure(ctx, func(o *options) { o.later = later }); err != nil {
+		return err
+	}
+	back, err := r.bring(ctx, cfg, l)
+	if !later || r.dry || ctx.Err() != nil {
+		return err
+	}
+	r.apply.approve, r.apply.fresh = "", false // of what was applied first
+	return errors.Join(err, r.configure(ctx, func(o *options) { o.restored = back }))
+}
+
+// brought reports whether an object is content, which comes after the backup's.
+func brought(r schema.Resource) bool {
+	return r.Key.Kind == schema.KindMirror || r.Key.Kind == schema.KindArtifact
+}
+
+// postpone has a run leave mirrors and artifacts alone.
+func postpone(cfg *schema.Config) {
+	said := map[schema.Key]bool{}
+	waits := &schema.Pause{Reason: "it comes after the content of the backup"}
+	for i, d := range cfg.Directives {
+		if said[d.Key] = true; brought(schema.Resource{Key: d.Key}) && d.Paused == nil {
+			cfg.Directives[i].Paused = waits
+		}
+	}
+	for _, r := range cfg.Desired.Resources {
+		if brought(r) && !said[r.Key] {
+			cfg.Directives = append(cfg.Directives, schema.Directive{Key: r.Key, Paused: waits})
+		}
+	}
+	slices.SortFunc(cfg.Directives, func(a, b schema.Directive) int { return a.Key.Compare(b.Key) })
+}
+
+// bring brings the content, and says which tags are as the backup has them.
+func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *content.Layout) (map[string]map[string]v1.Hash, error) {
+	p, err := r.openRegistry(cfg)
+	if err != nil {
+		return nil, err
 	}
 	to, release, err := r.contentOf(ctx, cfg, p, !r.dry)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
 	out := restored{copied: copied{Tags: []progress.Tag{}}, Left: []leftTag{}, DryRun: r.dry}
-	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: r.reports(content.Reference.String, content.Reference.String, &out.copied)}
+	var mu sync.Mutex
+	var failed []content.Reference
+	tell := r.reports(content.Reference.String, content.Reference.String, &out.copied)
+	report := func(e content.Event) {
+		if e.Outcome == content.Failed {
+			mu.Lock()
+			failed = append(failed, e.Target)
+			mu.Unlock()
+		}
+		tell(e)
+	}
+	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: report}
 	due, err := job.Look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, x := range due.Left {
 		out.Left = append(out.Left, leftTag{x.String(), x.Was.String(), x.To.String()})
@@ -132,18 +180,23 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	}
 	if r.dry {
 		if err := r.foresee(ctx, &job, due, &out); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		r.watch.Copying(len(due.Steps) + len(due.Same) + out.Failed)
 		out.weigh(job.Run(ctx, due))
 	}
-	return r.finish(ctx, out)
+	back := due.Back()
+	for _, t := range failed {
+		delete(back[t.Repository], t.Tag)
+	}
+	return back, r.finish(ctx, out)
 }
 
 // configure brings the registry to be as the mode says, or shows what that would do.
-func (r *restoreOptions) configure(ctx context.Context) error {
+func (r *restoreOptions) configure(ctx context.Context, turn func(*options)) error {
 	o := *r.options
+	turn(&o)
 	o.metrics = "" // which are of the content
 	if o.json() {
 		o.out, o.output = o.err, "text"

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -125,6 +126,9 @@ type options struct {
 	shown   progress.Style   // by which it does
 	metrics string           // the file that figures are written to
 	watch   *progress.Watch  // nil where nothing is watched
+
+	later    bool                          // mirrors and artifacts are left for a later run
+	restored map[string]map[string]v1.Hash // tags that a backup brought back, by repository
 }
 
 func (o *options) json() bool { return o.output == "json" }

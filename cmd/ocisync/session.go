@@ -72,6 +72,9 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if o.later {
+		postpone(cfg)
+	}
 	host, err := o.host()
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		}
 		want.Spec = c.given(ctx, want)
 		old, had := inv.Get(want.Key)
-		if had && old.Owned && !done[want.Key] && reflect.DeepEqual(old.Spec, want.Spec) {
+		if had && old.Owned && !done[want.Key] && reflect.DeepEqual(old.Spec, want.Spec) && slices.Equal(old.Content, c.contentOf(want.Key)) {
 			if o, ok := c.seen(ctx, old); ok {
 				besides = append(besides, o)
 			}

@@ -15,8 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/ocisync/ocisync/pkg/content/files"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/regular"
 )
 
 // Bounds of a tar that is read. Blobs are small already, so that one which is many times
@@ -72,7 +75,11 @@ type packed struct {
 	*Dir
 	name string
 	how  files.Compression
+	busy *flock.Flock // held as long as what is collected is of use
 }
+
+// busyFile is in the directory in which an archive is collected, and locked by who does.
+const busyFile = unfinished + "busy"
 
 func newPacked(name string) (*packed, error) {
 	p := &packed{name: name}
@@ -90,22 +97,63 @@ func newPacked(name string) (*packed, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
+	if err := sweep(name, time.Now()); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(filepath.Dir(name), unfinished+filepath.Base(name)+"-*")
 	if err != nil {
 		return nil, err
 	}
-	if p.Dir, err = OpenDir(dir); err != nil {
-		return nil, errors.Join(err, os.Remove(dir))
+	p.busy = regular.Lock(filepath.Join(dir, busyFile))
+	if _, err = p.busy.TryLock(); err == nil {
+		p.Dir, err = OpenDir(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.busy.Unlock(), os.RemoveAll(dir))
 	}
 	p.brief = true
 	return p, nil
+}
+
+// sweep removes what runs that were killed collected for an archive. One that has no lock
+// may be about to take it, so that it must be old.
+func sweep(name string, now time.Time) error {
+	list, err := os.ReadDir(filepath.Dir(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		n, ok := strings.CutPrefix(e.Name(), unfinished+filepath.Base(name)+"-")
+		if !ok || !e.IsDir() || strings.Trim(n, "0123456789") != "" {
+			continue
+		}
+		dir := filepath.Join(filepath.Dir(name), e.Name())
+		if _, err := os.Lstat(filepath.Join(dir, busyFile)); err != nil {
+			if info, err := e.Info(); err != nil || now.Sub(info.ModTime()) < old {
+				continue
+			}
+		}
+		busy := regular.Lock(filepath.Join(dir, busyFile))
+		if mine, err := busy.TryLock(); err != nil || !mine {
+			continue // somebody writes it, or it is another user's
+		}
+		if err := errors.Join(os.RemoveAll(dir), busy.Unlock()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // String is the archive's name.
 func (p *packed) String() string { return p.name }
 
 // Close removes what was collected.
-func (p *packed) Close() error { return errors.Join(p.Dir.Close(), os.RemoveAll(p.path)) }
+func (p *packed) Close() error {
+	return errors.Join(p.Dir.Close(), os.RemoveAll(p.path), p.busy.Unlock())
+}
 
 // Put implements [Files]. The index is the last file, and ends the archive.
 func (p *packed) Put(ctx context.Context, name string, size int64, body io.Reader) error {

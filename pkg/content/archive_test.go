@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func archive(t testing.TB, name string, write bool) *Layout {
@@ -246,4 +247,61 @@ func FuzzArchive(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// What a run that was killed collected goes with the next one to the same archive, and
+// nothing that somebody writes, or that is another's.
+func TestWhatAKilledRunCollectedGoes(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "a.tar")
+	left := func(sub string, locked bool, age time.Duration) string {
+		t.Helper()
+		at := filepath.Join(dir, sub)
+		if err := os.MkdirAll(filepath.Join(at, "blobs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if locked {
+			if err := os.WriteFile(filepath.Join(at, busyFile), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		when := time.Now().Add(-age)
+		if err := os.Chtimes(at, when, when); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	goes := []string{left(".ocisync-a.tar-1", true, 0), left(".ocisync-a.tar-2", false, 2*old)}
+	stays := []string{left(".ocisync-a.tar-3", false, 0), left(".ocisync-a.tar-b.tar-4", true, 2*old), left(".ocisync-b.tar-5", true, 2*old)}
+	other := archive(t, name, true) // who goes on
+	busy := other.files.(*packed).path
+	stays = append(stays, busy)
+	l := archive(t, name, true)
+	for _, at := range goes {
+		if _, err := os.Stat(at); err == nil {
+			t.Errorf("%s is there", at)
+		}
+	}
+	for _, at := range stays {
+		if _, err := os.Stat(at); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := errors.Join(l.Close(), other.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(busy); err == nil {
+		t.Errorf("%s is there", busy)
+	}
+}
+
+// A mirror that chooses nothing says so in its plan.
+func TestAMirrorThatChoosesNothingSaysSo(t *testing.T) {
+	from, to := serve(t), serve(t)
+	fill{t, from}.image("a", "v1", layer(1, 100))
+	m := &Mirror{From: from.open(t), To: to.open(t), Source: "a", Target: "b", Tags: Selection{Glob: "zz*"}}
+	o, err := m.Look(t.Context())
+	if lines := o.Lines(); err != nil || len(lines) != 1 || !strings.Contains(lines[0], "chooses no tag") {
+		t.Errorf("%q, %v", o.Lines(), err)
+	}
 }

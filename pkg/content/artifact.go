@@ -125,7 +125,7 @@ func store(ctx context.Context, to Target, ref Reference, a Artifact, p *Progres
 	}
 	d := v1.Descriptor{MediaType: m.mediaType, Digest: m.digest, Size: int64(len(m.bytes)), ArtifactType: a.Type, Annotations: maps.Clone(a.Annotations)}
 	if a.Subject != nil {
-		err = to.keepReferrers(ctx, ref.Repository, a.Subject.Digest, []v1.Descriptor{d})
+		_, _, err = to.keepReferrers(ctx, ref.Repository, a.Subject.Digest, []v1.Descriptor{d}, nil)
 	}
 	return d, err
 }

@@ -269,13 +269,13 @@ func (r *relied) head(ctx context.Context, ref Reference) (v1.Hash, bool, error)
 }
 
 // keepReferrers implements [Target].
-func (r *relied) keepReferrers(_ context.Context, repository string, _ v1.Hash, list []v1.Descriptor) error {
+func (r *relied) keepReferrers(_ context.Context, repository string, _ v1.Hash, list []v1.Descriptor, _ sourceIndex) (v1.Hash, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range list {
 		r.seen[label{repository, d.Digest.String()}] = true
 	}
-	return nil
+	return v1.Hash{}, false, nil
 }
 
 // undo has a tag be what it was before this run.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -316,5 +317,93 @@ func TestIndexesAndWhatRefersToThemComeAlong(t *testing.T) {
 	}
 	if tags, _, err := c.To.Tags(t.Context(), "deep/er/b"); err != nil || len(tags) != 1 {
 		t.Errorf("%q, %v", tags, err)
+	}
+}
+
+// A source that knows no ranges sends all of a blob again: what came before is not sent
+// twice.
+func TestASourceWithoutRangesIsReadFromTheStart(t *testing.T) {
+	from, to := serve(t), serve(t)
+	body := layer(1, 100_000)
+	fill{t, from}.image("a", "v1", body)
+	var asked atomic.Int64
+	from.between(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, digestOf(body).String()) {
+			return false
+		}
+		r.Header.Del("Range")
+		after := 40_000
+		switch asked.Add(1) {
+		case 2:
+			after = 30_000 // before it comes to what is new
+		case 3:
+			after = len(body)
+		}
+		cut(body, after)(w, r)
+		return true
+	})
+	c := &Copier{From: from.open(t), To: to.open(t)}
+	items := []Item{{Source: "a", Target: "b"}}
+	if got := c.tally(t.Context(), items); got.err != nil || got.copied != 1 || asked.Load() != 3 || to.asked["PUT uploads"] != 2 {
+		t.Errorf("%+v: asked %d times, uploaded %d", got, asked.Load(), to.asked["PUT uploads"])
+	}
+	same(t, c.From, c.To, items)
+}
+
+// No error has the content of somebody's blob in it, whatever a source answers in its place.
+func TestAnErrorHasNoContentOfABlob(t *testing.T) {
+	body := append([]byte("private words "), layer(1, 5000)...)
+	for name, with := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"cut each time": func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Del("Range")
+			cut(body, 3000)(w, r)
+		},
+		"with another status": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusNonAuthoritativeInfo)
+			_, _ = w.Write(body)
+		},
+		"as an error": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.WriteHeader(http.StatusTeapot)
+			_, _ = w.Write(body)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := serve(t), serve(t)
+			fill{t, from}.image("a", "v1", body)
+			from.between(func(w http.ResponseWriter, r *http.Request) bool {
+				hit := strings.HasSuffix(r.URL.Path, digestOf(body).String())
+				if hit {
+					with(w, r)
+				}
+				return hit
+			})
+			c := &Copier{From: from.open(t), To: to.open(t)}
+			got := c.tally(t.Context(), []Item{{Source: "a", Target: "b"}})
+			if got.err == nil || strings.Contains(got.err.Error(), "private") || len(got.err.Error()) > 500 {
+				t.Errorf("%v", got.err)
+			}
+		})
+	}
+}
+
+// What a registry says of an error is told in few printable words.
+func TestWhatARegistrySaysIsToldInFewWords(t *testing.T) {
+	from := serve(t)
+	for kind, says := range map[string]string{
+		"application/json": `{"errors":[{"code":"DENIED","message":"no\u001b[31m way ` + strings.Repeat("x", 5000) + `"}]}`,
+		"text/plain":       "no\x1b[31m way \xff" + strings.Repeat("x", 5000),
+	} {
+		from.between(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(http.StatusTeapot)
+			_, _ = io.WriteString(w, says)
+			return true
+		})
+		_, _, err := from.open(t).Tags(t.Context(), "a")
+		if err == nil || !strings.Contains(err.Error(), " way xxx") || strings.Contains(err.Error(), "\x1b") || !utf8.ValidString(err.Error()) || len(err.Error()) > 500 {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }

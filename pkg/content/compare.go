@@ -77,19 +77,20 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 	for _, t := range have {
 		copied[t] = true
 	}
-	seen := map[v1.Hash]bool{}
+	seen, told := map[v1.Hash]bool{}, map[v1.Hash]bool{}
+	images, indexes := []string{}, []string{} // what is missed of an image is told of the image
 	for _, t := range tags {
+		if _, kept := keptFor(t); kept {
+			indexes = append(indexes, t)
+		} else {
+			images = append(images, t)
+		}
+	}
+	for _, t := range slices.Concat(images, indexes) {
 		if item.Keep != nil && !item.Keep(t) {
 			continue
 		}
 		a, b := Reference{Repository: item.Source, Tag: t}, Reference{Repository: item.Target, Tag: t}
-		if !copied[t] {
-			if attached.MatchString(t) { // the target may list what refers to a digest by itself
-				continue
-			}
-			out.Differences = append(out.Differences, Difference{a, b, "it is not there"})
-			continue
-		}
 		is, err := from.describe(ctx, a)
 		if errors.Is(err, ErrAbsent) { // deleted meanwhile
 			continue
@@ -98,12 +99,19 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 			return out, err
 		}
 		want := is.Digest
-		got, _, err := to.head(ctx, b)
-		switch {
-		case err != nil:
+		why, err := otherwise(ctx, from, to, a, b, want, copied)
+		if err != nil {
 			return out, err
-		case got != want && !attached.MatchString(t):
-			out.Differences = append(out.Differences, Difference{a, b, fmt.Sprintf("it is %s there, and %s at the source", got, want)})
+		}
+		if len(why.missing) > 0 {
+			why.missing = slices.DeleteFunc(why.missing, func(d v1.Hash) bool { return told[d] })
+			if len(why.missing) == 0 { // which its image has been told of
+				continue
+			}
+			why.text = fmt.Sprintf("it lists %s, which is not listed there", why.missing[0])
+		}
+		if why.text != "" {
+			out.Differences = append(out.Differences, Difference{a, b, why.text})
 			continue
 		}
 		out.Tags++
@@ -122,11 +130,79 @@ func compareOne(ctx context.Context, from, to Source, item Item) (Comparison, er
 			}
 			out.Referrers += n
 			for _, d := range missing {
+				told[d] = true
 				out.Differences = append(out.Differences, Difference{Reference{Repository: item.Source, Digest: d}, Reference{Repository: item.Target, Digest: d}, "it refers to " + t + ", and is not listed there"})
 			}
 		}
 	}
 	return out, nil
+}
+
+// unlike says why a tag is not alike on both sides: nothing where it is.
+type unlike struct {
+	text    string
+	missing []v1.Hash // of an index of what refers to a manifest, what the target does not list
+}
+
+// otherwise compares a tag, which is want at the source. An index that clients keep of what
+// refers to a manifest is compared by what it lists: registries may list that by
+// themselves, and have more.
+func otherwise(ctx context.Context, from, to Source, a, b Reference, want v1.Hash, copied map[string]bool) (unlike, error) {
+	subject, kept := keptFor(a.Tag)
+	var got v1.Hash
+	there := copied[b.Tag]
+	// Harbor need not list among its tags those of what belongs to an image.
+	if there || attached.MatchString(b.Tag) && !kept {
+		var err error
+		if got, there, err = to.head(ctx, b); err != nil {
+			return unlike{}, err
+		}
+	}
+	if there && got == want {
+		return unlike{}, nil
+	}
+	if kept {
+		m, err := from.manifest(ctx, Reference{Repository: a.Repository, Digest: want})
+		if err != nil {
+			return unlike{}, err
+		}
+		if m.mediaType.IsIndex() {
+			missing, err := unlisted(ctx, from, to, m, a, b, subject, there, copied)
+			return unlike{missing: missing}, err
+		}
+	}
+	if !there {
+		return unlike{text: "it is not there"}, nil
+	}
+	return unlike{text: fmt.Sprintf("it is %s there, and %s at the source", got, want)}, nil
+}
+
+// unlisted finds what an index of what refers to a manifest lists, and the target does
+// neither by itself nor in its own index.
+func unlisted(ctx context.Context, from, to Source, m manifest, a, b Reference, subject v1.Hash, there bool, copied map[string]bool) (missing []v1.Hash, err error) {
+	p, err := m.parts()
+	if err != nil {
+		return nil, from.fail(a, "reading", err)
+	}
+	got, err := to.referrers(ctx, b.Repository, subject, copied)
+	if err != nil {
+		return nil, err
+	}
+	if there && !hasAll(got, p.Manifests) {
+		own, err := to.manifest(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		if q, err := own.parts(); err == nil {
+			got = append(got, q.Manifests...)
+		}
+	}
+	for _, d := range p.Manifests {
+		if !hasAll(got, []v1.Descriptor{d}) {
+			missing = append(missing, d.Digest)
+		}
+	}
+	return missing, nil
 }
 
 // compareReferrers counts what refers to a digest at both, and lists what the target

@@ -325,10 +325,14 @@ func (j *job) one(ctx context.Context, source, target Reference) (v1.Hash, Outco
 	if m.digest == there {
 		return m.digest, Same, j.around(ctx, m.descriptor(), &m)
 	}
-	if err := j.place(ctx, target, m, 0); err != nil {
+	now, what, ok, err := j.gather(ctx, target, m)
+	if !ok && err == nil {
+		now, what, err = m.digest, Copied, j.place(ctx, target, m, 0)
+	}
+	if err != nil {
 		return v1.Hash{}, Failed, err
 	}
-	return m.digest, Copied, j.around(ctx, m.descriptor(), &m)
+	return now, what, j.around(ctx, m.descriptor(), &m)
 }
 
 // absent reports whether the target is known not to have a tag. What a registry tells of
@@ -419,15 +423,23 @@ func (p parts) blobs() (list []v1.Descriptor) {
 
 // place has a manifest at the target with all that it names, what it names first.
 func (j *job) place(ctx context.Context, target Reference, m manifest, depth int) error {
+	if _, err := j.contents(ctx, target.Repository, m, depth); err != nil {
+		return err
+	}
+	return j.To.fail(target, "storing", j.To.put(ctx, target, m))
+}
+
+// contents has all that a manifest names at the target.
+func (j *job) contents(ctx context.Context, repository string, m manifest, depth int) (parts, error) {
 	fail := func(err error) error {
 		return j.From.fail(Reference{Repository: j.item.Source, Digest: m.digest}, "reading", err)
 	}
 	p, err := m.parts()
 	if err != nil {
-		return fail(err)
+		return p, fail(err)
 	}
 	if depth > deepest {
-		return fail(fmt.Errorf("%w: indexes lie in it more than %d deep", ErrManifest, deepest))
+		return p, fail(fmt.Errorf("%w: indexes lie in it more than %d deep", ErrManifest, deepest))
 	}
 	all, ctx2 := errgroup.WithContext(ctx)
 	all.SetLimit(smallAtOnce)
@@ -439,13 +451,10 @@ func (j *job) place(ctx context.Context, target Reference, m manifest, depth int
 			if err := j.lookFor(ctx2, d); err != nil {
 				return err
 			}
-			return j.bring(ctx2, j.item.Source, target.Repository, d)
+			return j.bring(ctx2, j.item.Source, repository, d)
 		})
 	}
-	if err := all.Wait(); err != nil {
-		return err
-	}
-	return j.To.fail(target, "storing", j.To.put(ctx, target, m))
+	return p, all.Wait()
 }
 
 // lookFor asks whether a blob lies in a target that was there before, unless somebody

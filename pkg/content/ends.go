@@ -47,7 +47,11 @@ type writer interface {
 	// upload reads a blob to its end; one that ends with an error is not stored.
 	upload(ctx context.Context, repository string, at upload, d v1.Descriptor, body io.Reader) error
 	put(ctx context.Context, ref Reference, m manifest) error
-	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error
+	// leaves reports whether it leaves to its clients to keep what refers to a manifest.
+	leaves(ctx context.Context, of Reference) (bool, error)
+	// keepReferrers has those clients' index name all of a list. It tells what the index
+	// is by then, and whether it wrote it; nothing where it is not left to them.
+	keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor, source sourceIndex) (is v1.Hash, wrote bool, err error)
 	// untag deletes a tag alone, or a manifest by its digest; [ErrAbsent] where it is
 	// not there.
 	untag(ctx context.Context, ref Reference) error

@@ -549,7 +549,11 @@ func (l *Layout) put(ctx context.Context, ref Reference, m manifest) error {
 
 // keepReferrers has nothing to do: what refers to something came without a tag, and
 // stays in the index.
-func (l *Layout) keepReferrers(context.Context, string, v1.Hash, []v1.Descriptor) error { return nil }
+func (l *Layout) keepReferrers(context.Context, string, v1.Hash, []v1.Descriptor, sourceIndex) (v1.Hash, bool, error) {
+	return v1.Hash{}, false, nil
+}
+
+func (l *Layout) leaves(context.Context, Reference) (bool, error) { return false, nil }
 
 // untag takes a tag out of the index; its blobs stay.
 func (l *Layout) untag(_ context.Context, ref Reference) error {

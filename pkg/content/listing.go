@@ -128,9 +128,9 @@ func (l *looked) put(ctx context.Context, ref Reference, m manifest) error {
 	return l.Target.put(ctx, ref, m)
 }
 
-func (l *looked) keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error {
+func (l *looked) keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor, source sourceIndex) (v1.Hash, bool, error) {
 	defer l.wrote(repository, fallback(digest))
-	return l.Target.keepReferrers(ctx, repository, digest, list)
+	return l.Target.keepReferrers(ctx, repository, digest, list, source)
 }
 
 func (l *looked) untag(ctx context.Context, ref Reference) error {

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ type logins struct {
 	client *http.Client
 	auth   authn.Authenticator
 	realms []string // token services of other hosts that may see the account
+	hint   string   // what to do about one that may not, with {realm} in it; "" for none
 
 	greeting sync.Mutex
 	greeted  bool
@@ -172,11 +174,25 @@ func (l *logins) words(ctx context.Context) (*authn.AuthConfig, error) {
 // fetch asks the token service (Docker's token specification, and OAuth 2 as
 // registries have it).
 func (l *logins) fetch(ctx context.Context, asks oci.Info, scopes []string) (string, time.Duration, error) {
+	realm, err := url.Parse(asks.Realm)
+	if err != nil || realm.Host == "" {
+		return "", 0, fmt.Errorf("the token service that it names is no URL: %s", printable(asks.Realm))
+	}
+	if !asks.Within(l.base, l.realms...) && realm.Scheme+l.base.Scheme != "httphttps" {
+		realm.RawQuery, realm.Fragment, realm.User = "", "", nil
+		service := printable(realm.String())
+		return "", 0, &providers.Error{
+			Registry: l.base.String(), Err: fmt.Errorf("%w: it sends us on to the token service %s of another host, which is not to see the login", providers.ErrForbidden, service),
+			Remedy: cmp.Or(strings.ReplaceAll(l.hint, "{realm}", service), "let the token service be reached under the registry's own host"),
+		}
+	}
 	strict := []name.Option{name.StrictValidation}
 	if l.base.Scheme == "http" {
 		strict = append(strict, name.Insecure)
 	}
-	reg, err := name.NewRegistry(l.base.Host, strict...)
+	// The exchange refuses private addresses but that of the registry that it is told: of
+	// a service that was named, or has the registry's host, that is its own.
+	reg, err := name.NewRegistry(realm.Host, strict...)
 	if err != nil {
 		return "", 0, err
 	}

@@ -90,3 +90,49 @@ func TestTokensAreAskedForBeforeAPasswordIsSent(t *testing.T) {
 		})
 	}
 }
+
+// A token service of another host is asked where the operator named it, whatever address
+// it has, and else told how he names it; nothing is sent to it.
+func TestATokenServiceOfAnotherHostIsAskedWhereItIsNamed(t *testing.T) {
+	rt, err := oci.Transport(schema.TLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.CloseIdleConnections()
+	var logins []string
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		logins = append(logins, user)
+		_, _ = fmt.Fprint(w, `{"token":"t","expires_in":300}`)
+	}))
+	defer service.Close()
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer t" {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/token?secret=x",service="s"`, service.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = fmt.Fprint(w, `{"name":"a/b","tags":["v1"]}`)
+	}))
+	defer registry.Close()
+	ask := func(auth authn.Authenticator, realms ...string) error {
+		r, err := Open(Endpoint{URL: registry.URL, Transport: rt, Auth: auth, Realms: realms, RealmHint: "name it: --realm {realm}"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = r.Tags(t.Context(), "a/b")
+		return err
+	}
+	if err := ask(&authn.Basic{Username: "u", Password: "p"}, service.URL); err != nil || len(logins) != 1 || logins[0] != "u" {
+		t.Errorf("named: %q, %v", logins, err)
+	}
+	if err := ask(nil, service.URL+"/token"); err != nil || len(logins) != 2 || logins[1] != "" {
+		t.Errorf("named, without a login: %q, %v", logins, err)
+	}
+	for _, realms := range [][]string{nil, {"http://127.0.0.1:1"}, {"https://" + strings.TrimPrefix(service.URL, "http://") + "0"}} {
+		err := ask(nil, realms...)
+		if err == nil || !strings.HasSuffix(err.Error(), "name it: --realm "+service.URL+"/token") || len(logins) != 2 {
+			t.Errorf("not named, with %q: %q, %v", realms, logins, err)
+		}
+	}
+}

@@ -144,6 +144,9 @@ func (o Outlook) Lines() []string {
 	if n := len(o.Same); n > 0 {
 		out = append(out, fmt.Sprintf("%d of its tags are as they should be", n))
 	}
+	if len(out) == 0 {
+		out = append(out, "chooses no tag that the source has; see its tags")
+	}
 	if len(o.Copy) > 0 {
 		line := fmt.Sprintf("sends %d blobs, %s", o.Blobs, schema.Size(o.Bytes).Human())
 		if o.Shared > 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -22,6 +23,13 @@ const (
 
 // fallback is the tag under which clients keep what refers to a manifest.
 func fallback(digest v1.Hash) string { return digest.Algorithm + "-" + digest.Hex }
+
+// keptFor is the manifest of which clients keep under a tag what refers to it; ok is
+// false of any other tag, such as those of cosign, which are images as all others.
+func keptFor(tag string) (digest v1.Hash, ok bool) {
+	digest, err := v1.NewHash(strings.Replace(tag, "-", ":", 1))
+	return digest, err == nil && fallback(digest) == tag
+}
 
 // referring copies what refers to a manifest, and what refers to that.
 func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
@@ -40,7 +48,43 @@ func (j *job) referring(ctx context.Context, digest v1.Hash, depth int) error {
 			return err
 		}
 	}
-	return j.To.keepReferrers(ctx, j.item.Target, digest, list)
+	_, _, err = j.To.keepReferrers(ctx, j.item.Target, digest, list, func(ctx context.Context, has bool) (*manifest, error) {
+		tag := Reference{Repository: j.item.Source, Tag: fallback(digest)}
+		if has || j.tags != nil && !j.tags[tag.Tag] {
+			return nil, nil
+		}
+		m, err := j.From.manifest(ctx, tag)
+		if errors.Is(err, ErrAbsent) {
+			return nil, nil
+		}
+		return &m, err
+	})
+	return err
+}
+
+// gather copies an index under the tag by which a target's clients keep what refers to a
+// manifest: what the target has there already is not lost. ok is false of any other
+// tag, and of a target that lists referrers itself.
+func (j *job) gather(ctx context.Context, target Reference, m manifest) (is v1.Hash, what Outcome, ok bool, err error) {
+	subject, ok := keptFor(target.Tag)
+	if !ok || !m.mediaType.IsIndex() {
+		return v1.Hash{}, Failed, false, nil
+	}
+	if ok, err = j.To.leaves(ctx, Reference{Repository: target.Repository, Digest: subject}); err != nil || !ok {
+		return v1.Hash{}, Failed, false, err
+	}
+	p, err := j.contents(ctx, target.Repository, m, 0)
+	if err != nil {
+		return v1.Hash{}, Failed, true, err
+	}
+	is, wrote, err := j.To.keepReferrers(ctx, target.Repository, subject, p.Manifests, func(context.Context, bool) (*manifest, error) { return &m, nil })
+	switch {
+	case err != nil:
+		return v1.Hash{}, Failed, true, err
+	case wrote:
+		return is, Copied, true, nil
+	}
+	return is, Same, true, nil
 }
 
 // around copies what refers to a manifest and to its parts. m is the manifest where
@@ -154,46 +198,87 @@ func (r *Registry) listed(ctx context.Context, of Reference) (list []v1.Descript
 	return list, ok, nil
 }
 
-// keepReferrers has the index of what refers to a manifest name all of a list, where the
-// registry leaves that to its clients. Who adds to it elsewhere at the same time may be
-// lost, as the specification says of every client.
-func (r *Registry) keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor) error {
-	of := Reference{Repository: repository, Digest: digest}
+// sourceIndex reads the index that the source's clients keep; nil where there is none, or
+// where it is not worth a request, which it may be told by that the target has all.
+type sourceIndex func(ctx context.Context, has bool) (*manifest, error)
+
+// leaves implements [Target].
+func (r *Registry) leaves(ctx context.Context, of Reference) (bool, error) {
+	if r.refers.Load() == referrersUnknown {
+		r.probing.Lock()
+		defer r.probing.Unlock()
+	}
 	if r.refers.Load() == referrersUnknown {
 		if _, _, err := r.listed(ctx, of); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if r.refers.Load() == listsReferrers {
-		return nil
+	return r.refers.Load() == leavesReferrers, nil
+}
+
+// keepReferrers has the index of what refers to a manifest name all of a list, where the
+// registry leaves that to its clients. The source's index is stored as it is where it says
+// all that is to be said, so that its digest stays; another is made where the registry's
+// has more. One at a time does so here; who adds to it elsewhere at the same time may
+// be lost, as the specification says of every client.
+func (r *Registry) keepReferrers(ctx context.Context, repository string, digest v1.Hash, list []v1.Descriptor, source sourceIndex) (is v1.Hash, wrote bool, err error) {
+	if ok, err := r.leaves(ctx, Reference{Repository: repository, Digest: digest}); err != nil || !ok {
+		return v1.Hash{}, false, err
 	}
+	if _, _, err := r.keeping.claim(ctx, repository, digest); err != nil {
+		return v1.Hash{}, false, err
+	}
+	defer r.keeping.done(repository, digest, false) // for the next, who adds to it
 	tag := Reference{Repository: repository, Tag: fallback(digest)}
 	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	switch m, err := r.manifest(ctx, tag); {
 	case errors.Is(err, ErrAbsent):
 	case err != nil:
-		return err
+		return v1.Hash{}, false, err
 	default:
 		if err := json.Unmarshal(m.bytes, &index); err != nil {
-			return r.fail(tag, "reading", fmt.Errorf("%w: %w", ErrManifest, err))
+			return v1.Hash{}, false, r.fail(tag, "reading", fmt.Errorf("%w: %w", ErrManifest, err))
+		}
+		is = m.digest
+	}
+	has := is != (v1.Hash{}) && hasAll(index.Manifests, list)
+	var m *manifest
+	if source != nil {
+		if m, err = source(ctx, has); err != nil {
+			return v1.Hash{}, false, err
 		}
 	}
-	was := len(index.Manifests)
+	if m != nil {
+		p, err := m.parts()
+		if err == nil && m.mediaType.IsIndex() && hasAll(p.Manifests, index.Manifests) && hasAll(p.Manifests, list) && hasAll(list, p.Manifests) {
+			if is == m.digest {
+				return is, false, nil
+			}
+			return m.digest, true, r.fail(tag, "storing", r.put(ctx, tag, *m))
+		}
+	}
+	if has {
+		return is, false, nil
+	}
 	for _, d := range list {
-		if !slices.ContainsFunc(index.Manifests, func(x v1.Descriptor) bool { return x.Digest == d.Digest }) {
+		if !hasAll(index.Manifests, []v1.Descriptor{d}) {
 			index.Manifests = append(index.Manifests, d)
 		}
 	}
-	if len(index.Manifests) == was {
-		return nil
-	}
 	b, err := json.Marshal(index)
 	if err != nil {
-		return err
+		return v1.Hash{}, false, err
 	}
 	sum, err := hashOf("sha256", b)
 	if err != nil {
-		return err
+		return v1.Hash{}, false, err
 	}
-	return r.fail(tag, "storing", r.put(ctx, tag, manifest{types.OCIImageIndex, sum, b}))
+	return sum, true, r.fail(tag, "storing", r.put(ctx, tag, manifest{types.OCIImageIndex, sum, b}))
+}
+
+// hasAll reports whether a list has all of another.
+func hasAll(list, all []v1.Descriptor) bool {
+	return !slices.ContainsFunc(all, func(d v1.Descriptor) bool {
+		return !slices.ContainsFunc(list, func(x v1.Descriptor) bool { return x.Digest == d.Digest })
+	})
 }

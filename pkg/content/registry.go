@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -35,6 +37,8 @@ type Endpoint struct {
 	// to those of Realms, token services that the operator named.
 	Auth   authn.Authenticator
 	Realms []string
+	// RealmHint says how the operator names one, with {realm} in it; "" where he cannot.
+	RealmHint string
 	// InFlight bounds the requests under way at once; 0 is 16. Fewer are where the
 	// registry says that it has too many.
 	InFlight int
@@ -74,6 +78,7 @@ type Registry struct {
 	holdings   func(ctx context.Context, repositories []string) (map[string]providers.Listed, error)
 	refers     atomic.Int32 // how it keeps what refers to a manifest
 	probing    sync.Mutex   // held while that is asked
+	keeping    brought      // claimed of a manifest while what refers to it is noted
 	pushOnly   atomic.Bool  // its account may not mount from where it pushes to
 }
 
@@ -96,7 +101,7 @@ func Open(e Endpoint) (*Registry, error) {
 		return nil, err
 	}
 	r.client = &http.Client{Transport: e.Progress.counted(inner, e.Push)}
-	r.logins = &logins{base: base, client: r.client, auth: e.Auth, realms: realms}
+	r.logins = &logins{base: base, client: r.client, auth: e.Auth, realms: realms, hint: e.RealmHint}
 	r.gate = newGate(cmp.Or(e.InFlight, defaultInFlight))
 	return r, nil
 }
@@ -146,11 +151,12 @@ type apiError struct {
 }
 
 func (a *answer) Error() string {
+	const most = 5
 	s := fmt.Sprintf("it answers %d", a.code)
-	for _, e := range a.errors {
-		s += " " + e.Code
+	for _, e := range a.errors[:min(len(a.errors), most)] {
+		s += " " + printable(e.Code)
 		if e.Message != "" {
-			s += " (" + e.Message + ")"
+			s += " (" + printable(e.Message) + ")"
 		}
 	}
 	if len(a.errors) == 0 && a.text != "" {
@@ -210,9 +216,29 @@ func refusal(resp *http.Response) *answer {
 		a.errors = said.Errors
 		return a
 	}
-	const few = 200
-	a.text = strings.Join(strings.Fields(string(body[:min(len(body), few)])), " ")
+	if readable(resp) {
+		a.text = printable(string(body))
+	}
 	return a
+}
+
+// readable reports whether an answer tells people of an error: what comes with success, or
+// as anything but text, may be somebody's content.
+func readable(resp *http.Response) bool {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return resp.StatusCode >= 300 && (strings.HasPrefix(kind, "text/") || kind == "application/json" || strings.HasSuffix(kind, "+json"))
+}
+
+// printable is the beginning of a text, on one line.
+func printable(text string) string {
+	const few = 300
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, text[:min(len(text), few)])
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // request makes one below /v2/.
@@ -494,22 +520,30 @@ func (r *Registry) put(ctx context.Context, ref Reference, m manifest) error {
 
 // blob opens one from a place on; the caller closes it. size is that of the rest.
 func (r *Registry) blob(ctx context.Context, repository string, d v1.Descriptor, from int64) (body io.ReadCloser, err error) {
-	header, hoped := http.Header{}, http.StatusOK
+	header, hoped := http.Header{}, []int{http.StatusOK}
 	if from > 0 {
 		header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-")
-		hoped = http.StatusPartialContent
+		hoped = append(hoped, http.StatusPartialContent)
 	}
-	resp, err := r.ask(ctx, http.MethodGet, repository+"/blobs/"+d.Digest.String(), nil, header, r.scope(repository), hoped)
+	resp, err := r.ask(ctx, http.MethodGet, repository+"/blobs/"+d.Digest.String(), nil, header, r.scope(repository), hoped...)
 	if err != nil {
 		return nil, err
+	}
+	again := int64(0) // bytes that were read before, of a registry that has no ranges (RFC 9110, "Range")
+	if resp.StatusCode == http.StatusOK {
+		again = from
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/html" {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%w: a web page comes in its place", ErrDigest)
 	}
-	if n := resp.ContentLength; n >= 0 && n != d.Size-from {
+	if n := resp.ContentLength; n >= 0 && n != d.Size-from+again {
 		resp.Body.Close()
-		return nil, fmt.Errorf("%w: %d bytes come, and it should have %d", ErrDigest, n+from, d.Size)
+		return nil, fmt.Errorf("%w: %d bytes come, and it should have %d", ErrDigest, n+from-again, d.Size)
+	}
+	if _, err := io.CopyN(io.Discard, resp.Body, again); err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: its answer broke off: %w", providers.ErrUnreachable, err)
 	}
 	return resp.Body, nil
 }

@@ -34,6 +34,29 @@ type Due struct {
 	items []Item
 }
 
+// Back lists by repository the tags that are as the layout has them once all of it is
+// done.
+func (d Due) Back() map[string]map[string]v1.Hash {
+	out := map[string]map[string]v1.Hash{}
+	add := func(ref Reference, digest v1.Hash) {
+		if out[ref.Repository] == nil {
+			out[ref.Repository] = map[string]v1.Hash{}
+		}
+		out[ref.Repository][ref.Tag] = digest
+	}
+	for _, s := range d.Steps {
+		add(s.Reference, s.To)
+	}
+	for _, i := range d.items {
+		for _, tag := range i.Tags {
+			if digest, ok := i.There[tag]; ok && out[i.Target][tag] == (v1.Hash{}) {
+				add(Reference{Repository: i.Target, Tag: tag}, digest)
+			}
+		}
+	}
+	return out
+}
+
 // Differing is a tag that is not at the registry as it is in the layout.
 type Differing struct {
 	Reference

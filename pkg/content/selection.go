@@ -84,6 +84,14 @@ func (s Selection) choose(ctx context.Context, from Source, repository string, t
 	return s.latest(ctx, from, repository, list)
 }
 
+// Names reports whether a tag may be one that the selection chooses, by its name.
+func (s Selection) Names(tag string) bool {
+	if s.listed() {
+		return slices.ContainsFunc(s.List, func(x string) bool { name, _, _ := strings.Cut(x, "@"); return name == tag }) && s.names(tag)
+	}
+	return !attached.MatchString(tag) && s.names(tag)
+}
+
 // names reports whether a tag's name meets the conditions that speak of names.
 func (s Selection) names(tag string) bool {
 	if s.Semver != nil {

@@ -154,7 +154,7 @@ func fieldRows() []fieldRow {
 	add(word(schema.KindAudit, "schedule")...)
 	add(set(schema.KindAudit, "events")...)
 	add(text(schema.KindMirror, "from", "to", "zone", "keep_previous", "tags.glob", "tags.regex", "tags.semver", "trust.root")...)
-	add(set(schema.KindMirror, "tags.list", "platforms", "trust.keys")...)
+	add(set(schema.KindMirror, "tags.list", "platforms", "realms", "trust.keys")...)
 	add(number(schema.KindMirror, "tags.newest"))
 	add(span(schema.KindMirror, "tags.since", `"0"`))
 	add(flag(schema.KindMirror, "referrers", "prune", "only_missing", "trust.required", "trust.notation")...)

@@ -59,6 +59,11 @@ type Deps struct {
 	Report func(schema.Key, content.Event)
 	// Progress counts what is done while it is done; nil is nobody's.
 	Progress *content.Progress
+	// Later says that mirrors and artifacts are left alone in this run, whatever they are.
+	Later bool
+	// Restored are the tags that a backup brought back, by repository: a mirror of these
+	// is recorded as it stands.
+	Restored map[string]map[string]v1.Hash
 }
 
 // Applied is an object of content as it was applied last.
@@ -74,6 +79,8 @@ type Provider struct {
 
 	mu       sync.Mutex
 	remotes  []schema.Remote                   // of the desired state that was seen last
+	mirrors  []schema.Resource                 // of it too
+	stood    map[schema.Key]standing           // of Restored; nil: not judged yet
 	altered  map[schema.Key]bool               // what was read last, and is not as it was applied
 	outlooks map[schema.Key]looked             // of the plan that was made last
 	wrote    map[schema.Key]map[string]v1.Hash // the tags that they own by now
@@ -108,6 +115,7 @@ func (p *Provider) Batch() providers.Batch { return providers.BatchRank }
 // to be empty: nobody else has a say in a mirror.
 func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) {
 	var remotes []schema.Remote
+	var mirrors []schema.Resource
 	s.Resources = slices.Clone(s.Resources)
 	for i, r := range s.Resources {
 		if err := p.identities(r); err != nil {
@@ -121,6 +129,7 @@ func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) 
 			if was, ok := before.Spec.(*schema.Mirror); ok {
 				s.Resources[i].Spec = emptied(*spec, *was)
 			}
+			mirrors = append(mirrors, s.Resources[i])
 		case *schema.Artifact:
 			a, err := p.built(spec)
 			if err != nil {
@@ -137,7 +146,7 @@ func (p *Provider) Normalize(s schema.State) (schema.State, []plan.Note, error) 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remotes = remotes
+	p.remotes, p.mirrors = remotes, mirrors
 	return s, nil, nil
 }
 
@@ -167,12 +176,12 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 				out.Resources = append(out.Resources, r)
 			}
 		case *schema.Mirror, *schema.Artifact:
-			if scope.Covers(a.Key) {
+			if scope.Covers(a.Key) && !p.Later {
 				mine = append(mine, a)
 			}
 		}
 	}
-	if len(mine) == 0 {
+	if len(mine)+len(p.Restored) == 0 {
 		return out, nil
 	}
 	to, release, err := p.target(ctx)
@@ -180,6 +189,19 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 		return p.unread(out, mine, err)
 	}
 	defer release()
+	stands, err := p.stands(ctx, to)
+	if err != nil {
+		return p.unread(out, mine, err)
+	}
+	for k, s := range stands {
+		if scope.Covers(k) {
+			out.Resources = append(out.Resources, schema.Resource{Key: k, Spec: s.spec})
+		}
+	}
+	mine = slices.DeleteFunc(mine, func(a Applied) bool {
+		_, ok := stands[a.Key]
+		return ok
+	})
 	for _, a := range mine {
 		if spec, ok := a.Spec.(*schema.Artifact); ok {
 			live, err := p.seen(ctx, to, a.Key, *spec)
@@ -448,15 +470,19 @@ func (p *Provider) Content(k schema.Key) (map[string]string, bool) {
 // Remarks implements [providers.Remarker]: of mirrors that are as declared, what the
 // source has by now.
 func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Time) ([]plan.Note, error) {
-	var out []plan.Note
+	out := p.standingNotes()
 	for _, r := range desired.Resources {
 		spec, ok := r.Spec.(*schema.Mirror)
-		if !ok {
+		if !ok || p.Later {
 			continue
 		}
 		p.mu.Lock()
 		altered := p.altered[r.Key]
+		_, told := p.stood[r.Key]
 		p.mu.Unlock()
+		if told {
+			continue
+		}
 		if before, _ := p.applied(r.Key); altered || !reflect.DeepEqual(before.Spec, r.Spec) {
 			continue // a change of it tells
 		}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 // mirror makes the engine's form of a block. end closes the connections to the source.
 func (p *Provider) mirror(ctx context.Context, k schema.Key, spec *schema.Mirror, to *content.Registry) (m *content.Mirror, end func(), err error) {
 	host, repository, _ := strings.Cut(text(spec.From), "/")
-	from, end, err := p.source(ctx, host)
+	from, end, err := p.source(ctx, k, spec, host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,7 +98,7 @@ func emptied(now, was schema.Mirror) *schema.Mirror {
 		trust.Required, trust.Notation = empty(trust.Required, was.Trust.Required), empty(trust.Notation, was.Trust.Notation)
 		now.Trust = &trust
 	}
-	now.Platforms = list(now.Platforms, was.Platforms)
+	now.Platforms, now.Realms = list(now.Platforms, was.Platforms), list(now.Realms, was.Realms)
 	now.Referrers, now.Prune, now.OnlyMissing = empty(now.Referrers, was.Referrers), empty(now.Prune, was.Prune), empty(now.OnlyMissing, was.OnlyMissing)
 	now.Schedule, now.Zone, now.KeepPrevious = empty(now.Schedule, was.Schedule), empty(now.Zone, was.Zone), empty(now.KeepPrevious, was.KeepPrevious)
 	if now.Rate == nil && was.Rate != nil {
@@ -236,11 +237,11 @@ func selection(t *schema.TagSelect, now time.Time) (s content.Selection, err err
 
 // source opens another registry: with the login of the remote that the mode has for its
 // host, else as nobody.
-func (p *Provider) source(ctx context.Context, host string) (*content.Registry, func(), error) {
+func (p *Provider) source(ctx context.Context, k schema.Key, spec *schema.Mirror, host string) (*content.Registry, func(), error) {
 	if host == "docker.io" {
 		host = name.DefaultRegistry
 	}
-	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Hint: "declare the account in the login of a [remote] whose url is of that host"}
+	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Realms: spec.Realms, RealmHint: fmt.Sprintf("where it may, name it in the mirror: realms = [%q]", "{realm}"), Hint: "declare the account in the login of a [remote] whose url is of that host"}
 	e.Plain = fmt.Sprintf("have a [remote.N] with type = %q and url = %q in the mode if that is meant, or give it a certificate", "oci", "http://"+host)
 	var tls schema.TLS
 	p.mu.Lock()
@@ -257,6 +258,9 @@ func (p *Provider) source(ctx context.Context, host string) (*content.Registry, 
 			tls = *r.TLS
 		}
 		words, err := p.login(ctx, e.URL, r.Login)
+		if err == nil && words != nil {
+			err = p.abroad(k, spec)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -306,6 +310,29 @@ func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn
 		user = text(l.Robot)
 	}
 	return &authn.Basic{Username: user, Password: password}, nil
+}
+
+// abroad asks of each token service that a mirror names whether it may see a login.
+func (p *Provider) abroad(k schema.Key, spec *schema.Mirror) error {
+	for _, realm := range spec.Realms {
+		if p.Permit != nil {
+			if err := p.Permit(realm); err != nil {
+				return err
+			}
+		}
+		if p.Careful == nil || p.Careful(realm) {
+			continue
+		}
+		before, _ := p.applied(k)
+		was, ok := before.Spec.(*schema.Mirror)
+		if trusted, _ := p.MayPrune(); !ok || !trusted || text(was.From) != text(spec.From) || !slices.Contains(was.Realms, realm) {
+			return &providers.Error{
+				Registry: realm, Err: fmt.Errorf("%w: a plan sends a login only to whom one was applied for before", providers.ErrForbidden),
+				Remedy: fmt.Sprintf("apply, or name %s in registries of the host file", realm),
+			}
+		}
+	}
+	return nil
 }
 
 // gave reports whether a login was applied for a registry, as far as the inventory can be

@@ -222,6 +222,7 @@ func subjects() []subject {
 			flag("referrers"), flag("prune"), schedule, zone,
 			{"keep_previous", Values{`"prev-{tag}"`, `"old-{tag}"`, `""`, ""}},
 			flag("only_missing"),
+			{"realms", Values{`["https://a.example.com","https://b.example.com"]`, `["https://b.example.com"]`, `[]`, `["https://b.example.com","https://a.example.com"]`}},
 			{"rate", Values{`"1MiB"`, `"2MiB"`, `"unlimited"`, `"1024KiB"`}},
 			{"trust.keys", Values{`["certs/a.pub"]`, `["certs/b.pub"]`, `[]`, ""}},
 			{"trust.identities", Values{
