@@ -37,7 +37,6 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 		Files:   below(s.cfg.Dir), Homes: s.homes(), Namespaces: trusted(s.cfg), Applied: s.applied, Now: time.Now,
 		MayPrune: func() (bool, string) { return s.trust.MayDelete(), s.trust.String() },
 		Report:   s.copied, Progress: s.o.counts(),
-		Later: s.o.later, Restored: s.o.restored,
 	}
 	if !s.writing {
 		d.Careful = func(registry string) bool { return host.Registries != nil && host.Permits(registry) }
@@ -45,6 +44,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	if u, ok := s.provider.(providers.Untagger); ok {
 		d.Untag = u.Untag
 	}
+	d.Later, d.Restored = s.o.later, s.o.restored
 	return declared.New(d)
 }
 
