@@ -17,12 +17,15 @@ type seen struct {
 	auths    map[schema.Key][]byte          // marks of webhooks' headers; nil: not read
 	proven   map[schema.Key]schema.Resource // as this run wrote them, and not read
 	barred   map[string]barred              // by the right that it takes to see it
+	kept     []schema.Key                   // access beside which the login's own membership stays
+	login    string                         // whose that is
 }
 
 func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen.barred = maps.Clone(s.barred)
+	p.seen.kept, p.seen.login = slices.SortedFunc(slices.Values(s.kept), schema.Key.Compare), s.c.User()
 	if slices.Contains(kinds, schema.KindRobot) {
 		p.seen.accounts = maps.Clone(s.accounts)
 	}
@@ -31,12 +34,15 @@ func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	}
 }
 
-// unseen says of what the last read could not see, and nobody declares, which right
-// would show it.
+// unseen says where the login's own membership stays and, of what the last read could not
+// see and nobody declares, which right would show it.
 func (p *Provider) unseen() []plan.Note {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var notes []plan.Note
+	for _, key := range p.seen.kept {
+		notes = append(notes, plan.Note{Key: key, Text: staying(p.seen.login)})
+	}
 	for _, right := range slices.Sorted(maps.Keys(p.seen.barred)) {
 		b := p.seen.barred[right]
 		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; have an administrator give the account in registry.login %s there to have it seen", fewOf(slices.Clone(b.projects)), b.said, right)})

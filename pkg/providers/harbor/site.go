@@ -43,6 +43,7 @@ type site struct {
 	objects map[schema.Key]object
 	except  []schema.Key      // what could not be read
 	barred  map[string]barred // by the right that it takes
+	kept    []schema.Key      // access beside which the login's own membership stays
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project

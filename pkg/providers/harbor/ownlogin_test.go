@@ -1,0 +1,108 @@
+package harbor_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/harbor"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
+	"github.com/ocisync/ocisync/schema"
+)
+
+// as is the stand-in with the login of a user who was made with [person].
+func (h standIn) as(user string) standIn {
+	h.registry.Login = &schema.Login{User: &user, Password: h.registry.Login.Password}
+	return h
+}
+
+// remarked are the notes of a plan of what is declared.
+func remarked(t *testing.T, p *harbor.Provider, lines ...string) []plan.Note {
+	t.Helper()
+	want, _, err := p.Normalize(objects(t, lines...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(t, p, want.Kinds()...)
+	notes, err := p.Remarks(t.Context(), want, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return notes
+}
+
+func mentions(notes []plan.Note, key, text string) bool {
+	return slices.ContainsFunc(notes, func(n plan.Note) bool { return n.Key.String() == key && strings.Contains(n.Text, text) })
+}
+
+// An administrator other than Harbor's first who makes a project is a member by that: the
+// same apply takes out who is not declared.
+func TestWhoMakesAProjectIsNoMemberAfterTheApply(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), strings.Replace(person("ops"), "{", `{"admin":true,`, 1), person("dev"))
+	ops := h.as("ops")
+	apply(t, ops.open(t), "namespace/a", `access/a {"users":{"dev":["pull"]}}`)
+	h.hasMembers(t, "[dev:3]")
+
+	apply(t, ops.open(t), "namespace/b", `access/b {"users":{"dev":["pull"],"ops":["push"]}}`)
+	if have := h.behind(t, http.MethodGet, "/projects/b/members", ""); !strings.Contains(have, `"entity_name":"ops"`) || strings.Contains(have, `"role_id":1`) {
+		t.Errorf("the members are %s", have)
+	}
+	apply(t, ops.open(t), "namespace/c", `access/c {"groups":{}}`)
+	if have := h.behind(t, http.MethodGet, "/projects/c/members", ""); !strings.Contains(have, `"entity_name":"ops"`) {
+		t.Errorf("nobody says who the members of c are, and they are %s", have)
+	}
+}
+
+// A user who is no administrator sees a project and changes it as its member: ocisync
+// leaves that membership alone, and says so.
+func TestTheLoginKeepsTheMembershipByWhichItSees(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("lead"), person("dev"))
+	lead := h.as("lead")
+	lines := []string{"namespace/a", `access/a {"users":{"dev":["pull"]}}`}
+	p := lead.open(t)
+	changes := compared(t, p, objects(t, lines...))
+	verdicts, err := p.Prepare(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range changes {
+		if says := strings.Join(verdicts[i].Notes, "\n"); c.Key.Kind == schema.KindAccess && !strings.Contains(says, "the membership of lead stays: registry.login is that account") {
+			t.Errorf("the first plan says %q", says)
+		}
+	}
+	apply(t, lead.open(t), lines...)
+	h.hasMembers(t, "[dev:3 lead:1]")
+	if notes := remarked(t, lead.open(t), lines...); !mentions(notes, "access/a", "the membership of lead stays: registry.login is that account") {
+		t.Errorf("the second plan says %v", notes)
+	}
+
+	// others come and go; admin's membership means nothing
+	h.behind(t, http.MethodPost, "/projects/a/members", `{"role_id":2,"member_user":{"username":"admin"}}`)
+	apply(t, lead.open(t), "namespace/a", `access/a {"users":{}}`)
+	h.hasMembers(t, "[admin:2 lead:1]")
+}
+
+// Declared, it is compared as others are; a file that takes it away is refused.
+func TestTheLoginsOwnMembershipIsNotTakenAway(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("lead"), person("dev"))
+	lead := h.as("lead")
+	said := []string{"namespace/a", `access/a {"users":{"dev":["pull"],"lead":["admin"]}}`}
+	apply(t, lead.open(t), said...)
+	if notes := remarked(t, lead.open(t), said...); mentions(notes, "access/a", "stays") {
+		t.Errorf("the plan says %v", notes)
+	}
+	for _, rights := range []string{`["pull"]`, `[]`} {
+		v := verdict(t, lead.open(t), objects(t, "namespace/a", `access/a {"users":{"dev":["pull"],"lead":`+rights+`}}`))
+		if !strings.Contains(v.Refused, "it takes from lead what registry.login sees and changes the project by; declare users.lead") {
+			t.Errorf("%s: refused for %q", rights, v.Refused)
+		}
+	}
+	// an administrator needs none
+	apply(t, h.open(t), said[0], `access/a {"users":{"lead":["pull"]}}`)
+}
