@@ -281,6 +281,9 @@ func (s *site) homeless(ctx context.Context, c plan.Change) (string, error) {
 	}
 	_, err := s.project(ctx, name)
 	if errors.Is(err, providers.ErrNotFound) {
+		if there, err := s.c.HasProject(ctx, name); err != nil || there { // and what the login lacks is said beside
+			return "", err
+		}
 		return fmt.Sprintf("there is no project %s; declare [namespace.%s]", name, name), nil
 	}
 	return "", unseen(err)

@@ -417,6 +417,9 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 			add(n)
 		}
 	}
+	if c.Key.Kind == schema.KindNamespace && c.Action == plan.Create && !me.user && !me.seesAll() { // what it makes it would not see
+		add(need{api.OfSystem, api.Access{Resource: "project", Action: "list"}})
+	}
 	if me.user || c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
 		return out, nil
 	}

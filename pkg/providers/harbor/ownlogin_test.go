@@ -1,13 +1,16 @@
 package harbor_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/harbor"
 	"github.com/ocisync/ocisync/pkg/providers/harbor/harbortest"
 	"github.com/ocisync/ocisync/schema"
@@ -105,4 +108,81 @@ func TestTheLoginsOwnMembershipIsNotTakenAway(t *testing.T) {
 	}
 	// an administrator needs none
 	apply(t, h.open(t), said[0], `access/a {"users":{"lead":["pull"]}}`)
+}
+
+// A project that Harbor does not list for the login is not absent: a plan would make it.
+func TestAProjectThatTheLoginDoesNotSeeIsNotAbsent(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("lead"), "namespace/a", "namespace/b", `access/a {"users":{"lead":["admin"]}}`)
+	robot := h
+	robot.registry.Login = h.robotThat(t, "a", func(right string) bool { return !strings.HasPrefix(right, "project:list") })
+	for who, x := range map[string]struct {
+		standIn
+		remedy string
+	}{
+		"lead":         {h.as("lead"), "have an administrator make that account a project admin of b, "},
+		"robot$worker": {robot, "have an administrator give that robot project:list for the whole registry, or rights in b, "},
+	} {
+		for _, line := range []string{"namespace/b", `label/b/base {"color":"#2E7D32"}`} {
+			p := x.open(t)
+			want, _, err := p.Normalize(objects(t, "namespace/a", line, "namespace/new"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = p.Read(t.Context(), want.Scope)
+			says(t, err, providers.ErrForbidden, h.registry.URL, "namespace/b: reading", "Harbor has the project, and does not list it for "+who, x.remedy, "take [namespace.b] out of the file", "registry.login")
+		}
+		// of what is not read nothing is said, and what is not there is absent
+		p := x.open(t)
+		if changes := compared(t, p, objects(t, "namespace/a", "namespace/new")); told(changes) != "create namespace/new" {
+			t.Errorf("%s: the plan is %s", who, told(changes))
+		}
+	}
+	if changes := compared(t, h.open(t), objects(t, "namespace/a", "namespace/b")); len(changes) > 0 {
+		t.Errorf("the plan of an administrator is %s", told(changes))
+	}
+}
+
+// A robot that would not see what it makes is told before.
+func TestARobotThatWouldNotSeeItsProjectMakesNone(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), "namespace/a")
+	for project, want := range map[string]string{"a": "lacks project:list for the whole registry", "*": ""} {
+		h.registry.Login = h.robotThat(t, project, func(right string) bool { return !strings.HasPrefix(right, "project:list") })
+		if v := verdict(t, h.open(t), objects(t, "namespace/new")); want == "" && v.Refused != "" || !strings.Contains(v.Refused, want) {
+			t.Errorf("with rights in %s it is refused for %q, want %q", project, v.Refused, want)
+		}
+		h.behind(t, http.MethodDelete, "/robots/"+h.idOf(t, "worker"), "")
+	}
+}
+
+// Who sees all projects is not asked of each that is to be made.
+func TestOnlyWhoSeesNotAllIsAskedForEachProject(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("lead"), "namespace/a")
+	robot := h
+	robot.registry.Login = h.robotThat(t, "*", func(string) bool { return true })
+	for name, x := range map[string]struct {
+		standIn
+		want int
+	}{"admin": {h, 0}, "robot": {robot, 0}, "lead": {h.as("lead"), 2}} {
+		p := x.open(t)
+		h.Forget()
+		compared(t, p, objects(t, "namespace/b", "namespace/c"))
+		if n := h.count(http.MethodHead, "/projects"); n != x.want {
+			t.Errorf("%s: %d requests ask for a project, want %d", name, n, x.want)
+		}
+	}
+}
+
+// idOf is the number of a robot of the system.
+func (h standIn) idOf(t *testing.T, name string) string {
+	t.Helper()
+	var list []struct {
+		ID int64 `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(h.behind(t, http.MethodGet, "/robots?q=name%3D"+name, "")), &list); err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	return strconv.FormatInt(list[0].ID, 10)
 }

@@ -233,13 +233,16 @@ func (s *site) lacking(err error, right, project string) error {
 
 // read reads kinds, several at once.
 func (s *site) read(ctx context.Context, want []schema.Kind) error {
-	work, ctx := errgroup.WithContext(ctx)
+	work, within := errgroup.WithContext(ctx)
 	for _, k := range want {
 		if read := kinds()[k].read; read != nil {
-			work.Go(func() error { return read(ctx, s) })
+			work.Go(func() error { return read(within, s) })
 		}
 	}
-	return work.Wait()
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	return s.noneUnseen(ctx, want)
 }
 
 // below is the key of a kind's one object of a project.
