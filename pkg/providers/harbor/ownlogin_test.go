@@ -2,6 +2,7 @@ package harbor_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -185,4 +186,55 @@ func (h standIn) idOf(t *testing.T, name string) string {
 		t.Fatalf("%v, %v", list, err)
 	}
 	return strconv.FormatInt(list[0].ID, 10)
+}
+
+// What others have, and no file of a project's administrator speaks of, does not stop
+// him: what he may not know of it is unknown.
+func TestAProjectsAdministratorIsNotStoppedByWhatOthersHave(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{}).withScanner(t)
+	apply(t, h.open(t), person("lead"), hub, "namespace/a", `access/a {"users":{"lead":["admin"]}}`,
+		`namespace/cache {"proxy_of":"hub"}`, `access/cache {"anonymous":["pull"],"users":{"lead":["admin"]}}`, `scanner/other {"url":"https://other.example.com"}`)
+	lead := h.as("lead")
+	lines := []string{"namespace/a", `label/a/base {"color":"#2E7D32"}`, `scan/a {"on_push":true,"block":"high"}`}
+	apply(t, lead.open(t), lines...)
+	for _, others := range []schema.Key{{Kind: schema.KindNamespace, Name: "cache"}, {Kind: schema.KindScan}} {
+		p := lead.open(t)
+		want, _, err := p.Normalize(objects(t, lines...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := read(t, p, want.Kinds()...); st.Scope.Covers(others) {
+			t.Errorf("what was not read of %s is taken for absent", others)
+		}
+	}
+	// one that he has is as the list of projects says, but for what he may not know
+	apply(t, lead.open(t), "namespace/a", "namespace/cache", `label/cache/base {"color":"#2E7D32"}`)
+	for _, line := range []string{`namespace/cache {"proxy_of":"hub"}`, `namespace/cache {"proxy":{"connections":5}}`, `scan/a {"scanner":"other"}`, `scan {"schedule":"@daily"}`} {
+		p := lead.open(t)
+		want, _, err := p.Normalize(objects(t, "namespace/a", line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Read(t.Context(), want.Scope)
+		says(t, err, providers.ErrForbidden, "Harbor answers 403: lead")
+	}
+	p := lead.open(t) // nor is he without a file
+	if st := read(t, p, schema.KindNamespace, schema.KindScan, schema.KindLabel); len(st.Resources) == 0 {
+		t.Error("nothing is found")
+	}
+}
+
+// A refusal to name the remotes is asked for once.
+func TestRemotesThatMayNotBeSeenAreAskedForOnce(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	lines := []string{person("lead"), hub, "namespace/a", `access/a {"users":{"lead":["admin"]}}`}
+	for _, name := range []string{"c", "d", "e"} {
+		lines = append(lines, fmt.Sprintf(`namespace/%s {"proxy_of":"hub"}`, name), fmt.Sprintf(`access/%s {"anonymous":["pull"]}`, name))
+	}
+	apply(t, h.open(t), lines...)
+	h.Forget()
+	compared(t, h.as("lead").open(t), objects(t, "namespace/a"))
+	if n := h.count(http.MethodGet, "/registries"); n != 1 {
+		t.Errorf("%d requests ask for remotes", n)
+	}
 }

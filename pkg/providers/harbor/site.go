@@ -202,13 +202,21 @@ func (s *site) hidden(err error, key schema.Key, right string) error {
 	if slices.ContainsFunc(s.wanted.Resources, func(r schema.Resource) bool { return r.Key.Kind == key.Kind && !one.Covers(r.Key) }) {
 		return s.lacking(err, right, project)
 	}
+	s.bar(err, key, right, project)
+	return nil
+}
+
+// bar takes what nobody declares for unknown, and notes which right would show it.
+func (s *site) bar(err error, key schema.Key, right, project string) {
 	s.miss(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.barred[right]
-	s.barred[right] = barred{append(b.projects, cmp.Or(project, "the registry as a whole")), api.Said(err)}
-	return nil
+	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err)}
 }
+
+// asAWhole is where what is in no project is.
+const asAWhole = "the registry as a whole"
 
 // barred are the projects of which a list may not be seen, and Harbor's words for it.
 type barred struct {
