@@ -16,6 +16,9 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
+// listsRemotes is the right, in the system, that it takes to see other registries.
+const listsRemotes = "registry:list"
+
 func readNamespaces(ctx context.Context, s *site) error {
 	projects, err := s.allProjects(ctx)
 	if err != nil {
@@ -36,7 +39,7 @@ func readNamespaces(ctx context.Context, s *site) error {
 			case !errors.Is(err, providers.ErrForbidden) || s.only[p.Name] || declared && (want.ProxyOf != nil || want.Proxy != nil):
 				return err
 			case !declared: // what it is of nobody asks
-				s.bar(err, key, "registry:list", p.Name)
+				s.bar(err, key, listsRemotes, p.Name)
 				continue
 			}
 		}

@@ -238,3 +238,38 @@ func TestRemotesThatMayNotBeSeenAreAskedForOnce(t *testing.T) {
 		t.Errorf("%d requests ask for remotes", n)
 	}
 }
+
+// What to do about a refusal is what can be done: Harbor gives a user roles in projects,
+// and no right in the system.
+func TestAUserIsToldWhatCanBeDoneAboutARefusal(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	apply(t, h.open(t), person("lead"), person("guest"), hub, "namespace/a", `access/a {"users":{"lead":["admin"],"guest":["pull"]}}`,
+		`namespace/cache {"proxy_of":"hub"}`, `access/cache {"anonymous":["pull"]}`)
+	const system = "Harbor has no such right for a user; name a robot that has it, or an administrator, in registry.login"
+	for _, x := range []struct{ who, line, remedy string }{
+		{"lead", `quota/a {"limit":"5GiB"}`, "quota:list for the whole registry: " + system},
+		{"lead", `robot/all {"access":{"*":["pull"]}}`, "robot:list for the whole registry: " + system},
+		{"lead", `settings {"values":{"token_expiration":45}}`, "name an administrator's account in registry.login"},
+		{"guest", `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`, "have an administrator give the user in registry.login a role that has notification-policy:list in a, or name one there that has it"},
+	} {
+		p := h.as(x.who).open(t)
+		want, _, err := p.Normalize(objects(t, x.line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Read(t.Context(), want.Scope)
+		says(t, err, providers.ErrForbidden, "Harbor answers 403: ", x.remedy)
+		if strings.Contains(err.Error(), "registry.admin") || strings.Contains(err.Error(), "give the account in registry.login") {
+			t.Errorf("%s: it says %v", x.line, err)
+		}
+	}
+	notes := remarked(t, h.as("lead").open(t), "namespace/a", `label/a/l {"color":"#2E7D32"}`, `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
+	for _, want := range []string{
+		"what is not declared is not seen of cache: Harbor answers 403: lead; registry:list: " + system,
+		"what is not declared is not seen of cache, library: Harbor answers 403: forbidden; have an administrator give the user in registry.login a role there that has notification-policy:list to have it seen",
+	} {
+		if !slices.ContainsFunc(notes, func(n plan.Note) bool { return n.Text == want }) {
+			t.Errorf("the notes have no %q: %v", want, notes)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -19,13 +20,15 @@ type seen struct {
 	barred   map[string]barred              // by the right that it takes to see it
 	kept     []schema.Key                   // access beside which the login's own membership stays
 	login    string                         // whose that is
+	plain    bool                           // a user's, who is no administrator
 }
 
 func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen.barred = maps.Clone(s.barred)
-	p.seen.kept, p.seen.login = slices.SortedFunc(slices.Values(s.kept), schema.Key.Compare), s.c.User()
+	p.seen.kept = slices.SortedFunc(slices.Values(s.kept), schema.Key.Compare)
+	p.seen.login, p.seen.plain = s.c.User(), s.c.Plain()
 	if slices.Contains(kinds, schema.KindRobot) {
 		p.seen.accounts = maps.Clone(s.accounts)
 	}
@@ -45,7 +48,14 @@ func (p *Provider) unseen() []plan.Note {
 	}
 	for _, right := range slices.Sorted(maps.Keys(p.seen.barred)) {
 		b := p.seen.barred[right]
-		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; have an administrator give the account in registry.login %s there to have it seen", fewOf(slices.Clone(b.projects)), b.said, right)})
+		to := fmt.Sprintf("have an administrator give the account in registry.login %s there to have it seen", right)
+		switch {
+		case p.seen.plain && (right == listsRemotes || slices.Contains(b.projects, asAWhole)):
+			to = right + ": " + api.NoUsers
+		case p.seen.plain:
+			to = fmt.Sprintf("have an administrator give the user in registry.login a role there that has %s to have it seen", right)
+		}
+		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; %s", fewOf(slices.Clone(b.projects)), b.said, to)})
 	}
 	return notes
 }

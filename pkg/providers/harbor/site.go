@@ -231,11 +231,14 @@ func (s *site) lacking(err error, right, project string) error {
 	if errors.As(err, &said) {
 		out = *said
 	}
-	where := "in " + project
-	if project == "" {
-		where = "for the whole registry"
+	switch at := where(project); {
+	case s.c.Plain() && project == "":
+		out.Remedy = right + " " + at + ": " + api.NoUsers
+	case s.c.Plain():
+		out.Remedy = fmt.Sprintf("have an administrator give the user in registry.login a role that has %s %s, or name one there that has it", right, at)
+	default:
+		out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, at)
 	}
-	out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, where)
 	return &out
 }
 
