@@ -159,6 +159,14 @@ func (p *Provider) desired(key schema.Key) schema.Spec {
 	return r.Spec
 }
 
+// all reports whether nothing was brought into form: everything is asked for then, as
+// by adopt, and what may not be seen is an error.
+func (p *Provider) all() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.wanted.Resources) == 0
+}
+
 // normal is what bringing objects into form needs to know of the others.
 type normal struct {
 	desired schema.State

@@ -36,7 +36,7 @@ func readNamespaces(ctx context.Context, s *site) error {
 			switch refused = err; {
 			case err == nil:
 				spec.ProxyOf, spec.Proxy = &name, proxyOf(p.Metadata)
-			case !errors.Is(err, providers.ErrForbidden) || s.only[p.Name] || declared && (want.ProxyOf != nil || want.Proxy != nil):
+			case !errors.Is(err, providers.ErrForbidden) || s.only[p.Name] || s.p.all() || declared && (want.ProxyOf != nil || want.Proxy != nil):
 				return err
 			case !declared: // what it is of nobody asks
 				s.bar(err, key, listsRemotes, p.Name)

@@ -218,9 +218,10 @@ func TestAProjectsAdministratorIsNotStoppedByWhatOthersHave(t *testing.T) {
 		_, err = p.Read(t.Context(), want.Scope)
 		says(t, err, providers.ErrForbidden, "Harbor answers 403: lead")
 	}
-	p := lead.open(t) // nor is he without a file
-	if st := read(t, p, schema.KindNamespace, schema.KindScan, schema.KindLabel); len(st.Resources) == 0 {
-		t.Error("nothing is found")
+	// without a file all is asked for
+	for _, k := range []schema.Kind{schema.KindNamespace, schema.KindScan} {
+		_, err := lead.open(t).Read(t.Context(), schema.ScopeOf(k))
+		says(t, err, providers.ErrForbidden, "Harbor answers 403: lead")
 	}
 }
 
@@ -247,8 +248,8 @@ func TestAUserIsToldWhatCanBeDoneAboutARefusal(t *testing.T) {
 		`namespace/cache {"proxy_of":"hub"}`, `access/cache {"anonymous":["pull"]}`)
 	const system = "Harbor has no such right for a user; name a robot that has it, or an administrator, in registry.login"
 	for _, x := range []struct{ who, line, remedy string }{
-		{"lead", `quota/a {"limit":"5GiB"}`, "quota:list for the whole registry: " + system},
-		{"lead", `robot/all {"access":{"*":["pull"]}}`, "robot:list for the whole registry: " + system},
+		{"lead", `quota/a {"limit":"5GiB"}`, "it takes quota:list for the whole registry; " + system},
+		{"lead", `robot/all {"access":{"*":["pull"]}}`, "it takes robot:list for the whole registry; " + system},
 		{"lead", `settings {"values":{"token_expiration":45}}`, "name an administrator's account in registry.login"},
 		{"guest", `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`, "have an administrator give the user in registry.login a role that has notification-policy:list in a, or name one there that has it"},
 	} {
@@ -265,7 +266,7 @@ func TestAUserIsToldWhatCanBeDoneAboutARefusal(t *testing.T) {
 	}
 	notes := remarked(t, h.as("lead").open(t), "namespace/a", `label/a/l {"color":"#2E7D32"}`, `webhook/a/ci {"url":"https://a.example.com","events":["push"]}`)
 	for _, want := range []string{
-		"what is not declared is not seen of cache: Harbor answers 403: lead; registry:list: " + system,
+		"what is not declared is not seen of cache: Harbor answers 403: lead; it takes registry:list; " + system,
 		"what is not declared is not seen of cache, library: Harbor answers 403: forbidden; have an administrator give the user in registry.login a role there that has notification-policy:list to have it seen",
 	} {
 		if !slices.ContainsFunc(notes, func(n plan.Note) bool { return n.Text == want }) {

@@ -26,7 +26,7 @@ func registryScan() schema.Key { return schema.Key{Kind: schema.KindScan} }
 
 func readScans(ctx context.Context, s *site) error {
 	scanners, err := s.allScanners(ctx)
-	if err != nil && (s.scannersCount() || !errors.Is(err, providers.ErrForbidden)) {
+	if err != nil && (s.p.all() || s.scannersCount() || !errors.Is(err, providers.ErrForbidden)) {
 		return err
 	}
 	if s.only == nil || s.only[""] {
@@ -35,10 +35,10 @@ func readScans(ctx context.Context, s *site) error {
 		}
 		switch key := registryScan(); {
 		case err == nil:
-		case s.only != nil || s.p.desired(key) != nil || !errors.Is(err, providers.ErrForbidden):
+		case s.only != nil || s.p.all() || s.p.desired(key) != nil || !errors.Is(err, providers.ErrForbidden):
 			return err
 		default:
-			s.miss(key)
+			s.bar(err, key, "scan-all:read and scanner:list", "")
 		}
 	}
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {

@@ -51,7 +51,7 @@ func (p *Provider) unseen() []plan.Note {
 		to := fmt.Sprintf("have an administrator give the account in registry.login %s there to have it seen", right)
 		switch {
 		case p.seen.plain && (right == listsRemotes || slices.Contains(b.projects, asAWhole)):
-			to = right + ": " + api.NoUsers
+			to = "it takes " + right + "; " + api.NoUsers
 		case p.seen.plain:
 			to = fmt.Sprintf("have an administrator give the user in registry.login a role there that has %s to have it seen", right)
 		}

@@ -233,7 +233,7 @@ func (s *site) lacking(err error, right, project string) error {
 	}
 	switch at := where(project); {
 	case s.c.Plain() && project == "":
-		out.Remedy = right + " " + at + ": " + api.NoUsers
+		out.Remedy = "it takes " + right + " " + at + "; " + api.NoUsers
 	case s.c.Plain():
 		out.Remedy = fmt.Sprintf("have an administrator give the user in registry.login a role that has %s %s, or name one there that has it", right, at)
 	default:

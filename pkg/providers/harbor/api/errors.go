@@ -123,7 +123,7 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind, remedy = providers.ErrForbidden, "give the account in use that right, or name an administrator's in registry.admin"
 		switch {
 		case c.Plain() && r.right != "":
-			remedy = r.right + " for the whole registry: " + NoUsers
+			remedy = "it takes " + r.right + " for the whole registry; " + NoUsers
 		case c.Plain() && r.as == Admin:
 			remedy = "name an administrator's account in registry.login"
 		case c.Plain():
