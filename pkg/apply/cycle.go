@@ -243,11 +243,33 @@ func (c Cycle) remarks(draft plan.Plan, live schema.State) []plan.Note {
 	default:
 		say(c.Trust.String())
 	}
-	for _, k := range live.Scope.Except {
-		if k.Name == "/" { // all in no namespace: the provider has said why
-			continue
+	return append(out, c.unread(live.Scope.Except)...)
+}
+
+// unread says what could not be read: one by one what the file declares or ocisync owns,
+// the rest in one line.
+func (c Cycle) unread(except []schema.Key) []plan.Note {
+	const left = "could not be read, so left alone"
+	var out []plan.Note
+	var others []schema.Key
+	for _, k := range except {
+		one := schema.Scope{Kinds: []schema.Kind{k.Kind}, Except: []schema.Key{k}}
+		within := func(key schema.Key) bool { return key.Kind == k.Kind && !one.Covers(key) }
+		switch {
+		case k.Name == "/": // all in no namespace: the provider has said why
+		case slices.ContainsFunc(c.Config.Desired.Resources, func(r schema.Resource) bool { return within(r.Key) }),
+			slices.ContainsFunc(c.Inventory.Objects, func(o state.Object) bool { return within(o.Key) }):
+			out = append(out, plan.Note{Key: k, Text: left})
+		default:
+			others = append(others, k)
 		}
-		out = append(out, plan.Note{Key: k, Text: "could not be read, so left alone"})
+	}
+	slices.SortFunc(others, schema.Key.Compare)
+	switch n := len(others); {
+	case n == 1:
+		out = append(out, plan.Note{Key: others[0], Text: left})
+	case n > 1:
+		out = append(out, plan.Note{Text: fmt.Sprintf("%s: %s and %d more that nothing here declares", left, others[0], n-1)})
 	}
 	return out
 }

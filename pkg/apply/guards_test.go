@@ -1,6 +1,7 @@
 package apply_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/apply"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/providers/providertest"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -66,5 +68,60 @@ func TestEveryPlanSaysWhichCertificatesGoUnchecked(t *testing.T) {
 		if !says(want) {
 			t.Errorf("it does not say %q", want)
 		}
+	}
+}
+
+// partly does not show some of what the registry has.
+type partly struct {
+	providers.Provider
+	except []schema.Key
+}
+
+func (p partly) Read(ctx context.Context, scope schema.Scope) (schema.State, error) {
+	st, err := p.Provider.Read(ctx, scope)
+	st.Scope.Except = p.except
+	return st, err
+}
+
+// What could not be read and nobody here asked for is one line, however much it is.
+func TestWhatNobodyDeclaresAndCannotBeReadIsOneLine(t *testing.T) {
+	w := newWorld(t, mode(t))
+	notes := func(except ...string) (out []string) {
+		t.Helper()
+		c := w.cycle()
+		p := partly{Provider: c.Provider}
+		for _, name := range except {
+			p.except = append(p.except, key(name))
+		}
+		c.Provider = p
+		found, err := c.Plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range found.Plan.Notes {
+			if strings.Contains(n.Text, "could not be read, so left alone") {
+				out = append(out, strings.TrimPrefix(n.Key.String()+" "+n.Text, " "))
+			}
+		}
+		return out
+	}
+	const left = "could not be read, so left alone"
+	for _, x := range []struct{ except, want []string }{
+		{[]string{"access/x"}, []string{"access/x " + left}},
+		{[]string{"webhook/x/", "access/y", "access/x"}, []string{left + ": access/x and 2 more that nothing here declares"}},
+		{[]string{"access/x", "access/y", "webhook/a/ci"}, []string{"webhook/a/ci " + left, left + ": access/x and 1 more that nothing here declares"}},
+		{[]string{"webhook/a/"}, []string{"webhook/a/ " + left}},
+	} {
+		have := notes(x.except...)
+		slices.Sort(have)
+		slices.Sort(x.want)
+		if !slices.Equal(have, x.want) {
+			t.Errorf("of %q a plan says %q, want %q", x.except, have, x.want)
+		}
+	}
+	w.mustApply("")
+	w.without("webhook/a/ci")
+	if have := notes("webhook/a/", "access/x", "access/y"); !slices.Contains(have, "webhook/a/ "+left) {
+		t.Errorf("what ocisync owns is told with what nobody asked for: %q", have)
 	}
 }

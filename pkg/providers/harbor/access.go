@@ -75,8 +75,8 @@ func anonymous(p api.Project) schema.Rights {
 	return 0
 }
 
-// readAccess reads members and whether the project is public. The membership of
-// Harbor's first administrator, which it gets by making a project, means nothing.
+// readAccess reads members and whether the project is public. Memberships that are
+// Harbor's and ocisync's own, and not the file's, are left out.
 func readAccess(ctx context.Context, s *site) error {
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
 		key := below(schema.KindAccess, p.Name)
@@ -89,13 +89,18 @@ func readAccess(ctx context.Context, s *site) error {
 		s.mu.Unlock()
 		public := anonymous(p)
 		spec := &schema.Access{Anonymous: &public, Users: schema.Grants{}, Groups: schema.Grants{}}
+		var declared schema.Grants
+		if want, ok := s.p.desired(key).(*schema.Access); ok {
+			declared = want.Users
+			s.stays(key, members, declared)
+		}
 		var users, groups []schema.Grant
 		for _, m := range members {
 			g := schema.Grant{Name: m.Name, Rights: rightsOf(m.RoleID)}
 			switch {
 			case m.Type == "g":
 				groups = append(groups, g)
-			case m.Of != firstUser:
+			case !s.unasked(m, declared):
 				users = append(users, g)
 			}
 		}
@@ -107,6 +112,40 @@ func readAccess(ctx context.Context, s *site) error {
 
 // firstUser is the number of Harbor's first administrator.
 const firstUser = 1
+
+// unasked reports whether a membership is none that a file takes away: that of Harbor's
+// first administrator, which it gets by making a project, means nothing, and by its own a
+// login that is no administrator's sees the project and changes it.
+func (s *site) unasked(m api.Member, declared schema.Grants) bool {
+	return m.Type != "g" && m.Of == firstUser || s.byWhich(m) && !lists(declared, m.Name)
+}
+
+// byWhich reports whether a membership is that by which the login sees the project.
+func (s *site) byWhich(m api.Member) bool {
+	return m.Type != "g" && s.c.Plain() && m.Of == s.c.UserID()
+}
+
+func lists(all schema.Grants, name string) bool {
+	_, listed := all.Get(name)
+	return listed
+}
+
+// stays notes that the login's own membership is kept, which a complete list of users
+// without it would end.
+func (s *site) stays(key schema.Key, members []api.Member, declared schema.Grants) {
+	kept := func(m api.Member) bool { return m.Of != firstUser && s.unasked(m, declared) }
+	if declared == nil || !declared.Complete() || !slices.ContainsFunc(members, kept) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append(s.kept, key)
+}
+
+// staying is what a plan says of that membership.
+func staying(user string) string {
+	return fmt.Sprintf("the membership of %s stays: registry.login is that account, and sees and changes the project by it", user)
+}
 
 // normalAccess gives everybody's rights to those whom Harbor knows, and to each
 // what the smallest role holds.
@@ -166,6 +205,9 @@ func prepareAccess(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		v.Refused = "Harbor lets nobody push or delete without a login; anonymous may have pull"
 		return nil
 	}
+	if s.c.Plain() {
+		s.ownMembership(c, want, v)
+	}
 	told := map[int]bool{}
 	for _, list := range []schema.Grants{want.Users, want.Groups} {
 		for _, g := range list {
@@ -176,6 +218,26 @@ func prepareAccess(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		}
 	}
 	return nil
+}
+
+// ownMembership refuses to take rights from the login, which is no administrator's, and
+// says of a project that it makes that it stays in it.
+func (s *site) ownMembership(c plan.Change, want *schema.Access, v *providers.Verdict) {
+	me := s.c.User()
+	rights, listed := want.Users.Get(me)
+	if !listed {
+		if c.Action == plan.Create && want.Users != nil && want.Users.Complete() {
+			v.Notes = append(v.Notes, staying(me))
+		}
+		return
+	}
+	had := schema.Admin // as who makes a project has
+	if have, ok := before[*schema.Access](c); ok {
+		had, _ = have.Users.Get(me)
+	}
+	if had == schema.Admin && rights != schema.Admin {
+		v.Refused = fmt.Sprintf("it takes from %s what registry.login sees and changes the project by; declare users.%s = [\"admin\"], or take it out of the list and it stays as it is, or name another account in registry.login", me, me)
+	}
 }
 
 // writeAccess brings members and publicness to what the change says.
@@ -199,7 +261,13 @@ func writeAccess(ctx context.Context, s *site, c plan.Change, live object) error
 			return err
 		}
 	}
-	err = s.enrolAll(ctx, c.Key.Name, s.members[c.Key.Name], want)
+	members := s.members[c.Key.Name]
+	if c.Action == plan.Create && want.Users != nil && s.c.UserID() > firstUser { // it made the project, and is a member by that
+		if members, err = s.c.Members(ctx, c.Key.Name); err != nil {
+			return err
+		}
+	}
+	err = s.enrolAll(ctx, c.Key.Name, members, want)
 	if c.Action != plan.Create || !errors.Is(err, providers.ErrConflict) {
 		return err
 	}
@@ -227,7 +295,7 @@ func (s *site) enrolAll(ctx context.Context, project string, members []api.Membe
 func (s *site) enrol(ctx context.Context, project, typ string, members []api.Member, want schema.Grants) error {
 	known := map[string]bool{}
 	for _, m := range members {
-		if m.Type != typ || typ == "u" && m.Of == firstUser {
+		if m.Type != typ || s.unasked(m, want) {
 			continue
 		}
 		known[m.Name] = true

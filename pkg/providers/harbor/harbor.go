@@ -159,6 +159,14 @@ func (p *Provider) desired(key schema.Key) schema.Spec {
 	return r.Spec
 }
 
+// all reports whether nothing was brought into form: everything is asked for then, as
+// by adopt, and what may not be seen is an error.
+func (p *Provider) all() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.wanted.Resources) == 0
+}
+
 // normal is what bringing objects into form needs to know of the others.
 type normal struct {
 	desired schema.State
@@ -281,6 +289,9 @@ func (s *site) homeless(ctx context.Context, c plan.Change) (string, error) {
 	}
 	_, err := s.project(ctx, name)
 	if errors.Is(err, providers.ErrNotFound) {
+		if there, err := s.c.HasProject(ctx, name); err != nil || there { // and what the login lacks is said beside
+			return "", err
+		}
 		return fmt.Sprintf("there is no project %s; declare [namespace.%s]", name, name), nil
 	}
 	return "", unseen(err)

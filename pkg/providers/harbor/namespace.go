@@ -16,21 +16,34 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
+// listsRemotes is the right, in the system, that it takes to see other registries.
+const listsRemotes = "registry:list"
+
 func readNamespaces(ctx context.Context, s *site) error {
 	projects, err := s.allProjects(ctx)
 	if err != nil {
 		return err
 	}
+	var refused error // what Harbor calls a remote is asked once
 	for _, p := range projects {
-		spec := &schema.Namespace{}
+		key, spec := below(schema.KindNamespace, p.Name), &schema.Namespace{}
+		want, declared := s.p.desired(key).(*schema.Namespace)
 		if p.Remote != 0 {
-			name, err := s.remoteName(ctx, p.Remote)
-			if err != nil {
-				return err
+			name, err := "", refused
+			if err == nil {
+				name, err = s.remoteName(ctx, p.Remote)
 			}
-			spec.ProxyOf, spec.Proxy = &name, proxyOf(p.Metadata)
+			switch refused = err; {
+			case err == nil:
+				spec.ProxyOf, spec.Proxy = &name, proxyOf(p.Metadata)
+			case !errors.Is(err, providers.ErrForbidden) || s.only[p.Name] || s.p.all() || declared && (want.ProxyOf != nil || want.Proxy != nil):
+				return err
+			case !declared: // what it is of nobody asks
+				s.bar(err, key, listsRemotes, p.Name)
+				continue
+			}
 		}
-		s.add(below(schema.KindNamespace, p.Name), p.ID, spec)
+		s.add(key, p.ID, spec)
 	}
 	return nil
 }

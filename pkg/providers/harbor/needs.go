@@ -417,6 +417,9 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 			add(n)
 		}
 	}
+	if c.Key.Kind == schema.KindNamespace && c.Action == plan.Create && !me.user && !me.seesAll() { // what it makes it would not see
+		add(need{api.OfSystem, api.Access{Resource: "project", Action: "list"}})
+	}
 	if me.user || c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
 		return out, nil
 	}
@@ -492,13 +495,19 @@ func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
 		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
 		return nil
 	}
-	give := "have an administrator give it to that robot"
-	if me.user {
-		give = "have an administrator give that user a role that has it"
+	give := func(lacks []string) string {
+		const another = ", or name in registry.login an account that has it"
+		switch {
+		case !me.user:
+			return "have an administrator give it to that robot" + another
+		case slices.ContainsFunc(lacks, func(line string) bool { return strings.HasSuffix(line, where("")) }):
+			return api.NoUsers
+		}
+		return "have an administrator give that user a role that has it" + another
 	}
 	refuse := func(i int, lacks []string, why string) {
 		if verdicts[i].Refused == "" && len(lacks) > 0 {
-			verdicts[i].Refused = fmt.Sprintf("%s (registry.login) lacks %s%s; %s, or name in registry.login an account that has it", me.name, fewOf(lacks), why, give)
+			verdicts[i].Refused = fmt.Sprintf("%s (registry.login) lacks %s%s; %s", me.name, fewOf(lacks), why, give(lacks))
 		}
 	}
 	for i, c := range s.planned {

@@ -433,12 +433,13 @@ func TestWhatAUserMayNotDoIsRefusedBeforeTheFirstWrite(t *testing.T) {
 			got[changes[i].Key.String()] = why
 		}
 		const says = "; have an administrator give that user a role that has it, or name in registry.login an account that has it"
+		const noUsers = "; Harbor has no such right for a user; name a robot that has it, or an administrator, in registry.login"
 		expect := map[string]string{
-			"label/a/x": "u (registry.login) lacks label:create in a" + says, "label/g": "u (registry.login) lacks label:create for the whole registry" + says,
+			"label/a/x": "u (registry.login) lacks label:create in a" + says, "label/g": "u (registry.login) lacks label:create for the whole registry" + noUsers,
 			"label/mine/x": "", "namespace/b": "", "retention/a": "", "webhook/b/ci": "",
 		}
 		if !makes {
-			expect["namespace/b"] = "u (registry.login) lacks project:create for the whole registry" + says
+			expect["namespace/b"] = "u (registry.login) lacks project:create for the whole registry" + noUsers
 		}
 		if diff := cmp.Diff(expect, got); diff != "" {
 			t.Errorf("%s (-want +have):\n%s", restriction, diff)

@@ -26,12 +26,19 @@ func registryScan() schema.Key { return schema.Key{Kind: schema.KindScan} }
 
 func readScans(ctx context.Context, s *site) error {
 	scanners, err := s.allScanners(ctx)
-	if err != nil {
+	if err != nil && (s.p.all() || s.scannersCount() || !errors.Is(err, providers.ErrForbidden)) {
 		return err
 	}
 	if s.only == nil || s.only[""] {
-		if err := s.readRegistryScan(ctx, scanners); err != nil {
+		if err == nil {
+			err = s.readRegistryScan(ctx, scanners)
+		}
+		switch key := registryScan(); {
+		case err == nil:
+		case s.only != nil || s.p.all() || s.p.desired(key) != nil || !errors.Is(err, providers.ErrForbidden):
 			return err
+		default:
+			s.bar(err, key, "scan-all:read and scanner:list", "")
 		}
 	}
 	return s.each(ctx, func(ctx context.Context, p api.Project) error {
@@ -56,6 +63,16 @@ func readScans(ctx context.Context, s *site) error {
 		}
 		s.add(key, p.ID, spec)
 		return nil
+	})
+}
+
+// scannersCount reports whether something is declared that takes to know the scanners.
+func (s *site) scannersCount() bool {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return slices.ContainsFunc(s.p.wanted.Resources, func(r schema.Resource) bool {
+		spec, ok := r.Spec.(*schema.Scan)
+		return ok && (r.Key == registryScan() || spec.Scanner != nil)
 	})
 }
 

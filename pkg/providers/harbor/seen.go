@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -17,12 +18,17 @@ type seen struct {
 	auths    map[schema.Key][]byte          // marks of webhooks' headers; nil: not read
 	proven   map[schema.Key]schema.Resource // as this run wrote them, and not read
 	barred   map[string]barred              // by the right that it takes to see it
+	kept     []schema.Key                   // access beside which the login's own membership stays
+	login    string                         // whose that is
+	plain    bool                           // a user's, who is no administrator
 }
 
 func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen.barred = maps.Clone(s.barred)
+	p.seen.kept = slices.SortedFunc(slices.Values(s.kept), schema.Key.Compare)
+	p.seen.login, p.seen.plain = s.c.User(), s.c.Plain()
 	if slices.Contains(kinds, schema.KindRobot) {
 		p.seen.accounts = maps.Clone(s.accounts)
 	}
@@ -31,15 +37,25 @@ func (p *Provider) remember(s *site, kinds []schema.Kind) {
 	}
 }
 
-// unseen says of what the last read could not see, and nobody declares, which right
-// would show it.
+// unseen says where the login's own membership stays and, of what the last read could not
+// see and nobody declares, which right would show it.
 func (p *Provider) unseen() []plan.Note {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var notes []plan.Note
+	for _, key := range p.seen.kept {
+		notes = append(notes, plan.Note{Key: key, Text: staying(p.seen.login)})
+	}
 	for _, right := range slices.Sorted(maps.Keys(p.seen.barred)) {
 		b := p.seen.barred[right]
-		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; have an administrator give the account in registry.login %s there to have it seen", fewOf(slices.Clone(b.projects)), b.said, right)})
+		to := fmt.Sprintf("have an administrator give the account in registry.login %s there to have it seen", right)
+		switch {
+		case p.seen.plain && (right == listsRemotes || slices.Contains(b.projects, asAWhole)):
+			to = "it takes " + right + "; " + api.NoUsers
+		case p.seen.plain:
+			to = fmt.Sprintf("have an administrator give the user in registry.login a role there that has %s to have it seen", right)
+		}
+		notes = append(notes, plan.Note{Text: fmt.Sprintf("what is not declared is not seen of %s: %s; %s", fewOf(slices.Clone(b.projects)), b.said, to)})
 	}
 	return notes
 }

@@ -43,6 +43,7 @@ type site struct {
 	objects map[schema.Key]object
 	except  []schema.Key      // what could not be read
 	barred  map[string]barred // by the right that it takes
+	kept    []schema.Key      // access beside which the login's own membership stays
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project
@@ -201,13 +202,21 @@ func (s *site) hidden(err error, key schema.Key, right string) error {
 	if slices.ContainsFunc(s.wanted.Resources, func(r schema.Resource) bool { return r.Key.Kind == key.Kind && !one.Covers(r.Key) }) {
 		return s.lacking(err, right, project)
 	}
+	s.bar(err, key, right, project)
+	return nil
+}
+
+// bar takes what nobody declares for unknown, and notes which right would show it.
+func (s *site) bar(err error, key schema.Key, right, project string) {
 	s.miss(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.barred[right]
-	s.barred[right] = barred{append(b.projects, cmp.Or(project, "the registry as a whole")), api.Said(err)}
-	return nil
+	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err)}
 }
+
+// asAWhole is where what is in no project is.
+const asAWhole = "the registry as a whole"
 
 // barred are the projects of which a list may not be seen, and Harbor's words for it.
 type barred struct {
@@ -222,23 +231,29 @@ func (s *site) lacking(err error, right, project string) error {
 	if errors.As(err, &said) {
 		out = *said
 	}
-	where := "in " + project
-	if project == "" {
-		where = "for the whole registry"
+	switch at := where(project); {
+	case s.c.Plain() && project == "":
+		out.Remedy = "it takes " + right + " " + at + "; " + api.NoUsers
+	case s.c.Plain():
+		out.Remedy = fmt.Sprintf("have an administrator give the user in registry.login a role that has %s %s, or name one there that has it", right, at)
+	default:
+		out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, at)
 	}
-	out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, where)
 	return &out
 }
 
 // read reads kinds, several at once.
 func (s *site) read(ctx context.Context, want []schema.Kind) error {
-	work, ctx := errgroup.WithContext(ctx)
+	work, within := errgroup.WithContext(ctx)
 	for _, k := range want {
 		if read := kinds()[k].read; read != nil {
-			work.Go(func() error { return read(ctx, s) })
+			work.Go(func() error { return read(within, s) })
 		}
 	}
-	return work.Wait()
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	return s.noneUnseen(ctx, want)
 }
 
 // below is the key of a kind's one object of a project.

@@ -3,7 +3,11 @@ package harbor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -39,6 +43,74 @@ func (s *site) plain(ctx context.Context) (self, error) {
 		me.add(p.Name, mine...)
 	}
 	return me, nil
+}
+
+// noneUnseen fails where something is wanted of a project that Harbor has and does not
+// list for the login: it is not absent. Who sees all is not asked about.
+func (s *site) noneUnseen(ctx context.Context, want []schema.Kind) error {
+	if !s.c.Robot() && !s.c.Plain() {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, r := range s.wanted.Resources {
+		if name := project(r.Key); name != "" && name != schema.Reserved && slices.Contains(want, r.Key.Kind) {
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	list, err := s.allProjects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		delete(names, p.Name)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if s.c.Robot() {
+		me, err := s.me.get(func() (self, error) { return s.self(ctx) })
+		if err != nil || me.seesAll() {
+			return err
+		}
+	}
+	missing := slices.Sorted(maps.Keys(names))
+	there := make([]bool, len(missing))
+	work, within := errgroup.WithContext(ctx)
+	work.SetLimit(32) // the client lets fewer through
+	for i, name := range missing {
+		work.Go(func() (err error) {
+			there[i], err = s.c.HasProject(within, name)
+			return err
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	if i := slices.Index(there, true); i >= 0 {
+		return s.concealed(missing[i])
+	}
+	return nil
+}
+
+// concealed says of a project that it is there, and who would see it.
+func (s *site) concealed(name string) error {
+	remedy := fmt.Sprintf("have an administrator make that account a project admin of %s, or take [namespace.%s] out of the file, or name in registry.login an account that sees it", name, name)
+	if s.c.Robot() {
+		remedy = fmt.Sprintf("have an administrator give that robot project:list %s, or rights in %s, or take [namespace.%s] out of the file, or name in registry.login an account that sees it", where(""), name, name)
+	}
+	return &providers.Error{
+		Registry: s.p.registry.URL, Key: below(schema.KindNamespace, name), Doing: "reading",
+		Err: fmt.Errorf("%w: Harbor has the project, and does not list it for %s (registry.login)", providers.ErrForbidden, s.c.User()), Remedy: remedy,
+	}
+}
+
+// seesAll reports whether Harbor lists all projects for a robot: it does so too for one
+// that has any right in all of them.
+func (me self) seesAll() bool {
+	return len(me.may[api.AllProjects]) > 0 || listed(me.may[api.OfSystem], api.Access{Resource: "project", Action: "list"})
 }
 
 // asks is what a right is called for this login: a user changes a robot of a project by a

@@ -33,6 +33,7 @@ type account struct {
 	secret  string // what is sent each time, "" with a session
 	session string // the cookies of a user's session
 	token   string // against forged requests, of that session
+	id      int64  // Harbor's number of a user
 	admin   bool
 }
 
@@ -104,6 +105,14 @@ func (c *Client) User() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.user
+}
+
+// UserID is the number of the user that the first login is, 0 of a robot.
+func (c *Client) UserID() int64 {
+	a := c.main
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.id
 }
 
 // Prefix is what Harbor puts before robots' names, by the name that a robot's
@@ -333,6 +342,7 @@ func (c *Client) current(ctx context.Context, a *account, name string) error {
 		return c.answer(r, status, header, body)
 	}
 	var me struct {
+		ID       int64  `json:"user_id"`
 		Username string `json:"username"`
 		Admin    bool   `json:"sysadmin_flag"`
 		Role     bool   `json:"admin_role_in_auth"` // by a group of where accounts come from
@@ -341,7 +351,7 @@ func (c *Client) current(ctx context.Context, a *account, name string) error {
 		return c.fail(r.doing, fmt.Errorf("%w: it takes %s for somebody else", providers.ErrUnauthorized, name), "see what stands between here and Harbor")
 	}
 	a.mu.Lock()
-	a.admin = me.Admin || me.Role
+	a.id, a.admin = me.ID, me.Admin || me.Role
 	a.mu.Unlock()
 	return nil
 }

@@ -93,6 +93,10 @@ func unanswered(err error) error {
 	return &out
 }
 
+// NoUsers is what to do about a right in the system that a user lacks who is no
+// administrator.
+const NoUsers = "Harbor has no such right for a user; name a robot that has it, or an administrator, in registry.login"
+
 // answer says what an answer means. A 500 is Harbor's word for many mistakes of
 // the asker, so its text is told and it is not taken for a broken server.
 func (c *Client) answer(r call, status int, header http.Header, body []byte) error {
@@ -117,7 +121,14 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 		kind, remedy = providers.ErrUnauthorized, "see that the account still is what it was: enabled, not expired, with this password"
 	case http.StatusForbidden:
 		kind, remedy = providers.ErrForbidden, "give the account in use that right, or name an administrator's in registry.admin"
-		if r.right != "" {
+		switch {
+		case c.Plain() && r.right != "":
+			remedy = "it takes " + r.right + " for the whole registry; " + NoUsers
+		case c.Plain() && r.as == Admin:
+			remedy = "name an administrator's account in registry.login"
+		case c.Plain():
+			remedy = "have an administrator give the user in registry.login a role that allows it, or name one there that has it"
+		case r.right != "":
 			remedy = fmt.Sprintf("have an administrator give the account in registry.login %s for the whole registry, or name one there that has it", r.right)
 		}
 		if strings.Contains(s.Message, "read only mode") {
