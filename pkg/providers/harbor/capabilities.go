@@ -15,6 +15,7 @@ func Capabilities() schema.Table {
 	return schema.Table{
 		{Kind: schema.KindSettings, Support: schema.Native, Reason: "a setting that is an object in a text, as banner_message and oidc_extra_redirect_parms are, is a table: its keys are managed one by one, and others that somebody added stay and are no drift"},
 		{Kind: schema.KindUser, Support: schema.Native},
+		{Kind: schema.KindUser, Field: "password", Support: schema.Native, Reason: "Harbor shows nothing of it: one that the mode changes is set, one that was changed in Harbor by hand is not seen"},
 
 		{Kind: schema.KindGroup, Support: schema.Native},
 		{Kind: schema.KindGroup, Field: "users", Support: schema.Unsupported, Reason: "who is in a group is said by LDAP, OIDC or the authenticating proxy, not by Harbor"},

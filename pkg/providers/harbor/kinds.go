@@ -42,7 +42,7 @@ type kind struct {
 func kinds() map[schema.Kind]kind {
 	return map[schema.Kind]kind{
 		schema.KindSettings:      {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
-		schema.KindUser:          {read: readUsers, prepare: prepareUser, write: writeUser},
+		schema.KindUser:          {read: readUsers, normalize: normalUser, prepare: prepareUser, write: writeUser},
 		schema.KindGroup:         {read: readGroups, prepare: prepareGroup, write: writeGroup, renames: true},
 		schema.KindNamespace:     {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
 		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, kept: true, blank: true},
