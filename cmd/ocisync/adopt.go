@@ -225,8 +225,8 @@ func (a *adoption) remotes(do func(schema.Key, *schema.TLS)) {
 	}
 }
 
-// fit writes what was found as a mode has it. An object that no mode can hold is
-// left out, and then what needs it; what is wrong beside that is an error.
+// fit writes what was found as a mode has it. What no mode can hold is left out, and
+// then what needs it; what is wrong beside that is an error.
 func (a *adoption) fit() error {
 	for len(a.found) > 0 {
 		var err error
@@ -243,36 +243,82 @@ func (a *adoption) fit() error {
 	return nil
 }
 
-// drop leaves out the objects that problems are of, and reports whether there are any.
+// drop leaves out what problems are of, and reports whether there is any: of an object
+// the list, where it can go without one, else all of it.
 func (a *adoption) drop(problems load.Errors) bool {
-	why := map[schema.Key]string{}
+	dropped := false
+	gone := map[schema.Key]bool{}
 	for _, p := range problems {
 		if filepath.Base(p.File) != foundFile {
 			continue
 		}
-		var of schema.Key
-		at := "" // the longest: what hangs on a namespace is below it
-		for _, r := range a.found {
-			path := load.PathOf(r.Key)
-			if r.Key.Kind == schema.KindSettings {
-				path = load.Path("registry", a.registry)
-			}
-			if len(path) > len(at) && (p.Key == path || strings.HasPrefix(p.Key, path+".")) {
-				of, at = r.Key, path
-			}
+		i, at := a.of(p)
+		if i < 0 {
+			continue
 		}
-		if at != "" && why[of] == "" {
-			p.Position, p.Key = schema.Position{}, strings.TrimPrefix(p.Key[len(at):], ".")
-			why[of] = p.String()
+		dropped = true
+		key := a.found[i].Key
+		if gone[key] {
+			continue
+		}
+		path := strings.TrimPrefix(p.Key[len(at):], ".")
+		p.Position, p.Key = schema.Position{}, path
+		list, spec, told := without(a.found[i].Spec, path)
+		switch {
+		case told:
+		case list == "":
+			gone[key] = true
+			a.left = append(a.left, providers.Leftover{What: key.String(), Why: p.String()})
+		default:
+			a.found[i].Spec = spec
+			a.left = append(a.left, providers.Leftover{What: key.String() + " " + list, Why: p.String() + "; the list is left out whole: an apply would take away what it lacks"})
 		}
 	}
-	a.found = slices.DeleteFunc(a.found, func(r schema.Resource) bool {
-		if why[r.Key] != "" {
-			a.left = append(a.left, providers.Leftover{What: r.Key.String(), Why: why[r.Key]})
+	a.found = slices.DeleteFunc(a.found, func(r schema.Resource) bool { return gone[r.Key] })
+	return dropped
+}
+
+// of is the object that a problem is of, by its place, and its path; -1 for none. The
+// longest path is: what hangs on a namespace is below it.
+func (a *adoption) of(p load.Problem) (i int, at string) {
+	i = -1
+	for n, r := range a.found {
+		path := load.PathOf(r.Key)
+		if r.Key.Kind == schema.KindSettings {
+			path = load.Path("registry", a.registry)
 		}
-		return why[r.Key] != ""
-	})
-	return len(why) > 0
+		if len(path) > len(at) && (p.Key == path || strings.HasPrefix(p.Key, path+".")) {
+			i, at = n, path
+		}
+	}
+	return i, at
+}
+
+// without is a spec without the list that a path is in, where that can go and leaves it
+// unmanaged: a list that lacked one entry would have the next apply take that away. done
+// says that it went already.
+func without(spec schema.Spec, path string) (list string, rest schema.Spec, done bool) {
+	list, _, _ = strings.Cut(path, ".")
+	list, _, _ = strings.Cut(list, "[")
+	switch s := spec.(type) {
+	case *schema.Access:
+		out := *s
+		switch list {
+		case "users":
+			out.Users = nil
+			return list, &out, s.Users == nil
+		case "groups":
+			out.Groups = nil
+			return list, &out, s.Groups == nil
+		}
+	case *schema.Scan:
+		if list == "allow" {
+			out := *s
+			out.Allow = nil
+			return list, &out, s.Allow == nil
+		}
+	}
+	return "", nil, false
 }
 
 // write writes the file, after those of the certificates.

@@ -673,6 +673,65 @@ func TestARobotThatIsDeniedARightIsAdoptedWithoutPermissions(t *testing.T) {
 	}
 }
 
+// TestNamesWithASlashAreAdopted: groups come with their path from where people log in, and
+// scanners report vulnerabilities that have no CVE.
+func TestNamesWithASlashAreAdopted(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	for _, r := range [][3]string{
+		{http.MethodPost, "/usergroups", `{"group_name":"/team/x","group_type":3}`},
+		{http.MethodPost, "/projects/library/members", `{"role_id":2,"member_group":{"group_name":"/team/x","group_type":3}}`},
+		{http.MethodPut, "/projects/library", `{"metadata":{"reuse_sys_cve_allowlist":"false"},"cve_allowlist":{"items":[{"cve_id":"GHSA-jfh8-c2jp-5v3q"}]}}`},
+	} {
+		w.api(t, r[0], r[1], r[2])
+	}
+	w.ocisync(t, 0, "adopt")
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	text, err := os.ReadFile(filepath.Join(w.mode, "adopted.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`[group."/team/x"]`, `"/team/x" = ["pull", "push"]`, "GHSA-jfh8-c2jp-5v3q"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("it has not %s:\n%s", want, text)
+		}
+	}
+}
+
+// TestOfAListThatCannotBeSaidTheRestOfTheObjectIsAdopted: and the apply after it takes
+// nothing away.
+func TestOfAListThatCannotBeSaidTheRestOfTheObjectIsAdopted(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	for _, r := range [][3]string{
+		{http.MethodPost, "/users", `{"username":"ann","email":"ann@example.com","realname":"ann","password":"Harbor12345"}`},
+		{http.MethodPost, "/usergroups", `{"group_name":"c\u0430fe","group_type":3}`}, // one letter is Cyrillic
+		{http.MethodPost, "/usergroups", `{"group_name":"fine","group_type":3}`},
+		{http.MethodPost, "/projects/library/members", `{"role_id":2,"member_group":{"group_name":"c\u0430fe","group_type":3}}`},
+		{http.MethodPost, "/projects/library/members", `{"role_id":3,"member_group":{"group_name":"fine","group_type":3}}`},
+		{http.MethodPost, "/projects/library/members", `{"role_id":3,"member_user":{"username":"ann"}}`},
+		{http.MethodPut, "/projects/library", `{"metadata":{"auto_scan":"true","reuse_sys_cve_allowlist":"false"},"cve_allowlist":{"items":[{"cve_id":"CVE-2026-1234"},{"cve_id":"all of them"}]}}`},
+	} {
+		w.api(t, r[0], r[1], r[2])
+	}
+	_, said := w.ocisync(t, 0, "adopt")
+	for _, want := range []string{"access/library groups: ", "scan/library allow: ", "group/c\u0430fe: "} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not tell of %s:\n%s", want, said)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(w.mode, "adopted.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`ann = ["pull"]`, "on_push = true"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("it has not %s:\n%s", want, text)
+		}
+	}
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+}
+
 // TestWhatNoModeCanHoldIsLeftOut: one thing that a mode has no word for keeps
 // nothing else from being adopted, and is told.
 func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {

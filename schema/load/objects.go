@@ -321,7 +321,7 @@ func nameError(k schema.Kind, name string) error {
 	switch {
 	case name == "" || len(name) > 255:
 		return errors.New("write 1 to 255 bytes")
-	case strings.Contains(name, "/") && k != schema.KindRepository:
+	case strings.Contains(name, "/") && k != schema.KindRepository && k != schema.KindGroup: // a group may be a path, and is in no namespace
 		return errors.New(`write a name without "/"`)
 	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
 		return errors.New("write a name of letters that show, without control characters, and without blanks around it")

@@ -85,7 +85,7 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 		case "trust":
 			switch {
 			case has("keys", "identities") == 0:
-				c.report(n, path, "whose signatures count is missing", "add keys, or identities with root")
+				c.report(n, path, "whose signatures count is missing", "add keys, or identities with root, or keys = [] where any signature does, as to Harbor")
 			case has("identities") == 1 && has("root") == 0:
 				c.report(n, path, "identities are known by a trusted root", `add root = "certs/trusted_root.json", the file that Sigstore gives out`)
 			case has("identities") == 0 && has("root") == 1:

@@ -29,7 +29,9 @@ var (
 	tagName    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 	digest     = regexp.MustCompile(`^sha(256:[a-f0-9]{64}|512:[a-f0-9]{128})$`)
 	// The numbers of the CVE program: a year and at least four digits.
-	cveID     = regexp.MustCompile(`^CVE-\d{4}-\d{4,19}$`)
+	cveID = regexp.MustCompile(`^CVE-\d{4}-\d{4,19}$`)
+	// Those of others, such as GHSA-jfh8-c2jp-5v3q, RHSA-2021:1234 and TEMP-0290435-0B57B5.
+	advisory  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*-[A-Za-z0-9][A-Za-z0-9._:+-]{0,119}$`)
 	colour    = regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`)
 	envName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
@@ -73,7 +75,10 @@ func rule(name, s string) string {
 		_, err := semver.NewConstraint(s)
 		ok, want = err == nil, `write a range such as ">=3.20" or "~1.4"`
 	case "cve":
-		ok, want = cveID.MatchString(s), `write "CVE-2026-1234"`
+		ok, want = cveID.MatchString(s), `write "CVE-2026-1234", or as scanners report it, such as "GHSA-jfh8-c2jp-5v3q"`
+		if !strings.HasPrefix(strings.ToUpper(s), "CVE-") {
+			ok = advisory.MatchString(s)
+		}
 	case "color":
 		ok, want = colour.MatchString(s), `write # and six hexadecimal digits, such as "#2E7D32"`
 	case "email":
@@ -361,7 +366,7 @@ func ruleName(rule string) string {
 	case "semver":
 		return "a range of versions"
 	case "cve":
-		return "the number of a CVE"
+		return "the number of a vulnerability"
 	case "color":
 		return "a colour"
 	case "email":

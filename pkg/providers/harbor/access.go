@@ -50,21 +50,10 @@ func roleName(role int) string {
 		return "maintainer"
 	case api.RoleDeveloper:
 		return "developer"
+	case api.RoleLimitedGuest:
+		return "limited guest"
 	}
 	return "guest"
-}
-
-// beyond is what a role allows that the four rights do not speak of.
-func beyond(role int) string {
-	switch role {
-	case api.RoleAdmin:
-		return "members, policies, webhooks, robots and deletion of the project"
-	case api.RoleMaintainer:
-		return "scans, labels, and a look at members, robots, policies and logs"
-	case api.RoleDeveloper:
-		return "labels, and a look at members and logs"
-	}
-	return "a look at members and logs"
 }
 
 // anonymous is what everybody may do in a project.

@@ -182,6 +182,24 @@ func TestAccountsThatHarborHasNotAreRefused(t *testing.T) {
 	}
 }
 
+// TestThatNoPasswordIsComparedIsSaid: one note stands for all accounts, and none is tried.
+func TestThatNoPasswordIsComparedIsSaid(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	want := apply(t, p, person("alice"), person("bob"), `user/carol {"email":"carol@example.com","password":`+secretA+`}`)
+	_, notes, err := p.Normalize(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := slices.Compact(notes) // as a plan tells them
+	if len(said) != 1 || said[0].Key != (schema.Key{Kind: schema.KindUser}) || !strings.Contains(said[0].Text, "password: (not checked)") || !strings.Contains(said[0].Text, "by hand") {
+		t.Errorf("it says %+v", said)
+	}
+	if _, notes, err = p.Normalize(objects(t, `user/alice {"email":"alice@example.com"}`)); err != nil || len(notes) > 0 {
+		t.Errorf("where no password is declared it says %+v, %v", notes, err)
+	}
+}
+
 // A group that says nothing of its type is of the one that accounts come from once the
 // settings of the same run are set.
 func TestAGroupIsOfTheTypeThatItsRunChooses(t *testing.T) {

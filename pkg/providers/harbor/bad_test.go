@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,5 +194,49 @@ func TestWhenHarborAskedToBeCalledAgainIsTold(t *testing.T) {
 		h.Inject(harbortest.Fault{Method: http.MethodPost, Path: "/api/v2.0/projects", Status: http.StatusTooManyRequests, RetryAfter: text})
 		says(t, failed(t, p, changes...), providers.ErrUnreachable, "namespace/a", "Harbor answers 429", want, "as Harbor asks")
 		h.Heal()
+	}
+}
+
+// TestWhatHarborWouldRefuseHalfWayThePlanRefuses: each of these an apply would come upon
+// with other things done already.
+func TestWhatHarborWouldRefuseHalfWayThePlanRefuses(t *testing.T) {
+	h := newStandIn(t, harbortest.Options{})
+	p := h.open(t)
+	apply(t, p, "namespace/a", `scan/a {"scanner":""}`) // none is there, and none is wanted
+	apply(t, p, `scanner/trivy {"url":"http://trivy:8080"}`, `scan/a {"scanner":"trivy"}`)
+	hook := `webhook/a/w {"url":"http://x:1","events":["push"]}`
+	apply(t, p, hook, "quota/a")
+	for _, c := range []struct {
+		key, why string
+		lines    []string
+	}{
+		{"scan/a", "there is no scanner/nope; declare it as [scanner.nope]", []string{`scan/a {"scanner":"nope"}`}},
+		{"scan/a", "Harbor takes no scanner from a project", []string{`scan/a {"scanner":""}`}},
+		{"scan/b", "there is no scanner/nope", []string{"namespace/b", `scan/b {"scanner":"nope"}`}},
+		{"scan/b", "Harbor takes no scanner from a project", []string{"namespace/b", `scan/b {"scanner":""}`}},
+		{"scan/b", "", []string{"namespace/b", `scan/b {"scanner":"other"}`, `scanner/other {"url":"http://other:8080"}`}},
+		{"scan/b", "", []string{"namespace/b", `scan/b {"on_push":true}`}},
+		{"scan", "there is no scanner/nope", []string{`scan {"default":"nope"}`}},
+		{"scan", "", []string{`scanner/other {"url":"http://other:8080"}`, `scan {"default":"other"}`}},
+		{"quota/a", "no limit of nothing", []string{`quota/a {"limit":"0B"}`}},
+		{"quota/a", "", []string{`quota/a {"limit":"1B"}`}},
+		{"quota/b", "no limit of nothing", []string{"namespace/b", `quota/b {"limit":"0B"}`}},
+		{"webhook/a/w", "no webhook without events", []string{`webhook/a/w {"url":"http://x:1","events":[]}`}},
+		{"webhook/a/n", "no webhook without events", []string{`webhook/a/n {"url":"http://x:1","events":[]}`}},
+	} {
+		changes := compared(t, p, objects(t, c.lines...))
+		i := slices.IndexFunc(changes, func(x plan.Change) bool { return x.Key.String() == c.key })
+		if i < 0 {
+			t.Errorf("%s: it is not planned: %s", c.lines, told(changes))
+			continue
+		}
+		if have := refusals(t, p, changes)[i]; !strings.Contains(have, c.why) || c.why == "" && have != "" {
+			t.Errorf("%s is refused for %q, want %q", c.lines, have, c.why)
+		}
+	}
+	// one that the same run takes away
+	gone := append(deleting(t, p, schema.KindScanner), compared(t, p, objects(t, "namespace/b", `scan/b {"scanner":"trivy"}`))...)
+	if have := refusals(t, p, gone); !strings.Contains(strings.Join(have, " "), "scanner/trivy goes in the same run") {
+		t.Errorf("a scanner that goes: %q", have)
 	}
 }

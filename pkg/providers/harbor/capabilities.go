@@ -15,6 +15,7 @@ func Capabilities() schema.Table {
 	return schema.Table{
 		{Kind: schema.KindSettings, Support: schema.Native, Reason: "a setting that is an object in a text, as banner_message and oidc_extra_redirect_parms are, is a table: its keys are managed one by one, and others that somebody added stay and are no drift"},
 		{Kind: schema.KindUser, Support: schema.Native},
+		{Kind: schema.KindUser, Field: "password", Support: schema.Native, Reason: "Harbor shows nothing of it: one that the mode changes is set, one that was changed in Harbor by hand is not seen"},
 
 		{Kind: schema.KindGroup, Support: schema.Native},
 		{Kind: schema.KindGroup, Field: "users", Support: schema.Unsupported, Reason: "who is in a group is said by LDAP, OIDC or the authenticating proxy, not by Harbor"},
@@ -39,7 +40,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindNamespace, Field: "on_delete.archive", Support: schema.Emulated, Reason: "Harbor archives no project; ocisync makes it private, lowers its quota to a byte, makes all tags immutable, and takes away its retention, its members, its robots and what robots of the system may do in it; robots of all projects keep their access, and those that may change a project can undo it"},
 		{Kind: schema.KindNamespace, Field: "on_delete.purge", Support: schema.Emulated, Reason: "Harbor deletes no project with repositories; ocisync deletes those before, and the rules of immutable tags that keep them"},
 
-		{Kind: schema.KindAccess, Support: schema.Native},
+		{Kind: schema.KindAccess, Support: schema.Native, Reason: "a member has a role, which allows more than the rights that are declared; a plan tells what: with push it is retention too, and with it deletion of tags"},
 		{Kind: schema.KindAccess, Field: "authenticated", Support: schema.Emulated, Reason: "Harbor has no rights for every account that logs in; they go to access.authenticated_group or to each declared user"},
 		{Kind: schema.KindAccess, Field: "authenticated_group", Support: schema.Emulated, Reason: "Harbor has no rights for every account that logs in; ocisync gives them to this group"},
 		{Kind: schema.KindAccess, Field: "conditions", Support: schema.Unsupported, Reason: "expressions are Zot's"},

@@ -92,19 +92,24 @@ const (
 	mostHours = 240000
 )
 
-// readAudit reads how long the audit log is kept. Where nothing is scheduled it is
-// kept for ever, and Harbor knows nothing more of it.
+// readAudit reads how long the audit log is kept: for ever where nothing is scheduled, of
+// which Harbor knows nothing more, and where a purge only tries (dry_run).
 func readAudit(ctx context.Context, s *site) error {
 	p, err := s.purge.get(func() (api.Purge, error) { return s.c.Purge(ctx) })
 	if err != nil {
 		return err
 	}
+	key := schema.Key{Kind: schema.KindAudit}
+	want, _ := s.p.desired(key).(*schema.Audit)
+	purges := want != nil && of(want.Keep, schema.Never) != schema.Never
 	spec := &schema.Audit{Schedule: new(noSchedule), Keep: new(schema.Never)}
-	if !p.Schedule.None() && !p.DryRun {
-		spec.Schedule, spec.Keep = new(sixFields(p.Schedule.Cron)), new(schema.Duration(p.Hours)*hour)
-		spec.Events = eventsOf(p)
+	if !p.Schedule.None() && (!p.DryRun || purges) {
+		spec.Schedule, spec.Events = new(sixFields(p.Schedule.Cron)), eventsOf(p)
+		if !p.DryRun { // one that only tries takes nothing away, and all else of it stands
+			spec.Keep = new(schema.Duration(p.Hours) * hour)
+		}
 	}
-	s.add(schema.Key{Kind: schema.KindAudit}, 0, spec)
+	s.add(key, 0, spec)
 	return nil
 }
 
@@ -142,6 +147,9 @@ func prepareAudit(ctx context.Context, s *site, c plan.Change, v *providers.Verd
 			v.Refused = "Harbor keeps nothing of a purge that is not scheduled; declare audit.schedule too"
 		}
 		return err
+	}
+	if now, err := s.purge.get(func() (api.Purge, error) { return s.c.Purge(ctx) }); err == nil && now.DryRun && !now.Schedule.None() {
+		v.Notes = append(v.Notes, "the purge that Harbor has only tries (dry_run), so that nothing goes; this one does")
 	}
 	keep := of(want.Keep, schema.Never)
 	switch {

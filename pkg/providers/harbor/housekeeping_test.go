@@ -102,7 +102,15 @@ func TestEachChangeOfTheAuditLogsEndByHandIsSeen(t *testing.T) {
 	drifts(t, p, want, "update audit", `  events: ["create_artifact"] -> ["create_artifact","delete_artifact"]`)
 	gone := []string{"update audit", `  events:  -> ["create_artifact","delete_artifact"]`, `  keep: "never" -> "365d"`, `  schedule: "none" -> "0 0 4 * * *"`}
 	put("Custom", "0 0 4 * * *", "8760", both, "true") // only tries
-	drifts(t, p, want, gone...)
+	if v := verdict(t, p, want); len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "only tries (dry_run)") {
+		t.Errorf("of a purge that only tries it says %q", v.Notes)
+	}
+	drifts(t, p, want, "update audit", `  keep: "never" -> "365d"`)
+	if have := h.behind(t, http.MethodGet, path, ""); strings.Contains(have, `dry_run\":true`) {
+		t.Errorf("it still only tries: %s", have)
+	}
+	put("Custom", "0 0 4 * * *", "8760", both, "true")
+	drifts(t, p, objects(t, `audit {"keep":"never"}`)) // nothing goes
 	put("None", "", "8760", both, "false")
 	drifts(t, p, want, gone...)
 	// to end it Harbor wants all parameters too

@@ -42,14 +42,14 @@ type kind struct {
 func kinds() map[schema.Kind]kind {
 	return map[schema.Kind]kind{
 		schema.KindSettings:      {read: readSettings, normalize: normalSettings, tidy: tidySettings, check: checkSetting, prepare: prepareSettings, write: writeSettings, admin: always},
-		schema.KindUser:          {read: readUsers, prepare: prepareUser, write: writeUser},
+		schema.KindUser:          {read: readUsers, normalize: normalUser, prepare: prepareUser, write: writeUser},
 		schema.KindGroup:         {read: readGroups, prepare: prepareGroup, write: writeGroup, renames: true},
 		schema.KindNamespace:     {read: readNamespaces, normalize: normalNamespace, prepare: prepareNamespace, write: writeNamespace},
 		schema.KindAccess:        {read: readAccess, normalize: normalAccess, prepare: prepareAccess, write: writeAccess, kept: true, blank: true},
-		schema.KindQuota:         {read: readQuotas, write: writeQuota, kept: true},
+		schema.KindQuota:         {read: readQuotas, prepare: prepareQuota, write: writeQuota, kept: true},
 		schema.KindRetention:     {read: readRetention, normalize: normalRetention, tidy: tidyRetention, prepare: prepareRetention, write: writeRetention, kept: true},
 		schema.KindImmutable:     {read: readImmutable, normalize: normalImmutable, write: writeImmutable, kept: true, blank: true},
-		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, write: writeWebhook, check: checkWebhook, kept: true, renames: true},
+		schema.KindWebhook:       {read: readWebhooks, normalize: normalWebhook, prepare: prepareWebhook, write: writeWebhook, check: checkWebhook, kept: true, renames: true},
 		schema.KindPreheatPolicy: {read: readPreheatPolicies, normalize: normalPreheatPolicy, prepare: preparePreheatPolicy, write: writePreheatPolicy, renames: true},
 		schema.KindRobot:         {read: readRobots, normalize: normalRobot, tidy: tidyRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot, kept: true},
 

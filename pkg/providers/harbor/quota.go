@@ -24,6 +24,21 @@ func readQuotas(ctx context.Context, s *site) error {
 	return nil
 }
 
+// prepareQuota refuses what is no limit to Harbor.
+func prepareQuota(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Delete {
+		return nil
+	}
+	want, err := after[*schema.Quota](c)
+	if err != nil {
+		return err
+	}
+	if touches(c, "limit") && of(want.Limit, schema.Unlimited) == 0 {
+		v.Refused = `Harbor has no limit of nothing; write "1B", which lets nothing in, or "unlimited"`
+	}
+	return nil
+}
+
 func writeQuota(ctx context.Context, s *site, c plan.Change, live object) error {
 	if c.Action == plan.Delete { // nobody's any more, and what it is
 		return nil

@@ -194,7 +194,7 @@ func allowlist(list []schema.AllowedCVE) api.Allowlist {
 }
 
 // prepareScan refuses what Harbor has only for projects, or only for all of them.
-func prepareScan(_ context.Context, s *site, c plan.Change, v *providers.Verdict) error {
+func prepareScan(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
 		return nil
 	}
@@ -217,7 +217,13 @@ func prepareScan(_ context.Context, s *site, c plan.Change, v *providers.Verdict
 				refuse("the registry as a whole: declare it in [scan]", field)
 			}
 		}
-		return nil
+		if v.Refused != "" || want.Scanner == nil || !touches(c, "scanner") {
+			return nil
+		}
+		if *want.Scanner != "" {
+			return s.known(ctx, *want.Scanner, v)
+		}
+		return s.giveUp(ctx, c, v)
 	}
 	for field, set := range map[string]bool{"on_push": want.OnPush != nil, "sbom": want.SBOM != nil, "block": want.Block != nil, "scanner": want.Scanner != nil} {
 		if set {
@@ -234,6 +240,49 @@ func prepareScan(_ context.Context, s *site, c plan.Change, v *providers.Verdict
 	if touches(c, "allow") && v.Refused == "" && !s.c.Admin() {
 		v.Refused = "Harbor lets no robot set what vulnerabilities the registry allows; name an administrator's account in registry.admin"
 	}
+	if v.Refused != "" || want.Default == nil || !touches(c, "default") {
+		return nil
+	}
+	return s.known(ctx, *want.Default, v)
+}
+
+// known refuses a scanner that is neither there nor about to be made.
+func (s *site) known(ctx context.Context, name string, v *providers.Verdict) error {
+	key := schema.Key{Kind: schema.KindScanner, Name: name}
+	for _, c := range s.planned {
+		if c.Key != key {
+			continue
+		}
+		if c.Action == plan.Delete {
+			v.Refused = fmt.Sprintf("%s goes in the same run; keep it, or name another", key)
+		}
+		return nil
+	}
+	_, err := s.scanner(ctx, name)
+	switch {
+	case errors.Is(err, providers.ErrForbidden):
+		v.Refused = fmt.Sprintf("the account in use may not list scanners, and Harbor knows %s by a number; give it scanner:list of the system", key)
+	case errors.Is(err, providers.ErrNotFound):
+		v.Refused = fmt.Sprintf("there is no %s; declare it as [scanner.%s]", key, name)
+	default:
+		return err
+	}
+	return nil
+}
+
+// giveUp refuses to take the scanner from a project that has one: its own, or the
+// default, which a new project has.
+func (s *site) giveUp(ctx context.Context, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Create {
+		list, err := s.allScanners(ctx)
+		if err != nil && !errors.Is(err, providers.ErrForbidden) {
+			return err
+		}
+		if !slices.ContainsFunc(list, func(x api.Scanner) bool { return x.Default }) {
+			return nil
+		}
+	}
+	v.Refused = "Harbor takes no scanner from a project; name another one, or leave scanner out"
 	return nil
 }
 

@@ -130,6 +130,21 @@ func normalWebhook(_ *normal, r schema.Resource) (schema.Spec, error) {
 	return &out, nil
 }
 
+// prepareWebhook refuses one that nothing sends.
+func prepareWebhook(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+	if c.Action == plan.Delete {
+		return nil
+	}
+	want, err := after[*schema.Webhook](c)
+	if err != nil {
+		return err
+	}
+	if touches(c, "events") && len(want.Events) == 0 {
+		v.Refused = "Harbor has no webhook without events; name one, and write enabled = false where it should send nothing"
+	}
+	return nil
+}
+
 // writeWebhook replaces a whole webhook: what is not managed is as it was read.
 func writeWebhook(ctx context.Context, s *site, c plan.Change, live object) error {
 	ns, _ := c.Key.Namespace()
