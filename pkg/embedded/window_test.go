@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -42,7 +43,14 @@ func TestAPushUnderWayCountsForTheNext(t *testing.T) {
 		}))
 	}()
 	<-inside
-	second := push(2, stored)
+	other := 2 // whose tag does not happen to wait for the first's
+	lock := func(i int) uint64 {
+		return maphash.String(r.guard.locks.seed, fmt.Sprintf("team/app%d:1", i)) % uint64(len(r.guard.locks.tags))
+	}
+	for lock(other) == lock(1) {
+		other++
+	}
+	second := push(other, stored)
 	close(goOn)
 	if one := <-first; one != http.StatusCreated || second != http.StatusForbidden {
 		t.Errorf("the first push: %d, the second meanwhile: %d; want 201 and 403", one, second)
