@@ -24,7 +24,9 @@ func TestThePlanThatSwitchesLoginsOnListsWhatItCloses(t *testing.T) {
 	}}
 	pages := 0
 	few := func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"repositories":["x/y","team/z","ocisync/state"]}`) //nolint:errcheck // the test would see
+		if _, err := fmt.Fprint(w, `{"repositories":["x/y","team/z","ocisync/state"]}`); err != nil {
+			t.Error(err)
+		}
 	}
 	const on = "switches logins on, where anybody could do everything: whoever has no account may do nothing any more but what a rule gives anonymous clients"
 	for name, tt := range map[string]struct {
@@ -51,7 +53,9 @@ func TestThePlanThatSwitchesLoginsOnListsWhatItCloses(t *testing.T) {
 			for i := range names {
 				names[i] = fmt.Sprintf(`"r/%d-%d"`, pages, i)
 			}
-			fmt.Fprintf(w, `{"repositories":[%s]}`, strings.Join(names, ",")) //nolint:errcheck // the test would see
+			if _, err := fmt.Fprintf(w, `{"repositories":[%s]}`, strings.Join(names, ",")); err != nil {
+				t.Error(err)
+			}
 		}, 200, false, nil, []string{" and 9000 more; there are more repositories, which were not looked at"}},
 		"it asks already":    {bare, few, 401, false, nil, []string{""}},
 		"it is in the file":  {bare + "auth:\n  token:\n    realm: http://localhost:7/token\n    service: x\n    issuer: ocisync\n", few, 200, false, nil, []string{""}},
@@ -67,7 +71,9 @@ func TestThePlanThatSwitchesLoginsOnListsWhatItCloses(t *testing.T) {
 					w.Header().Set("WWW-Authenticate", `Bearer realm="http://localhost:7/token",service="x"`)
 					w.WriteHeader(tt.code)
 				default:
-					fmt.Fprint(w, "{}") //nolint:errcheck // the test would see
+					if _, err := fmt.Fprint(w, "{}"); err != nil {
+						t.Error(err)
+					}
 				}
 			}))
 			t.Cleanup(answers.Close)
