@@ -242,7 +242,7 @@ func (p *Provider) source(ctx context.Context, k schema.Key, spec *schema.Mirror
 		host = name.DefaultRegistry
 	}
 	e := content.Endpoint{URL: "https://" + host, Progress: p.Progress, Realms: spec.Realms, RealmHint: fmt.Sprintf("where it may, name it in the mirror: realms = [%q]", "{realm}"), Hint: "declare the account in the login of a [remote] whose url is of that host"}
-	e.Plain = fmt.Sprintf("have a [remote.N] with type = %q and url = %q in the mode if that is meant, or give it a certificate", "oci", "http://"+host)
+	e.Plain = fmt.Sprintf(`have a [remote.N] with type = "oci" and url = "http://%s" in the mode if that is meant, or give it a certificate`, host)
 	var tls schema.TLS
 	p.mu.Lock()
 	remotes := p.remotes
