@@ -63,13 +63,13 @@ func (l *logins) send(req *http.Request, scopes []string) (*http.Response, error
 			return nil, err
 		}
 	}
-	authorize := l.authorize
 	if asks.Auth == "basic" && sent != "" { // as Harbor does for its catalogue, which it shows no token
-		authorize = l.password
+		err = l.password(again)
 	} else {
 		l.learn(asks, scopes, sent)
+		err = l.authorize(again, scopes)
 	}
-	if err := authorize(again, scopes); err != nil {
+	if err != nil {
 		resp.Body.Close()
 		return nil, err
 	}
@@ -115,13 +115,13 @@ func (l *logins) authorize(req *http.Request, scopes []string) error {
 		}
 		req.Header.Set("Authorization", bearer+value)
 	case l.auth != nil: // one that is open to anybody in part would answer with that part
-		return l.password(req, scopes)
+		return l.password(req)
 	}
 	return nil
 }
 
 // password puts into a request what the account says of itself.
-func (l *logins) password(req *http.Request, _ []string) error {
+func (l *logins) password(req *http.Request) error {
 	words, err := l.words(req.Context())
 	if err != nil {
 		return err

@@ -295,3 +295,53 @@ func TestURLsThatAreNoRegistrysAreRefusedWithoutTheirPassword(t *testing.T) {
 		}
 	}
 }
+
+// pieces is a body that notes how much of it is asked for at once.
+type pieces struct {
+	io.Reader
+	most int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	p.most = max(p.most, len(b))
+	return p.Reader.Read(b)
+}
+
+// Large bodies go in large pieces, and small ones take no such buffer.
+func TestLargeBodiesGoInLargePieces(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, n, err)
+	}))
+	defer s.Close()
+	rt, err := Transport(schema.TLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.CloseIdleConnections()
+	for _, size := range []int64{1 << 20, 8 << 20} {
+		body := &pieces{Reader: io.LimitReader(zeros{}, size)}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = size
+		resp, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if want := fmt.Sprint(size, nil); err != nil || string(text) != want {
+			t.Errorf("of %d bytes: %s, %v; want %s", size, text, err, want)
+		}
+		if large := body.most >= 256<<10; large != (size == 8<<20) {
+			t.Errorf("of %d bytes at most %d were read at once", size, body.most)
+		}
+	}
+}
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
