@@ -206,7 +206,7 @@ func TestEveryRuleIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := []string{"secret", "path", "env", "keep", "some", "one", "trust", "login", "keypair", "source", "proxy", "replication", "ignore", "command"}
+	elsewhere := []string{"secret", "path", "env", "keep", "some", "one", "trust", "state", "login", "keypair", "source", "proxy", "replication", "ignore", "command"}
 	var walk func(d *def)
 	seen := map[*def]bool{}
 	walk = func(d *def) {

@@ -82,6 +82,12 @@ func (c *checker) tableRules(n *Node, d *def, path string) {
 			if has("accesskey", "secretkey") == 1 {
 				c.report(n, path, "accesskey and secretkey belong together", "write both, or neither for the account of this machine")
 			}
+		case "state":
+			for store, where := range map[string]string{"dir": "dir", "s3": "url"} {
+				if at := n.Get("store"); at.text() == store && n.Get(where) == nil {
+					c.reportKey(at, join(path, "store"), "of store = \""+store+"\" the place is missing", "add "+where)
+				}
+			}
 		case "trust":
 			switch {
 			case has("keys", "identities") == 0:
