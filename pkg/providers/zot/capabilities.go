@@ -80,6 +80,7 @@ func Capabilities(driver string) schema.Table {
 		{Kind: schema.KindReplication, Field: "to", Support: schema.Unsupported, Reason: "Zot's sync only pulls; declare it at the receiving registry, with from"},
 		{Kind: schema.KindReplication, Field: "description", Support: schema.Emulated, Reason: kept},
 		{Kind: schema.KindReplication, Field: "trigger", Support: schema.Emulated, Reason: "Zot's sync polls by intervals; ocisync leaves one that is manual out of Zot's configuration, since Zot cannot be told to copy now"},
+		{Kind: schema.KindReplication, Field: "match.tags", Support: schema.Native, Reason: "beside namespace from Zot 2.1.17 on: those before copy every tag then, and ocisync refuses the two together"},
 		{Kind: schema.KindReplication, Field: "match.labels", Support: schema.Unsupported, Reason: "Zot has no labels"},
 		{Kind: schema.KindReplication, Field: "deletes", Support: schema.Unsupported, Reason: "Zot's sync deletes nothing"},
 		{Kind: schema.KindReplication, Field: "override", Support: schema.Unsupported, Reason: "Zot's sync always brings a tag to what the source has"},

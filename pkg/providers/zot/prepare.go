@@ -402,6 +402,9 @@ func (p *Provider) prepare(c plan.Change, now *objects, running configuration, s
 		v.Notes = append(v.Notes, st.replaced())
 	}
 	v.Notes = append(v.Notes, remarks(c, now)...)
+	if _, known := config.Before(st.version(), filtersMoved); !known && c.Action != plan.Delete && v.Refused == "" && filtersAndMoves(c.After.Spec) {
+		v.Notes = append(v.Notes, "nothing tells which version of Zot it is: one before "+filtersMoved+" copies every tag where match.tags and namespace stand together")
+	}
 	if c.Key.Kind == schema.KindQuota && c.Action == plan.Create && p.registry.Run == nil {
 		v.Notes = append(v.Notes, "nothing of ocisync's runs beside this registry: have `ocisync run quota` run by a timer, such as every minute")
 	}
@@ -479,7 +482,7 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 	case *schema.Webhook:
 		return cmp.Or(st.deaf, p.silenced(now))
 	case *schema.Replication:
-		return p.uncopied(now)
+		return cmp.Or(p.uncopied(now), unfiltered(spec, st.version()))
 	case *schema.Namespace:
 		if spec.ProxyOf != nil {
 			return p.uncopied(now)
@@ -511,6 +514,24 @@ func (p *Provider) conflicting(c plan.Change, now *objects, st status) string {
 		}
 	}
 	return ""
+}
+
+// filtersMoved is the first version that filters the tags of what it copies to another
+// name: those before look for the filter by the name here, and ask with the source's
+// (FilterTags in Zot's pkg/extensions/sync/content.go).
+const filtersMoved = "2.1.17"
+
+func filtersAndMoves(s schema.Spec) bool {
+	spec, ok := s.(*schema.Replication)
+	return ok && spec.Match != nil && spec.Match.Tags != nil && spec.Namespace != nil && *spec.Namespace != ""
+}
+
+// unfiltered says that Zot would copy every tag of a replication, or "".
+func unfiltered(spec *schema.Replication, version string) string {
+	if older, _ := config.Before(version, filtersMoved); !older || !filtersAndMoves(spec) {
+		return ""
+	}
+	return fmt.Sprintf("Zot %s copies every tag where match.tags and namespace stand together; leave one of them out, or run %s or later", version, filtersMoved)
 }
 
 // writable reports whether Zot may write a file: one in a container has its data

@@ -612,6 +612,47 @@ func TestAPlanKnowsWhatThisZotTakes(t *testing.T) {
 	}
 }
 
+// A Zot that copies every tag where it is to filter and to take another name is not told
+// to, and where nothing tells which Zot it is, a plan says so.
+func TestAFilterOfTagsThatZotDoesNotApplyIsRefused(t *testing.T) {
+	copies := func(tags, into string) plan.Change {
+		spec := &schema.Replication{From: new("up"), Match: &schema.Match{Repositories: new("lib/**")}, Trigger: &schema.Trigger{Schedule: "@every 1h"}}
+		if tags != "" {
+			spec.Match.Tags = &tags
+		}
+		if into != "" {
+			spec.Namespace = &into
+		}
+		return made(schema.KindReplication, "r", spec)
+	}
+	changes := []plan.Change{copies("v*", "mirror"), copies("v*", ""), copies("", "mirror"), {Action: plan.Delete, Key: schema.Key{Kind: schema.KindReplication, Name: "q"}}}
+	for tag, want := range map[string]string{
+		":v2.1.6": "refused", ":v2.1.16": "refused", ":v2.1.17": "", ":v2.1.20": "", ":latest": "noted", "": "noted",
+	} {
+		run := &schema.Run{Driver: schema.DriverDocker, Image: "ghcr.io/project-zot/zot" + tag, Data: filepath.Join(t.TempDir(), "data")}
+		p, err := zot.New(schema.Registry{Type: schema.TypeZot, URL: "http://127.0.0.1:9", Run: run}, nil, providertest.Secrets{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verdicts, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range verdicts {
+			said := ""
+			switch {
+			case strings.Contains(v.Refused, "copies every tag"):
+				said = "refused"
+			case strings.Contains(strings.Join(v.Notes, "; "), "copies every tag"):
+				said = "noted"
+			}
+			if i == 0 && said != want || i > 0 && said != "" {
+				t.Errorf("image%s, change %d: %+v, want it %q", tag, i, v, want)
+			}
+		}
+	}
+}
+
 // TestAPatternAddedByHandBeforeOursIsDrift: whoever adds one, the plan shows
 // what Zot goes by now, and the refusal names the pattern.
 func TestAPatternAddedByHandBeforeOursIsDrift(t *testing.T) {

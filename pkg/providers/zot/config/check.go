@@ -87,6 +87,16 @@ func Takes(path, version string) bool {
 	return true
 }
 
+// Before reports whether a version of Zot is older than another; ok is false where it
+// is not known.
+func Before(version, than string) (older, ok bool) {
+	v, err := semver.NewVersion(version)
+	if err != nil {
+		return false, false
+	}
+	return v.LessThan(semver.MustParse(than)), true
+}
+
 type checker struct {
 	tree     *tree
 	version  *semver.Version // nil: not known
