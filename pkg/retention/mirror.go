@@ -93,20 +93,32 @@ func clash(s selection, rules []schema.KeepRule, namespace string) (why, remedy 
 		return by + " would delete what it brings: no rule of it keeps any such tag", "add a rule for these tags, or copy to another namespace"
 	}
 	most, longest := 0, schema.Duration(0)
-	counted, timed := true, true
+	counted, timed, ends := true, true, true // all of them keep a number, for a time, or one of the two
 	for _, r := range speak {
 		n := r.Newest
 		if r.NewestPulled > 0 && (n == 0 || r.NewestPulled < n) {
 			n = r.NewestPulled
 		}
-		most, longest = most+n, max(longest, r.PushedWithin)
+		most, longest = most+n, max(longest, r.PushedWithin) // what is pulled may stay for ever
 		counted, timed = counted && n > 0 && !r.Always, timed && r.PushedWithin > 0 && !r.Always
+		ends = ends && (n > 0 || r.PushedWithin > 0) && !r.Always
 	}
 	if want := s.most(); counted && want > most {
 		return fmt.Sprintf("it brings %d tags, and %s keeps at most %d of them", want, by, most), "keep as many, or bring fewer"
 	}
 	if timed && s.since > longest {
 		return fmt.Sprintf("it brings tags for %s, and %s keeps them for %s after they came", s.since, by, longest), "keep them as long, or bring them for a shorter time"
+	}
+	if passing := s.passing(rules); len(passing) > 0 {
+		return fmt.Sprintf("%s would delete %s some time after they came, and no rule of it keeps them longer", by, quoted(passing)),
+			fmt.Sprintf("add { tags = %q, always = true } to its rules, or copy to another namespace", passing[0])
+	}
+	if want := s.most(); s.since == 0 && ends && !counted && (timed || want > most || want == 0 && s.open()) {
+		kept := "keeps them"
+		if !timed {
+			kept = fmt.Sprintf("keeps at most %d of them, and the others", most)
+		}
+		return fmt.Sprintf("it brings tags however long ago they came, and %s %s for %s", by, kept, longest), "keep them with always = true, or bring them for as long with tags.since"
 	}
 	if s.newest == 0 && s.since == 0 && counted && s.open() {
 		return fmt.Sprintf("it brings every such tag, and %s keeps at most %d of them", by, most), "keep them all with always = true, or bring fewer with tags.newest"
@@ -119,6 +131,21 @@ func clash(s selection, rules []schema.KeepRule, namespace string) (why, remedy 
 		return fmt.Sprintf("%s would delete some of what it brings: it keeps only tags that match %s, and not one such as %q", by, quoted(globs), tag), "add a rule for the others, or bring these alone with tags.glob"
 	}
 	return "", ""
+}
+
+// passing are the tags of a list that rules keep for a time alone.
+func (s selection) passing(rules []schema.KeepRule) (tags []string) {
+	if s.newest > 0 {
+		return nil
+	}
+	for _, tag := range s.list {
+		if !slices.ContainsFunc(rules, func(r schema.KeepRule) bool {
+			return matches(r.Tags, tag) && (r.PushedWithin == 0 || r.Always)
+		}) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
 }
 
 // glob is what alone decides; ok is false where more does.
