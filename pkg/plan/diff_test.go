@@ -281,6 +281,16 @@ func TestAdoptAndForgetReachNoRegistry(t *testing.T) {
 	}
 }
 
+func TestWhatANamespaceHasOneOfStaysInForceAndIsSaid(t *testing.T) {
+	w := world{desired: []string{"namespace/a"}, live: []string{"namespace/a", `quota/a {"limit":"1GiB"}`}, owned: []string{"namespace/a", "quota/a", "retention/a"}}
+	p := w.plan(t)
+	check(t, p, "forget quota/a", "forget retention/a")
+	checkNote(t, p, "quota/a: not in the file any more; it stays in force as it is, and ocisync lets go of it")
+	if strings.Contains(notes(p), "retention/a") {
+		t.Errorf("what is gone stays: %s", notes(p))
+	}
+}
+
 func TestWhatWasNotReadIsUnknownNeverAbsent(t *testing.T) {
 	w := world{desired: []string{"user/a", "user/b", "group/g"}, live: []string{"user/c"}, owned: []string{"user/a", "user/c", "user/d"}, policy: schema.Policy{Prune: schema.Kinds()}, pruned: schema.Kinds(),
 		except: []schema.Key{{Kind: schema.KindUser, Name: "a"}, {Kind: schema.KindUser, Name: "c"}, {Kind: schema.KindUser, Name: "d"}}}

@@ -2,8 +2,10 @@ package providers
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -50,6 +52,21 @@ func (m Measured) Push() string {
 		return "given back"
 	}
 	return "as declared"
+}
+
+// FullNote is what a plan says of a namespace whose quota is used up; ok is false of one
+// of which nothing is declared that this ends.
+func FullNote(desired schema.State, namespace string, used, limit schema.Size, since time.Time) (_ plan.Note, ok bool) {
+	note := plan.Note{
+		Key:  schema.Key{Kind: schema.KindQuota, Name: namespace},
+		Text: fmt.Sprintf("%s of %s used, push withdrawn since %s", used.Human(), limit.Human(), since.UTC().Format(time.RFC3339)),
+	}
+	if _, declared := desired.Get(note.Key); declared {
+		return note, true
+	}
+	note.Text += `, by a quota that the mode does not declare; declare quota = "unlimited" there to have push given back`
+	_, rules := desired.Get(schema.Key{Kind: schema.KindAccess, Name: namespace})
+	return note, rules
 }
 
 // Withholder is what a provider offers that takes push from namespaces whose

@@ -212,21 +212,18 @@ func (p *Provider) Withheld(ctx context.Context) (list []string, err error) {
 	return list, err
 }
 
-// fullNotes tell of the desired quotas that are used up.
+// fullNotes tell of the quotas of what is declared that are used up.
 func (p *Provider) fullNotes(ctx context.Context, desired schema.State) (notes []plan.Note, err error) {
-	if !slices.Contains(desired.Kinds(), schema.KindQuota) {
+	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindQuota) && !slices.Contains(kinds, schema.KindAccess) {
 		return nil, nil
 	}
 	limits, full, _, err := p.accounts.Quotas(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range desired.Resources {
-		if f, is := full[r.Key.Name]; is && r.Key.Kind == schema.KindQuota {
-			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s of %s used, push withdrawn since %s", f.Used.Human(), limits[r.Key.Name].Human(), f.Since.UTC().Format(time.RFC3339))})
+	for _, ns := range slices.Sorted(maps.Keys(full)) {
+		if note, ok := providers.FullNote(desired, ns, full[ns].Used, limits[ns], full[ns].Since); ok {
+			notes = append(notes, note)
 		}
 	}
-	return notes, nil
+	return notes, err
 }
 
 // enforce measures the namespaces that have a quota, and tells the token

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,11 @@ func TestAFullNamespaceIsToldToTheTokenService(t *testing.T) {
 	notes, err := c.Remarks(t.Context(), schema.State{Resources: limited(1000)}, time.Now())
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "used, push withdrawn since") {
 		t.Errorf("the plan says %v, %v", notes, err)
+	}
+	undeclared := slices.DeleteFunc(limited(1000), func(r schema.Resource) bool { return r.Key.Kind == schema.KindQuota })
+	notes, err = c.Remarks(t.Context(), schema.State{Resources: undeclared}, time.Now())
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "by a quota that the mode does not declare") {
+		t.Errorf("the plan of a mode without the quota says %v, %v", notes, err)
 	}
 	if err := os.Remove(c.store(one)); err != nil {
 		t.Fatal(err)

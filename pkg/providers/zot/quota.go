@@ -264,12 +264,12 @@ func (p *Provider) Withheld(ctx context.Context) ([]string, error) {
 	return sortedKeys(o.Full), nil
 }
 
-// fullNotes tell of the desired quotas that are used up.
+// fullNotes tell of the quotas of what is declared that are used up.
 func (o own) fullNotes(desired schema.State) (notes []plan.Note) {
 	limits := o.quotas()
-	for _, r := range desired.Resources {
-		if f, is := o.Full[r.Key.Name]; is && r.Key.Kind == schema.KindQuota {
-			notes = append(notes, plan.Note{Key: r.Key, Text: fmt.Sprintf("%s of %s used, push withdrawn since %s", f.Used.Human(), limits[r.Key.Name].Human(), f.Since.UTC().Format(time.RFC3339))})
+	for _, ns := range sortedKeys(o.Full) {
+		if note, ok := providers.FullNote(desired, ns, o.Full[ns].Used, limits[ns], o.Full[ns].Since); ok {
+			notes = append(notes, note)
 		}
 	}
 	return notes

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -167,6 +168,14 @@ func TestPushIsWithdrawnWhileANamespaceIsFullAndNothingElseShows(t *testing.T) {
 	notes, err := a.Remarks(t.Context(), schema.State{Resources: objects}, time.Now())
 	if err != nil || len(notes) != 1 || notes[0].Key.String() != "quota/team" || !strings.Contains(notes[0].Text, "used, push withdrawn since") {
 		t.Errorf("the plan says %v, %v", notes, err)
+	}
+	undeclared := slices.DeleteFunc(slices.Clone(objects), func(r schema.Resource) bool { return r.Key.Kind == schema.KindQuota })
+	notes, err = a.Remarks(t.Context(), schema.State{Resources: undeclared}, time.Now())
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, `by a quota that the mode does not declare; declare quota = "unlimited"`) {
+		t.Errorf("the plan of a mode without the quota says %v, %v", notes, err)
+	}
+	if notes, err = a.Remarks(t.Context(), schema.State{}, time.Now()); err != nil || len(notes) != 0 {
+		t.Errorf("the plan of a mode that gives nobody push says %v, %v", notes, err)
 	}
 	if got := a.measure(t); got[0].Changed || a.text(t) != shut {
 		t.Errorf("a second measuring of the same changes something: %+v", got)
