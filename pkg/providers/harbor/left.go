@@ -103,11 +103,11 @@ func (l *left) ofProjects(ctx context.Context) error {
 func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
 	list, err := l.c.Webhooks(ctx, p.Name)
 	for _, w := range list {
-		key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+		key := schema.NewKey(schema.KindWebhook, p.Name, w.Name)
 		_, declared := l.desired.Get(key)
 		switch {
-		case !nameable(w.Name):
-			l.add("a webhook of "+p.Name+" called "+strconv.Quote(w.Name), "an object of a mode has a name without a slash; give it one")
+		case !nameable(schema.KindWebhook, w.Name):
+			l.add("a webhook of "+p.Name+" called "+strconv.Quote(w.Name), noName)
 		case len(w.Targets) > 1 && !declared:
 			l.add(key.String(), fmt.Sprintf("it tells %d addresses, and a webhook of a mode tells one; declare one for each, and delete it", len(w.Targets)))
 		}
@@ -115,14 +115,16 @@ func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
 	return err
 }
 
-// nameable reports whether a name can be that of an object of a project.
-func nameable(name string) bool { return name != "" && !strings.Contains(name, "/") }
+// nameable reports whether a name can be that of an object of a mode.
+func nameable(k schema.Kind, name string) bool { return name != "" && k.Keeps(name) }
+
+const noName = `an object of a mode has a name, and one without "%2F"; give it such a name`
 
 func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 	policies, err := l.c.PreheatPolicies(ctx, p.Name)
 	for _, x := range policies {
 		if names := unspoken(x); len(names) > 0 {
-			l.add(schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}.String(), "no mode says "+strings.Join(names, ", nor "))
+			l.add(schema.NewKey(schema.KindPreheatPolicy, p.Name, x.Name).String(), "no mode says "+strings.Join(names, ", nor "))
 		}
 	}
 	return err
@@ -131,8 +133,8 @@ func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 func (l *left) labels(ctx context.Context) error {
 	tell := func(of string, list []api.Label) {
 		for _, x := range list {
-			if !nameable(x.Name) {
-				l.add("a label of "+of+" called "+strconv.Quote(x.Name), "an object of a mode has a name without a slash; give it one")
+			if !nameable(schema.KindLabel, x.Name) {
+				l.add("a label of "+of+" called "+strconv.Quote(x.Name), noName)
 			}
 		}
 	}
@@ -159,7 +161,7 @@ func (l *left) replications(ctx context.Context) error {
 	}
 	for _, r := range rules {
 		if matchOf(r.Filters).Type == nil {
-			l.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}.String(), "no mode says which type of artifact is copied as it does")
+			l.add(schema.NewKey(schema.KindReplication, "", r.Name).String(), "no mode says which type of artifact is copied as it does")
 		}
 	}
 	return err
