@@ -851,6 +851,44 @@ func TestNoNameMakesALineOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestWhatIsOwnedAndNotShownStaysOwned: a login that does not see a project does not have
+// the inventory forget what ocisync owns in it.
+func TestWhatIsOwnedAndNotShownStaysOwned(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	w.api(t, http.MethodPost, "/users", `{"username":"lead","email":"lead@example.com","realname":"lead","password":"Harbor12345"}`)
+	main := filepath.Join(w.mode, "m.toml")
+	text, err := os.ReadFile(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const a, b = "\n[namespace.a.access.users]\nlead = [\"admin\"]\n", "\n[namespace.b]\n[namespace.b.label.\"kind/bug\"]\ncolor = \"#111111\"\n"
+	is := func(more, login string) {
+		t.Helper()
+		if err := os.WriteFile(main, []byte(strings.Replace(string(text), `"admin"`, login, 1)+more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is(a+b, `"admin"`)
+	w.ocisync(t, 0, "apply")
+	is(a, `"lead"`)
+	for range 2 {
+		out, _ := w.ocisync(t, 0, "plan", "--detailed-exitcode")
+		if !strings.Contains(out, "namespace/b: Harbor has the project, and does not list it for lead (registry.login): what ocisync owns in it is left alone, and stays its own; have an administrator make that account a project admin of b, or name in registry.login an account that sees it") {
+			t.Errorf("the plan says\n%s", out)
+		}
+		w.ocisync(t, 0, "apply")
+	}
+	is(a, `"admin"`)
+	if out, _ := w.ocisync(t, 0, "plan"); !strings.Contains(out, "namespace/b") || !strings.Contains(out, "label/b/kind%2Fbug") {
+		t.Errorf("who sees it is told\n%s", out)
+	}
+	is(a+b, `"admin"`)
+	if out, _ := w.ocisync(t, 0, "plan", "--detailed-exitcode"); strings.Contains(out, "adopt") {
+		t.Errorf("it was forgotten meanwhile:\n%s", out)
+	}
+}
+
 // TestWhatWasNotAnsweredIsNotKnown: where the answer to a change is lost, nobody says
 // that nothing was applied; where Harbor was never asked, that is so.
 func TestWhatWasNotAnsweredIsNotKnown(t *testing.T) {

@@ -19,15 +19,17 @@ func readLabels(ctx context.Context, s *site) error {
 		}
 		s.addLabels("", list)
 	}
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, labelLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Labels(ctx, p.ID)
 		if err != nil {
-			return s.hidden(err, schema.NewKey(schema.KindLabel, p.Name, ""), "label:list")
+			return err
 		}
 		s.addLabels(p.Name, list)
 		return nil
 	})
 }
+
+func labelLists() projectLists { return projectLists{kind: schema.KindLabel, right: "label:list"} }
 
 func (s *site) addLabels(project string, list []api.Label) {
 	for _, l := range list {

@@ -22,6 +22,7 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 		return nil, err
 	}
 	l := &left{site: newSite(p, c), desired: desired}
+	l.knows(nil)
 	if !c.Admin() {
 		l.add("settings", "Harbor shows them to no robot; name an administrator's account in registry.admin, and adopt writes those that are not as Harbor comes")
 	}
@@ -90,14 +91,7 @@ func (l *left) accounts(ctx context.Context) error {
 // ofProjects tells what the lists of each project hold beside objects. What the
 // account may not see is told where it is read.
 func (l *left) ofProjects(ctx context.Context) error {
-	return l.each(ctx, func(ctx context.Context, p api.Project) error {
-		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.preheatsOf} {
-			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
+	return errors.Join(l.eachOf(ctx, webhookLists(), l.webhooksOf), l.eachOf(ctx, preheatLists(), l.preheatsOf))
 }
 
 func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
@@ -143,13 +137,10 @@ func (l *left) labels(ctx context.Context) error {
 		return err
 	}
 	tell("the registry", list)
-	return l.each(ctx, func(ctx context.Context, p api.Project) error {
+	return l.eachOf(ctx, labelLists(), func(ctx context.Context, p api.Project) error {
 		list, err := l.c.Labels(ctx, p.ID)
-		if err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
-			return err
-		}
 		tell(p.Name, list)
-		return nil
+		return err
 	})
 }
 

@@ -46,10 +46,10 @@ func newPreheatPolicy() api.PreheatPolicy {
 // readPreheatPolicies reads the policies. One whose texts say what Harbor would not
 // run is unknown.
 func readPreheatPolicies(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, preheatLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.PreheatPolicies(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.NewKey(schema.KindPreheatPolicy, p.Name, ""), "preheat-policy:list")
+			return err
 		}
 		for _, x := range list {
 			key := schema.NewKey(schema.KindPreheatPolicy, p.Name, x.Name)
@@ -65,6 +65,10 @@ func readPreheatPolicies(ctx context.Context, s *site) error {
 		}
 		return nil
 	})
+}
+
+func preheatLists() projectLists {
+	return projectLists{kind: schema.KindPreheatPolicy, right: "preheat-policy:list"}
 }
 
 func preheatPolicyOf(x api.PreheatPolicy) (*schema.PreheatPolicy, error) {

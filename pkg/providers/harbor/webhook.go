@@ -54,10 +54,10 @@ func eventsFor(set schema.Set) []string {
 
 // readWebhooks reads the policies that have a name to be known by.
 func readWebhooks(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, webhookLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Webhooks(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.NewKey(schema.KindWebhook, p.Name, ""), "notification-policy:list")
+			return err
 		}
 		for _, w := range list {
 			if !nameable(schema.KindWebhook, w.Name) {
@@ -78,6 +78,10 @@ func readWebhooks(ctx context.Context, s *site) error {
 		}
 		return nil
 	})
+}
+
+func webhookLists() projectLists {
+	return projectLists{kind: schema.KindWebhook, right: "notification-policy:list"}
 }
 
 // addresses tells all targets of a webhook as its URL: ours have one, and what
