@@ -50,11 +50,19 @@ type Directive struct {
 }
 
 // Former is the key that the object had before, by the file. A child's former
-// name without a slash is one of its own namespace.
+// name without a slash is one of its own namespace, and so is that of a kind whose
+// names may have slashes.
 func (d Directive) Former() (k Key, ok bool) {
-	k = Key{Kind: d.Key.Kind, Name: d.Previously}
-	if ns, child := d.Key.Namespace(); child && !strings.Contains(d.Previously, "/") && !d.Key.Kind.Single() {
-		k.Name = ns.Name + "/" + d.Previously
+	ns, child := d.Key.Namespace()
+	switch kind := d.Key.Kind; {
+	case kind.Single():
+		k = Key{kind, d.Previously}
+	case kind.escapes() && kind.Slashes():
+		k = NewKey(kind, ns.Name, d.Previously)
+	case child && !strings.Contains(d.Previously, "/"):
+		k = NewKey(kind, ns.Name, d.Previously)
+	default: // the whole name, of another namespace perhaps
+		k = Key{kind, d.Previously}
 	}
 	return k, d.Previously != ""
 }

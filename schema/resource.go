@@ -89,6 +89,9 @@ type Scope struct {
 	// Except lists objects, or with a name ending in "/" all objects below
 	// it, of those kinds that could not be read; "/" are those in no namespace. Sorted.
 	Except []Key `json:"except,omitempty"`
+	// Owned lists, of what is wanted, what ocisync owns: a provider whose login does
+	// not see all must know it from what is gone, and not look for the rest.
+	Owned []Key `json:"-"`
 	// Repositories lists the repositories whose tags are wanted or known, for
 	// a plan's impact. Sorted; nil means none.
 	Repositories []string `json:"repositories,omitempty"`

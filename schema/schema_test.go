@@ -2,6 +2,8 @@ package schema_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,6 +97,71 @@ func TestKeysArePathsBothWays(t *testing.T) {
 	}
 	if _, err := schema.ParseKey("thing/x"); err == nil {
 		t.Error("thing is no kind")
+	}
+}
+
+// What a key is made of comes out of it, whatever slashes are in it, and no two are one.
+func TestAKeyGivesBackTheNamesItIsMadeOf(t *testing.T) {
+	seen := map[string]string{}
+	for _, k := range schema.Kinds() {
+		for _, ns := range []string{"", "a", "a/b"} {
+			for _, own := range []string{"x", "b/x", "a/b/x", "b", "/x", "x/", "100%", "2F"} {
+				switch {
+				case k.Single() || !k.OfNamespace() && ns != "" || !k.Slashes() && strings.Contains(own, "/"):
+					continue
+				case k == schema.KindRepository && (ns != "a" || strings.HasPrefix(own, "/")):
+					continue
+				}
+				key, said := schema.NewKey(k, ns, own), fmt.Sprintf("%q in %q", own, ns)
+				if other, is := seen[key.String()]; is {
+					t.Errorf("%s is %s and %s", key, said, other)
+				}
+				seen[key.String()] = said
+				parent, hangs := key.Namespace()
+				if key.Child() != own || parent.Name != ns || hangs != (ns != "") || !k.Keeps(own) {
+					t.Errorf("%s: %s comes out as %q in %q", key, said, key.Child(), parent.Name)
+				}
+				if again, err := schema.ParseKey(key.String()); err != nil || again != key {
+					t.Errorf("%s reads as %v, %v", key, again, err)
+				}
+				if moved := key.In("c"); hangs && moved != schema.NewKey(k, "c", own) || !hangs && moved != key {
+					t.Errorf("%s in another namespace is %s", key, moved)
+				}
+			}
+		}
+	}
+	for text, key := range map[string]schema.Key{
+		"label/a/kind%2Fbug": schema.NewKey(schema.KindLabel, "a", "kind/bug"), "label/kind%2Fbug": schema.NewKey(schema.KindLabel, "", "kind/bug"),
+		"remote/eu/dr": schema.NewKey(schema.KindRemote, "", "eu/dr"), "repository/a/b/c": schema.NewKey(schema.KindRepository, "a", "b/c"),
+		"quota/a": schema.NewKey(schema.KindQuota, "a", ""), "webhook/a/": schema.NewKey(schema.KindWebhook, "a", ""),
+		"scan": schema.NewKey(schema.KindScan, "", ""),
+	} {
+		if key.String() != text {
+			t.Errorf("%s, want %s", key, text)
+		}
+	}
+	for _, own := range []string{"a%2Fb", "a%2fb"} {
+		if schema.KindLabel.Keeps(own) || schema.KindWebhook.Keeps(own) || !schema.KindRemote.Keeps(own) {
+			t.Errorf("%s is taken for a name that a key gives back, or not", own)
+		}
+	}
+}
+
+// A former name is of the same namespace; with a slash it is a label's own, and the whole
+// of a robot's.
+func TestAFormerNameIsOfTheSameKind(t *testing.T) {
+	for _, x := range [][3]string{
+		{"label/a/x", "kind/bug", "label/a/kind%2Fbug"}, {"label/x", "kind/bug", "label/kind%2Fbug"}, {"webhook/a/b/x", "y", "webhook/a/b/y"},
+		{"webhook/a/x", "a/y", "webhook/a/a%2Fy"}, {"robot/a/x", "y", "robot/a/y"}, {"robot/a/x", "b/y", "robot/b/y"}, {"remote/x", "eu/dr", "remote/eu/dr"},
+		{"namespace/a/b", "c/d", "namespace/c/d"}, {"repository/a/x", "y", "repository/a/y"}, {"group/x", "/y", "group//y"},
+	} {
+		key, err := schema.ParseKey(x[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if former, ok := (schema.Directive{Key: key, Previously: x[1]}).Former(); !ok || former.String() != x[2] {
+			t.Errorf("%s was %s before, want %s", x[0], former, x[2])
+		}
 	}
 }
 

@@ -673,8 +673,8 @@ func TestARobotThatIsDeniedARightIsAdoptedWithoutPermissions(t *testing.T) {
 	}
 }
 
-// TestNamesWithASlashAreAdopted: groups come with their path from where people log in, and
-// scanners report vulnerabilities that have no CVE.
+// TestNamesWithASlashAreAdopted: groups come with their path from where people log in,
+// labels are called so, and scanners report vulnerabilities that have no CVE.
 func TestNamesWithASlashAreAdopted(t *testing.T) {
 	t.Parallel()
 	w := newHarborWorld(t, harbortest.Options{})
@@ -682,16 +682,39 @@ func TestNamesWithASlashAreAdopted(t *testing.T) {
 		{http.MethodPost, "/usergroups", `{"group_name":"/team/x","group_type":3}`},
 		{http.MethodPost, "/projects/library/members", `{"role_id":2,"member_group":{"group_name":"/team/x","group_type":3}}`},
 		{http.MethodPut, "/projects/library", `{"metadata":{"reuse_sys_cve_allowlist":"false"},"cve_allowlist":{"items":[{"cve_id":"GHSA-jfh8-c2jp-5v3q"}]}}`},
+		{http.MethodPost, "/labels", `{"name":"library/bug","color":"#111111","scope":"g"}`},
+		{http.MethodPost, "/labels", `{"name":"bug","color":"#222222","scope":"p","project_id":1}`},
+		{http.MethodPost, "/labels", `{"name":"kind/bug","color":"#333333","scope":"p","project_id":1}`},
+		{http.MethodPost, "/projects/library/webhook/policies", `{"name":"ci/main","enabled":true,"event_types":["PUSH_ARTIFACT"],"targets":[{"type":"http","address":"https://a.example.com","auth_header":"x"}]}`},
+		{http.MethodPost, "/registries", `{"name":"eu/dr","type":"harbor","url":"https://dr.example.com"}`},
+		{http.MethodPost, "/replication/policies", `{"name":"eu/out","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`},
+		{http.MethodPost, "/scanners", `{"name":"sec/trivy","url":"http://trivy:8080"}`},
 	} {
 		w.api(t, r[0], r[1], r[2])
 	}
-	w.ocisync(t, 0, "adopt")
+	if _, said := w.ocisync(t, 0, "adopt"); strings.Contains(said, "Left as it is") {
+		t.Errorf("it leaves out:\n%s", said)
+	}
 	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	w.ocisync(t, 0, "apply")
+	w.ocisync(t, 0, "plan", "--detailed-exitcode")
+	for _, key := range []string{"label/library/kind%2Fbug", `namespace.library.label."kind/bug"`} {
+		if out, _ := w.ocisync(t, 0, "explain", "--mode", "m", key); !strings.Contains(out, `namespace.library.label."kind/bug".color`) || !strings.Contains(out, "#333333") {
+			t.Errorf("explain %s says\n%s", key, out)
+		}
+	}
+	if out, _ := w.ocisync(t, 0, "explain", "--mode", "m", "label/library%2Fbug"); !strings.Contains(out, "#111111") {
+		t.Errorf("explain says\n%s", out)
+	}
 	text, err := os.ReadFile(filepath.Join(w.mode, "adopted.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`[group."/team/x"]`, `"/team/x" = ["pull", "push"]`, "GHSA-jfh8-c2jp-5v3q"} {
+	for _, want := range []string{
+		`[group."/team/x"]`, `"/team/x" = ["pull", "push"]`, "GHSA-jfh8-c2jp-5v3q", `[label."library/bug"]`, `[namespace.library.label.bug]`,
+		`[namespace.library.label."kind/bug"]`, `[namespace.library.webhook."ci/main"]`, "OCISYNC_WEBHOOK_LIBRARY_CI_MAIN_AUTH",
+		`[remote."eu/dr"]`, `[replication."eu/out"]`, `[scanner."sec/trivy"]`,
+	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("it has not %s:\n%s", want, text)
 		}
@@ -746,9 +769,9 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post("/registries", fmt.Sprintf(`{"name":"not/one","type":"harbor","url":"https://dr.example.com","ca_certificate":%s}`, ca))
+	post("/registries", fmt.Sprintf(`{"name":"not\u0430one","type":"harbor","url":"https://dr.example.com","ca_certificate":%s}`, ca))
 	post("/replication/policies", `{"name":"there","dest_registry":{"id":1001},"trigger":{"type":"manual"},"enabled":true}`)
-	post("/labels", `{"name":"library/x","color":"#000000","scope":"g"}`)
+	post("/labels", `{"name":"library%2Fx","color":"#000000","scope":"g"}`)
 	post("/projects", `{"project_name":"a","metadata":{"public":"false","proxy_cache_local_on_not_found":"true"}}`)
 	const rules, rule = "/projects/a/immutabletagrules", `"action":"immutable","template":"immutable_template","tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}`
 	post(rules, "{"+rule) // Harbor makes none that is off
@@ -763,16 +786,16 @@ func TestWhatNoModeCanHoldIsLeftOut(t *testing.T) {
 	w.api(t, http.MethodPut, "/projects/a/repositories/deep%252Fapp", `{"description":"d"}`)
 
 	want := []string{
-		`a label of the registry called "library/x": an object of a mode has a name without a slash`,
-		`a webhook of library called "": an object of a mode has a name without a slash`,
+		`a label of the registry called "library%2Fx": an object of a mode has a name, and one without "%2F"`,
+		`a webhook of library called "": an object of a mode has a name, and one without "%2F"`,
 		"preheat_policy/a/early: no mode says its filter of type signature, nor its cluster_ids",
-		"remote/not/one: ",
-		"replication/there: to: remote \"not/one\" is not declared",
+		"remote/not\u0430one: ",
+		"replication/there: to: remote \"not\u0430one\" is not declared",
 		"the metadata of a: no kind speaks of proxy_cache_local_on_not_found",
 		"webhook/library/two: it tells 2 addresses, and a webhook of a mode tells one",
 	}
 	printed, said := w.ocisync(t, 0, "adopt", "--out", "-")
-	if !strings.Contains(said, "remote/not/one: ") {
+	if !strings.Contains(said, "remote/not\u0430one: ") {
 		t.Errorf("it says %s", said)
 	}
 	for _, text := range []string{"[namespace.library.webhook.one]", "[namespace.a]", `[namespace.a.repository."deep/app"]`} {
@@ -825,6 +848,44 @@ func TestNoNameMakesALineOfItsOwn(t *testing.T) {
 	told := strings.Join(all, "\n")
 	if strings.Contains(told, "\n::") || strings.Count(told, `two\n::error::x: `) < 2 {
 		t.Errorf("it says\n%s", told)
+	}
+}
+
+// TestWhatIsOwnedAndNotShownStaysOwned: a login that does not see a project does not have
+// the inventory forget what ocisync owns in it.
+func TestWhatIsOwnedAndNotShownStaysOwned(t *testing.T) {
+	t.Parallel()
+	w := newHarborWorld(t, harbortest.Options{})
+	w.api(t, http.MethodPost, "/users", `{"username":"lead","email":"lead@example.com","realname":"lead","password":"Harbor12345"}`)
+	main := filepath.Join(w.mode, "m.toml")
+	text, err := os.ReadFile(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const a, b = "\n[namespace.a.access.users]\nlead = [\"admin\"]\n", "\n[namespace.b]\n[namespace.b.label.\"kind/bug\"]\ncolor = \"#111111\"\n"
+	is := func(more, login string) {
+		t.Helper()
+		if err := os.WriteFile(main, []byte(strings.Replace(string(text), `"admin"`, login, 1)+more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is(a+b, `"admin"`)
+	w.ocisync(t, 0, "apply")
+	is(a, `"lead"`)
+	for range 2 {
+		out, _ := w.ocisync(t, 0, "plan", "--detailed-exitcode")
+		if !strings.Contains(out, "namespace/b: Harbor has the project, and does not list it for lead (registry.login): what ocisync owns in it is left alone, and stays its own; have an administrator make that account a project admin of b, or name in registry.login an account that sees it") {
+			t.Errorf("the plan says\n%s", out)
+		}
+		w.ocisync(t, 0, "apply")
+	}
+	is(a, `"admin"`)
+	if out, _ := w.ocisync(t, 0, "plan"); !strings.Contains(out, "namespace/b") || !strings.Contains(out, "label/b/kind%2Fbug") {
+		t.Errorf("who sees it is told\n%s", out)
+	}
+	is(a+b, `"admin"`)
+	if out, _ := w.ocisync(t, 0, "plan", "--detailed-exitcode"); strings.Contains(out, "adopt") {
+		t.Errorf("it was forgotten meanwhile:\n%s", out)
 	}
 }
 

@@ -203,7 +203,11 @@ func (c Cycle) now() time.Time {
 // ocisync owns, and those it may prune.
 func (c Cycle) scope(desired schema.State) schema.Scope {
 	kinds := desired.Kinds()
+	var owned []schema.Key
 	for _, o := range c.Inventory.Objects {
+		if o.Owned {
+			owned = append(owned, o.Key)
+		}
 		if !slices.Contains(kinds, o.Key.Kind) {
 			kinds = append(kinds, o.Key.Kind)
 		}
@@ -211,7 +215,9 @@ func (c Cycle) scope(desired schema.State) schema.Scope {
 	if c.Whole {
 		kinds = append(kinds, c.whole().Capabilities().Kinds()...)
 	}
-	return schema.ScopeOf(slices.Concat(kinds, c.Config.Policy.Prune)...)
+	scope := schema.ScopeOf(slices.Concat(kinds, c.Config.Policy.Prune)...)
+	scope.Owned = owned
+	return scope
 }
 
 // remarks are what every plan says about the run itself.

@@ -19,9 +19,9 @@ const robotPrefix = "robot$"
 // RobotLogins returns the two login names between which a robot alternates:
 // "robot$ci" and "robot$ci.2", or of a namespace "robot$team-a+ci" and so on.
 func RobotLogins(robot schema.Key) [2]string {
-	name := robot.Name
+	name := robot.Child()
 	if ns, ok := robot.Namespace(); ok {
-		name = ns.Name + "+" + strings.TrimPrefix(name, ns.Name+"/")
+		name = ns.Name + "+" + name
 	}
 	return [2]string{robotPrefix + name, robotPrefix + name + ".2"}
 }

@@ -34,7 +34,7 @@ func (m moves) former(k schema.Key) schema.Key {
 // renamed.
 func below(r schema.Renaming, k schema.Key) schema.Key {
 	if ns, child := k.Namespace(); child && ns == r.From {
-		k.Name = r.To.Name + strings.TrimPrefix(k.Name, r.From.Name)
+		return k.In(r.To.Name)
 	}
 	return k
 }

@@ -260,13 +260,12 @@ func (inv *Inventory) Rename(from, to schema.Key) error {
 	objects := slices.Clone(inv.Objects)
 	var taken []string
 	for i, o := range objects {
-		moved := o.Key
-		if o.Key == from {
-			moved = to
-		} else if ns, ok := o.Key.Namespace(); ok && ns == from {
-			moved.Name = to.Name + strings.TrimPrefix(o.Key.Name, from.Name)
-		} else {
-			continue
+		moved := to
+		if o.Key != from {
+			if ns, ok := o.Key.Namespace(); !ok || ns != from {
+				continue
+			}
+			moved = o.Key.In(to.Name)
 		}
 		if inv.Managed(moved) {
 			taken = append(taken, moved.String())

@@ -340,7 +340,7 @@ func (e *encoder) objects(list []schema.Resource) {
 				e.one(r, string(k))
 				continue
 			}
-			e.one(r, string(k), r.Key.Name)
+			e.one(r, string(k), r.Key.Child())
 			if k == schema.KindNamespace {
 				e.children(r.Key.Name, children[r.Key.Name])
 			}
@@ -360,7 +360,7 @@ func PathOf(k schema.Key) string {
 	case !hangs && k.Name == "":
 		return Path(string(k.Kind))
 	case !hangs:
-		return Path(string(k.Kind), k.Name)
+		return Path(string(k.Kind), k.Child())
 	case k.Kind.Single():
 		return Path("namespace", ns.Name, string(k.Kind))
 	}
@@ -390,8 +390,12 @@ func (e *encoder) one(r schema.Resource, path ...string) {
 		open = append(open, name)
 	}
 	e.fields(text, e.defs.kind(r.Key.Kind), open...)
+	of := []string{string(r.Key.Kind)}
+	if ns, hangs := r.Key.Namespace(); hangs {
+		of = append(of, ns.Name)
+	}
 	for _, path := range r.Unread {
-		e.unread(path, e.defs.kind(r.Key.Kind).at(path), string(r.Key.Kind), r.Key.Name, path)
+		e.unread(path, e.defs.kind(r.Key.Kind).at(path), append(of, r.Key.Child(), path)...)
 	}
 	d := e.directives[r.Key]
 	if d.Previously != "" {

@@ -80,7 +80,7 @@ func tomlPath(key string) []string {
 	ns, ofNamespace := k.Namespace()
 	switch {
 	case !ofNamespace:
-		return []string{string(k.Kind), k.Name}
+		return []string{string(k.Kind), k.Child()}
 	case k.Kind.Single():
 		return []string{"namespace", ns.Name, string(k.Kind)}
 	}

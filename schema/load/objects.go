@@ -59,7 +59,7 @@ func (c *checker) objects(cfg *schema.Config, root *Node) {
 		c.twins(root.Get(string(k)), k, string(k))
 		c.table1(root.Get(string(k)), string(k), func(f *Node, path string) {
 			c.childName(f, k, path)
-			c.one(cfg, schema.Key{Kind: k, Name: f.Key}, overlay(f, root.Get("defaults").Get(string(k))), path)
+			c.one(cfg, schema.NewKey(k, "", f.Key), overlay(f, root.Get("defaults").Get(string(k))), path)
 		})
 	}
 	c.table1(root.Get("namespace"), "namespace", func(f *Node, path string) {
@@ -248,7 +248,7 @@ func (c *checker) namespace(cfg *schema.Config, own *Node, defaults *Node, path 
 				c.reportKey(f, p, quote(clip(name))+" has no repositories to be described: a registry that has, such as Harbor, has namespaces of one segment",
 					"write it as ["+Path("namespace", first, string(k), rest+"/"+f.Key)+"]")
 			}
-			c.one(cfg, schema.Key{Kind: k, Name: name + "/" + f.Key}, overlay(f, defaults.Get(string(k))), p)
+			c.one(cfg, schema.NewKey(k, name, f.Key), overlay(f, defaults.Get(string(k))), p)
 		})
 	}
 }
@@ -321,8 +321,10 @@ func nameError(k schema.Kind, name string) error {
 	switch {
 	case name == "" || len(name) > 255:
 		return errors.New("write 1 to 255 bytes")
-	case strings.Contains(name, "/") && k != schema.KindRepository && k != schema.KindGroup: // a group may be a path, and is in no namespace
+	case strings.Contains(name, "/") && !k.Slashes():
 		return errors.New(`write a name without "/"`)
+	case !k.Keeps(name):
+		return errors.New(`write a name without "%2F", which is how plans write "/" in one`)
 	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
 		return errors.New("write a name of letters that show, without control characters, and without blanks around it")
 	case mixed(name):

@@ -222,7 +222,7 @@ func (c *checker) defaultBlock(n *Node, d *def, path string) {
 		children = append(children, string(k))
 		c.table1(n.Get(string(k)), join(path, string(k)), func(f *Node, p string) {
 			c.childName(f, k, p)
-			c.one(&rest, schema.Key{Kind: k, Name: "default/" + f.Key}, f, p)
+			c.one(&rest, schema.NewKey(k, "default", f.Key), f, p)
 		})
 	}
 	c.one(&rest, schema.Key{Kind: schema.KindNamespace, Name: "default"}, without(n, children...), path)

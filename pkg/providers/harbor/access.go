@@ -67,11 +67,11 @@ func anonymous(p api.Project) schema.Rights {
 // readAccess reads members and whether the project is public. Memberships that are
 // Harbor's and ocisync's own, and not the file's, are left out.
 func readAccess(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, projectLists{kind: schema.KindAccess, right: "member:list"}, func(ctx context.Context, p api.Project) error {
 		key := below(schema.KindAccess, p.Name)
 		members, err := s.c.Members(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, key, "member:list")
+			return err
 		}
 		s.mu.Lock()
 		s.members[p.Name] = members

@@ -418,7 +418,7 @@ func (s *site) locksNot(ctx context.Context, c plan.Change, p api.Project, v *pr
 	}
 	var out []string
 	stays := func(kind schema.Kind, name string) {
-		key := schema.Key{Kind: kind, Name: p.Name + "/" + name}
+		key := schema.NewKey(kind, p.Name, name)
 		if line := key.String() + " stays as it is"; !s.goes(key) && !slices.Contains(c.Impact, line) {
 			out = append(out, line)
 		}

@@ -199,6 +199,7 @@ func (p *Provider) read(ctx context.Context, scope schema.Scope, spared map[stri
 	p.mu.Lock()
 	s.wanted = p.wanted
 	p.mu.Unlock()
+	s.knows(scope.Owned)
 	var want []schema.Kind
 	for _, k := range scope.Kinds {
 		if _, ok := kinds()[k]; ok {
@@ -208,6 +209,7 @@ func (p *Provider) read(ctx context.Context, scope schema.Scope, spared map[stri
 	if err := s.read(ctx, want); err != nil {
 		return schema.State{}, nil, err
 	}
+	want = slices.DeleteFunc(want, func(k schema.Kind) bool { return s.refused[k] != nil })
 	st := schema.State{Scope: schema.ScopeOf(want...)}
 	st.Scope.Except = slices.Concat(scope.Except, s.except)
 	slices.SortFunc(st.Scope.Except, schema.Key.Compare)

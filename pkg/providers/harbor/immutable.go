@@ -15,11 +15,11 @@ import (
 
 // readImmutable reads rules.
 func readImmutable(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, projectLists{kind: schema.KindImmutable, right: "immutable-tag:list"}, func(ctx context.Context, p api.Project) error {
 		key := below(schema.KindImmutable, p.Name)
 		list, err := s.c.Immutables(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, key, "immutable-tag:list")
+			return err
 		}
 		s.mu.Lock()
 		s.immutables[p.Name] = list

@@ -19,22 +19,24 @@ func readLabels(ctx context.Context, s *site) error {
 		}
 		s.addLabels("", list)
 	}
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, labelLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Labels(ctx, p.ID)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindLabel, Name: p.Name + "/"}, "label:list")
+			return err
 		}
-		s.addLabels(p.Name+"/", list)
+		s.addLabels(p.Name, list)
 		return nil
 	})
 }
 
-func (s *site) addLabels(prefix string, list []api.Label) {
+func labelLists() projectLists { return projectLists{kind: schema.KindLabel, right: "label:list"} }
+
+func (s *site) addLabels(project string, list []api.Label) {
 	for _, l := range list {
-		if !nameable(l.Name) { // it would be taken for a project's
+		if !nameable(schema.KindLabel, l.Name) {
 			continue
 		}
-		s.add(schema.Key{Kind: schema.KindLabel, Name: prefix + l.Name}, l.ID, &schema.Label{Color: new(colour(l.Color)), Description: &l.Description})
+		s.add(schema.NewKey(schema.KindLabel, project, l.Name), l.ID, &schema.Label{Color: new(colour(l.Color)), Description: &l.Description})
 	}
 }
 
@@ -59,13 +61,13 @@ func writeLabel(ctx context.Context, s *site, c plan.Change, live object) error 
 	if err != nil {
 		return err
 	}
-	next := api.Label{ID: live.id, Name: c.Key.Name, Color: of(want.Color, ""), Description: of(want.Description, "")}
+	next := api.Label{ID: live.id, Name: c.Key.Child(), Color: of(want.Color, ""), Description: of(want.Description, "")}
 	if ns, ok := c.Key.Namespace(); ok {
 		p, err := s.project(ctx, ns.Name)
 		if err != nil {
 			return err
 		}
-		next.Name, next.Project = strings.TrimPrefix(c.Key.Name, ns.Name+"/"), p.ID
+		next.Project = p.ID
 	}
 	if c.Action == plan.Create {
 		return s.c.CreateLabel(ctx, next)

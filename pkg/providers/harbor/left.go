@@ -22,6 +22,7 @@ func (p *Provider) Left(ctx context.Context, desired schema.State) ([]providers.
 		return nil, err
 	}
 	l := &left{site: newSite(p, c), desired: desired}
+	l.knows(nil)
 	if !c.Admin() {
 		l.add("settings", "Harbor shows them to no robot; name an administrator's account in registry.admin, and adopt writes those that are not as Harbor comes")
 	}
@@ -90,24 +91,17 @@ func (l *left) accounts(ctx context.Context) error {
 // ofProjects tells what the lists of each project hold beside objects. What the
 // account may not see is told where it is read.
 func (l *left) ofProjects(ctx context.Context) error {
-	return l.each(ctx, func(ctx context.Context, p api.Project) error {
-		for _, look := range []func(context.Context, api.Project) error{l.webhooksOf, l.preheatsOf} {
-			if err := look(ctx, p); err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
+	return errors.Join(l.eachOf(ctx, webhookLists(), l.webhooksOf), l.eachOf(ctx, preheatLists(), l.preheatsOf))
 }
 
 func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
 	list, err := l.c.Webhooks(ctx, p.Name)
 	for _, w := range list {
-		key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+		key := schema.NewKey(schema.KindWebhook, p.Name, w.Name)
 		_, declared := l.desired.Get(key)
 		switch {
-		case !nameable(w.Name):
-			l.add("a webhook of "+p.Name+" called "+strconv.Quote(w.Name), "an object of a mode has a name without a slash; give it one")
+		case !nameable(schema.KindWebhook, w.Name):
+			l.add("a webhook of "+p.Name+" called "+strconv.Quote(w.Name), noName)
 		case len(w.Targets) > 1 && !declared:
 			l.add(key.String(), fmt.Sprintf("it tells %d addresses, and a webhook of a mode tells one; declare one for each, and delete it", len(w.Targets)))
 		}
@@ -115,14 +109,16 @@ func (l *left) webhooksOf(ctx context.Context, p api.Project) error {
 	return err
 }
 
-// nameable reports whether a name can be that of an object of a project.
-func nameable(name string) bool { return name != "" && !strings.Contains(name, "/") }
+// nameable reports whether a name can be that of an object of a mode.
+func nameable(k schema.Kind, name string) bool { return name != "" && k.Keeps(name) }
+
+const noName = `an object of a mode has a name, and one without "%2F"; give it such a name`
 
 func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 	policies, err := l.c.PreheatPolicies(ctx, p.Name)
 	for _, x := range policies {
 		if names := unspoken(x); len(names) > 0 {
-			l.add(schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}.String(), "no mode says "+strings.Join(names, ", nor "))
+			l.add(schema.NewKey(schema.KindPreheatPolicy, p.Name, x.Name).String(), "no mode says "+strings.Join(names, ", nor "))
 		}
 	}
 	return err
@@ -131,8 +127,8 @@ func (l *left) preheatsOf(ctx context.Context, p api.Project) error {
 func (l *left) labels(ctx context.Context) error {
 	tell := func(of string, list []api.Label) {
 		for _, x := range list {
-			if !nameable(x.Name) {
-				l.add("a label of "+of+" called "+strconv.Quote(x.Name), "an object of a mode has a name without a slash; give it one")
+			if !nameable(schema.KindLabel, x.Name) {
+				l.add("a label of "+of+" called "+strconv.Quote(x.Name), noName)
 			}
 		}
 	}
@@ -141,13 +137,10 @@ func (l *left) labels(ctx context.Context) error {
 		return err
 	}
 	tell("the registry", list)
-	return l.each(ctx, func(ctx context.Context, p api.Project) error {
+	return l.eachOf(ctx, labelLists(), func(ctx context.Context, p api.Project) error {
 		list, err := l.c.Labels(ctx, p.ID)
-		if err != nil && !errors.Is(err, providers.ErrForbidden) && !errors.Is(err, providers.ErrNotFound) {
-			return err
-		}
 		tell(p.Name, list)
-		return nil
+		return err
 	})
 }
 
@@ -159,7 +152,7 @@ func (l *left) replications(ctx context.Context) error {
 	}
 	for _, r := range rules {
 		if matchOf(r.Filters).Type == nil {
-			l.add(schema.Key{Kind: schema.KindReplication, Name: r.Name}.String(), "no mode says which type of artifact is copied as it does")
+			l.add(schema.NewKey(schema.KindReplication, "", r.Name).String(), "no mode says which type of artifact is copied as it does")
 		}
 	}
 	return err

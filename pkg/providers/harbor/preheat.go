@@ -130,7 +130,7 @@ func (s *site) allFetched(ctx context.Context) (map[schema.Key]string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, x := range list {
-				out[schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}] = x.InstanceName
+				out[schema.NewKey(schema.KindPreheatPolicy, p.Name, x.Name)] = x.InstanceName
 			}
 			if errors.Is(err, providers.ErrForbidden) || errors.Is(err, providers.ErrNotFound) {
 				return nil

@@ -46,13 +46,13 @@ func newPreheatPolicy() api.PreheatPolicy {
 // readPreheatPolicies reads the policies. One whose texts say what Harbor would not
 // run is unknown.
 func readPreheatPolicies(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, preheatLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.PreheatPolicies(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/"}, "preheat-policy:list")
+			return err
 		}
 		for _, x := range list {
-			key := schema.Key{Kind: schema.KindPreheatPolicy, Name: p.Name + "/" + x.Name}
+			key := schema.NewKey(schema.KindPreheatPolicy, p.Name, x.Name)
 			spec, err := preheatPolicyOf(x)
 			if err != nil {
 				s.miss(key)
@@ -65,6 +65,10 @@ func readPreheatPolicies(ctx context.Context, s *site) error {
 		}
 		return nil
 	})
+}
+
+func preheatLists() projectLists {
+	return projectLists{kind: schema.KindPreheatPolicy, right: "preheat-policy:list"}
 }
 
 func preheatPolicyOf(x api.PreheatPolicy) (*schema.PreheatPolicy, error) {
@@ -245,8 +249,7 @@ func preparePreheatPolicy(ctx context.Context, s *site, c plan.Change, v *provid
 
 // unfit says of a policy by itself why Harbor takes none such, or "".
 func unfit(c plan.Change, want *schema.PreheatPolicy) string {
-	ns, _ := c.Key.Namespace()
-	name := strings.TrimPrefix(c.Key.Name, ns.Name+"/")
+	name := c.Key.Child()
 	scratch := newPreheatPolicy()
 	if err := rewrite(&scratch, want); err != nil {
 		return err.Error()
@@ -303,7 +306,7 @@ func (s *site) preheat(ctx context.Context, name string) (api.Preheat, error) {
 // writePreheatPolicy replaces a policy. What no mode speaks of stays in its texts.
 func writePreheatPolicy(ctx context.Context, s *site, c plan.Change, live object) error {
 	ns, _ := c.Key.Namespace()
-	name := strings.TrimPrefix(c.Key.Name, ns.Name+"/")
+	name := c.Key.Child()
 	if c.Action == plan.Delete {
 		return s.c.DeletePreheatPolicy(ctx, ns.Name, name)
 	}

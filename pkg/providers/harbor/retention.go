@@ -24,11 +24,9 @@ const (
 // readRetention reads the policies of the projects that have one. Nothing lists
 // them: a project's metadata say which is its own.
 func readRetention(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	has := func(p api.Project) bool { return policyOf(p) > 0 }
+	return s.eachOf(ctx, projectLists{kind: schema.KindRetention, right: "tag-retention:read", in: has}, func(ctx context.Context, p api.Project) error {
 		id := policyOf(p)
-		if id <= 0 {
-			return nil
-		}
 		key := below(schema.KindRetention, p.Name)
 		policy, err := s.c.Retention(ctx, id)
 		switch {
@@ -36,7 +34,7 @@ func readRetention(ctx context.Context, s *site) error {
 			s.miss(key)
 			return nil
 		case err != nil:
-			return s.hidden(err, key, "tag-retention:read")
+			return err
 		}
 		s.mu.Lock()
 		s.retentions[p.Name] = policy

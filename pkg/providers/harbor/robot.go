@@ -37,10 +37,10 @@ func readRobots(ctx context.Context, s *site) error {
 			return err
 		}
 	}
-	err = s.each(ctx, func(ctx context.Context, p api.Project) error {
+	err = s.eachOf(ctx, projectLists{kind: schema.KindRobot, right: "robot:list"}, func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Robots(ctx, p.ID, "")
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindRobot, Name: p.Name + "/"}, "robot:list")
+			return err
 		}
 		take(p.Name, list)
 		return nil

@@ -42,10 +42,7 @@ const second = ".2"
 // accountNames are the names, without prefix and project, of the two accounts
 // that a robot alternates between.
 func accountNames(key schema.Key) [2]string {
-	name := key.Name
-	if ns, ok := key.Namespace(); ok {
-		name = strings.TrimPrefix(name, ns.Name+"/")
-	}
+	name := key.Child()
 	return [2]string{name, name + second}
 }
 
@@ -59,11 +56,7 @@ func robotKey(prefix, project, login string) (key schema.Key, name string) {
 			name = login[i+len(project)+1:]
 		}
 	}
-	base := strings.TrimSuffix(name, second)
-	if project != "" {
-		base = project + "/" + base
-	}
-	return schema.Key{Kind: schema.KindRobot, Name: base}, name
+	return schema.NewKey(schema.KindRobot, project, strings.TrimSuffix(name, second)), name
 }
 
 // account is one of a robot's, with what ocisync notes at the end of its

@@ -29,6 +29,10 @@ type site struct {
 	spared map[string]bool
 	// wanted are the objects of which it must be known how they are.
 	wanted schema.State
+	// owned are those that ocisync owns, and spoken the projects of either; nil where
+	// nobody said.
+	owned  []schema.Key
+	spoken map[string]bool
 
 	// planned are the changes that are being prepared, authMode where accounts come
 	// from once they are made, and everybody says that each account makes projects
@@ -44,6 +48,8 @@ type site struct {
 	except  []schema.Key      // what could not be read
 	barred  map[string]barred // by the right that it takes
 	kept    []schema.Key      // access beside which the login's own membership stays
+	unshown []string          // projects of something owned that Harbor has and does not list
+	refused map[schema.Kind]error
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project
@@ -79,7 +85,7 @@ type object struct {
 
 func newSite(p *Provider, c *api.Client) *site {
 	return &site{
-		p: p, c: c, objects: map[schema.Key]object{}, barred: map[string]barred{},
+		p: p, c: c, objects: map[schema.Key]object{}, barred: map[string]barred{}, refused: map[schema.Kind]error{},
 		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
 		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
@@ -171,16 +177,25 @@ func (s *site) miss(key schema.Key) {
 
 // each does something for each wanted project, several at once.
 func (s *site) each(ctx context.Context, do func(context.Context, api.Project) error) error {
-	list, err := s.allProjects(ctx)
+	list, err := s.asked(ctx)
 	if err != nil {
 		return err
 	}
+	return s.forAll(ctx, list, do)
+}
+
+// asked are the projects whose own lists are wanted.
+func (s *site) asked(ctx context.Context) ([]api.Project, error) {
+	list, err := s.allProjects(ctx)
+	return slices.DeleteFunc(slices.Clone(list), func(p api.Project) bool {
+		return s.only != nil && !s.only[p.Name] || s.spared[p.Name]
+	}), err
+}
+
+func (s *site) forAll(ctx context.Context, list []api.Project, do func(context.Context, api.Project) error) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(32) // the client lets fewer through
 	for _, p := range list {
-		if s.only != nil && !s.only[p.Name] || s.spared[p.Name] {
-			continue
-		}
 		work.Go(func() error { return s.p.fail(below(schema.KindNamespace, p.Name), "", do(ctx, p), "") })
 	}
 	return work.Wait()
@@ -247,13 +262,32 @@ func (s *site) read(ctx context.Context, want []schema.Kind) error {
 	work, within := errgroup.WithContext(ctx)
 	for _, k := range want {
 		if read := kinds()[k].read; read != nil {
-			work.Go(func() error { return read(within, s) })
+			work.Go(func() error {
+				err := read(within, s)
+				if errors.Is(err, providers.ErrForbidden) && !s.asksFor(k) {
+					s.refuse(k, err)
+					return nil
+				}
+				return err
+			})
 		}
 	}
 	if err := work.Wait(); err != nil {
 		return err
 	}
 	return s.noneUnseen(ctx, want)
+}
+
+// asksFor reports whether how objects of a kind are must be known.
+func (s *site) asksFor(k schema.Kind) bool {
+	return len(s.wanted.Resources) == 0 || slices.ContainsFunc(s.wanted.Resources, func(r schema.Resource) bool { return r.Key.Kind == k })
+}
+
+// refuse takes a kind that nobody declares, and the login may not see, for unknown.
+func (s *site) refuse(k schema.Kind, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[k] = err
 }
 
 // below is the key of a kind's one object of a project.

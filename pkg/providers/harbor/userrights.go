@@ -46,16 +46,23 @@ func (s *site) plain(ctx context.Context) (self, error) {
 }
 
 // noneUnseen fails where something is wanted of a project that Harbor has and does not
-// list for the login: it is not absent. Who sees all is not asked about.
+// list for the login: it is not absent. What is owned in one is unknown. Who sees all is
+// not asked about.
 func (s *site) noneUnseen(ctx context.Context, want []schema.Kind) error {
 	if !s.c.Robot() && !s.c.Plain() {
 		return nil
 	}
 	names := map[string]bool{}
-	for _, r := range s.wanted.Resources {
-		if name := project(r.Key); name != "" && name != schema.Reserved && slices.Contains(want, r.Key.Kind) {
-			names[name] = true
+	declared := func(key schema.Key, is bool) {
+		if name := project(key); name != "" && name != schema.Reserved && slices.Contains(want, key.Kind) {
+			names[name] = names[name] || is
 		}
+	}
+	for _, r := range s.wanted.Resources {
+		declared(r.Key, true)
+	}
+	for _, key := range s.owned {
+		declared(key, false)
 	}
 	if len(names) == 0 {
 		return nil
@@ -89,22 +96,56 @@ func (s *site) noneUnseen(ctx context.Context, want []schema.Kind) error {
 	if err := work.Wait(); err != nil {
 		return err
 	}
-	if i := slices.Index(there, true); i >= 0 {
-		return s.concealed(missing[i])
+	for i, name := range missing {
+		switch {
+		case !there[i]:
+		case names[name]:
+			return s.concealed(name)
+		default:
+			s.withhold(name, want)
+		}
 	}
 	return nil
 }
 
+// withhold takes what is owned in a project for unknown.
+func (s *site) withhold(name string, want []schema.Kind) {
+	for _, k := range want {
+		if !slices.ContainsFunc(s.owned, func(key schema.Key) bool { return key.Kind == k && project(key) == name }) {
+			continue
+		}
+		if k == schema.KindNamespace {
+			s.miss(below(k, name))
+		} else {
+			s.miss(schema.NewKey(k, name, ""))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unshown = append(s.unshown, name)
+}
+
 // concealed says of a project that it is there, and who would see it.
 func (s *site) concealed(name string) error {
-	remedy := fmt.Sprintf("have an administrator make that account a project admin of %s, or take [namespace.%s] out of the file, or name in registry.login an account that sees it", name, name)
-	if s.c.Robot() {
-		remedy = fmt.Sprintf("have an administrator give that robot project:list %s, or rights in %s, or take [namespace.%s] out of the file, or name in registry.login an account that sees it", where(""), name, name)
-	}
 	return &providers.Error{
 		Registry: s.p.registry.URL, Key: below(schema.KindNamespace, name), Doing: "reading",
-		Err: fmt.Errorf("%w: Harbor has the project, and does not list it for %s (registry.login)", providers.ErrForbidden, s.c.User()), Remedy: remedy,
+		Err:    fmt.Errorf("%w: %s", providers.ErrForbidden, unlisted(s.c.User())),
+		Remedy: shower(s.c.Robot(), name, fmt.Sprintf(" or take [namespace.%s] out of the file,", name)),
 	}
+}
+
+// unlisted is what is wrong with such a project.
+func unlisted(user string) string {
+	return fmt.Sprintf("Harbor has the project, and does not list it for %s (registry.login)", user)
+}
+
+// shower says what would have a project listed, or else can be done.
+func shower(robot bool, name, otherwise string) string {
+	does := "make that account a project admin of " + name
+	if robot {
+		does = fmt.Sprintf("give that robot project:list %s, or rights in %s", where(""), name)
+	}
+	return fmt.Sprintf("have an administrator %s,%s or name in registry.login an account that sees it", does, otherwise)
 }
 
 // seesAll reports whether Harbor lists all projects for a robot: it does so too for one

@@ -54,16 +54,16 @@ func eventsFor(set schema.Set) []string {
 
 // readWebhooks reads the policies that have a name to be known by.
 func readWebhooks(ctx context.Context, s *site) error {
-	return s.each(ctx, func(ctx context.Context, p api.Project) error {
+	return s.eachOf(ctx, webhookLists(), func(ctx context.Context, p api.Project) error {
 		list, err := s.c.Webhooks(ctx, p.Name)
 		if err != nil {
-			return s.hidden(err, schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/"}, "notification-policy:list")
+			return err
 		}
 		for _, w := range list {
-			if !nameable(w.Name) {
+			if !nameable(schema.KindWebhook, w.Name) {
 				continue
 			}
-			key := schema.Key{Kind: schema.KindWebhook, Name: p.Name + "/" + w.Name}
+			key := schema.NewKey(schema.KindWebhook, p.Name, w.Name)
 			if want, ok := s.p.desired(key).(*schema.Webhook); ok { // it is shown by the target that is ours
 				slices.SortStableFunc(w.Targets, func(a, b api.Target) int {
 					ours := func(t api.Target) int { return map[bool]int{true: 0, false: 1}[t.Address == of(want.URL, "")] }
@@ -78,6 +78,10 @@ func readWebhooks(ctx context.Context, s *site) error {
 		}
 		return nil
 	})
+}
+
+func webhookLists() projectLists {
+	return projectLists{kind: schema.KindWebhook, right: "notification-policy:list"}
 }
 
 // addresses tells all targets of a webhook as its URL: ours have one, and what
@@ -163,7 +167,7 @@ func writeWebhook(ctx context.Context, s *site, c plan.Change, live object) erro
 	if !exists {
 		next = api.Webhook{Enabled: true}
 	}
-	next.Name = strings.TrimPrefix(c.Key.Name, ns.Name+"/")
+	next.Name = c.Key.Child()
 	next.Description, next.Enabled = of(want.Description, next.Description), of(want.Enabled, next.Enabled)
 	if want.Events != nil {
 		next.Events = eventsFor(want.Events)

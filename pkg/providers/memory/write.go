@@ -166,7 +166,7 @@ func (p *Provider) rename(c plan.Change, next object) error {
 func (p *Provider) moveChildren(from, to schema.Key) {
 	for _, key := range slices.Collect(maps.Keys(p.objects)) {
 		if ns, ok := key.Namespace(); ok && ns == from {
-			moved := schema.Key{Kind: key.Kind, Name: to.Name + strings.TrimPrefix(key.Name, from.Name)}
+			moved := key.In(to.Name)
 			p.objects[moved] = p.objects[key]
 			delete(p.objects, key)
 		}

@@ -151,6 +151,16 @@ func subjects() []subject {
 		{key(schema.KindLabel, "team-a/reviewed"), nil, []aField{
 			{"color", Values{`"#1565C0"`, `"#2E7D32"`, "", ""}},
 		}, nil},
+		{schema.NewKey(schema.KindLabel, "", "kind/bug"), nil, []aField{{"color", Values{`"#1565C0"`, `"#2E7D32"`, "", ""}}}, nil},
+		{schema.NewKey(schema.KindLabel, "team-a", "kind/bug"), nil, []aField{{"color", Values{`"#2E7D32"`, `"#1565C0"`, "", ""}}}, nil},
+		{schema.NewKey(schema.KindWebhook, "team-a", "ci/main"), []field{{"url", `"https://main.example.com"`}, {"events", `["push"]`}}, []aField{
+			{"events", Values{`["push"]`, `["delete"]`, "", ""}}, secret("auth"),
+		}, nil},
+		{key(schema.KindRemote, "eu/elsewhere"), remote(), []aField{text("description")}, nil},
+		{key(schema.KindScanner, "eu/trivy"), []field{{"url", `"http://trivy-eu:8080"`}}, []aField{text("description")}, nil},
+		{key(schema.KindReplication, "eu/copies"), []field{{"to", `"upstream"`}, {"trigger", `"manual"`}}, []aField{
+			{"from", Values{`"upstream"`, `"upstream-2"`, "", ""}}, text("description"),
+		}, [][2]string{{"to", "from"}}},
 		{key(schema.KindRepository, "team-a/api"), nil, []aField{text("description")}, nil},
 		{key(schema.KindWebhook, "team-a/ci"), []field{{"url", `"https://ci.example.com"`}, {"events", `["push"]`}}, []aField{
 			{"url", Values{`"https://ci.example.com/a"`, `"https://ci.example.com/b"`, "", ""}},

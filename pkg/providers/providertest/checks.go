@@ -398,8 +398,10 @@ func checkRename(t testing.TB, h Harness) {
 	var want, have []string
 	for _, r := range before.Resources {
 		k := r.Key
-		if ns, child := k.Namespace(); k == former || child && ns == former {
-			k.Name = named.Name + strings.TrimPrefix(k.Name, former.Name)
+		if ns, child := k.Namespace(); k == former {
+			k = named
+		} else if child && ns == former {
+			k = k.In(named.Name)
 		}
 		want = append(want, fmt.Sprint(k, r.Unread))
 	}

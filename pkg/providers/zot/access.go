@@ -330,17 +330,20 @@ func nameless(login string) bool { return strings.Contains(login, ",") }
 // robotLogins are the two login names between which a robot alternates:
 // "robot$ci" and "robot$ci.2", or of a namespace "robot$team-a+ci" and so on.
 func robotLogins(robot schema.Key) [2]string {
-	name := robot.Name
+	name := robot.Child()
 	if ns, ok := robot.Namespace(); ok {
-		name = ns.Name + "+" + strings.TrimPrefix(name, ns.Name+"/")
+		name = ns.Name + "+" + name
 	}
 	return [2]string{robotPrefix + name, robotPrefix + name + ".2"}
 }
 
 // robotOf is the robot that has an account of that name.
 func robotOf(login string) schema.Key {
-	name := strings.TrimSuffix(strings.TrimPrefix(login, robotPrefix), ".2")
-	return schema.Key{Kind: schema.KindRobot, Name: strings.Replace(name, "+", "/", 1)}
+	name, ns := strings.TrimSuffix(strings.TrimPrefix(login, robotPrefix), ".2"), ""
+	if of, own, ok := strings.Cut(name, "+"); ok {
+		ns, name = of, own
+	}
+	return schema.NewKey(schema.KindRobot, ns, name)
 }
 
 // pattern is the one of a namespace. It holds the repository of the same name

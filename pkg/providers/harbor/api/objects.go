@@ -39,7 +39,8 @@ type Project struct {
 		Items   []CVE  `json:"items"`
 		Expires *int64 `json:"expires_at"` // seconds of Unix time; nil for never
 	} `json:"cve_allowlist"`
-	Repositories int `json:"repo_count"`
+	Repositories int   `json:"repo_count"`
+	Roles        []int `json:"current_user_role_ids"` // a user's, who is logged in
 }
 
 // CVE is one that does not block.
