@@ -55,7 +55,7 @@ func (m Measured) Push() string {
 }
 
 // FullNote is what a plan says of a namespace whose quota is used up; ok is false of one
-// of which nothing is declared that this ends.
+// that is not declared at all.
 func FullNote(desired schema.State, namespace string, used, limit schema.Size, since time.Time) (_ plan.Note, ok bool) {
 	note := plan.Note{
 		Key:  schema.Key{Kind: schema.KindQuota, Name: namespace},
@@ -65,8 +65,8 @@ func FullNote(desired schema.State, namespace string, used, limit schema.Size, s
 		return note, true
 	}
 	note.Text += `, by a quota that the mode does not declare; declare quota = "unlimited" there to have push given back`
-	_, rules := desired.Get(schema.Key{Kind: schema.KindAccess, Name: namespace})
-	return note, rules
+	_, ok = desired.Get(schema.Key{Kind: schema.KindNamespace, Name: namespace})
+	return note, ok
 }
 
 // Withholder is what a provider offers that takes push from namespaces whose

@@ -214,7 +214,7 @@ func (p *Provider) Withheld(ctx context.Context) (list []string, err error) {
 
 // fullNotes tell of the quotas of what is declared that are used up.
 func (p *Provider) fullNotes(ctx context.Context, desired schema.State) (notes []plan.Note, err error) {
-	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindQuota) && !slices.Contains(kinds, schema.KindAccess) {
+	if !slices.Contains(desired.Kinds(), schema.KindNamespace) {
 		return nil, nil
 	}
 	limits, full, _, err := p.accounts.Quotas(ctx)

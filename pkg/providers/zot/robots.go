@@ -286,7 +286,7 @@ func (p *Provider) dryRuns(conf configuration, ruled []schema.Resource) (notes [
 
 // remarks are those of quotas and robots, by what ocisync keeps of them.
 func (o own) remarks(desired schema.State, now time.Time) []plan.Note {
-	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) {
+	if kinds := desired.Kinds(); !slices.Contains(kinds, schema.KindRobot) && !slices.Contains(kinds, schema.KindQuota) && len(o.Full) == 0 {
 		return nil
 	}
 	kept := o.kept()
