@@ -111,10 +111,28 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if s.remarks, err = o.runsOtherwise(ctx, cfg); err != nil {
 		return nil, err
 	}
+	if s.takesNoPush() {
+		const why = "a Distribution with a proxy takes no push, so that it cannot keep what ocisync applied; set state.store = \"dir\" and state.dir"
+		if write {
+			return nil, codedError{exitRefused, errors.New(why + "; nothing was written")}
+		}
+		s.remarks = append(s.remarks, why+" before an apply")
+	}
 	if err = s.loadInventory(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.acquainted()
+}
+
+// takesNoPush reports whether the inventory would lie in a registry that, by the mode,
+// is a proxy.
+func (s *session) takesNoPush() bool {
+	if s.cfg.Registry.Type != schema.TypeDistribution || s.cfg.State.Store != "" && s.cfg.State.Store != "registry" {
+		return false
+	}
+	r, _ := s.cfg.Desired.Get(schema.Key{Kind: schema.KindSettings})
+	settings, ok := r.Spec.(*schema.Settings)
+	return ok && slices.ContainsFunc(settings.Values, func(v schema.Value) bool { return v.Path == "proxy.remoteurl" })
 }
 
 // acquainted refuses the rules of another user's that neither this machine nor
