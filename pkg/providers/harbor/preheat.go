@@ -206,6 +206,11 @@ func writePreheat(ctx context.Context, s *site, c plan.Change, live object) erro
 	switch {
 	case c.Action == plan.Create:
 	case ok && of(have.Vendor, "") == next.Vendor:
+		if next.Login == nil {
+			if next.Login, err = s.shownLogin(ctx, next); err != nil {
+				return err
+			}
+		}
 		return s.c.UpdatePreheat(ctx, next)
 	default:
 		if err := s.c.DeletePreheat(ctx, c.Key.Name); err != nil {
@@ -222,6 +227,16 @@ func writePreheat(ctx context.Context, s *site, c plan.Change, live object) erro
 		}
 	}
 	return err
+}
+
+// shownLogin is what an instance logs in with, of a Harbor that shows it, where it goes
+// on to log in so.
+func (s *site) shownLogin(ctx context.Context, next api.Preheat) (map[string]string, error) {
+	x, err := s.preheat(ctx, next.Name)
+	if err != nil || x.Auth != next.Auth {
+		return nil, err
+	}
+	return x.Login, nil
 }
 
 func (s *site) allPreheats(ctx context.Context) ([]api.Preheat, error) {

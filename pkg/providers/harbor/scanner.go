@@ -137,6 +137,9 @@ func writeScanner(ctx context.Context, s *site, c plan.Change, live object) erro
 		return err
 	}
 	next.UUID = x.UUID
+	if next.Credential == "" && next.Auth != "" && next.Auth == x.Auth { // of a Harbor that shows it, and wants it back
+		next.Credential = x.Credential
+	}
 	return s.c.UpdateScanner(ctx, next)
 }
 
