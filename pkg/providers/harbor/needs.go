@@ -412,7 +412,11 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 			out = append(out, line)
 		}
 	}
-	for _, n := range needs(c) {
+	all := needs(c)
+	if (c.Key.Kind == schema.KindRetention && c.Action == plan.Delete || c.Archive) && s.c.Before(2, 14) { // the project goes on pointing to its policy
+		all = append(all, needsIn(c.Key.Name, "metadata:delete")...)
+	}
+	for _, n := range all {
 		if n = me.asks(c, n); !s.grants(me, n) && !s.everybodys(me, c, n) {
 			add(n)
 		}

@@ -47,6 +47,7 @@ type site struct {
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project
+	lost       map[string]bool          // projects that point to a policy that is gone
 	immutables map[string][]api.Rule    // by project
 	webhooks   map[schema.Key]api.Webhook
 	policies   map[schema.Key]api.PreheatPolicy
@@ -80,7 +81,7 @@ type object struct {
 func newSite(p *Provider, c *api.Client) *site {
 	return &site{
 		p: p, c: c, objects: map[schema.Key]object{}, barred: map[string]barred{},
-		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
+		retentions: map[string]api.Retention{}, lost: map[string]bool{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
 		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
 	}
