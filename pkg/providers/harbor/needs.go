@@ -496,7 +496,11 @@ func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
 		return err
 	}
 	if me.hidden {
-		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
+		to := "give it robot:list " + where("") + " to have a plan look"
+		if none := s.c.NoRobots("robot:list"); none != "" {
+			to = "it takes robot:list; " + none
+		}
+		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; %s", me.name, to))
 		return nil
 	}
 	give := func(lacks []string) string {

@@ -52,6 +52,8 @@ func (p *Provider) unseen() []plan.Note {
 		switch {
 		case p.seen.plain && (right == listsRemotes || slices.Contains(b.projects, asAWhole)):
 			to = "it takes " + right + "; " + api.NoUsers
+		case b.robots != "":
+			to = "it takes " + right + "; " + b.robots
 		case p.seen.plain:
 			to = fmt.Sprintf("have an administrator give the user in registry.login a role there that has %s to have it seen", right)
 		}

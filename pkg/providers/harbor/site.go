@@ -213,7 +213,7 @@ func (s *site) bar(err error, key schema.Key, right, project string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.barred[right]
-	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err)}
+	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err), s.c.NoRobots(right)}
 }
 
 // asAWhole is where what is in no project is.
@@ -223,6 +223,7 @@ const asAWhole = "the registry as a whole"
 type barred struct {
 	projects []string
 	said     string
+	robots   string // what to do where no robot may see them
 }
 
 // lacking says of a refusal which right of a project it takes.
@@ -237,6 +238,8 @@ func (s *site) lacking(err error, right, project string) error {
 		out.Remedy = "it takes " + right + " " + at + "; " + api.NoUsers
 	case s.c.Plain():
 		out.Remedy = fmt.Sprintf("have an administrator give the user in registry.login a role that has %s %s, or name one there that has it", right, at)
+	case s.c.NoRobots(right) != "":
+		out.Remedy = "it takes " + right + " " + at + "; " + s.c.NoRobots(right)
 	default:
 		out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, at)
 	}

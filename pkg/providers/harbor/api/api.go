@@ -158,6 +158,20 @@ func (c *Client) Before(version ...int) bool {
 	return slices.Compare(have, version) < 0
 }
 
+// Later reports whether a permission of robots came after the server's version: those on
+// people, and on robots themselves, with 2.12.
+func (c *Client) Later(a Access) bool {
+	switch a.Resource {
+	case "sbom":
+		return c.Before(2, 11)
+	case "quota":
+		return c.Before(2, 10, 1) || a.Action == "update" && c.Before(2, 12)
+	case "robot", "user", "ldap-user", "export-cve", "user-group", "member":
+		return c.Before(2, 12)
+	}
+	return false
+}
+
 // Strange says of a version that it is none of those whose API is known, "" of one
 // that is: too says that it is too old to be written to.
 func (c *Client) Strange() (why string, too bool) {
