@@ -29,7 +29,7 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindScanner, Support: schema.Native},
 		{Kind: schema.KindPreheat, Support: schema.Native},
-		{Kind: schema.KindPreheat, Field: "user", Support: schema.Native, Reason: "Harbor shows nothing of the login, and keeps it whole"},
+		{Kind: schema.KindPreheat, Field: "user", Support: schema.Native, Reason: "Harbor keeps the login whole, and shows nothing of it since 2.14.4 and 2.15.1"},
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description: it stands in the file alone, and is never compared"},
@@ -81,7 +81,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRobot, Support: schema.Native},
 		{Kind: schema.KindRobot, Field: "expires", Support: schema.Native, Reason: "in whole days"},
 		{Kind: schema.KindRobot, Field: "access", Support: schema.Native, Reason: "\"*\" reaches ocisync's own project as well: Harbor can leave none out"},
-		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Native, Reason: "those that this Harbor names; on quotas since 2.10.1, on bills of material since 2.11, on users, groups, members and robots since 2.12: before, all that has an administrator in registry.login"},
+		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Native, Reason: "those that this Harbor names; on quotas since 2.10.1, on bills of material since 2.11, on users, groups, members and robots since 2.12: before, registry.admin does what is about those"},
 		{Kind: schema.KindRobot, Field: "renew", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "overlap", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "secret.deliver", Support: schema.Emulated, Reason: "Harbor shows a secret once; ocisync takes it where it is wanted"},

@@ -3,6 +3,7 @@ package harbor_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,31 @@ func TestWhatHarborLogsInWithStays(t *testing.T) {
 			}
 			if shown != want {
 				t.Errorf("it shows %d of its secrets, want %d", shown, want)
+			}
+			// what it logs in with by hand is seen where it is shown
+			want = 0
+			for _, c := range compared(t, p, objects(t, peers, trivy)) {
+				for _, f := range c.Fields {
+					if f.Path == "credential" || f.Path == "user" {
+						t.Errorf("what nobody changed is planned: %s", told([]plan.Change{c}))
+					}
+				}
+			}
+			instance := h.behind(t, http.MethodGet, "/p2p/preheat/instances/p2p", "")
+			if login := `"username":"u"`; strings.Contains(instance, login) {
+				want = 2
+				h.behind(t, http.MethodPut, "/p2p/preheat/instances/p2p", strings.NewReplacer(login, `"username":"other"`, h.password(t), "other").Replace(instance))
+			}
+			have := 0
+			for _, c := range compared(t, p, objects(t, peers)) {
+				for _, f := range c.Fields {
+					if f.Path == "credential" || f.Path == "user" {
+						have++
+					}
+				}
+			}
+			if have != want {
+				t.Errorf("%d parts of a login are planned, want %d", have, want)
 			}
 			// what it does not log in with any more it forgets
 			apply(t, p, `preheat/p2p {"auth":"none"}`, `scanner/trivy {"auth":"none"}`)
@@ -113,26 +139,9 @@ func TestAnOldHarborHasFewerWorkers(t *testing.T) {
 	}
 }
 
-// A robot, which is shown no catalogue, gives what its version has.
-func TestARobotGoesByTheCatalogueOfTheVersion(t *testing.T) {
-	for version, refused := range map[string]bool{"v2.10.0-1": true, "v2.10.3-1": false} {
-		h := newStandIn(t, harbortest.Options{Version: version})
-		apply(t, h.open(t), `robot/boss {"access":{"*":["admin"]},"secret":{"value":`+secretA+`}}`)
-		name := "boss"
-		h.registry.Login = &schema.Login{Robot: &name, Password: h.registry.Login.Password}
-		v, err := h.open(t).Prepare(t.Context(), func() []plan.Change {
-			after := objects(t, `robot/x {"permissions":[{"resource":"quota","action":"list"}]}`).Resources[0]
-			return []plan.Change{{Action: plan.Create, Key: after.Key, After: &after, Fields: fields(after)}}
-		}())
-		if err != nil || strings.Contains(v[0].Refused, "no permission quota:list") != refused {
-			t.Errorf("%s: it says %+v, %v", version, v, err)
-		}
-	}
-}
-
 // A right that no robot of an old Harbor has is not asked of its administrator.
 func TestWhatNoRobotOfAnOldHarborMayIsToldSo(t *testing.T) {
-	const none = "has no such right for a robot; name an administrator's account in registry.login"
+	const none = "has no such right for a robot; name an administrator's account in registry.admin"
 	for version, told := range map[string]string{"v2.11.2-1": none, "v2.12.4-1": "give"} {
 		h := newStandIn(t, harbortest.Options{Version: version})
 		apply(t, h.open(t), "namespace/a", `robot/boss {"access":{"*":["pull"]},"secret":{"value":`+secretA+`}}`)
@@ -157,5 +166,43 @@ func TestWhatNoRobotOfAnOldHarborMayIsToldSo(t *testing.T) {
 		}
 		_, err = p.Read(t.Context(), schema.ScopeOf(schema.KindAccess))
 		says(t, err, providers.ErrForbidden, "member:list", told)
+	}
+}
+
+// What no robot of an old Harbor may, registry.admin does, and nothing else.
+func TestWhatNoRobotOfAnOldHarborMayAnAdministratorDoes(t *testing.T) {
+	lines := []string{
+		person("alice"), "group/ops", "namespace/a", `access/a {"users":{"alice":["pull"]}}`, `quota/a {"limit":"1GiB"}`,
+		`robot/a/ci {"access":{"a":["pull"]},"secret":{"value":` + secretA + `}}`, `label/a/x {"color":"#000000"}`,
+	}
+	for version, mine := range map[string][]string{"v2.10.0-1": {"namespace", "label"}, "v2.11.2-1": {"namespace", "label"}, "v2.12.4-1": {"user", "group", "namespace", "access", "quota", "robot", "label"}} {
+		h := newStandIn(t, harbortest.Options{Version: version})
+		boss := h.boss(t)
+		h.registry.Admin = h.registry.Login
+		h.registry.Login = &schema.Login{Robot: &boss, Password: h.registry.Login.Password}
+		p := h.open(t)
+		changes := compared(t, p, objects(t, lines...))
+		v, err := p.Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range changes {
+			noted := strings.Contains(strings.Join(v[i].Notes, "\n"), "is done with registry.admin")
+			if v[i].Refused != "" || noted == slices.Contains(mine, string(c.Key.Kind)) {
+				t.Errorf("%s: %s: it says %+v", version, c.Key, v[i])
+			}
+		}
+		apply(t, p, lines...)
+
+		h.registry.Admin = nil
+		v, err = h.open(t).Prepare(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range changes {
+			if strings.Contains(v[i].Refused, "name an administrator's account in registry.admin") == slices.Contains(mine, string(c.Key.Kind)) {
+				t.Errorf("%s: %s: alone it says %+v", version, c.Key, v[i])
+			}
+		}
 	}
 }

@@ -104,7 +104,7 @@ func (c *Client) NoRobots(right string) string {
 	if !c.Robot() || !c.Later(Access{Resource: resource, Action: action}) {
 		return ""
 	}
-	return fmt.Sprintf("this Harbor (%s) has no such right for a robot; name an administrator's account in registry.login", c.Version)
+	return fmt.Sprintf("this Harbor (%s) has no such right for a robot; name an administrator's account in registry.admin", c.Version)
 }
 
 // answer says what an answer means. A 500 is Harbor's word for many mistakes of
