@@ -124,7 +124,7 @@ func (s *site) stopRetention(ctx context.Context, p api.Project) error {
 	if id <= 0 {
 		return nil
 	}
-	return s.c.DeleteRetention(ctx, id)
+	return s.c.DeleteRetention(ctx, p.Name, id)
 }
 
 // expel takes all members out but Harbor's first administrator, who has all rights

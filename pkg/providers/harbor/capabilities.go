@@ -22,12 +22,14 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindRemote, Support: schema.Native},
 		{Kind: schema.KindRemote, Field: "type", Support: schema.Native, Reason: "oci, zot and distribution are one type; which others there are this Harbor says; of another type it is made anew"},
+		{Kind: schema.KindRemote, Field: "url", Support: schema.Native, Reason: "since Harbor 2.16 a secret goes to no other url than the one it was given for: it is sent along, and where the mode has none a change of url is refused"},
+		{Kind: schema.KindRemote, Field: "tls.ca", Support: schema.Native, Reason: "since Harbor 2.15"},
 		{Kind: schema.KindRemote, Field: "tls.cert", Support: schema.Unsupported, Reason: "Harbor shows other registries no client certificate"},
 		{Kind: schema.KindRemote, Field: "tls.key", Support: schema.Unsupported, Reason: "Harbor shows other registries no client certificate"},
 
 		{Kind: schema.KindScanner, Support: schema.Native},
 		{Kind: schema.KindPreheat, Support: schema.Native},
-		{Kind: schema.KindPreheat, Field: "user", Support: schema.Native, Reason: "Harbor shows nothing of the login, and keeps it whole"},
+		{Kind: schema.KindPreheat, Field: "user", Support: schema.Native, Reason: "Harbor keeps the login whole, and shows nothing of it since 2.14.4 and 2.15.1"},
 
 		{Kind: schema.KindNamespace, Support: schema.Native},
 		{Kind: schema.KindNamespace, Field: "description", Support: schema.Emulated, Reason: "a Harbor project has no description: it stands in the file alone, and is never compared"},
@@ -54,6 +56,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindImmutable, Support: schema.Native, Reason: "no rule protects what has no tag; Harbor makes none that is off, so that one with enabled = false holds for the moment until it is switched off"},
 
 		{Kind: schema.KindScan, Support: schema.Native},
+		{Kind: schema.KindScan, Field: "sbom", Support: schema.Native, Reason: "since Harbor 2.11"},
 		{Kind: schema.KindScan, Field: "allow", Support: schema.Emulated, Reason: "Harbor has one end for the whole list, which is then the latest, and no reasons; the first apply after an entry's own day takes it out"},
 		{Kind: schema.KindScan, Field: "zone", Support: schema.Unsupported, Reason: utc},
 		{Kind: schema.KindScan, Field: "update", Support: schema.Unsupported, Reason: "a scanner renews its database by its own settings"},
@@ -78,6 +81,7 @@ func Capabilities() schema.Table {
 		{Kind: schema.KindRobot, Support: schema.Native},
 		{Kind: schema.KindRobot, Field: "expires", Support: schema.Native, Reason: "in whole days"},
 		{Kind: schema.KindRobot, Field: "access", Support: schema.Native, Reason: "\"*\" reaches ocisync's own project as well: Harbor can leave none out"},
+		{Kind: schema.KindRobot, Field: "permissions", Support: schema.Native, Reason: "those that this Harbor names; on quotas since 2.10.1, on bills of material since 2.11, on users, groups, members and robots since 2.12: before, registry.admin does what is about those"},
 		{Kind: schema.KindRobot, Field: "renew", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "overlap", Support: schema.Emulated, Reason: renewal},
 		{Kind: schema.KindRobot, Field: "secret.deliver", Support: schema.Emulated, Reason: "Harbor shows a secret once; ocisync takes it where it is wanted"},
@@ -89,12 +93,13 @@ func Capabilities() schema.Table {
 
 		{Kind: schema.KindGC, Support: schema.Native},
 		{Kind: schema.KindGC, Field: "untagged", Support: schema.Native, Reason: "Harbor keeps it with a schedule only"},
-		{Kind: schema.KindGC, Field: "workers", Support: schema.Native, Reason: "10 at the most; Harbor keeps it with a schedule only"},
+		{Kind: schema.KindGC, Field: "workers", Support: schema.Native, Reason: "10 at the most, 5 before Harbor 2.13; Harbor keeps it with a schedule only"},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Unsupported, Reason: utc},
 		{Kind: schema.KindGC, Field: "delay", Support: schema.Unsupported, Reason: "Harbor's API has no such setting"},
 
 		{Kind: schema.KindAudit, Support: schema.Native},
 		{Kind: schema.KindAudit, Field: "keep", Support: schema.Native, Reason: "in whole hours; without a schedule nothing goes"},
+		{Kind: schema.KindAudit, Field: "events", Support: schema.Native, Reason: "by the names that this Harbor has: create, delete and pull before 2.13"},
 		{Kind: schema.KindAudit, Field: "log", Support: schema.Unsupported, Reason: "Harbor keeps its audit log in its database; it forwards it by the setting audit_log_forward_endpoint"},
 		{Kind: schema.KindAudit, Field: "zone", Support: schema.Unsupported, Reason: utc},
 

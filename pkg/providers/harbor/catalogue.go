@@ -22,17 +22,8 @@ func (s *site) catalogue(ctx context.Context) (api.Catalogue, error) {
 // builtin is the catalogue of the version as far as its sources say what 2.15.2 has
 // beyond it.
 func (s *site) builtin() api.Catalogue {
-	later := func(a api.Access) bool {
-		switch a.Resource {
-		case "sbom", "quota":
-			return s.c.Before(2, 11) || a.Action == "update" && s.c.Before(2, 12)
-		case "robot", "user", "ldap-user", "export-cve", "user-group", "member":
-			return s.c.Before(2, 12)
-		}
-		return false
-	}
 	all := builtin()
-	return api.Catalogue{Project: slices.DeleteFunc(all.Project, later), System: slices.DeleteFunc(all.System, later)}
+	return api.Catalogue{Project: slices.DeleteFunc(all.Project, s.c.Later), System: slices.DeleteFunc(all.System, s.c.Later)}
 }
 
 // builtin is the catalogue of Harbor 2.15.2.

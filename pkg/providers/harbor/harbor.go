@@ -260,14 +260,14 @@ func (p *Provider) Prepare(ctx context.Context, changes []plan.Change) ([]provid
 			v.Refused = "Harbor is read-only, and takes no change but of its settings; declare read_only = false in registry.harbor"
 		case ch.Action == plan.Rename && !k.renames:
 			v.Refused = unnameable(ch.Key.Kind) + "; take previously out, and it is made under the new name beside the old one"
-		case k.needsAdmin(ch) && !c.Admin():
+		case s.needsAdmin(ch) && !c.Admin():
 			v.Refused = "Harbor lets no robot do this; name an administrator's account in registry.admin"
 		case k.prepare != nil:
 			if err := k.prepare(ctx, s, ch, &v); err != nil {
 				return nil, err
 			}
 		}
-		if ok && k.needsAdmin(ch) && c.Robot() && c.Admin() {
+		if ok && s.needsAdmin(ch) && c.Robot() && c.Admin() {
 			v.Notes = append(v.Notes, "is done with registry.admin: Harbor lets no robot do it")
 		}
 		verdicts[i] = v
@@ -334,6 +334,9 @@ func (p *Provider) Check(ctx context.Context, key schema.Key, field string, ref 
 	c, err := p.client(ctx)
 	if err != nil {
 		return false, err
+	}
+	if k.checks != nil && !k.checks(c) {
+		return false, p.fail(key, "comparing "+field, providers.ErrUnsupported, "")
 	}
 	if p.wrote(key, field, ref) {
 		return true, nil

@@ -14,7 +14,12 @@ import (
 )
 
 // mostWorkers is how many may collect at once.
-const mostWorkers = 10
+func (s *site) mostWorkers() int {
+	if s.c.Before(2, 13) {
+		return 5
+	}
+	return 10
+}
 
 // readGC reads when content is collected, and how. Harbor forgets how with when.
 func readGC(ctx context.Context, s *site) error {
@@ -49,7 +54,7 @@ func normalGC(n *normal, r schema.Resource) (schema.Spec, error) {
 	return &out, nil
 }
 
-func prepareGC(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) error {
+func prepareGC(_ context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if c.Action == plan.Delete {
 		return nil
 	}
@@ -62,8 +67,8 @@ func prepareGC(_ context.Context, _ *site, c plan.Change, v *providers.Verdict) 
 		if touches(c, "untagged", "workers") {
 			v.Refused = "Harbor keeps nothing of collections that are not scheduled; declare gc.schedule too"
 		}
-	case of(want.Workers, 1) > mostWorkers:
-		v.Refused = fmt.Sprintf("Harbor has %d workers at the most", mostWorkers)
+	case of(want.Workers, 1) > s.mostWorkers():
+		v.Refused = fmt.Sprintf("this Harbor (%s) has %d workers at the most", s.c.Version, s.mostWorkers())
 	default:
 		v.Refused = unschedulable(*want.Schedule)
 	}

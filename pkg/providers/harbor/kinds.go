@@ -2,9 +2,11 @@ package harbor
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/providers"
+	"github.com/ocisync/ocisync/pkg/providers/harbor/api"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -21,6 +23,8 @@ type kind struct {
 	write func(context.Context, *site, plan.Change, object) error
 	// check compares a secret.
 	check func(ctx context.Context, s *site, key schema.Key, field, secret string) (bool, error)
+	// checks tells which Harbors can; nil is all.
+	checks func(*api.Client) bool
 	// admin tells which changes Harbor lets no robot make; nil is none.
 	admin func(plan.Change) bool
 	// tidy drops from what a change makes of an object what excludes what the
@@ -54,8 +58,8 @@ func kinds() map[schema.Kind]kind {
 		schema.KindRobot:         {read: readRobots, normalize: normalRobot, tidy: tidyRobot, prepare: prepareRobot, write: writeRobot, check: checkRobot, admin: changesRobot, kept: true},
 
 		schema.KindRemote:      {read: readRemotes, normalize: normalRemote, tidy: tidyRemote, prepare: prepareRemote, write: writeRemote, renames: true},
-		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner, renames: true},
-		schema.KindPreheat:     {read: readPreheats, normalize: normalPreheat, prepare: preparePreheat, write: writePreheat},
+		schema.KindScanner:     {read: readScanners, prepare: prepareScanner, write: writeScanner, check: checkScanner, checks: (*api.Client).ShowsLogins, renames: true},
+		schema.KindPreheat:     {read: readPreheats, normalize: normalPreheat, prepare: preparePreheat, write: writePreheat, check: checkPreheat, checks: (*api.Client).ShowsLogins},
 		schema.KindScan:        {read: readScans, normalize: normalScan, same: sameScan, prepare: prepareScan, write: writeScan},
 		schema.KindTrust:       {read: readTrust, normalize: normalTrust, prepare: prepareTrust, write: writeTrust},
 		schema.KindLabel:       {read: readLabels, normalize: normalLabel, write: writeLabel, kept: true, renames: true},
@@ -68,5 +72,8 @@ func kinds() map[schema.Kind]kind {
 
 func always(plan.Change) bool { return true }
 
-// needsAdmin reports whether Harbor lets no robot make the change.
-func (k kind) needsAdmin(c plan.Change) bool { return k.admin != nil && k.admin(c) }
+// needsAdmin reports whether Harbor lets no robot make the change, or see what came of it.
+func (s *site) needsAdmin(c plan.Change) bool {
+	admin := kinds()[c.Key.Kind].admin
+	return admin != nil && admin(c) || slices.ContainsFunc(needs(c), func(n need) bool { return s.c.Later(n.Access) })
+}

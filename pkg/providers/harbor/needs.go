@@ -19,6 +19,9 @@ type need struct {
 	api.Access
 }
 
+// makesRobots is the right to make a robot that may do no more than who makes it.
+func makesRobots() api.Access { return api.Access{Resource: "robot", Action: "create"} }
+
 // needsIn lists rights in one place, as in accesses.
 func needsIn(namespace, text string) []need {
 	var out []need
@@ -412,15 +415,21 @@ func (s *site) lacks(ctx context.Context, me self, c plan.Change) ([]string, err
 			out = append(out, line)
 		}
 	}
-	for _, n := range needs(c) {
-		if n = me.asks(c, n); !s.grants(me, n) && !s.everybodys(me, c, n) {
+	all := needs(c)
+	if (c.Key.Kind == schema.KindRetention && c.Action == plan.Delete || c.Archive) && s.c.Before(2, 14) { // the project goes on pointing to its policy
+		all = append(all, needsIn(c.Key.Name, "metadata:delete")...)
+	}
+	for _, n := range all {
+		if n = me.asks(c, n); s.c.Robot() && s.c.Admin() && s.c.Later(n.Access) { // registry.admin does it
+			continue
+		} else if !s.grants(me, n) && !s.everybodys(me, c, n) {
 			add(n)
 		}
 	}
 	if c.Key.Kind == schema.KindNamespace && c.Action == plan.Create && !me.user && !me.seesAll() { // what it makes it would not see
 		add(need{api.OfSystem, api.Access{Resource: "project", Action: "list"}})
 	}
-	if me.user || c.Key.Kind != schema.KindRobot || c.Action != plan.Create {
+	if me.user || c.Key.Kind != schema.KindRobot || c.Action != plan.Create || s.c.Later(makesRobots()) {
 		return out, nil
 	}
 	want, err := after[*schema.Robot](c)
@@ -492,7 +501,11 @@ func (s *site) mayNot(ctx context.Context, verdicts []providers.Verdict) error {
 		return err
 	}
 	if me.hidden {
-		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; give it robot:list %s to have a plan look", me.name, where("")))
+		to := "give it robot:list " + where("") + " to have a plan look"
+		if none := s.c.NoRobots("robot:list"); none != "" {
+			to = "it takes robot:list; " + none
+		}
+		verdicts[first].Notes = append(verdicts[first].Notes, fmt.Sprintf("whether %s may make these changes shows when they are made: it may not see its own rights; %s", me.name, to))
 		return nil
 	}
 	give := func(lacks []string) string {

@@ -1,6 +1,7 @@
 package harbor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,19 +20,33 @@ func preheatAuths() [][2]string {
 	return [][2]string{{"none", "NONE"}, {"basic", "BASIC"}, {"oauth", "OAUTH"}}
 }
 
-// readPreheats reads the instances. Harbor shows nothing of their logins.
+// readPreheats reads the instances. Newer versions of Harbor show nothing of their logins.
 func readPreheats(ctx context.Context, s *site) error {
 	list, err := s.allPreheats(ctx)
 	if err != nil {
 		return err
 	}
 	for _, x := range list {
-		s.add(schema.Key{Kind: schema.KindPreheat, Name: x.Name}, x.ID, &schema.Preheat{
+		spec := &schema.Preheat{
 			Vendor: &x.Vendor, URL: &x.Endpoint, Description: &x.Description, Auth: new(ours(preheatAuths(), x.Auth)),
 			Default: &x.Default, Enabled: &x.Enabled, Insecure: &x.Insecure,
-		}, "credential", "user")
+		}
+		unread := []string{"credential", "user"}
+		if s.c.ShowsLogins() && x.Auth == "BASIC" {
+			spec.User, unread = new(x.Login["username"]), unread[:1]
+		}
+		s.add(schema.Key{Kind: schema.KindPreheat, Name: x.Name}, x.ID, spec, unread...)
 	}
 	return nil
+}
+
+// checkPreheat compares a credential, of a Harbor that shows it.
+func checkPreheat(ctx context.Context, s *site, key schema.Key, field, secret string) (bool, error) {
+	if field != "credential" {
+		return false, providers.ErrUnsupported
+	}
+	x, err := s.preheat(ctx, key.Name)
+	return cmp.Or(x.Login["password"], x.Login["token"]) == secret, err
 }
 
 // preparePreheat refuses half a login: Harbor takes and keeps it whole. It refuses a
@@ -206,6 +221,11 @@ func writePreheat(ctx context.Context, s *site, c plan.Change, live object) erro
 	switch {
 	case c.Action == plan.Create:
 	case ok && of(have.Vendor, "") == next.Vendor:
+		if next.Login == nil {
+			if next.Login, err = s.shownLogin(ctx, next); err != nil {
+				return err
+			}
+		}
 		return s.c.UpdatePreheat(ctx, next)
 	default:
 		if err := s.c.DeletePreheat(ctx, c.Key.Name); err != nil {
@@ -222,6 +242,16 @@ func writePreheat(ctx context.Context, s *site, c plan.Change, live object) erro
 		}
 	}
 	return err
+}
+
+// shownLogin is what an instance logs in with, of a Harbor that shows it, where it goes
+// on to log in so.
+func (s *site) shownLogin(ctx context.Context, next api.Preheat) (map[string]string, error) {
+	x, err := s.preheat(ctx, next.Name)
+	if err != nil || x.Auth != next.Auth {
+		return nil, err
+	}
+	return x.Login, nil
 }
 
 func (s *site) allPreheats(ctx context.Context) ([]api.Preheat, error) {

@@ -178,6 +178,10 @@ func prepareRemote(ctx context.Context, s *site, c plan.Change, v *providers.Ver
 		v.Refused, err = s.unrenamed(ctx, c)
 		return err
 	}
+	if have, err := s.remote(ctx, c.Key.Name); err == nil && c.Action == plan.Update && touches(c, "url") && have.Credential.Key != "" && !s.c.Before(2, 16) && (want.Login == nil || want.Login.Password == nil) {
+		v.Refused = fmt.Sprintf("this Harbor (%s) forgets its secret with another url; declare login.password as well", s.c.Version)
+		return nil
+	}
 	if !touches(c, "type") {
 		return nil
 	}
@@ -327,6 +331,12 @@ func writeRemote(ctx context.Context, s *site, c plan.Change, live object) error
 		Key: differing(next.Credential.Key, have.Credential.Key),
 	}
 	if changes {
+		u.Secret = &secret
+	}
+	if u.URL != nil && !changes && want.Login != nil && want.Login.Password != nil { // Harbor forgets it with another address, since 2.16
+		if secret, err = s.p.secrets.Resolve(ctx, *want.Login.Password); err != nil {
+			return fmt.Errorf("login.password: %w", err)
+		}
 		u.Secret = &secret
 	}
 	if (u.Key != nil || u.Secret != nil) && have.Credential.Type == "" {

@@ -30,8 +30,14 @@ func readRetention(ctx context.Context, s *site) error {
 		key := below(schema.KindRetention, p.Name)
 		policy, err := s.c.Retention(ctx, id)
 		switch {
-		case api.Is(err, 500): // Harbor says so of a policy that it cannot find
-			s.miss(key)
+		case api.Is(err, 500): // Harbor says so of a policy that it cannot find, and of what failed
+			if !s.c.LacksRetention(ctx, id) {
+				s.miss(key)
+				return nil
+			}
+			s.mu.Lock()
+			s.lost[p.Name] = true
+			s.mu.Unlock()
 			return nil
 		case err != nil:
 			return err
@@ -248,7 +254,7 @@ func template(r schema.KeepRule) (api.Rule, error) {
 
 func writeRetention(ctx context.Context, s *site, c plan.Change, live object) error {
 	if c.Action == plan.Delete {
-		return s.c.DeleteRetention(ctx, live.id)
+		return s.c.DeleteRetention(ctx, c.Key.Name, live.id)
 	}
 	want, err := after[*schema.Retention](c)
 	if err != nil {
@@ -262,6 +268,11 @@ func writeRetention(ctx context.Context, s *site, c plan.Change, live object) er
 		}
 		next.Algorithm, next.Trigger.Kind = "or", "Schedule"
 		next.Scope.Level, next.Scope.Ref = "project", p.ID
+		if s.lost[c.Key.Name] { // Harbor takes no other while it points to that
+			if err := s.c.ForgetRetention(ctx, c.Key.Name); err != nil {
+				return err
+			}
+		}
 	}
 	if want.Schedule != nil {
 		next.Trigger.Settings.Cron = cron(*want.Schedule)

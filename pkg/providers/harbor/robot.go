@@ -353,7 +353,7 @@ func (s *site) makeRobot(ctx context.Context, key schema.Key, want *schema.Robot
 
 // newAccount makes an account, with rights as the first login may give them.
 func (s *site) newAccount(ctx context.Context, r api.Robot) (api.Robot, string, error) {
-	if s.c.Robot() {
+	if s.c.Robot() && !s.c.Later(makesRobots()) {
 		me, err := s.me.get(func() (self, error) { return s.self(ctx) })
 		if err != nil {
 			return api.Robot{}, "", err

@@ -52,6 +52,12 @@ func readScanners(ctx context.Context, s *site) error {
 	return nil
 }
 
+// checkScanner compares a credential, of a Harbor that shows it.
+func checkScanner(ctx context.Context, s *site, key schema.Key, _, secret string) (bool, error) {
+	x, err := s.scanner(ctx, key.Name)
+	return x.Credential == secret, err
+}
+
 // prepareScanner says what becomes of scans when their scanner goes.
 func prepareScanner(ctx context.Context, s *site, c plan.Change, v *providers.Verdict) error {
 	if (c.Action == plan.Create || c.Action == plan.Rename) && c.Key.Name == builtIn {
@@ -137,6 +143,9 @@ func writeScanner(ctx context.Context, s *site, c plan.Change, live object) erro
 		return err
 	}
 	next.UUID = x.UUID
+	if next.Credential == "" && next.Auth != "" && next.Auth == x.Auth { // of a Harbor that shows it, and wants it back
+		next.Credential = x.Credential
+	}
 	return s.c.UpdateScanner(ctx, next)
 }
 

@@ -73,6 +73,8 @@ func (p *Provider) unseen() []plan.Note {
 		switch {
 		case b.never:
 			to = "it takes " + right + "; " + api.NoUsers
+		case b.robots != "":
+			to = "it takes " + right + "; " + b.robots
 		case p.seen.plain:
 			to = fmt.Sprintf("have an administrator give the user in registry.login a role there that has %s to have it seen", right)
 		}
@@ -87,7 +89,8 @@ type bars struct {
 	projects, rights []string
 	said             string
 	whole            bool
-	never            bool // Harbor gives no user such rights
+	never            bool   // Harbor gives no user such rights
+	robots           string // what to do where it gives no robot such rights
 }
 
 // barred are those of the last read, with one word of Harbor's in one place.
@@ -97,8 +100,10 @@ func (p *Provider) barred() []bars {
 		b := p.seen.barred[right]
 		for _, name := range slices.Sorted(slices.Values(b.projects)) {
 			whole := name == asAWhole
-			one := bars{said: b.said, whole: whole, never: p.seen.plain && (whole || right == listsRemotes)}
-			i := slices.IndexFunc(out, func(o bars) bool { return o.said == one.said && o.whole == one.whole && o.never == one.never })
+			one := bars{said: b.said, whole: whole, never: p.seen.plain && (whole || right == listsRemotes), robots: b.robots}
+			i := slices.IndexFunc(out, func(o bars) bool {
+				return o.said == one.said && o.whole == one.whole && o.never == one.never && o.robots == one.robots
+			})
 			if i < 0 {
 				i, out = len(out), append(out, one)
 			}

@@ -53,6 +53,7 @@ type site struct {
 
 	// what was read whole, for writes that replace the whole; guarded by mu
 	retentions map[string]api.Retention // by project
+	lost       map[string]bool          // projects that point to a policy that is gone
 	immutables map[string][]api.Rule    // by project
 	webhooks   map[schema.Key]api.Webhook
 	policies   map[schema.Key]api.PreheatPolicy
@@ -86,7 +87,7 @@ type object struct {
 func newSite(p *Provider, c *api.Client) *site {
 	return &site{
 		p: p, c: c, objects: map[schema.Key]object{}, barred: map[string]barred{}, refused: map[schema.Kind]error{},
-		retentions: map[string]api.Retention{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
+		retentions: map[string]api.Retention{}, lost: map[string]bool{}, immutables: map[string][]api.Rule{}, webhooks: map[schema.Key]api.Webhook{},
 		policies: map[schema.Key]api.PreheatPolicy{},
 		accounts: map[schema.Key][]account{}, members: map[string][]api.Member{},
 	}
@@ -227,7 +228,7 @@ func (s *site) bar(err error, key schema.Key, right, project string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.barred[right]
-	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err)}
+	s.barred[right] = barred{append(b.projects, cmp.Or(project, asAWhole)), api.Said(err), s.c.NoRobots(right)}
 }
 
 // asAWhole is where what is in no project is.
@@ -237,6 +238,7 @@ const asAWhole = "the registry as a whole"
 type barred struct {
 	projects []string
 	said     string
+	robots   string // what to do where no robot may see them
 }
 
 // lacking says of a refusal which right of a project it takes.
@@ -251,6 +253,8 @@ func (s *site) lacking(err error, right, project string) error {
 		out.Remedy = "it takes " + right + " " + at + "; " + api.NoUsers
 	case s.c.Plain():
 		out.Remedy = fmt.Sprintf("have an administrator give the user in registry.login a role that has %s %s, or name one there that has it", right, at)
+	case s.c.NoRobots(right) != "":
+		out.Remedy = "it takes " + right + " " + at + "; " + s.c.NoRobots(right)
 	default:
 		out.Remedy = fmt.Sprintf("have an administrator give the account in registry.login %s %s, or name one there that has it", right, at)
 	}

@@ -158,6 +158,26 @@ func (c *Client) Before(version ...int) bool {
 	return slices.Compare(have, version) < 0
 }
 
+// Later reports whether a permission of robots came after the server's version: those on
+// people, and on robots themselves, with 2.12.
+func (c *Client) Later(a Access) bool {
+	switch a.Resource {
+	case "sbom":
+		return c.Before(2, 11)
+	case "quota":
+		return c.Before(2, 10, 1) || a.Action == "update" && c.Before(2, 12)
+	case "robot", "user", "ldap-user", "export-cve", "user-group", "member":
+		return c.Before(2, 12)
+	}
+	return false
+}
+
+// ShowsLogins reports whether the server shows what it logs in with at scanners and
+// preheat instances. It then forgets that where an update leaves it out.
+func (c *Client) ShowsLogins() bool {
+	return c.Before(2, 14, 4) || !c.Before(2, 15) && c.Before(2, 15, 1)
+}
+
 // Strange says of a version that it is none of those whose API is known, "" of one
 // that is: too says that it is too old to be written to.
 func (c *Client) Strange() (why string, too bool) {
@@ -185,12 +205,36 @@ var ErrNoAdmin = errors.New("Harbor lets no robot do this") //nolint:staticcheck
 
 func (c *Client) account(r call) (*account, error) {
 	switch {
+	case c.admin != nil && c.beyond(r):
+		return c.admin, nil
 	case r.as == Main || !c.main.robot():
 		return c.main, nil
 	case c.admin != nil:
 		return c.admin, nil
 	}
 	return nil, c.fail(r.doing, fmt.Errorf("%w: %w", providers.ErrForbidden, ErrNoAdmin), "name an administrator's account in registry.admin")
+}
+
+// beyond reports whether a request is one that no robot of a server of this version may
+// make.
+func (c *Client) beyond(r call) bool {
+	a := Access{Action: "update"}
+	if r.reads() {
+		a.Action = "list"
+	}
+	switch parts := strings.Split(r.path, "/"); {
+	case parts[1] == "users":
+		a.Resource = "user"
+	case parts[1] == "usergroups":
+		a.Resource = "user-group"
+	case parts[1] == "robots":
+		a.Resource = "robot"
+	case parts[1] == "quotas":
+		a.Resource = "quota"
+	case parts[1] == "projects" && len(parts) > 3 && parts[3] == "members":
+		a.Resource = "member"
+	}
+	return c.main.robot() && c.Later(a)
 }
 
 // call is one request. What is nil is not sent, or not read.

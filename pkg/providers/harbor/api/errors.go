@@ -97,6 +97,16 @@ func unanswered(err error) error {
 // administrator.
 const NoUsers = "Harbor has no such right for a user; name a robot that has it, or an administrator, in registry.login"
 
+// NoRobots is what to do about a right that the server gives to no robot, being older
+// than the right; "" of one that it gives.
+func (c *Client) NoRobots(right string) string {
+	resource, action, _ := strings.Cut(right, ":")
+	if !c.Robot() || !c.Later(Access{Resource: resource, Action: action}) {
+		return ""
+	}
+	return fmt.Sprintf("this Harbor (%s) has no such right for a robot; name an administrator's account in registry.admin", c.Version)
+}
+
 // answer says what an answer means. A 500 is Harbor's word for many mistakes of
 // the asker, so its text is told and it is not taken for a broken server.
 func (c *Client) answer(r call, status int, header http.Header, body []byte) error {
@@ -128,6 +138,8 @@ func (c *Client) answer(r call, status int, header http.Header, body []byte) err
 			remedy = "name an administrator's account in registry.login"
 		case c.Plain():
 			remedy = "have an administrator give the user in registry.login a role that allows it, or name one there that has it"
+		case c.NoRobots(r.right) != "":
+			remedy = "it takes " + r.right + " for the whole registry; " + c.NoRobots(r.right)
 		case r.right != "":
 			remedy = fmt.Sprintf("have an administrator give the account in registry.login %s for the whole registry, or name one there that has it", r.right)
 		}

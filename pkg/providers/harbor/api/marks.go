@@ -50,7 +50,8 @@ func (c *Client) DeleteLabel(ctx context.Context, id int64) error {
 }
 
 // Preheat is an instance of a peer-to-peer distribution. An update replaces all of
-// it but the login, which none keeps.
+// it but the login, which none keeps. Harbor before 2.14.4, and 2.15.0, shows the login
+// and replaces it as well.
 type Preheat struct {
 	ID          int64             `json:"id,omitempty"`
 	Name        string            `json:"name"`

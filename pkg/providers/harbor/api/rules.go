@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"strings"
 )
 
 // The decorations of a [Selector].
@@ -83,9 +85,30 @@ func (c *Client) UpdateRetention(ctx context.Context, r Retention) error {
 	return err
 }
 
-// DeleteRetention takes the policy from its project, with its schedule.
-func (c *Client) DeleteRetention(ctx context.Context, id int64) error {
-	return c.delete(ctx, call{path: "/retentions/" + number(id), doing: "deleting the retention policy"})
+// gone is what Harbor says of a policy that is not there, with a 400.
+const gone = "no such Retention policy"
+
+// LacksRetention reports whether a policy is surely not there: reading it is a 500 then,
+// as where something failed.
+func (c *Client) LacksRetention(ctx context.Context, id int64) bool {
+	_, err := do(ctx, c, call{method: http.MethodGet, path: "/retentions/" + number(id) + "/executions", query: url.Values{"page_size": {"1"}}, doing: "looking for the retention policy"}, new([]struct{}))
+	return Is(err, http.StatusBadRequest) && strings.Contains(Said(err), gone)
+}
+
+// DeleteRetention takes the policy from its project, with its schedule. Harbor before
+// 2.14 leaves the project pointing to it, and takes no other for it then.
+func (c *Client) DeleteRetention(ctx context.Context, project string, id int64) error {
+	err := c.delete(ctx, call{path: "/retentions/" + number(id), doing: "deleting the retention policy"})
+	lost := Is(err, http.StatusBadRequest) && strings.Contains(Said(err), gone)
+	if err != nil && !lost || !lost && !c.Before(2, 14) {
+		return err
+	}
+	return c.ForgetRetention(ctx, project)
+}
+
+// ForgetRetention has a project point to no policy. One that is there would go on.
+func (c *Client) ForgetRetention(ctx context.Context, project string) error {
+	return c.delete(ctx, call{path: "/projects/" + escape(project) + "/metadatas/retention_id", doing: "having the project forget the retention policy that is gone"})
 }
 
 func immutables(project string) string {

@@ -7,14 +7,15 @@ import (
 )
 
 // Scanner is a registered vulnerability scanner. An update replaces all of it but
-// the credential, which an empty one keeps.
+// the credential, which an empty one keeps. Harbor before 2.14.4, and 2.15.0, shows the
+// credential and replaces it as well.
 type Scanner struct {
 	UUID        string `json:"uuid,omitempty"`
 	Name        string `json:"name"`
 	URL         string `json:"url"`
 	Description string `json:"description"`
-	Auth        string `json:"auth"`              // "", Basic, Bearer, APIKey; not what its description says
-	Credential  string `json:"access_credential"` // reads as ""
+	Auth        string `json:"auth"` // "", Basic, Bearer, APIKey; not what its description says
+	Credential  string `json:"access_credential"`
 	Insecure    bool   `json:"skip_certVerify"`
 	Internal    bool   `json:"use_internal_addr"`
 	Disabled    bool   `json:"disabled"`

@@ -101,8 +101,8 @@ func (s *Server) setGC(c *call, action string) (answer, error) {
 	kept.Tag, _ = given.Parameters["delete_tag"].(bool)
 	kept.Untagged, _ = given.Parameters["delete_untagged"].(bool)
 	if n, has := given.Parameters["workers"].(float64); has && (byTime(kind) || kind == "Manual") {
-		if kept.Workers = int(n); kept.Workers <= 0 || kept.Workers > 10 {
-			return answer{}, badRequest("Error: Invalid number of workers:%s. Workers must be greater than 0 and less than or equal to 10.", strconv.FormatFloat(n, 'f', -1, 64))
+		if kept.Workers = int(n); kept.Workers <= 0 || kept.Workers > s.workers() {
+			return answer{}, badRequest("Error: Invalid number of workers:%s. Workers must be greater than 0 and less than or equal to %d.", strconv.FormatFloat(n, 'f', -1, 64), s.workers())
 		}
 	}
 	var started int64

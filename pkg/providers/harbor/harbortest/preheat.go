@@ -90,23 +90,28 @@ func (s *Server) listPreheatProviders(c *call) (answer, error) {
 }
 
 type shownInstance struct {
-	AuthMode    string `json:"auth_mode,omitempty"`
-	Default     bool   `json:"default"`
-	Description string `json:"description,omitempty"`
-	Enabled     bool   `json:"enabled"`
-	Endpoint    string `json:"endpoint,omitempty"`
-	ID          int64  `json:"id"`
-	Insecure    bool   `json:"insecure"`
-	Name        string `json:"name"`
-	SetUp       int64  `json:"setup_timestamp,omitempty"`
-	Status      string `json:"status"`
-	Vendor      string `json:"vendor"`
+	AuthInfo    map[string]string `json:"auth_info,omitempty"`
+	AuthMode    string            `json:"auth_mode,omitempty"`
+	Default     bool              `json:"default"`
+	Description string            `json:"description,omitempty"`
+	Enabled     bool              `json:"enabled"`
+	Endpoint    string            `json:"endpoint,omitempty"`
+	ID          int64             `json:"id"`
+	Insecure    bool              `json:"insecure"`
+	Name        string            `json:"name"`
+	SetUp       int64             `json:"setup_timestamp,omitempty"`
+	Status      string            `json:"status"`
+	Vendor      string            `json:"vendor"`
 }
 
-// show keeps what it logs in with to itself.
-func (i *preheatInstance) show() shownInstance {
+// showInstanceOf keeps what it logs in with to itself, in newer versions.
+func (s *Server) showInstanceOf(i *preheatInstance) shownInstance {
 	r := i.request
-	return shownInstance{r.AuthMode, r.Default, r.Description, r.Enabled, r.Endpoint, i.id, r.Insecure, r.Name, i.setUp, "Unknown", r.Vendor}
+	login := map[string]string{}
+	if s.shows() {
+		login = r.AuthInfo
+	}
+	return shownInstance{login, r.AuthMode, r.Default, r.Description, r.Enabled, r.Endpoint, i.id, r.Insecure, r.Name, i.setUp, "Unknown", r.Vendor}
 }
 
 func (s *Server) listInstances(c *call) (answer, error) {
@@ -119,7 +124,7 @@ func (s *Server) listInstances(c *call) (answer, error) {
 		"endpoint": func(i *preheatInstance) string { return i.request.Endpoint },
 		"vendor":   func(i *preheatInstance) string { return i.request.Vendor },
 	}
-	return listed(c, s.instances.all(), by, "id", (*preheatInstance).show)
+	return listed(c, s.instances.all(), by, "id", s.showInstanceOf)
 }
 
 func goodName(name string) bool {
@@ -193,11 +198,11 @@ func (s *Server) showInstance(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return shown(i.show())
+	return shown(s.showInstanceOf(i))
 }
 
 // updateInstance goes by the id in the body. What it logs in with stays where
-// it is left out.
+// it is left out, if it is not shown.
 func (s *Server) updateInstance(c *call) (answer, error) {
 	old, err := s.pathInstance(c, "update")
 	if err != nil {
@@ -221,7 +226,7 @@ func (s *Server) updateInstance(c *call) (answer, error) {
 	case s.instances.named(given.Name) != nil && s.instances.named(given.Name) != i:
 		return answer{}, internal()
 	}
-	if len(given.AuthInfo) == 0 && given.AuthMode != "NONE" {
+	if len(given.AuthInfo) == 0 && given.AuthMode != "NONE" && !s.shows() {
 		given.AuthInfo = old.request.AuthInfo
 	}
 	s.instances.rename(i.id, i.request.Name, given.Name)

@@ -303,7 +303,8 @@ func (s *Server) showRegistry(c *call) (answer, error) {
 	return shown(s.showRegistryOf(r))
 }
 
-// updateRegistry changes nothing where the registry does not answer then.
+// updateRegistry changes nothing where the registry does not answer then. Since 2.16 a
+// secret goes to no other address than the one that it was given for.
 func (s *Server) updateRegistry(c *call) (answer, error) {
 	r, err := s.pathRegistry(c, "update")
 	if err != nil {
@@ -316,6 +317,9 @@ func (s *Server) updateRegistry(c *call) (answer, error) {
 	given.Credential = nil
 	changed := *r
 	changed.apply(s.drop(given))
+	if address, err := tidied(changed.url); err == nil && address != r.url && given.Secret == nil && !s.before(16) {
+		changed.secret = ""
+	}
 	if err := s.checkRegistry(&changed); err != nil {
 		return answer{}, err
 	}

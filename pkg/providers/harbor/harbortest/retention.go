@@ -291,13 +291,14 @@ func (s *Server) updateRetention(c *call) (answer, error) {
 	return done()
 }
 
+// deleteRetention leaves the project pointing to it, before 2.14.
 func (s *Server) deleteRetention(c *call) (answer, error) {
 	r, err := s.pathRetention(c, "delete", noRetention)
 	if err != nil {
 		return answer{}, err
 	}
 	s.removeRetention(r)
-	if p := s.projects.get(r.of); p != nil {
+	if p := s.projects.get(r.of); p != nil && !s.before(14) {
 		delete(p.metadata, "retention_id")
 	}
 	return done()

@@ -62,7 +62,7 @@ type shownScanner struct {
 	Version      string          `json:"version,omitempty"`
 }
 
-// show keeps the credential to itself.
+// show keeps the credential to itself. Of older versions showAsked does not.
 func (n *scanner) show() shownScanner {
 	r := n.request
 	return shownScanner{
@@ -74,6 +74,9 @@ func (n *scanner) show() shownScanner {
 // showAsked is a scanner that was asked what it can do, if it answers.
 func (s *Server) showAsked(n *scanner) shownScanner {
 	shown := n.show()
+	if s.shows() {
+		shown.Credential = n.request.Credential
+	}
 	if s.reachScanner(n.request) == nil {
 		shown.Capabilities = map[string]bool{"support_vulnerability": true}
 	}
@@ -213,7 +216,7 @@ func (s *Server) showScanner(c *call) (answer, error) {
 	return shown(s.showAsked(n))
 }
 
-// updateScanner replaces all but a credential that is left out.
+// updateScanner replaces all but a credential that is left out and not shown.
 func (s *Server) updateScanner(c *call) (answer, error) {
 	n, err := s.pathScanner(c, "update")
 	if err != nil {
@@ -223,7 +226,7 @@ func (s *Server) updateScanner(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if given.Credential == "" && given.Auth != "" {
+	if given.Credential == "" && given.Auth != "" && !s.shows() {
 		given.Credential = n.request.Credential
 	}
 	if err := given.check(); err != nil {

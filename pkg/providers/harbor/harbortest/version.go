@@ -39,13 +39,15 @@ func (s *Server) settingRules() []settingRule {
 	})
 }
 
-// catalogue are the rights of the version: sbom and quota came with 2.11, those on
-// accounts with 2.12.
+// catalogue are the rights of the version: quota came with 2.10.1, sbom with 2.11, those
+// on accounts with 2.12.
 func (s *Server) catalogue(kind string) []right {
 	return slices.DeleteFunc(catalogue(kind), func(r right) bool {
 		switch r.Resource {
-		case "sbom", "quota":
-			return s.before(11) || r.Action == "update" && s.before(12)
+		case "sbom":
+			return s.before(11)
+		case "quota":
+			return s.before(10, 1) || r.Action == "update" && s.before(12)
 		case "robot", "user", "ldap-user", "export-cve", "user-group", "member":
 			return s.before(12)
 		}
@@ -61,6 +63,18 @@ func (s *Server) purged() string {
 	}
 	return "include_event_types"
 }
+
+// workers is how many may collect garbage at once.
+func (s *Server) workers() int {
+	if s.before(13) {
+		return 5
+	}
+	return 10
+}
+
+// shows says whether the version shows what it logs in with at scanners and preheat
+// instances, and forgets that where an update leaves it out.
+func (s *Server) shows() bool { return s.before(14, 4) || !s.before(15) && s.before(15, 1) }
 
 // drop takes out of what came what the version ignores.
 func (s *Server) drop(r registryRequest) registryRequest {
