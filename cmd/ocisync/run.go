@@ -190,7 +190,7 @@ func jobText(r providers.JobReport) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s %s (%s), %s", r.Job, did, count(c.Blobs, "blob"), schema.Size(c.Bytes).Human(), count(c.Manifests, "manifest"))
 	if c.Tags > 0 {
-		fmt.Fprintf(&b, ", %s of referrers without a subject", count(c.Tags, "fallback tag"))
+		fmt.Fprintf(&b, ", %s of referrers whose subject was deleted", count(c.Tags, "fallback tag"))
 	}
 	if c.Uploads > 0 {
 		fmt.Fprintf(&b, ", %s that nobody finished", count(c.Uploads, "upload"))

@@ -63,6 +63,8 @@ func collecting(t *testing.T, driver string) *collected {
 			if len(r.Header.Values("Accept")) != 4 { // as Distribution does
 				w.WriteHeader(http.StatusNotFound)
 			}
+		case r.Method == http.MethodDelete && strings.Contains(c.process.took, "readonly:\n      enabled: true"):
+			w.WriteHeader(http.StatusMethodNotAllowed)
 		case r.Method == http.MethodDelete:
 			c.mu.Lock()
 			c.deleted = append(c.deleted, path)
@@ -118,6 +120,22 @@ func (c *collected) tag(t *testing.T, name string, age time.Duration) {
 	}
 }
 
+// unlinked leaves of a manifest what a deletion so long ago leaves.
+func (c *collected) unlinked(t *testing.T, repository, digit string, ago time.Duration) string {
+	t.Helper()
+	dir := filepath.Join(c.data, "storage/docker/registry/v2/repositories", repository, "_manifests/revisions/sha256", strings.Repeat(digit, 64))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-ago)
+	if err := os.Chtimes(dir, at, at); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected, and not those whose subject
+// was never there, as far as is known: they may be kept apart from it.
 func TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected(t *testing.T) {
 	c := collecting(t, schema.DriverProcess)
 	of := func(digit string) string { return "sha256-" + strings.Repeat(digit, 64) }
@@ -125,25 +143,54 @@ func TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected(t *testing.T) {
 	c.tag(t, "team/app:1", old)
 	c.tag(t, "team/app:"+of("a"), old)            // its subject is there
 	c.tag(t, "team/app:"+of("b"), old)            // gone
+	c.tag(t, "team/app:"+of("b")+".sig", old)     // cosign's
+	c.tag(t, "team/app:"+of("c"), old)            // never was there
+	c.tag(t, "team/app:"+of("c")+".sig", old)     // likewise
 	c.tag(t, "team/app:"+of("d"), time.Hour)      // may yet come
-	c.tag(t, "team/app:"+of("e")+".sig", old)     // no fallback tag of the specification
+	c.tag(t, "team/app:"+of("e"), old)            // pushed since its subject was deleted
+	c.tag(t, "team/app:"+of("f"), old)            // whose subject is just being put there
 	c.tag(t, "ocisync/m:"+of("b"), old)           // ocisync's own
 	c.tag(t, "team/app:sha256-"+of("B")[7:], old) // no digest
+	for _, digit := range []string{"a", "b", "d"} {
+		c.unlinked(t, "team/app", digit, 0)
+	}
+	c.unlinked(t, "ocisync/m", "b", 0)
+	c.unlinked(t, "team/app", "e", 2*old)
+	if err := os.WriteFile(filepath.Join(c.unlinked(t, "team/app", "f", 0), "link.1.tmp"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, dry := range []bool{true, false} {
 		report, err := c.Run(t.Context(), "gc", dry)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Collected.Tags != 1 || report.Collected.Blobs != 1 {
+		if report.Collected.Tags != 2 || report.Collected.Blobs != 1 {
 			t.Errorf("dry %v: %+v", dry, report.Collected)
 		}
 		var want []string
 		if !dry {
-			want = []string{"team/app/manifests/" + of("b")}
+			want = []string{"team/app/manifests/" + of("b"), "team/app/manifests/" + of("b") + ".sig"}
 		}
 		if diff := cmp.Diff(want, c.deleted); diff != "" {
 			t.Errorf("dry %v: deleted (-want +got):\n%s", dry, diff)
 		}
+	}
+}
+
+// TestReferrersGoAfterACollectionThatWasKilled: it left the registry read-only,
+// which deletes nothing then.
+func TestReferrersGoAfterACollectionThatWasKilled(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	tag := "sha256-" + strings.Repeat("b", 64)
+	c.tag(t, "team/app:"+tag, 48*time.Hour)
+	c.unlinked(t, "team/app", "b", 0)
+	c.process.took = strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if err := os.WriteFile(c.process.config, []byte(c.process.took), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, err := c.Run(t.Context(), "gc", false)
+	if err != nil || report.Collected.Tags != 1 || len(c.deleted) != 1 {
+		t.Errorf("%+v, %v: deleted %q", report.Collected, err, c.deleted)
 	}
 }
 
