@@ -32,6 +32,7 @@ type collected struct {
 	process *fake
 	data    string
 	binary  string
+	url     string
 
 	mu      sync.Mutex
 	deleted []string
@@ -44,6 +45,7 @@ func collecting(t *testing.T, driver string) *collected {
 	there := "sha256:" + strings.Repeat("a", 64)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://localhost:9/token",service="registry"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -82,7 +84,7 @@ func collecting(t *testing.T, driver string) *collected {
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.binary = program
+	c.binary, c.url = program, server.URL
 	var err error
 	c.Provider, err = distribution.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: server.URL, Run: &schema.Run{Driver: driver, Data: data, Binary: program},
