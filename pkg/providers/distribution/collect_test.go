@@ -33,6 +33,7 @@ type collected struct {
 	data    string
 	binary  string
 	url     string
+	stuck   bool // what it is asked to delete stays
 
 	mu      sync.Mutex
 	deleted []string
@@ -70,6 +71,17 @@ func collecting(t *testing.T, driver string) *collected {
 		case r.Method == http.MethodDelete:
 			c.mu.Lock()
 			c.deleted = append(c.deleted, path)
+			repository, reference, _ := strings.Cut(path, "/manifests/")
+			manifests := filepath.Join(data, "storage/docker/registry/v2/repositories", repository, "_manifests")
+			gone := filepath.Join(manifests, "tags", reference)
+			if hex, ok := strings.CutPrefix(reference, "sha256:"); ok {
+				gone = filepath.Join(manifests, "revisions/sha256", hex, "link")
+			}
+			if !c.stuck {
+				if err := os.RemoveAll(gone); err != nil {
+					t.Error(err)
+				}
+			}
 			c.mu.Unlock()
 			w.WriteHeader(http.StatusAccepted)
 		default:
@@ -175,6 +187,46 @@ func TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, c.deleted); diff != "" {
 			t.Errorf("dry %v: deleted (-want +got):\n%s", dry, diff)
+		}
+	}
+}
+
+// TestReferrersGoWithWhatTheProgramIsAboutToTake, which else leaves nothing that
+// tells that their subject was there; and none of a subject that stays.
+func TestReferrersGoWithWhatTheProgramIsAboutToTake(t *testing.T) {
+	for _, stuck := range []bool{false, true} {
+		c := collecting(t, schema.DriverProcess)
+		c.stuck = stuck
+		if err := write(t, c.Provider, []plan.Change{create(schema.KindGC, "", &schema.GC{Untagged: new(true)})}); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, digit := range []string{"b", "c"} {
+			hex := strings.Repeat(digit, 64)
+			c.tag(t, "team/app:sha256-"+hex, 48*time.Hour)
+			if err := os.WriteFile(filepath.Join(c.unlinked(t, "team/app", digit, 0), "link"), []byte("sha256:"+hex), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := strings.Repeat("b", 64)
+		script := "#!/bin/sh\necho 'manifest eligible for deletion: {team/app sha256:" + b + " [sha256-" + b + "]}'\necho 'manifest eligible for deletion: {team/other sha256:" + strings.Repeat("c", 64) + " []}'\n"
+		if err := os.WriteFile(c.binary, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, dry := range []bool{true, false} {
+			report, err := c.Run(t.Context(), "gc", dry)
+			if err != nil || report.Collected.Tags != 1 && !stuck {
+				t.Errorf("stuck %v, dry %v: %+v, %v", stuck, dry, report.Collected, err)
+			}
+			if !dry {
+				want = []string{"team/app/manifests/sha256:" + b, "team/app/manifests/sha256-" + b}
+			}
+			if stuck {
+				want = want[:min(len(want), 1)]
+			}
+			if diff := cmp.Diff(want, c.deleted); diff != "" {
+				t.Errorf("stuck %v, dry %v: deleted (-want +got):\n%s", stuck, dry, diff)
+			}
 		}
 	}
 }

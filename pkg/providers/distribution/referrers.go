@@ -50,6 +50,7 @@ func (p *Provider) orphans(ctx context.Context, config *document, untagged, dry 
 		t.deletes = func(string) bool { return true }
 	}
 	c := &client{base: p.registry.URL, start: p.startIt(), http: &http.Client{Transport: rt}}
+	tried := map[subject]bool{}
 	for {
 		list, err := p.referring(ctx, c, store)
 		if err != nil || len(list) == 0 {
@@ -62,7 +63,7 @@ func (p *Provider) orphans(ctx context.Context, config *document, untagged, dry 
 		}
 		var taken map[subject]bool
 		if untagged {
-			if taken, err = p.takeSubjects(ctx, c, store, list, dry, report); err != nil {
+			if taken, err = p.takeSubjects(ctx, c, store, list, tried, dry, report); err != nil {
 				return err
 			}
 		}
@@ -140,8 +141,9 @@ func plain(ctx context.Context, store *storage.Storage, name, tag string, about 
 }
 
 // takeSubjects removes those subjects that the registry's program is about to remove
-// for having no tag, and says which they are.
-func (p *Provider) takeSubjects(ctx context.Context, c *client, store *storage.Storage, list []referring, dry bool, report *providers.Collected) (map[subject]bool, error) {
+// for having no tag, and says which they are. What was tried before in this run is left
+// to that.
+func (p *Provider) takeSubjects(ctx context.Context, c *client, store *storage.Storage, list []referring, tried map[subject]bool, dry bool, report *providers.Collected) (map[subject]bool, error) {
 	loose := map[subject]bool{}
 	for _, t := range list {
 		_, there, err := store.Manifest(ctx, t.repository, t.digest)
@@ -151,7 +153,7 @@ func (p *Provider) takeSubjects(ctx context.Context, c *client, store *storage.S
 		if err != nil {
 			return nil, p.unseen(t.repository, err)
 		}
-		if there {
+		if there && !tried[t.subject] {
 			loose[t.subject] = true
 		}
 	}
@@ -168,6 +170,7 @@ func (p *Provider) takeSubjects(ctx context.Context, c *client, store *storage.S
 		return taken, err
 	}
 	for s := range taken {
+		tried[s] = true
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
