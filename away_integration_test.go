@@ -96,6 +96,16 @@ access.users.root = ["admin"]
 	})
 	here.must(0, "apply")
 	says(there.must(0, "plan", "--detailed-exitcode"), "as recorded at")
+	if typ == "distribution" {
+		keep := "retention.keep = [{ newest = 1 }]\n"
+		mode(keep)
+		here.must(0, "apply")
+		for _, args := range [][]string{{"run", "retention"}, {"run", "retention", "--dry-run"}, {"run", "gc"}, {"run", "quota"}} {
+			says(there.must(4, args...), "runs on another host", "run `ocisync "+args[0]+" "+args[1]+"` there")
+		}
+		says(there.must(0, "retention", "preview"), "0 kept, 0 to remove")
+		says(here.must(0, "run", "retention"), "nothing to remove")
+	}
 	native := "[registry." + typ + "]\nlog.level = "
 	mode(native + "\"info\"\n")
 	here.must(0, "apply")

@@ -29,7 +29,8 @@ Jobs of the embedded registry:
              was applied; ocisync retention preview tells of every tag why
 A Distribution that is a program of its own has them too, by schedule while ocisync
 up or ocisync auth serve runs: retention deletes tags through it, and gc restarts it
-read-only meanwhile, where ocisync runs it as a process.
+read-only meanwhile, where ocisync runs it. Both are refused from another host than
+that of its files, but for ocisync retention preview.
 
 Of every registry:
   robots     renew the robots that are due and deliver their new secrets. Where
@@ -190,7 +191,7 @@ func jobText(r providers.JobReport) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s %s (%s), %s", r.Job, did, count(c.Blobs, "blob"), schema.Size(c.Bytes).Human(), count(c.Manifests, "manifest"))
 	if c.Tags > 0 {
-		fmt.Fprintf(&b, ", %s of referrers without a subject", count(c.Tags, "fallback tag"))
+		fmt.Fprintf(&b, ", %s of referrers whose subject was deleted", count(c.Tags, "fallback tag"))
 	}
 	if c.Uploads > 0 {
 		fmt.Fprintf(&b, ", %s that nobody finished", count(c.Uploads, "upload"))

@@ -184,6 +184,22 @@ func (s *Storage) Manifest(ctx context.Context, repo string, d digest.Digest) (a
 	return f.Made, ok, err
 }
 
+// Unlinked reports whether a repository had a manifest that a stock Distribution
+// removed from it, and when: on a disk that removes the link and leaves its directory.
+// What is removed here leaves none, and a bucket has none.
+func (s *Storage) Unlinked(ctx context.Context, repo string, d digest.Digest) (at time.Time, ok bool, err error) {
+	if s.InBucket() {
+		return at, false, nil
+	}
+	dir := under(revisionsDir(repo), d)
+	f, ok, err := s.stat(ctx, dir)
+	if err != nil || !ok {
+		return at, false, err
+	}
+	inside, err := s.list(ctx, dir)
+	return f.Made, err == nil && len(inside) == 0, err
+}
+
 // Layers lists the blobs of a repository, sorted by name.
 func (s *Storage) Layers(ctx context.Context, repo string) ([]Link, error) {
 	return s.links(ctx, layersDir(repo))

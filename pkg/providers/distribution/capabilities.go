@@ -114,7 +114,7 @@ func collection(driver string, htpasswd bool) schema.Table {
 		return schema.Table{{Kind: schema.KindGC, Support: schema.Unsupported, Reason: "ocisync collects for a registry that it runs; run `registry garbage-collect` where it runs"}}
 	}
 	table := schema.Table{
-		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, in its container if it has one, with the registry restarted read-only meanwhile; fallback tags of referrers go a day old, once their subject is gone"},
+		{Kind: schema.KindGC, Support: schema.Emulated, Reason: "Distribution collects nothing by itself; `ocisync run gc` has its program do it, in its container if it has one, with the registry restarted read-only meanwhile; tags for referrers, cosign's too, go a day old, once their subject was deleted from their repository: of content in a directory of this host, and while the registry runs; what is about something that was never there stays"},
 		{Kind: schema.KindGC, Field: "schedule", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "zone", Support: schema.Emulated, Reason: byTime},
 		{Kind: schema.KindGC, Field: "untagged", Support: schema.Emulated, Reason: "in all repositories, and whatever their age; retention.untagged is for one namespace, and waits an hour"},

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
@@ -48,9 +50,6 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 			untagged = *spec.Untagged
 		}
 	}
-	if err := p.orphans(ctx, now.doc, dry, report); err != nil {
-		return report, err
-	}
 	_, ran, err := p.running(ctx)
 	if err != nil {
 		return report, err
@@ -65,6 +64,9 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 		return report, p.takePushes(context.WithoutCancel(ctx), true)
 	case empty:
 		return report, nil
+	}
+	if err := p.orphans(ctx, now.doc, untagged, dry, report); err != nil {
+		return report, err
 	}
 	if !dry {
 		if n := now.doc.get(readOnly); n != nil && n.Value == "true" && p.contained() {
@@ -81,10 +83,10 @@ func (p *Provider) collect(ctx context.Context, dry bool) (_ *providers.Collecte
 			return report, errors.Join(err, p.jobError(jobGC, errors.New("it was started or stopped meanwhile, and may take pushes"), "run it again"))
 		}
 	}
-	if err := p.garbage(ctx, untagged, true, p.filesystem(), report); err != nil || dry {
+	if err := p.garbage(ctx, untagged, true, p.filesystem(), report, nil); err != nil || dry {
 		return report, err
 	}
-	return report, p.garbage(ctx, untagged, false, "", &providers.Collected{})
+	return report, p.garbage(ctx, untagged, false, "", &providers.Collected{}, nil)
 }
 
 // takePushes restarts a registry that runs so that it takes pushes, or none.
@@ -104,8 +106,9 @@ func (p *Provider) takePushes(ctx context.Context, yes bool) error {
 }
 
 // garbage runs the program once and adds up what it says; the sizes are those
-// of the blobs below root, before they go.
-func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string, report *providers.Collected) error {
+// of the blobs below root, before they go. manifest, which may be nil, is told of
+// each that goes.
+func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string, report *providers.Collected, manifest func(subject)) error {
 	args := []string{"garbage-collect", p.place.Config}
 	if untagged {
 		args = append(args, "--delete-untagged")
@@ -125,6 +128,10 @@ func (p *Provider) garbage(ctx context.Context, untagged, dry bool, root string,
 			report.Bytes += blobSize(root, strings.TrimPrefix(line, "blob eligible for deletion: "))
 		case strings.HasPrefix(line, "manifest eligible for deletion: "):
 			report.Manifests++
+			if name, rest, ok := strings.Cut(strings.TrimPrefix(line, "manifest eligible for deletion: {"), " "); ok && manifest != nil {
+				d, _, _ := strings.Cut(rest, " ")
+				manifest(subject{name, digest.Digest(d)})
+			}
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -183,8 +190,8 @@ func (p *Provider) collector() (*os.File, error) {
 }
 
 // blobSize is 0 where it is not known.
-func blobSize(root, digest string) int64 {
-	algorithm, hex, ok := strings.Cut(strings.TrimSpace(digest), ":")
+func blobSize(root, of string) int64 {
+	algorithm, hex, ok := strings.Cut(strings.TrimSpace(of), ":")
 	if root == "" || !ok || len(hex) < 2 || strings.ContainsAny(algorithm+hex, "/.") {
 		return 0
 	}

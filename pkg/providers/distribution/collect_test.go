@@ -32,6 +32,8 @@ type collected struct {
 	process *fake
 	data    string
 	binary  string
+	url     string
+	stuck   bool // what it is asked to delete stays
 
 	mu      sync.Mutex
 	deleted []string
@@ -44,6 +46,7 @@ func collecting(t *testing.T, driver string) *collected {
 	there := "sha256:" + strings.Repeat("a", 64)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://localhost:9/token",service="registry"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -63,9 +66,22 @@ func collecting(t *testing.T, driver string) *collected {
 			if len(r.Header.Values("Accept")) != 4 { // as Distribution does
 				w.WriteHeader(http.StatusNotFound)
 			}
+		case r.Method == http.MethodDelete && strings.Contains(c.process.took, "readonly:\n      enabled: true"):
+			w.WriteHeader(http.StatusMethodNotAllowed)
 		case r.Method == http.MethodDelete:
 			c.mu.Lock()
 			c.deleted = append(c.deleted, path)
+			repository, reference, _ := strings.Cut(path, "/manifests/")
+			manifests := filepath.Join(data, "storage/docker/registry/v2/repositories", repository, "_manifests")
+			gone := filepath.Join(manifests, "tags", reference)
+			if hex, ok := strings.CutPrefix(reference, "sha256:"); ok {
+				gone = filepath.Join(manifests, "revisions/sha256", hex, "link")
+			}
+			if !c.stuck {
+				if err := os.RemoveAll(gone); err != nil {
+					t.Error(err)
+				}
+			}
 			c.mu.Unlock()
 			w.WriteHeader(http.StatusAccepted)
 		default:
@@ -80,7 +96,7 @@ func collecting(t *testing.T, driver string) *collected {
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.binary = program
+	c.binary, c.url = program, server.URL
 	var err error
 	c.Provider, err = distribution.New(schema.Registry{
 		Type: schema.TypeDistribution, URL: server.URL, Run: &schema.Run{Driver: driver, Data: data, Binary: program},
@@ -118,6 +134,22 @@ func (c *collected) tag(t *testing.T, name string, age time.Duration) {
 	}
 }
 
+// unlinked leaves of a manifest what a deletion so long ago leaves.
+func (c *collected) unlinked(t *testing.T, repository, digit string, ago time.Duration) string {
+	t.Helper()
+	dir := filepath.Join(c.data, "storage/docker/registry/v2/repositories", repository, "_manifests/revisions/sha256", strings.Repeat(digit, 64))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-ago)
+	if err := os.Chtimes(dir, at, at); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected, and not those whose subject
+// was never there, as far as is known: they may be kept apart from it.
 func TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected(t *testing.T) {
 	c := collecting(t, schema.DriverProcess)
 	of := func(digit string) string { return "sha256-" + strings.Repeat(digit, 64) }
@@ -125,25 +157,94 @@ func TestOnlyFallbackTagsWhoseSubjectIsGoneAreCollected(t *testing.T) {
 	c.tag(t, "team/app:1", old)
 	c.tag(t, "team/app:"+of("a"), old)            // its subject is there
 	c.tag(t, "team/app:"+of("b"), old)            // gone
+	c.tag(t, "team/app:"+of("b")+".sig", old)     // cosign's
+	c.tag(t, "team/app:"+of("c"), old)            // never was there
+	c.tag(t, "team/app:"+of("c")+".sig", old)     // likewise
 	c.tag(t, "team/app:"+of("d"), time.Hour)      // may yet come
-	c.tag(t, "team/app:"+of("e")+".sig", old)     // no fallback tag of the specification
+	c.tag(t, "team/app:"+of("e"), old)            // pushed since its subject was deleted
+	c.tag(t, "team/app:"+of("f"), old)            // whose subject is just being put there
 	c.tag(t, "ocisync/m:"+of("b"), old)           // ocisync's own
 	c.tag(t, "team/app:sha256-"+of("B")[7:], old) // no digest
+	for _, digit := range []string{"a", "b", "d"} {
+		c.unlinked(t, "team/app", digit, 0)
+	}
+	c.unlinked(t, "ocisync/m", "b", 0)
+	c.unlinked(t, "team/app", "e", 2*old)
+	if err := os.WriteFile(filepath.Join(c.unlinked(t, "team/app", "f", 0), "link.1.tmp"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, dry := range []bool{true, false} {
 		report, err := c.Run(t.Context(), "gc", dry)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Collected.Tags != 1 || report.Collected.Blobs != 1 {
+		if report.Collected.Tags != 2 || report.Collected.Blobs != 1 {
 			t.Errorf("dry %v: %+v", dry, report.Collected)
 		}
 		var want []string
 		if !dry {
-			want = []string{"team/app/manifests/" + of("b")}
+			want = []string{"team/app/manifests/" + of("b"), "team/app/manifests/" + of("b") + ".sig"}
 		}
 		if diff := cmp.Diff(want, c.deleted); diff != "" {
 			t.Errorf("dry %v: deleted (-want +got):\n%s", dry, diff)
 		}
+	}
+}
+
+// TestReferrersGoWithWhatTheProgramIsAboutToTake, which else leaves nothing that
+// tells that their subject was there; and none of a subject that stays.
+func TestReferrersGoWithWhatTheProgramIsAboutToTake(t *testing.T) {
+	for _, stuck := range []bool{false, true} {
+		c := collecting(t, schema.DriverProcess)
+		c.stuck = stuck
+		if err := write(t, c.Provider, []plan.Change{create(schema.KindGC, "", &schema.GC{Untagged: new(true)})}); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, digit := range []string{"b", "c"} {
+			hex := strings.Repeat(digit, 64)
+			c.tag(t, "team/app:sha256-"+hex, 48*time.Hour)
+			if err := os.WriteFile(filepath.Join(c.unlinked(t, "team/app", digit, 0), "link"), []byte("sha256:"+hex), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := strings.Repeat("b", 64)
+		script := "#!/bin/sh\necho 'manifest eligible for deletion: {team/app sha256:" + b + " [sha256-" + b + "]}'\necho 'manifest eligible for deletion: {team/other sha256:" + strings.Repeat("c", 64) + " []}'\n"
+		if err := os.WriteFile(c.binary, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, dry := range []bool{true, false} {
+			report, err := c.Run(t.Context(), "gc", dry)
+			if err != nil || report.Collected.Tags != 1 && !stuck {
+				t.Errorf("stuck %v, dry %v: %+v, %v", stuck, dry, report.Collected, err)
+			}
+			if !dry {
+				want = []string{"team/app/manifests/sha256:" + b, "team/app/manifests/sha256-" + b}
+			}
+			if stuck {
+				want = want[:min(len(want), 1)]
+			}
+			if diff := cmp.Diff(want, c.deleted); diff != "" {
+				t.Errorf("stuck %v, dry %v: deleted (-want +got):\n%s", stuck, dry, diff)
+			}
+		}
+	}
+}
+
+// TestReferrersGoAfterACollectionThatWasKilled: it left the registry read-only,
+// which deletes nothing then.
+func TestReferrersGoAfterACollectionThatWasKilled(t *testing.T) {
+	c := collecting(t, schema.DriverProcess)
+	tag := "sha256-" + strings.Repeat("b", 64)
+	c.tag(t, "team/app:"+tag, 48*time.Hour)
+	c.unlinked(t, "team/app", "b", 0)
+	c.process.took = strings.Replace(c.process.took, "readonly:\n      enabled: false", "readonly:\n      enabled: true", 1)
+	if err := os.WriteFile(c.process.config, []byte(c.process.took), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, err := c.Run(t.Context(), "gc", false)
+	if err != nil || report.Collected.Tags != 1 || len(c.deleted) != 1 {
+		t.Errorf("%+v, %v: deleted %q", report.Collected, err, c.deleted)
 	}
 }
 

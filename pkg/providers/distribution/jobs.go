@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +39,8 @@ func (p *Provider) Run(ctx context.Context, job string, dry bool) (providers.Job
 // run does a job, retention in some namespaces or, for nil, in all.
 func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry bool) (_ providers.JobReport, err error) {
 	report := providers.JobReport{Job: job, DryRun: dry}
-	if job == jobGC || job == jobQuota {
-		if err := p.hereFor(ctx, job); err != nil {
-			return report, err
-		}
+	if err := p.hereFor(ctx, job); err != nil {
+		return report, err
 	}
 	if !dry && p.place.Data != "" {
 		release, err := p.alone(ctx)
@@ -66,9 +65,13 @@ func (p *Provider) run(ctx context.Context, job string, namespaces []string, dry
 	return report, err
 }
 
-// hereFor says that a job needs the registry's files, which are not on this host.
+// hereFor says that a job needs the registry's files, which are not on this host: by
+// them it knows, of retention, what the rules are and when a tag was pushed.
 func (p *Provider) hereFor(ctx context.Context, job string) error {
-	if p.registry.Run == nil { // what they are is the job's to say
+	switch {
+	case !slices.Contains(p.Jobs(), job):
+		return nil
+	case p.registry.Run == nil && (job != jobRetention || p.place.Config == ""): // what they are is the job's to say
 		return nil
 	}
 	switch where, err := p.Where(ctx); {

@@ -101,10 +101,15 @@ func TestIntegrationContentInABucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	login := remote.WithAuth(&authn.Basic{Username: "dev", Password: secret})
-	for range 2 {
-		ref, err := reference.NewTag(strings.TrimPrefix(s.registry.URL, "http://")+"/team/app:1", reference.Insecure)
+	of := "sha256-" + strings.Repeat("a", 64) // whether that was ever there a bucket does not tell
+	var referrers reference.Reference
+	for _, tag := range []string{of, "1", "1"} {
+		ref, err := reference.NewTag(strings.TrimPrefix(s.registry.URL, "http://")+"/team/app:"+tag, reference.Insecure)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if tag == of {
+			referrers = ref
 		}
 		image, err := random.Image(10_000, 1)
 		if err != nil {
@@ -129,6 +134,9 @@ func TestIntegrationContentInABucket(t *testing.T) {
 		if err != nil || report.Collected.Blobs != want {
 			t.Errorf("collection %d: %+v, %v", i, report.Collected, err)
 		}
+	}
+	if _, err := remote.Get(referrers, login); err != nil {
+		t.Errorf("what may be kept apart from its image is gone: %v", err)
 	}
 	retained := create(schema.KindRetention, "team", &schema.Retention{Untagged: &untagged})
 	if verdicts, err := p.Prepare(t.Context(), []plan.Change{retained}); err != nil || !strings.Contains(verdicts[0].Refused, "gc.untagged") {
