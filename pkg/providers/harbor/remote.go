@@ -333,7 +333,7 @@ func writeRemote(ctx context.Context, s *site, c plan.Change, live object) error
 	if changes {
 		u.Secret = &secret
 	}
-	if u.URL != nil && !changes && want.Login != nil && want.Login.Password != nil { // Harbor forgets it with another address, since 2.16
+	if u.URL != nil && !changes && want.Login != nil && want.Login.Password != nil { // since 2.16 Harbor forgets it with another address
 		if secret, err = s.p.secrets.Resolve(ctx, *want.Login.Password); err != nil {
 			return fmt.Errorf("login.password: %w", err)
 		}
