@@ -107,6 +107,7 @@ type mirrored struct {
 	Mirror  string   `json:"mirror"`
 	Copied  []string `json:"copied"`
 	Deleted []string `json:"deleted"`
+	LetGo   []string `json:"let_go,omitempty"` // not here as they were copied, and not to be copied again
 	Same    int      `json:"same"`
 	Refused []string `json:"refused,omitempty"` // nobody signed them, or the source lacks them
 	Blobs   int      `json:"blobs"`
@@ -286,6 +287,9 @@ func (m *mirrored) found(o content.Outlook) {
 	for _, s := range o.Gone {
 		m.Deleted = append(m.Deleted, s.Tag)
 	}
+	for _, s := range o.Left {
+		m.LetGo = append(m.LetGo, s.Tag)
+	}
 	for _, r := range slices.Concat(o.Untrusted, o.Missing) {
 		m.Refused = append(m.Refused, r.Tag)
 	}
@@ -304,7 +308,7 @@ func (m mirrored) text() string {
 		}
 		return fmt.Sprintf(", %d %s (%s)", len(tags), what, strings.Join(tags, ", "))
 	}
-	s := did("copied", m.Copied) + did("deleted", m.Deleted) + did("refused", m.Refused)
+	s := did("copied", m.Copied) + did("deleted", m.Deleted) + did("let go", m.LetGo) + did("refused", m.Refused)
 	if s == "" {
 		s = ", nothing to do"
 		if m.Error != "" {
