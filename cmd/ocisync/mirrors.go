@@ -113,6 +113,7 @@ type mirrored struct {
 	Blobs   int      `json:"blobs"`
 	Bytes   int64    `json:"bytes"`
 	DryRun  bool     `json:"dry_run,omitempty"`
+	Paused  string   `json:"paused,omitempty"` // why it is left alone
 	Error   string   `json:"error,omitempty"`
 
 	never bool // it was not applied yet
@@ -146,6 +147,13 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 	var failed []error
 	others := map[v1.Hash]bool{}
 	for i, r := range mirrors {
+		if why, yes := s.paused(r.Key); yes {
+			one := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Paused: why}
+			if results = append(results, one); !o.json() {
+				_, _ = fmt.Fprint(o.out, one.text())
+			}
+			continue
+		}
 		if !s.inv.Owns(r.Key) {
 			one, err := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Error: never, never: true}, fmt.Errorf("%s %s", r.Key, never)
 			results, failed = append(results, one), append(failed, err)
@@ -174,7 +182,7 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 // mirrorsEnd is how the job ended.
 func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
 	code := exitFailed
-	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" || m.never }) {
+	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" && m.Paused == "" || m.never }) {
 		code = exitPartly
 	}
 	switch {
@@ -211,20 +219,33 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 	}
 	var not []error
 	for i, r := range out {
-		if !s.inv.Owns(r.Key) {
+		if _, yes := s.paused(r.Key); !yes && !s.inv.Owns(r.Key) {
 			not = append(not, fmt.Errorf("%s %s", r.Key, never))
+			continue
+		}
+		if !s.inv.Owns(r.Key) {
 			continue
 		}
 		o, _ := s.inv.Get(r.Key)
 		out[i].Spec = o.Spec // what the file says otherwise is for a plan to show first
 	}
-	if len(not) == len(out) {
+	if len(not) > 0 && len(not) == len(out) {
 		wrong = append(wrong, not...)
 	}
 	if len(wrong) > 0 {
 		return nil, codedError{exitRefused, errors.Join(wrong...)}
 	}
 	return out, nil
+}
+
+// paused reports whether the mode has an object left alone today, and why.
+func (s *session) paused(k schema.Key) (why string, yes bool) {
+	for _, d := range s.cfg.Directives {
+		if d.Key == k && d.Paused.Holds(schema.DateOf(time.Now())) {
+			return d.Paused.Reason, true
+		}
+	}
+	return "", false
 }
 
 // mirror runs one, and writes down what it owns by then.
@@ -299,6 +320,9 @@ func (m *mirrored) found(o content.Outlook) {
 
 // text is it for people.
 func (m mirrored) text() string {
+	if m.Paused != "" {
+		return fmt.Sprintf("mirror/%s: paused: %s\n", m.Mirror, m.Paused)
+	}
 	did := func(what string, tags []string) string {
 		if len(tags) == 0 {
 			return ""
