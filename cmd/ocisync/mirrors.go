@@ -182,7 +182,9 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 // mirrorsEnd is how the job ended.
 func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
 	code := exitFailed
-	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" && m.Paused == "" || m.never }) {
+	if slices.ContainsFunc(results, func(m mirrored) bool {
+		return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" && m.Paused == "" || m.never
+	}) {
 		code = exitPartly
 	}
 	switch {
