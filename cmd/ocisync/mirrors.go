@@ -44,6 +44,9 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	if u, ok := s.provider.(providers.Untagger); ok {
 		d.Untag = u.Untag
 	}
+	if s.cfg.Registry.Run == nil {
+		d.Cron = func(mirror string) string { return s.o.command("run mirror " + mirror) }
+	}
 	d.Later, d.Restored = s.o.later, s.o.restored
 	return declared.New(d)
 }
@@ -128,30 +131,43 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 		}
 		defer end(&err)
 	}
+	results, err := o.doMirrors(ctx, names, dry, func(one mirrored) {
+		if !o.json() {
+			_, _ = fmt.Fprint(o.out, one.text())
+		}
+	})
+	if o.json() && results != nil {
+		err = errors.Join(writeJSON(o.out, results), err)
+	}
+	return err
+}
+
+// doMirrors brings mirrors in step, and tells of each that was looked at. Without an error
+// or with one, results are nil where none was.
+func (o *options) doMirrors(ctx context.Context, names []string, dry bool, tell func(mirrored)) (results []mirrored, err error) {
 	s, err := o.open(ctx, !dry)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.close(&err)
 	if s.content == nil {
-		return codedError{exitRefused, fmt.Errorf("%s: this version copies nothing into a registry of type %s", s.cfg.Registry.URL, s.cfg.Registry.Type)}
+		return nil, codedError{exitRefused, fmt.Errorf("%s: this version copies nothing into a registry of type %s", s.cfg.Registry.URL, s.cfg.Registry.Type)}
 	}
 	mirrors, err := s.mirrors(names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, _, err := s.content.Normalize(s.cfg.Desired); err != nil {
-		return err
+		return nil, err
 	}
-	results := []mirrored{}
+	results = []mirrored{}
 	var failed []error
 	others := map[v1.Hash]bool{}
 	for i, r := range mirrors {
 		if why, yes := s.paused(r.Key); yes {
 			one := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Paused: why}
-			if results = append(results, one); !o.json() {
-				_, _ = fmt.Fprint(o.out, one.text())
-			}
+			results = append(results, one)
+			tell(one)
 			continue
 		}
 		if !s.inv.Owns(r.Key) {
@@ -159,7 +175,7 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 			results, failed = append(results, one), append(failed, err)
 			continue
 		}
-		if !dry {
+		if o.watch != nil {
 			o.watch.Copying(0)
 			o.watch.More(len(mirrors) - i - 1)
 		}
@@ -169,14 +185,9 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 			one.Error = err.Error()
 		}
 		results = append(results, one)
-		if !o.json() {
-			_, _ = fmt.Fprint(o.out, one.text())
-		}
+		tell(one)
 	}
-	if o.json() {
-		err = writeJSON(o.out, results)
-	}
-	return errors.Join(err, mirrorsEnd(ctx, results, failed))
+	return results, mirrorsEnd(ctx, results, failed)
 }
 
 // mirrorsEnd is how the job ended.

@@ -61,6 +61,9 @@ type Deps struct {
 	Report func(schema.Key, content.Event)
 	// Progress counts what is done while it is done; nil is nobody's.
 	Progress *content.Progress
+	// Cron is the command that has to be run by the schedule of a mirror, where nothing of
+	// ocisync's runs beside the registry; nil where it does.
+	Cron func(mirror string) string
 	// Later says that mirrors and artifacts are left alone in this run, whatever they are.
 	Later bool
 	// Restored are the tags that a backup brought back, by repository: a mirror of these
@@ -519,6 +522,9 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 		spec, ok := r.Spec.(*schema.Mirror)
 		if !ok || p.Later {
 			continue
+		}
+		if at := text(spec.Schedule); p.Cron != nil && at != "" && at != "none" {
+			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("its schedule (%s) is run by nobody, since ocisync does not run this registry; have cron run %s", at, p.Cron(r.Key.Name))})
 		}
 		p.mu.Lock()
 		altered, untold := p.altered[r.Key], p.untold[r.Key]
