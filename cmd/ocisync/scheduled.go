@@ -12,6 +12,10 @@ import (
 	"github.com/ocisync/ocisync/schema"
 )
 
+// whileLocked is how often a mirror that is due asks whether who writes to the registry is
+// through.
+const whileLocked = 2 * time.Second
+
 // scheduled runs the mirrors of a mode by their schedules, one after the other, each as
 // `ocisync run mirror` does. What was due while it did not run is not made up for.
 type scheduled struct {
@@ -70,7 +74,7 @@ func (s *scheduled) Attend(ctx context.Context) (time.Duration, error) {
 		if d := s.due[name]; !time.Now().Before(d.at) && ctx.Err() == nil {
 			err := s.run(ctx, name)
 			if d.at = embedded.Next(d.schedule, d.zone, time.Now()); errors.Is(err, state.ErrLocked) {
-				d.at = time.Now().Add(lookAgain) // it waits for who has it
+				d.at = time.Now().Add(whileLocked)
 			} else if ctx.Err() == nil {
 				s.fails(name, err)
 			}

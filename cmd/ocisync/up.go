@@ -56,8 +56,8 @@ container has a read-only root, no capabilities, a network of its own, and runs 
 the owner of registry.run.data, unless that is root. Beside a Distribution it stays,
 and gives tokens to its clients until Ctrl-C; with --detach, in the background until
 ocisync down. So it does beside a Zot whose mode has quotas, webhooks, mirrors with a
-schedule, or robots that expire or are renewed, and sees to those in time. The events for webhooks it receives
-at this host's address in the container's network.
+schedule, or robots that expire or are renewed, and sees to those in time. The events
+for webhooks it receives at this host's address in the container's network.
 
 A new registry has no accounts: apply the mode, after up, or before it with --new.
 ` + exitHelp,
