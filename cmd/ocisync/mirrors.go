@@ -242,7 +242,7 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 		o, _ := s.inv.Get(r.Key)
 		out[i].Spec = o.Spec // what the file says otherwise is for a plan to show first
 	}
-	if len(not) > 0 && len(not) == len(out) {
+	if len(not) == len(out) {
 		wrong = append(wrong, not...)
 	}
 	if len(wrong) > 0 {
