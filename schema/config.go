@@ -73,6 +73,11 @@ type Pause struct {
 	Reason string `json:"reason"`
 }
 
+// Holds reports whether it is still so on a day; nil never is.
+func (p *Pause) Holds(today Date) bool {
+	return p != nil && (p.Until == nil || !p.Until.Before(today))
+}
+
 // Login is an account at a registry; exactly one of User and Robot.
 type Login struct {
 	User     *string    `json:"user,omitzero"`

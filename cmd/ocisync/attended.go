@@ -13,8 +13,8 @@ import (
 const firstAttend = 2 * time.Second
 
 // attended does, beside work and for as long as that takes, what a registry needs
-// by time that no schedule of its mode says, such as measuring quotas and
-// renewing robots.
+// by time and does not do itself, such as measuring quotas, renewing robots, and
+// running mirrors by their schedules.
 func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(context.Context) error) error {
 	p, err := o.openRegistry(cfg)
 	if err != nil {
@@ -31,12 +31,17 @@ func (o *options) attended(ctx context.Context, cfg *schema.Config, work func(co
 		}
 		list = append(list, attendFunc(r.attend(o.logger())))
 	}
+	return o.byTime(ctx, cfg, append(list, o.scheduled(cfg)), work)
+}
+
+// byTime has each of a list do what is due, beside work and for as long as that takes.
+func (o *options) byTime(ctx context.Context, cfg *schema.Config, list []providers.Attendant, work func(context.Context) error) error {
 	attending, end := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	for _, a := range list {
 		done.Go(func() { o.attend(attending, cfg.Registry.URL, a, firstAttend) })
 	}
-	err = work(ctx)
+	err := work(ctx)
 	end()
 	done.Wait()
 	return err

@@ -157,7 +157,7 @@ func TestOneProcessStandsBesideAContainer(t *testing.T) {
 	if !standsBeside(cfg) || standsBeside(&schema.Config{Registry: cfg.Registry}) {
 		t.Error("it is not known whether anybody is needed")
 	}
-	for _, spec := range []schema.Spec{&schema.Quota{}, &schema.Webhook{}} {
+	for _, spec := range []schema.Spec{&schema.Quota{}, &schema.Webhook{}, &schema.Mirror{Schedule: new("@daily")}} {
 		if !standsBeside(&schema.Config{Registry: cfg.Registry, Desired: schema.State{Resources: []schema.Resource{{Spec: spec}}}}) {
 			t.Errorf("nobody is needed for a %T", spec)
 		}

@@ -22,7 +22,8 @@ import (
 )
 
 // beside is the process that stands beside a container that needs something done
-// while it runs: it ends and renews robots, measures quotas, and tells webhooks.
+// while it runs: it ends and renews robots, measures quotas, tells webhooks, and runs
+// mirrors.
 // Whoever holds the lock is the one; the file beside it has its process number.
 type beside struct {
 	o   *options
@@ -35,6 +36,8 @@ func standsBeside(cfg *schema.Config) bool {
 		switch spec := r.Spec.(type) {
 		case *schema.Robot:
 			return spec.Expires != nil && *spec.Expires > 0 || spec.Secret != nil && spec.Secret.Deliver != nil
+		case *schema.Mirror:
+			return spec.Schedule != nil && *spec.Schedule != "none"
 		case *schema.Quota, *schema.Webhook:
 			return true
 		}
@@ -82,7 +85,7 @@ func (b *beside) troubles() ([]providers.Trouble, error) {
 	if pid != 0 || err != nil {
 		return nil, err
 	}
-	return []providers.Trouble{{What: "beside", Text: "nobody looks after its robots, quotas and webhooks; ocisync up does"}}, nil
+	return []providers.Trouble{{What: "beside", Text: "nobody looks after its robots, quotas, webhooks and mirrors; ocisync up does"}}, nil
 }
 
 // stand does what is due until the context is done, unless another does. The
@@ -99,14 +102,14 @@ func (b *beside) stand(ctx context.Context, command string) (err error) {
 		return err
 	}
 	if !free {
-		b.o.say("another process looks after its robots, quotas and webhooks")
+		b.o.say("another process looks after its robots, quotas, webhooks and mirrors")
 		return nil
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	if err := os.WriteFile(b.file("beside.pid"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		return err
 	}
-	b.o.say("looking after robots, quotas and webhooks of %s; Ctrl-C stops that, and the container runs on", b.cfg.Registry.URL)
+	b.o.say("looking after robots, quotas, webhooks and mirrors of %s; Ctrl-C stops that, and the container runs on", b.cfg.Registry.URL)
 	return b.o.beside(ctx, b.cfg, command, func(ctx context.Context) error { return b.o.attended(ctx, b.cfg, untilDone) })
 }
 

@@ -44,6 +44,9 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	if u, ok := s.provider.(providers.Untagger); ok {
 		d.Untag = u.Untag
 	}
+	if s.cfg.Registry.Run == nil {
+		d.Cron = func(mirror string) string { return s.o.command("run mirror " + mirror) }
+	}
 	d.Later, d.Restored = s.o.later, s.o.restored
 	return declared.New(d)
 }
@@ -107,11 +110,13 @@ type mirrored struct {
 	Mirror  string   `json:"mirror"`
 	Copied  []string `json:"copied"`
 	Deleted []string `json:"deleted"`
+	LetGo   []string `json:"let_go,omitempty"` // not here as they were copied, and not to be copied again
 	Same    int      `json:"same"`
 	Refused []string `json:"refused,omitempty"` // nobody signed them, or the source lacks them
 	Blobs   int      `json:"blobs"`
 	Bytes   int64    `json:"bytes"`
 	DryRun  bool     `json:"dry_run,omitempty"`
+	Paused  string   `json:"paused,omitempty"` // why it is left alone
 	Error   string   `json:"error,omitempty"`
 
 	never bool // it was not applied yet
@@ -126,31 +131,51 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 		}
 		defer end(&err)
 	}
+	results, err := o.doMirrors(ctx, names, dry, func(one mirrored) {
+		if !o.json() {
+			_, _ = fmt.Fprint(o.out, one.text())
+		}
+	})
+	if o.json() && results != nil {
+		err = errors.Join(writeJSON(o.out, results), err)
+	}
+	return err
+}
+
+// doMirrors brings mirrors in step, and tells of each that was looked at. Without an error
+// or with one, results are nil where none was.
+func (o *options) doMirrors(ctx context.Context, names []string, dry bool, tell func(mirrored)) (results []mirrored, err error) {
 	s, err := o.open(ctx, !dry)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.close(&err)
 	if s.content == nil {
-		return codedError{exitRefused, fmt.Errorf("%s: this version copies nothing into a registry of type %s", s.cfg.Registry.URL, s.cfg.Registry.Type)}
+		return nil, codedError{exitRefused, fmt.Errorf("%s: this version copies nothing into a registry of type %s", s.cfg.Registry.URL, s.cfg.Registry.Type)}
 	}
 	mirrors, err := s.mirrors(names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, _, err := s.content.Normalize(s.cfg.Desired); err != nil {
-		return err
+		return nil, err
 	}
-	results := []mirrored{}
+	results = []mirrored{}
 	var failed []error
 	others := map[v1.Hash]bool{}
 	for i, r := range mirrors {
+		if why, yes := s.paused(r.Key); yes {
+			one := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Paused: why}
+			results = append(results, one)
+			tell(one)
+			continue
+		}
 		if !s.inv.Owns(r.Key) {
 			one, err := mirrored{Mirror: r.Key.Name, Copied: []string{}, Deleted: []string{}, DryRun: dry, Error: never, never: true}, fmt.Errorf("%s %s", r.Key, never)
 			results, failed = append(results, one), append(failed, err)
 			continue
 		}
-		if !dry {
+		if o.watch != nil {
 			o.watch.Copying(0)
 			o.watch.More(len(mirrors) - i - 1)
 		}
@@ -160,20 +185,17 @@ func (o *options) runMirrors(ctx context.Context, names []string, dry bool) (err
 			one.Error = err.Error()
 		}
 		results = append(results, one)
-		if !o.json() {
-			_, _ = fmt.Fprint(o.out, one.text())
-		}
+		tell(one)
 	}
-	if o.json() {
-		err = writeJSON(o.out, results)
-	}
-	return errors.Join(err, mirrorsEnd(ctx, results, failed))
+	return results, mirrorsEnd(ctx, results, failed)
 }
 
 // mirrorsEnd is how the job ended.
 func mirrorsEnd(ctx context.Context, results []mirrored, failed []error) error {
 	code := exitFailed
-	if slices.ContainsFunc(results, func(m mirrored) bool { return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" || m.never }) {
+	if slices.ContainsFunc(results, func(m mirrored) bool {
+		return len(m.Copied)+len(m.Deleted)+m.Same > 0 || m.Error == "" && m.Paused == "" || m.never
+	}) {
 		code = exitPartly
 	}
 	switch {
@@ -210,8 +232,11 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 	}
 	var not []error
 	for i, r := range out {
-		if !s.inv.Owns(r.Key) {
+		if _, yes := s.paused(r.Key); !yes && !s.inv.Owns(r.Key) {
 			not = append(not, fmt.Errorf("%s %s", r.Key, never))
+			continue
+		}
+		if !s.inv.Owns(r.Key) {
 			continue
 		}
 		o, _ := s.inv.Get(r.Key)
@@ -224,6 +249,16 @@ func (s *session) mirrors(names []string) ([]schema.Resource, error) {
 		return nil, codedError{exitRefused, errors.Join(wrong...)}
 	}
 	return out, nil
+}
+
+// paused reports whether the mode has an object left alone today, and why.
+func (s *session) paused(k schema.Key) (why string, yes bool) {
+	for _, d := range s.cfg.Directives {
+		if d.Key == k && d.Paused.Holds(schema.DateOf(time.Now())) {
+			return d.Paused.Reason, true
+		}
+	}
+	return "", false
 }
 
 // mirror runs one, and writes down what it owns by then.
@@ -286,6 +321,9 @@ func (m *mirrored) found(o content.Outlook) {
 	for _, s := range o.Gone {
 		m.Deleted = append(m.Deleted, s.Tag)
 	}
+	for _, s := range o.Left {
+		m.LetGo = append(m.LetGo, s.Tag)
+	}
 	for _, r := range slices.Concat(o.Untrusted, o.Missing) {
 		m.Refused = append(m.Refused, r.Tag)
 	}
@@ -295,6 +333,9 @@ func (m *mirrored) found(o content.Outlook) {
 
 // text is it for people.
 func (m mirrored) text() string {
+	if m.Paused != "" {
+		return fmt.Sprintf("mirror/%s: paused: %s\n", m.Mirror, m.Paused)
+	}
 	did := func(what string, tags []string) string {
 		if len(tags) == 0 {
 			return ""
@@ -304,7 +345,7 @@ func (m mirrored) text() string {
 		}
 		return fmt.Sprintf(", %d %s (%s)", len(tags), what, strings.Join(tags, ", "))
 	}
-	s := did("copied", m.Copied) + did("deleted", m.Deleted) + did("refused", m.Refused)
+	s := did("copied", m.Copied) + did("deleted", m.Deleted) + did("let go", m.LetGo) + did("refused", m.Refused)
 	if s == "" {
 		s = ", nothing to do"
 		if m.Error != "" {

@@ -41,7 +41,8 @@ Of every registry:
   mirror     bring the mirrors that were applied in step with their sources, all or
              those that are named. Of one with prune the tags go that its source has
              no longer, where they are not more than policy.max_deletes lets go. One
-             that was not applied yet is told, and the others run
+             that was not applied yet is told, and the others run; one that is
+             paused is left alone
 
 Zot, and a Distribution that is a program of its own, count no bytes:
   quota      measure what the namespaces with a quota use, in the directories of

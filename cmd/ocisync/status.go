@@ -54,8 +54,30 @@ type statusReport struct {
 	// Webhooks says what waits for the webhooks of a registry that posts its events
 	// to ocisync, or that nobody receives them; "" where it has none.
 	Webhooks string `json:"webhooks,omitempty"`
+	// Mirrors are those with a schedule, by which ocisync up runs them.
+	Mirrors []scheduledMirror `json:"mirrors,omitempty"`
 	// Troubles are what it does not do as it should.
 	Troubles []string `json:"troubles,omitempty"`
+}
+
+// scheduledMirror is when a mirror runs next while ocisync up does.
+type scheduledMirror struct {
+	Mirror   string    `json:"mirror"`
+	Schedule string    `json:"schedule"`
+	Zone     string    `json:"zone"`
+	Next     time.Time `json:"next,omitzero"` // not of @every, which counts from when up began
+}
+
+func scheduledMirrors(cfg *schema.Config, now time.Time) (out []scheduledMirror) {
+	names, due := timedMirrors(cfg, now)
+	for _, name := range names {
+		m := scheduledMirror{Mirror: name, Schedule: due[name].schedule, Zone: due[name].zone}
+		if !strings.HasPrefix(m.Schedule, "@every ") {
+			m.Next = due[name].at
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
 // troubles are those of a registry that ocisync runs, as it runs now or not.
@@ -133,6 +155,7 @@ func (o *options) status(ctx context.Context) error {
 	if report.Webhooks, err = hears(ctx, cfg); err != nil {
 		report.Webhooks = err.Error()
 	}
+	report.Mirrors = scheduledMirrors(cfg, time.Now())
 	if o.json() {
 		return writeJSON(o.out, report)
 	}
@@ -203,6 +226,16 @@ func (r statusReport) String() string {
 	}
 	if r.Webhooks != "" {
 		line("webhooks", "%s", r.Webhooks)
+	}
+	for _, m := range r.Mirrors {
+		when := "by " + m.Schedule
+		if !m.Next.IsZero() {
+			when = fmt.Sprintf("next at %s, by %s in %s", moment(m.Next), m.Schedule, m.Zone)
+		}
+		if !r.Running {
+			when = "not while it is stopped, by " + m.Schedule
+		}
+		line("mirror", "%s: %s", m.Mirror, when)
 	}
 	if r.Restarts > 0 {
 		line("restarts", "%d", r.Restarts)

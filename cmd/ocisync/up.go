@@ -13,6 +13,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/embedded"
 	"github.com/ocisync/ocisync/pkg/plan"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
 	"github.com/ocisync/ocisync/pkg/secret"
 	"github.com/ocisync/ocisync/pkg/state"
@@ -35,6 +36,11 @@ through a socket in its data directory. Up collects garbage and applies retentio
 by schedule, and renews the mode's robots in time: their new secrets go where the
 mode says, and what it did or could not do is logged.
 
+Whatever the driver, up runs the mirrors that were applied by their schedules while it
+runs, one after the other and each as ocisync run mirror does, for which it needs the same
+secrets. One that fails is said, and tried again at its next time; what was due while up
+did not run is not made up for.
+
 driver = "process": up starts registry.run.binary and supervises it, in the
 foreground until Ctrl-C: one that dies is started again, later each time, until
 it has died five times in five minutes. The program gets no variable of up's
@@ -49,9 +55,9 @@ the image if it is missing, and returns: the engine starts again what dies. The
 container has a read-only root, no capabilities, a network of its own, and runs as
 the owner of registry.run.data, unless that is root. Beside a Distribution it stays,
 and gives tokens to its clients until Ctrl-C; with --detach, in the background until
-ocisync down. So it does beside a Zot whose mode has quotas, webhooks, or robots that
-expire or are renewed, and sees to those in time. The events for webhooks it receives
-at this host's address in the container's network.
+ocisync down. So it does beside a Zot whose mode has quotas, webhooks, mirrors with a
+schedule, or robots that expire or are renewed, and sees to those in time. The events
+for webhooks it receives at this host's address in the container's network.
 
 A new registry has no accounts: apply the mode, after up, or before it with --new.
 ` + exitHelp,
@@ -277,7 +283,7 @@ func (o *options) serve(ctx context.Context, cfg *schema.Config, command string)
 		defer close(told)
 		o.say("stopping when the requests in flight are done; a second Ctrl-C cuts them off")
 	})
-	if err := r.Serve(ctx); err != nil {
+	if err := o.byTime(ctx, cfg, []providers.Attendant{o.scheduled(cfg)}, r.Serve); err != nil {
 		return err
 	}
 	<-told

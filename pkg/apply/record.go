@@ -74,11 +74,11 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		dirty = true
 	}
 	for _, want := range found.Desired.Resources {
-		if left[want.Key] || away && slices.Contains(found.AsOf, want.Key.Kind) {
+		if left[want.Key] || c.paused(want.Key) || away && slices.Contains(found.AsOf, want.Key.Kind) {
 			continue
 		}
 		if _, live := found.Live.Get(want.Key); !live && !done[want.Key] {
-			continue // paused, unsupported or out of scope
+			continue // unsupported or out of scope
 		}
 		want.Spec = c.given(ctx, want)
 		old, had := inv.Get(want.Key)
@@ -127,6 +127,12 @@ func (c Cycle) record(ctx context.Context, found Found, report Report, run Run) 
 		return recorded, false, fmt.Errorf("inventory: %w", err)
 	}
 	return recorded, true, nil
+}
+
+// paused reports whether the file has an object left alone today: what it says of that is
+// not so yet.
+func (c Cycle) paused(k schema.Key) bool {
+	return slices.ContainsFunc(c.Config.Directives, func(d schema.Directive) bool { return d.Key == k && d.Paused.Holds(c.Today) })
 }
 
 // brought reports whether a change of content that failed brought some of it: that is

@@ -68,6 +68,9 @@ type Outlook struct {
 	Foreign []string
 	Same    []string // tags that are as the source has them, or are left alone; sorted
 	Gone    []Step   // tags that prune would delete; sorted
+	// Left are tags that the mirror owned, that are not as it copied them any more, and
+	// that it would not copy again: it lets go of them. Sorted.
+	Left []Step
 	// Untrusted are tags that are not copied, since nobody signed them who must have;
 	// sorted.
 	Untrusted []Refused
@@ -141,6 +144,9 @@ func (o Outlook) Lines() []string {
 	for _, s := range o.Gone {
 		out = append(out, fmt.Sprintf("deletes %s (%s)", s.Tag, short(s.Was)))
 	}
+	if line := o.LetsGo(); line != "" {
+		out = append(out, line)
+	}
 	if n := len(o.Same); n > 0 {
 		out = append(out, fmt.Sprintf("%d of its tags are as they should be", n))
 	}
@@ -155,6 +161,21 @@ func (o Outlook) Lines() []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+// LetsGo tells of the tags that are the mirror's no longer; "" is none.
+func (o Outlook) LetsGo() string {
+	tags := make([]string, len(o.Left))
+	for i, s := range o.Left {
+		tags[i] = s.Tag
+	}
+	switch len(tags) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("lets go of 1 tag (%s), which is not here as it was copied, and which it would not copy again", tags[0])
+	}
+	return fmt.Sprintf("lets go of %d tags (%s), which are not here as they were copied, and which it would not copy again", len(tags), few(tags))
 }
 
 // Lacks tells what was chosen and cannot be copied, each tag by itself; nil is nothing.
@@ -237,16 +258,24 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	for _, r := range lost {
 		chosen = append(chosen, choice{tag: r.Tag}) // it does not go for that
 	}
-	for _, tag := range m.former(chosen, have) {
+	for _, tag := range m.former(chosen) {
 		all.Go(func() error {
-			digest, ok, err := m.To.head(ctx, Reference{Repository: m.Target, Tag: tag})
-			if err != nil || !ok {
-				return err
+			var digest v1.Hash
+			if slices.Contains(have, tag) {
+				var err error
+				if digest, _, err = m.To.head(ctx, Reference{Repository: m.Target, Tag: tag}); err != nil {
+					return err
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			out.there[tag] = digest
-			if digest == m.Owned[tag] { // else it is somebody else's by now
+			if digest != (v1.Hash{}) {
+				out.there[tag] = digest
+			}
+			switch own := digest != (v1.Hash{}) && digest == m.Owned[tag]; {
+			case !own: // it is somebody else's by now, or nobody's
+				out.Left = append(out.Left, Step{Tag: tag, Was: digest})
+			case m.Prune:
 				out.Gone = append(out.Gone, Step{Tag: tag, Was: digest})
 			}
 			return nil
@@ -262,6 +291,9 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 		switch {
 		case m.OnlyMissing && s.Was != (v1.Hash{}), why[i] == nil && s.To == s.Was:
 			out.Same = append(out.Same, s.Tag)
+			if own, was := m.Owned[s.Tag]; m.OnlyMissing && was && own != s.Was {
+				out.Left = append(out.Left, Step{Tag: s.Tag, Was: s.Was})
+			}
 		case why[i] != nil:
 			out.Missing = append(out.Missing, Refused{s, why[i]})
 		default:
@@ -280,6 +312,7 @@ func (m *Mirror) Look(ctx context.Context) (Outlook, error) {
 	byTag := func(a, b Step) int { return strings.Compare(a.Tag, b.Tag) }
 	slices.SortFunc(out.Copy, byTag)
 	slices.SortFunc(out.Gone, byTag)
+	slices.SortFunc(out.Left, byTag)
 	slices.SortFunc(out.Missing, refusedByTag)
 	slices.Sort(out.Same)
 	slices.Sort(out.Foreign)
@@ -384,21 +417,34 @@ func (m *Mirror) sides(ctx context.Context, s *Step, there bool) error {
 }
 
 // former lists the tags that it copied and that are chosen no longer.
-func (m *Mirror) former(chosen []choice, have []string) []string {
-	if !m.Prune {
-		return nil
-	}
+func (m *Mirror) former(chosen []choice) []string {
 	keep := map[string]bool{}
 	for _, c := range chosen {
 		keep[c.tag] = true
 	}
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(m.Owned)), func(tag string) bool {
-		return keep[tag] || !slices.Contains(have, tag)
+		return keep[tag]
 	})
 }
 
+// Settled is what the mirror owns by an outlook, and nothing is written for it: what it
+// lets go of is its own no longer, and what became as the source has it is so by now.
+func (m *Mirror) Settled(o Outlook) map[string]v1.Hash {
+	owned := map[string]v1.Hash{}
+	maps.Copy(owned, m.Owned)
+	for _, s := range o.Left {
+		delete(owned, s.Tag)
+	}
+	for _, tag := range o.Same {
+		if _, own := owned[tag]; own {
+			owned[tag] = o.there[tag]
+		}
+	}
+	return owned
+}
+
 // Altered lists the tags that it copied and that somebody moved or deleted since,
-// sorted. It asks the target alone.
+// sorted. It asks the target alone; what of them it would copy again [Mirror.Look] tells.
 func (m *Mirror) Altered(ctx context.Context) ([]string, error) {
 	var mu sync.Mutex
 	var out []string
@@ -566,10 +612,7 @@ func (m *Mirror) without(ctx context.Context, blobs map[v1.Hash]int64) error {
 // it owns by then. Each tag becomes what Look saw, whatever the source has by now. The
 // error is of all that failed.
 func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]v1.Hash, Moved, error) {
-	owned := maps.Clone(m.Owned)
-	if owned == nil {
-		owned = map[string]v1.Hash{}
-	}
+	owned := m.Settled(o)
 	maps.DeleteFunc(owned, func(_ string, digest v1.Hash) bool { return digest == (v1.Hash{}) })
 	var failed []error
 	fail := func(tag string, err error) {
@@ -615,8 +658,8 @@ func (m *Mirror) Run(ctx context.Context, o Outlook, now time.Time) (map[string]
 		moved = copier.Copy(ctx, []Item{item})
 	}
 	for _, tag := range o.Same {
-		if digest := o.there[tag]; !m.OnlyMissing || m.Owned[tag] == digest {
-			owned[tag] = digest
+		if !m.OnlyMissing {
+			owned[tag] = o.there[tag]
 		}
 	}
 	if ctx.Err() == nil && len(failed) == 0 { // nothing goes where something failed

@@ -377,6 +377,12 @@ func location(zone string) (*time.Location, error) {
 	return time.LoadLocation(zone)
 }
 
+// Next is when a schedule, as the mode's format has it, comes after a time, in UTC; zero if
+// never.
+func Next(schedule, zone string, after time.Time) time.Time {
+	return next(timing{schedule, zone}, after)
+}
+
 // next is when a job runs after a time, in UTC; zero if never.
 func next(t timing, after time.Time) time.Time {
 	if t.schedule == "" || t.schedule == noSchedule {

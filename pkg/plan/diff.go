@@ -181,7 +181,7 @@ func (d *differ) applied(k schema.Key) (schema.Spec, bool) {
 // paused reports whether the file asks to keep hands off the object today.
 func (d *differ) paused(k schema.Key) (*schema.Pause, bool) {
 	p := d.directives[k].Paused
-	return p, p != nil && (p.Until == nil || !p.Until.Before(d.in.Today))
+	return p, p.Holds(d.in.Today)
 }
 
 // merge walks both sorted states at once.

@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +61,9 @@ type Deps struct {
 	Report func(schema.Key, content.Event)
 	// Progress counts what is done while it is done; nil is nobody's.
 	Progress *content.Progress
+	// Cron is the command that has to be run by the schedule of a mirror, where nothing of
+	// ocisync's runs beside the registry; nil where it does.
+	Cron func(mirror string) string
 	// Later says that mirrors and artifacts are left alone in this run, whatever they are.
 	Later bool
 	// Restored are the tags that a backup brought back, by repository: a mirror of these
@@ -82,6 +87,7 @@ type Provider struct {
 	mirrors  []schema.Resource                 // of it too
 	stood    map[schema.Key]standing           // of Restored; nil: not judged yet
 	altered  map[schema.Key]bool               // what was read last, and is not as it was applied
+	untold   map[schema.Key][]string           // the tags that are not as they were copied, where no source says whether they come again
 	outlooks map[schema.Key]looked             // of the plan that was made last
 	wrote    map[schema.Key]map[string]v1.Hash // the tags that they own by now
 	brought  content.Brought                   // by all mirrors
@@ -95,7 +101,7 @@ type looked struct {
 
 // New makes one. It asks nothing yet.
 func New(d Deps) *Provider {
-	return &Provider{Deps: d, altered: map[schema.Key]bool{}, outlooks: map[schema.Key]looked{}, wrote: map[schema.Key]map[string]v1.Hash{}}
+	return &Provider{Deps: d, altered: map[schema.Key]bool{}, untold: map[schema.Key][]string{}, outlooks: map[schema.Key]looked{}, wrote: map[schema.Key]map[string]v1.Hash{}}
 }
 
 var (
@@ -218,20 +224,61 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 			continue
 		}
 		live := *spec
-		m := &content.Mirror{To: to, Target: text(spec.To), Owned: a.Tags}
-		altered, err := m.Altered(ctx)
-		if err != nil {
+		if live.Altered, err = p.drift(ctx, a, spec, to); err != nil {
 			return p.unread(out, mine, err)
 		}
-		if live.Altered = nil; len(altered) > 0 {
-			live.Altered = altered
-		}
-		p.mu.Lock()
-		p.altered[a.Key] = len(altered) > 0
-		p.mu.Unlock()
 		out.Resources = append(out.Resources, schema.Resource{Key: a.Key, Spec: &live})
 	}
 	return out, nil
+}
+
+// drift lists the tags of a mirror that are not as it copied them and that an apply of its
+// block, as that is declared by now, copies again; nil is none. What it lets go of it
+// takes note of, and so it does of what cannot be told, since the source does not say.
+func (p *Provider) drift(ctx context.Context, a Applied, spec *schema.Mirror, to *content.Registry) (schema.Set, error) {
+	altered, err := (&content.Mirror{To: to, Target: text(spec.To), Owned: a.Tags}).Altered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	delete(p.altered, a.Key)
+	delete(p.untold, a.Key)
+	i := slices.IndexFunc(p.mirrors, func(r schema.Resource) bool { return r.Key == a.Key })
+	if i >= 0 {
+		if now, ok := p.mirrors[i].Spec.(*schema.Mirror); ok {
+			spec = now
+		}
+	}
+	p.mu.Unlock()
+	if len(altered) == 0 || i < 0 {
+		return nil, nil
+	}
+	m, end, err := p.mirror(ctx, a.Key, spec, to)
+	var o content.Outlook
+	if err == nil {
+		defer end()
+		o, err = m.Look(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.untold[a.Key] = altered
+		return nil, nil
+	}
+	var again schema.Set
+	for _, s := range o.Copy {
+		if slices.Contains(altered, s.Tag) {
+			again = append(again, s.Tag)
+		}
+	}
+	p.altered[a.Key] = len(again) > 0
+	if owned := m.Settled(o); !maps.Equal(owned, a.Tags) {
+		p.wrote[a.Key] = owned
+	}
+	return again, nil
 }
 
 // bookkeeping reports whether the inventory alone holds objects of a kind.
@@ -476,8 +523,11 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 		if !ok || p.Later {
 			continue
 		}
+		if at := text(spec.Schedule); p.Cron != nil && at != "" && at != "none" {
+			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("its schedule (%s) is run by nobody, since ocisync does not run this registry; have cron run %s", at, p.Cron(r.Key.Name))})
+		}
 		p.mu.Lock()
-		altered := p.altered[r.Key]
+		altered, untold := p.altered[r.Key], p.untold[r.Key]
 		_, told := p.stood[r.Key]
 		p.mu.Unlock()
 		if told {
@@ -490,9 +540,14 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 		for _, text := range append(o.Lacks(), o.Refuses()...) {
 			out = append(out, plan.Note{Key: r.Key, Text: text})
 		}
+		if line := o.LetsGo(); line != "" {
+			out = append(out, plan.Note{Key: r.Key, Text: line})
+		}
 		switch n := len(o.Copy) + len(o.Gone); {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case err != nil && len(untold) > 0:
+			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("not as it was copied: %s; whether the source has that still cannot be told: %v", strings.Join(untold, ", "), err)})
 		case err != nil:
 			out = append(out, plan.Note{Key: r.Key, Text: fmt.Sprintf("what its source has by now cannot be told: %v", err)})
 		case n > 0:

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocisync/ocisync/schema"
 )
@@ -78,5 +79,31 @@ func TestTheTokenServiceOfASourceIsNamedByItsMirror(t *testing.T) {
 	applied[1].Spec = &schema.Mirror{From: &from, Realms: schema.Set{service.URL}}
 	if err := ask(careful, service.URL); err != nil || len(logins) != 2 {
 		t.Errorf("one was applied for it: %q, %v", logins, err)
+	}
+}
+
+// A schedule that nothing of ocisync's goes by is told, with what is to be run instead.
+func TestAScheduleThatNobodyGoesByIsTold(t *testing.T) {
+	declared := schema.State{Resources: []schema.Resource{
+		{Key: schema.Key{Kind: schema.KindMirror, Name: "none"}, Spec: &schema.Mirror{Schedule: new("none")}},
+		{Key: schema.Key{Kind: schema.KindMirror, Name: "nightly"}, Spec: &schema.Mirror{Schedule: new("0 3 * * *")}},
+		{Key: schema.Key{Kind: schema.KindMirror, Name: "other"}, Spec: &schema.Mirror{}},
+	}}
+	for by, want := range map[string]string{
+		"":                   "",
+		"ocisync run mirror": "mirror/nightly: its schedule (0 3 * * *) is run by nobody, since ocisync does not run this registry; have cron run ocisync run mirror nightly",
+	} {
+		d := Deps{Applied: func() []Applied { return nil }}
+		if by != "" {
+			d.Cron = func(mirror string) string { return by + " " + mirror }
+		}
+		notes, err := New(d).Remarks(t.Context(), declared, time.Now())
+		var got []string
+		for _, n := range notes {
+			got = append(got, n.Key.String()+": "+n.Text)
+		}
+		if strings.Join(got, "\n") != want || err != nil {
+			t.Errorf("%q: %q, %v", by, got, err)
+		}
 	}
 }

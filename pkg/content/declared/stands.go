@@ -23,7 +23,7 @@ type standing struct {
 
 // stands judges the mirrors that are declared, once; nil is none. One whose block is
 // another than the applied one is copied as any that changed.
-func (p *Provider) stands(ctx context.Context, to *content.Registry) (map[schema.Key]standing, error) {
+func (p *Provider) stands(ctx context.Context, to *content.Registry) (_ map[schema.Key]standing, err error) {
 	p.mu.Lock()
 	declared, done := p.mirrors, p.stood
 	p.mu.Unlock()
@@ -40,7 +40,13 @@ func (p *Provider) stands(ctx context.Context, to *content.Registry) (map[schema
 		if known && !reflect.DeepEqual(before.Spec, r.Spec) {
 			continue
 		}
-		s, ok, err := p.stand(ctx, r.Key, spec, before.Tags, to)
+		var owned map[string]v1.Hash
+		if known {
+			if owned, err = p.kept(ctx, spec, before.Tags, to); err != nil {
+				return nil, err
+			}
+		}
+		s, ok, err := p.stand(ctx, r.Key, spec, owned, to)
 		if err != nil {
 			return nil, err
 		}
@@ -58,10 +64,26 @@ func (p *Provider) stands(ctx context.Context, to *content.Registry) (map[schema
 	return out, nil
 }
 
-// stand judges one. It owns what it owned before, and of what the backup brought the tags
-// that it chooses and that its source has. Where that cannot be asked, their names must
-// do, but not for one that prunes: it would delete what it never copied.
-func (p *Provider) stand(ctx context.Context, k schema.Key, spec *schema.Mirror, before map[string]v1.Hash, to *content.Registry) (standing, bool, error) {
+// kept is what a mirror owns of what it owned before, not nil: what the backup brought, as
+// it has that, and what is there as it was copied.
+func (p *Provider) kept(ctx context.Context, spec *schema.Mirror, before map[string]v1.Hash, to *content.Registry) (map[string]v1.Hash, error) {
+	owned := map[string]v1.Hash{}
+	for tag, digest := range before {
+		if owned[tag] = digest; p.Restored[text(spec.To)][tag] != (v1.Hash{}) {
+			owned[tag] = p.Restored[text(spec.To)][tag]
+		}
+	}
+	altered, err := (&content.Mirror{To: to, Target: text(spec.To), Owned: owned}).Altered(ctx)
+	for _, tag := range altered {
+		delete(owned, tag)
+	}
+	return owned, err
+}
+
+// stand judges one, which owns what it is known to own. Where nothing is known, that is of
+// what the backup brought the tags that it chooses and that its source has: by their names
+// alone it would own, and delete, what it never copied.
+func (p *Provider) stand(ctx context.Context, k schema.Key, spec *schema.Mirror, known map[string]v1.Hash, to *content.Registry) (standing, bool, error) {
 	m, end, err := p.mirror(ctx, k, spec, to)
 	if err != nil {
 		return standing{}, false, err
@@ -76,27 +98,24 @@ func (p *Provider) stand(ctx context.Context, k schema.Key, spec *schema.Mirror,
 	if len(back) == 0 {
 		return standing{}, false, nil
 	}
-	s := standing{owned: map[string]v1.Hash{}}
-	for tag, digest := range before {
-		if s.owned[tag] = digest; back[tag] != (v1.Hash{}) {
-			s.owned[tag] = back[tag]
-		}
-	}
+	s := standing{owned: known}
 	o, err := m.Look(ctx)
 	switch n := len(o.Copy) + len(o.Gone); {
 	case ctx.Err() != nil:
 		return standing{}, false, ctx.Err()
 	case err != nil:
-		if !yes(spec.Prune) {
-			for tag, digest := range back {
-				s.owned[tag] = digest
-			}
-		}
 		s.note = fmt.Sprintf("it stands as the backup has it; what its source has by now cannot be told: %v", err)
+		if known == nil {
+			s.owned = map[string]v1.Hash{} // all that the source has is its own once the job has asked it
+		}
 		return s, true, nil
 	case n > 0:
 		s.note = fmt.Sprintf("it stands as the backup has it; the source has %s; ocisync run mirror brings it in step, no apply does", o)
 	}
+	if known != nil {
+		return s, true, nil
+	}
+	s.owned = map[string]v1.Hash{}
 	chosen := slices.Clone(o.Same)
 	for _, c := range o.Copy {
 		chosen = append(chosen, c.Tag)
