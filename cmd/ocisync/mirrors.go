@@ -44,7 +44,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	if u, ok := s.provider.(providers.Untagger); ok {
 		d.Untag = u.Untag
 	}
-	d.Later, d.Restored = s.o.later, s.o.restored
+	d.Restored = s.o.restored
 	return declared.New(d)
 }
 
@@ -90,6 +90,9 @@ func (s *session) applied() []declared.Applied {
 	for _, o := range s.inv.Objects {
 		if !slices.Contains(kinds, o.Key.Kind) {
 			continue
+		}
+		if s.o.waits != nil && s.o.waits(schema.Resource{Key: o.Key, Spec: o.Spec}) != "" {
+			continue // as if it had never been
 		}
 		a := declared.Applied{Key: o.Key, Spec: o.Spec, Tags: map[string]v1.Hash{}}
 		for _, t := range o.Content {

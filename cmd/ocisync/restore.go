@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -39,10 +41,13 @@ func newRestore(o *options) *cobra.Command {
 artifacts, and then brings what a backup holds into its registry, of whatever type that
 is: every digest as it was, with what refers to it. Mirrors and artifacts come last, as
 apply brings them: a mirror whose tags the backup brought is recorded as it stands and
-copies nothing, wherever its source is by now; ocisync run mirror brings it in step. A tag
-that is something else there is left, and told, unless --overwrite is given. What is broken in the backup is refused by its reference, and the
-rest goes on. A registry that was wiped is blank, although it was known before: --new
-takes it for a new one, as of apply.
+copies nothing, wherever its source is by now; ocisync run mirror brings it in step. With
+--namespace, those that write into other namespaces wait until these are restored.
+
+A tag that is something else there is left, and told, unless --overwrite is given. What
+is broken in the backup is refused by its reference, and the rest goes on. A registry
+that was wiped is blank, although it was known before: --new takes it for a new one, as
+of apply.
 
 ` + placesHelp + `
 With --mode-to DIR the registry's configuration as it was backed up is written to a new
@@ -110,35 +115,76 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
-	later := slices.ContainsFunc(cfg.Desired.Resources, brought)
-	if err := r.configure(ctx, func(o *options) { o.later = later }); err != nil {
+	elsewhere := r.elsewhere()
+	if err := r.configure(ctx, func(o *options) {
+		o.waits = func(x schema.Resource) string {
+			if _, ok := broughtTo(x); !ok {
+				return ""
+			}
+			return cmp.Or(elsewhere(x), "it comes after the content of the backup")
+		}
+	}); err != nil {
 		return err
 	}
 	back, err := r.bring(ctx, cfg, l)
-	if !later || r.dry || ctx.Err() != nil {
+	now := slices.ContainsFunc(cfg.Desired.Resources, func(x schema.Resource) bool {
+		_, ok := broughtTo(x)
+		return ok && elsewhere(x) == ""
+	})
+	if !now || r.dry || ctx.Err() != nil {
 		return err
 	}
 	r.apply.approve, r.apply.fresh = "", false // of what was applied first
-	return errors.Join(err, r.configure(ctx, func(o *options) { o.restored = back }))
+	return errors.Join(err, r.configure(ctx, func(o *options) { o.restored, o.waits = back, elsewhere }))
 }
 
-// brought reports whether an object is content, which comes after the backup's.
-func brought(r schema.Resource) bool {
-	return r.Key.Kind == schema.KindMirror || r.Key.Kind == schema.KindArtifact
+// broughtTo is the repository of a mirror or artifact, which is content that comes after
+// the backup's; other objects have none.
+func broughtTo(r schema.Resource) (repository string, ok bool) {
+	to := new(string)
+	switch spec := r.Spec.(type) {
+	case *schema.Mirror:
+		to = cmp.Or(spec.To, to)
+	case *schema.Artifact:
+		to = cmp.Or(spec.To, to)
+	default:
+		return "", false
+	}
+	repository, _, _ = strings.Cut(*to, ":")
+	return repository, true
 }
 
-// postpone has a run leave mirrors and artifacts alone.
-func postpone(cfg *schema.Config) {
-	said := map[schema.Key]bool{}
-	waits := &schema.Pause{Reason: "it comes after the content of the backup"}
-	for i, d := range cfg.Directives {
-		if said[d.Key] = true; brought(schema.Resource{Key: d.Key}) && d.Paused == nil {
-			cfg.Directives[i].Paused = waits
+// elsewhere says of mirrors and artifacts of namespaces that are not restored why they
+// wait: what the backup has of those would be lost by what they bring now.
+func (r *restoreOptions) elsewhere() func(schema.Resource) string {
+	in := chosenBy(r.namespaces)
+	return func(x schema.Resource) string {
+		repository, ok := broughtTo(x)
+		if !ok || in(repository) {
+			return ""
 		}
+		return fmt.Sprintf("it writes to %s, which this restore leaves alone; restore that too before the next apply, which brings it anew", repository)
+	}
+}
+
+// postpone has a run leave mirrors and artifacts alone that wait.
+func postpone(cfg *schema.Config, waits func(schema.Resource) string) {
+	at, today := map[schema.Key]int{}, schema.DateOf(time.Now())
+	for i, d := range cfg.Directives {
+		at[d.Key] = i
 	}
 	for _, r := range cfg.Desired.Resources {
-		if brought(r) && !said[r.Key] {
-			cfg.Directives = append(cfg.Directives, schema.Directive{Key: r.Key, Paused: waits})
+		why := waits(r)
+		if why == "" {
+			continue
+		}
+		i, said := at[r.Key]
+		if !said {
+			i = len(cfg.Directives)
+			cfg.Directives = append(cfg.Directives, schema.Directive{Key: r.Key})
+		}
+		if p := cfg.Directives[i].Paused; p == nil || p.Until != nil && p.Until.Before(today) {
+			cfg.Directives[i].Paused = &schema.Pause{Reason: why}
 		}
 	}
 	slices.SortFunc(cfg.Directives, func(a, b schema.Directive) int { return a.Key.Compare(b.Key) })

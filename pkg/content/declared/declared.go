@@ -59,8 +59,6 @@ type Deps struct {
 	Report func(schema.Key, content.Event)
 	// Progress counts what is done while it is done; nil is nobody's.
 	Progress *content.Progress
-	// Later says that mirrors and artifacts are left alone in this run, whatever they are.
-	Later bool
 	// Restored are the tags that a backup brought back, by repository: a mirror of these
 	// is recorded as it stands.
 	Restored map[string]map[string]v1.Hash
@@ -176,7 +174,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 				out.Resources = append(out.Resources, r)
 			}
 		case *schema.Mirror, *schema.Artifact:
-			if scope.Covers(a.Key) && !p.Later {
+			if scope.Covers(a.Key) {
 				mine = append(mine, a)
 			}
 		}
@@ -473,7 +471,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 	out := p.standingNotes()
 	for _, r := range desired.Resources {
 		spec, ok := r.Spec.(*schema.Mirror)
-		if !ok || p.Later {
+		if !ok {
 			continue
 		}
 		p.mu.Lock()
