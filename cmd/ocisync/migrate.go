@@ -458,20 +458,21 @@ func (m *migrateOptions) look(ctx context.Context, from, to *end, shard content.
 	return p, nil
 }
 
-// bytes tells how much repositories hold, where the registry tells.
+// bytes tells how much repositories hold, where the registry tells. That it does not is
+// no failure: a migration needs none.
 func (m *migrateOptions) bytes(ctx context.Context, from *end, names []string) (map[string]int64, error) {
 	if from.session == nil || !m.dry || len(names) == 0 {
 		return nil, nil
 	}
-	s, err := providers.ReadOnly(from.session.provider).Read(ctx, schema.Scope{Repositories: names})
-	if err != nil {
-		return nil, err
+	tells, ok := from.session.provider.(providers.Sizer)
+	if !ok {
+		return nil, nil
 	}
-	out := map[string]int64{}
-	for _, r := range s.Repositories {
-		out[r.Name] = int64(r.Bytes)
+	out, err := tells.Sizes(ctx, names)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, providers.ErrUnsupported) {
+		m.say("how much %s holds is not known: %v", from.name, err)
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
 // show tells what would be done.

@@ -21,6 +21,7 @@ type admin interface {
 	changer
 	checker
 	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	Sizes(ctx context.Context, names []string) (map[string]int64, error)
 	housekeeper
 	Transport(context.Context) (http.RoundTripper, func() error, error)
 	Close() error
