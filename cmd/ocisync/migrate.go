@@ -18,6 +18,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/ledger"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -572,15 +573,15 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 	}
 	out.Content = &told
 	if m.verify && last.Err() == nil {
-		if err := m.compare(last, from, to, p.items, &out); err != nil {
+		if err := m.compare(last, from, to, p.items, by.Ledger, &out); err != nil {
 			return err
 		}
 	}
 	return m.ended(last, out)
 }
 
-// compare holds both sides against each other.
-func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []content.Item, out *migration) error {
+// compare holds both sides against each other. What a ledger says otherwise it is told.
+func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []content.Item, known *ledger.File, out *migration) error {
 	c, err := content.Compare(ctx, from.registry, to.registry, items, 8)
 	if err != nil {
 		return err
@@ -588,6 +589,9 @@ func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []con
 	out.Verified = &verification{Tags: c.Tags, Referrers: c.Referrers, Differences: []different{}}
 	for _, d := range c.Differences {
 		out.Verified.Differences = append(out.Verified.Differences, different{d.Source.String(), d.Target.String(), d.Why})
+		if known != nil && d.Target.Tag != "" {
+			known.ForgetTag(d.Target.Repository, d.Target.Tag)
+		}
 	}
 	return nil
 }
