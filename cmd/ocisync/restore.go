@@ -18,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/progress"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -29,6 +31,7 @@ type restoreOptions struct {
 	overwrite  bool
 	modeTo     string
 	apply      applyOptions
+	foreseen   plan.Plan // of a dry run
 }
 
 func newRestore(o *options) *cobra.Command {
@@ -213,7 +216,11 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 		}
 		tell(e)
 	}
-	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: report}
+	blank, err := r.blank(ctx, cfg.Registry.Login, to)
+	if err != nil {
+		return nil, err
+	}
+	job := content.Restore{Blank: blank, From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: report}
 	due, err := job.Look(ctx)
 	if err != nil {
 		return nil, err
@@ -239,6 +246,23 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 	return back, r.finish(ctx, out)
 }
 
+// blank reports whether a dry run cannot ask the registry what it holds, since the account
+// of the login is there, or has its password, only when the mode is applied.
+func (r *restoreOptions) blank(ctx context.Context, login *schema.Login, to *content.Registry) (bool, error) {
+	if !r.dry || login == nil || !slices.ContainsFunc(r.foreseen.Changes, func(c plan.Change) bool {
+		return !c.Recorded() && (login.User != nil && c.Key == schema.Key{Kind: schema.KindUser, Name: *login.User} ||
+			login.Robot != nil && c.Key == schema.Key{Kind: schema.KindRobot, Name: *login.Robot})
+	}) {
+		return false, nil
+	}
+	_, err := to.Repositories(ctx)
+	if !errors.Is(err, providers.ErrUnauthorized) {
+		return false, ctx.Err() // what else is wrong is said where it is read
+	}
+	r.say("registry.login is accepted only when the mode is applied: what the registry holds cannot be told before, and all of the backup is taken as to come")
+	return true, nil
+}
+
 // configure brings the registry to be as the mode says, or shows what that would do.
 func (r *restoreOptions) configure(ctx context.Context, turn func(*options)) error {
 	o := *r.options
@@ -249,7 +273,9 @@ func (r *restoreOptions) configure(ctx context.Context, turn func(*options)) err
 	}
 	if r.dry {
 		p := &planOptions{options: &o, fresh: r.apply.fresh}
-		return p.run(ctx)
+		err := p.run(ctx)
+		r.foreseen = p.made
+		return err
 	}
 	a := r.apply
 	a.options = &o

@@ -20,6 +20,9 @@ type Restore struct {
 	// Overwrite has tags become what they are in the layout where they are something
 	// else; they are left as they are without it.
 	Overwrite bool
+	// Blank says that nobody can ask the registry before its configuration was applied:
+	// Look and Weigh take it for one that holds nothing.
+	Blank bool
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
 	// Progress is that of [Copier].
@@ -96,9 +99,10 @@ func (r *Restore) look(ctx context.Context, repository string, mu *sync.Mutex, o
 	if err == nil && len(tags) == 0 {
 		return
 	}
-	have, ok, err2 := r.To.Tags(ctx, repository)
-	if err == nil {
-		err = err2
+	var have []string
+	ok := false
+	if !r.Blank && err == nil {
+		have, ok, err = r.To.Tags(ctx, repository)
 	}
 	if err != nil {
 		fail(Reference{Repository: repository}, err)
