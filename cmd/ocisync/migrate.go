@@ -225,12 +225,8 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 	if err != nil {
 		return err
 	}
-	what := "sync"
-	if whole {
-		what = "migrate"
-	}
 	if !m.dry {
-		done, err2 := m.watching(what, "sent")
+		done, err2 := m.watching(m.what(), "sent")
 		if err2 != nil {
 			return err2
 		}
@@ -267,6 +263,14 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 		p.again(ctx, from, to, m.told(false)) // who was asked took his time
 	}
 	return m.move(ctx, from, to, shard, p, limit, out)
+}
+
+// what is the command.
+func (m *migrateOptions) what() string {
+	if m.whole {
+		return "migrate"
+	}
+	return "sync"
 }
 
 // part reads which shard this is.
@@ -608,7 +612,7 @@ func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 	if !m.json() {
 		m.tell("%s\n", told.summary())
 	}
-	err := told.end(ctx)
+	err := told.end(ctx, m.what())
 	if v := out.Verified; v != nil {
 		for _, d := range v.Differences {
 			m.say("differs  %s: %s", d.Target, d.Why)
@@ -617,7 +621,7 @@ func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 			m.tell("verified: %s and %s are alike, %d differ\n", count(v.Tags, "tag"), count(v.Referrers, "referrer"), len(v.Differences))
 		}
 		if n := len(v.Differences); n > 0 {
-			again := "migrate again"
+			again := m.what() + " again"
 			if m.onlyMissing {
 				again += ", without --only-missing, which leaves what is there"
 			}
