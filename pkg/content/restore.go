@@ -198,8 +198,10 @@ func (r *Restore) Weigh(ctx context.Context, due Due) (sends Moved, broken map[R
 // weigh visits the blobs of a manifest, and of what refers to it.
 func (r *Restore) weigh(ctx context.Context, ref Reference, depth int, visit func(repository string, d v1.Descriptor)) error {
 	var list []v1.Descriptor
+	var family []v1.Hash // it, and the parts of an index: things refer to those too
 	err := r.From.tree(ctx, ref, 0, func(d v1.Descriptor, manifest bool) error {
 		if manifest {
+			family = append(family, d.Digest)
 			return nil
 		}
 		list = append(list, d)
@@ -218,13 +220,15 @@ func (r *Restore) weigh(ctx context.Context, ref Reference, depth int, visit fun
 	if depth > deepest {
 		return nil
 	}
-	referrers, err := r.From.referrers(ctx, ref.Repository, ref.Digest, nil)
-	if err != nil {
-		return err
-	}
-	for _, d := range referrers {
-		if err := r.weigh(ctx, Reference{Repository: ref.Repository, Digest: d.Digest}, depth+1, visit); err != nil {
+	for _, of := range family {
+		referrers, err := r.From.referrers(ctx, ref.Repository, of, nil)
+		if err != nil {
 			return err
+		}
+		for _, d := range referrers {
+			if err := r.weigh(ctx, Reference{Repository: ref.Repository, Digest: d.Digest}, depth+1, visit); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
