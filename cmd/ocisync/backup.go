@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -91,6 +92,8 @@ type backedUp struct {
 	Verified *weight  `json:"verified,omitempty"`
 	Broken   []broken `json:"broken,omitempty"`
 	Pruned   *weight  `json:"pruned,omitempty"`
+
+	kept int // failed, and is in the backup as it was
 }
 
 type weight struct {
@@ -145,7 +148,18 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	out := backedUp{To: to, copied: copied{Tags: []progress.Tag{}}, Gone: []string{}}
-	job := content.Backup{From: from, To: l, In: chosenBy(b.namespaces), Mode: mode, Name: cfg.Mode, Progress: b.counts(), Report: b.reports(content.Reference.String, content.Reference.String, &out.copied)}
+	var mu sync.Mutex
+	var failed []content.Reference
+	tell := b.reports(content.Reference.String, content.Reference.String, &out.copied)
+	report := func(e content.Event) {
+		if e.Outcome == content.Failed {
+			mu.Lock()
+			failed = append(failed, e.Target)
+			mu.Unlock()
+		}
+		tell(e)
+	}
+	job := content.Backup{From: from, To: l, In: chosenBy(b.namespaces), Mode: mode, Name: cfg.Mode, Progress: b.counts(), Report: report}
 	b.watch.Copying(0)
 	done, err := job.Run(ctx)
 	if err != nil {
@@ -155,6 +169,11 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 		return err
 	}
 	out.weigh(done.Moved)
+	for _, ref := range failed {
+		if kept(ctx, l, ref) {
+			out.kept++
+		}
+	}
 	for _, ref := range done.Gone {
 		out.Gone = append(out.Gone, ref.String())
 	}
@@ -216,13 +235,28 @@ func (b *backupOptions) finish(out backedUp) error {
 	case len(out.Broken) > 0:
 		return codedError{exitPartly, fmt.Errorf("%s broken in the backup; back up again, which fetches what the registry still has", count(len(out.Broken), "reference"))}
 	case out.Failed > 0 && out.Copied+out.Same > 0:
-		return codedError{exitPartly, fmt.Errorf("%s not backed up, and stays as the last backup has it; mend the cause and back up again", count(out.Failed, "reference"))}
+		stays := ""
+		if out.kept > 0 {
+			stays = fmt.Sprintf(", of which %d as the last backup has them", out.kept)
+		}
+		return codedError{exitPartly, fmt.Errorf("%s not backed up%s; mend the cause and back up again", count(out.Failed, "reference"), stays)}
 	case out.Failed > 0:
 		return fmt.Errorf("nothing was backed up: %s failed", count(out.Failed, "reference"))
 	case len(b.namespaces) > 0 && out.Copied+out.Same+len(out.Gone) == 0:
 		return fmt.Errorf("the registry has no tags in %s; correct --namespace", strings.Join(b.namespaces, ", "))
 	}
 	return nil
+}
+
+// kept reports whether a backup has something of a tag or repository that could not be
+// read now.
+func kept(ctx context.Context, l *content.Layout, ref content.Reference) bool {
+	if ref.Tag == "" {
+		tags, _, err := l.Tags(ctx, ref.Repository)
+		return err == nil && len(tags) > 0
+	}
+	_, err := content.Describe(ctx, l, ref)
+	return err == nil
 }
 
 // place is where the backup goes.
@@ -237,10 +271,12 @@ func (b *backupOptions) place(cfg *schema.Config) (string, error) {
 		return "", codedError{exitRefused, errors.New("backup.login: this version takes the account of a bucket from the environment, as ocisync backup --help says; take login out")}
 	case strings.HasPrefix(d.To, bucketScheme):
 		return d.To, nil
-	case filepath.IsAbs(d.To):
-		return ociLayout + ":" + d.To, nil
 	default:
-		return ociLayout + ":" + filepath.Join(cfg.Dir, d.To), nil
+		dir := strings.TrimPrefix(d.To, ociLayout+":")
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(cfg.Dir, dir)
+		}
+		return ociLayout + ":" + dir, nil
 	}
 }
 

@@ -307,20 +307,20 @@ func (o *options) finish(ctx context.Context, out copied) error {
 	if err != nil {
 		return err
 	}
-	return out.end(ctx)
+	return out.end(ctx, "copy")
 }
 
 func (c copied) summary() string {
 	return fmt.Sprintf("%d copied, %d there already, %d failed; %s sent, %s mounted, %s", c.Copied, c.Same, c.Failed, count(c.Blobs, "blob"), count(c.Mounted, "blob"), schema.Size(c.Bytes).Human())
 }
 
-// end is how a copy ended.
-func (c copied) end(ctx context.Context) error {
+// end is how a copy ended, and what to do again.
+func (c copied) end(ctx context.Context, what string) error {
 	switch {
 	case ctx.Err() != nil:
-		return codedError{exitInterrupted, fmt.Errorf("stopped: %d copied; copy again, which goes on from there", c.Copied)}
+		return codedError{exitInterrupted, fmt.Errorf("stopped: %d copied; %s again, which goes on from there", c.Copied, what)}
 	case c.Failed > 0 && c.Copied+c.Same > 0:
-		return codedError{exitPartly, fmt.Errorf("%s not copied; mend the cause and copy again", count(c.Failed, "reference"))}
+		return codedError{exitPartly, fmt.Errorf("%s not copied; mend the cause and %s again", count(c.Failed, "reference"), what)}
 	case c.Failed > 0:
 		return fmt.Errorf("nothing was copied: %s failed", count(c.Failed, "reference"))
 	}

@@ -471,3 +471,69 @@ func TestACopyThatFollowsIsToldAnew(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// Harbor tells how much its repositories hold, for a few lists, and parts are made alike by
+// that. A registry that does not tell is asked for nothing more.
+func TestPartsAreAlikeInTheBytesThatARegistryTells(t *testing.T) {
+	b := newBoth(t)
+	b.api(t, http.MethodPost, "/projects", `{"project_name":"p"}`)
+	large := strings.Repeat("large", 4000)
+	for _, to := range []http.Handler{b.zot, b.Server} {
+		b.image(t, to, "p/large1", "v1", large+"1", "", nil)
+		b.image(t, to, "p/large2", "v1", large+"2", "", nil)
+		for tag := range 10 {
+			b.image(t, to, "p/small", fmt.Sprintf("v%d", tag), fmt.Sprintf("small %d", tag), "", nil)
+		}
+	}
+	look := func(from, to string, more ...string) (out migration, text string) {
+		text, _ = b.ocisync(t, 0, append([]string{"migrate", "--from", from, "--to", to, "--dry-run", "--output", "json"}, more...)...)
+		if err := json.Unmarshal([]byte(text), &out); err != nil {
+			t.Fatal(err)
+		}
+		return out, text
+	}
+	b.forget()
+	all, text := look("m", "zot")
+	for _, r := range all.Repositories {
+		if large := r.Name != "p/small"; large != (r.Bytes > 20_000) || r.Bytes == 0 {
+			t.Errorf("%s holds %d bytes", r.Name, r.Bytes)
+		}
+	}
+	asked := 0
+	for _, r := range b.Requests() {
+		if strings.Contains(r.Path, "/artifacts") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("%d lists of artifacts were asked for: %v", asked, b.Requests())
+	}
+	sizes := filepath.Join(b.dir, "sizes.json")
+	write(t, sizes, text)
+	part := map[string]int{}
+	for i := range 2 {
+		mine, _ := look("m", "zot", "--shard", fmt.Sprintf("%d/2", i), "--sizes", sizes)
+		for _, r := range mine.Repositories {
+			part[r.Name] = i
+		}
+	}
+	if len(part) != 3 || part["p/large1"] == part["p/large2"] {
+		t.Errorf("the parts are %v", part)
+	}
+	b.forget()
+	untold, _ := look("zot", "m")
+	for _, r := range untold.Repositories {
+		if r.Bytes != 0 {
+			t.Errorf("of %s %d bytes are told", r.Name, r.Bytes)
+		}
+	}
+	lists := 0
+	for _, a := range b.zot.asked {
+		if strings.HasSuffix(a, "/tags/list") {
+			lists++
+		}
+	}
+	if lists != 3 {
+		t.Errorf("%d lists of tags were asked for, of 3 repositories", lists)
+	}
+}

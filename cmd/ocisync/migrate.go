@@ -18,6 +18,7 @@ import (
 
 	"github.com/ocisync/ocisync/pkg/access"
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/content/ledger"
 	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
@@ -224,12 +225,8 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 	if err != nil {
 		return err
 	}
-	what := "sync"
-	if whole {
-		what = "migrate"
-	}
 	if !m.dry {
-		done, err2 := m.watching(what, "sent")
+		done, err2 := m.watching(m.what(), "sent")
 		if err2 != nil {
 			return err2
 		}
@@ -266,6 +263,14 @@ func (m *migrateOptions) run(ctx context.Context, whole bool) (err error) {
 		p.again(ctx, from, to, m.told(false)) // who was asked took his time
 	}
 	return m.move(ctx, from, to, shard, p, limit, out)
+}
+
+// what is the command.
+func (m *migrateOptions) what() string {
+	if m.whole {
+		return "migrate"
+	}
+	return "sync"
 }
 
 // part reads which shard this is.
@@ -458,20 +463,21 @@ func (m *migrateOptions) look(ctx context.Context, from, to *end, shard content.
 	return p, nil
 }
 
-// bytes tells how much repositories hold, where the registry tells.
+// bytes tells how much repositories hold, where the registry tells. That it does not is
+// no failure: a migration needs none.
 func (m *migrateOptions) bytes(ctx context.Context, from *end, names []string) (map[string]int64, error) {
 	if from.session == nil || !m.dry || len(names) == 0 {
 		return nil, nil
 	}
-	s, err := providers.ReadOnly(from.session.provider).Read(ctx, schema.Scope{Repositories: names})
-	if err != nil {
-		return nil, err
+	tells, ok := from.session.provider.(providers.Sizer)
+	if !ok {
+		return nil, nil
 	}
-	out := map[string]int64{}
-	for _, r := range s.Repositories {
-		out[r.Name] = int64(r.Bytes)
+	out, err := tells.Sizes(ctx, names)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, providers.ErrUnsupported) {
+		m.say("how much %s holds is not known: %v", from.name, err)
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
 // show tells what would be done.
@@ -571,15 +577,15 @@ func (m *migrateOptions) move(ctx context.Context, from, to *end, shard content.
 	}
 	out.Content = &told
 	if m.verify && last.Err() == nil {
-		if err := m.compare(last, from, to, p.items, &out); err != nil {
+		if err := m.compare(last, from, to, p.items, by.Ledger, &out); err != nil {
 			return err
 		}
 	}
 	return m.ended(last, out)
 }
 
-// compare holds both sides against each other.
-func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []content.Item, out *migration) error {
+// compare holds both sides against each other. What a ledger says otherwise it is told.
+func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []content.Item, known *ledger.File, out *migration) error {
 	c, err := content.Compare(ctx, from.registry, to.registry, items, 8)
 	if err != nil {
 		return err
@@ -587,6 +593,9 @@ func (m *migrateOptions) compare(ctx context.Context, from, to *end, items []con
 	out.Verified = &verification{Tags: c.Tags, Referrers: c.Referrers, Differences: []different{}}
 	for _, d := range c.Differences {
 		out.Verified.Differences = append(out.Verified.Differences, different{d.Source.String(), d.Target.String(), d.Why})
+		if known != nil && d.Target.Tag != "" {
+			known.ForgetTag(d.Target.Repository, d.Target.Tag)
+		}
 	}
 	return nil
 }
@@ -603,7 +612,7 @@ func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 	if !m.json() {
 		m.tell("%s\n", told.summary())
 	}
-	err := told.end(ctx)
+	err := told.end(ctx, m.what())
 	if v := out.Verified; v != nil {
 		for _, d := range v.Differences {
 			m.say("differs  %s: %s", d.Target, d.Why)
@@ -612,7 +621,7 @@ func (m *migrateOptions) ended(ctx context.Context, out migration) error {
 			m.tell("verified: %s and %s are alike, %d differ\n", count(v.Tags, "tag"), count(v.Referrers, "referrer"), len(v.Differences))
 		}
 		if n := len(v.Differences); n > 0 {
-			again := "migrate again"
+			again := m.what() + " again"
 			if m.onlyMissing {
 				again += ", without --only-missing, which leaves what is there"
 			}

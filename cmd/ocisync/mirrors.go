@@ -47,7 +47,7 @@ func (s *session) declared(host schema.Host) *declared.Provider {
 	if s.cfg.Registry.Run == nil {
 		d.Cron = func(mirror string) string { return s.o.command("run mirror " + mirror) }
 	}
-	d.Later, d.Restored = s.o.later, s.o.restored
+	d.Restored = s.o.restored
 	return declared.New(d)
 }
 
@@ -93,6 +93,9 @@ func (s *session) applied() []declared.Applied {
 	for _, o := range s.inv.Objects {
 		if !slices.Contains(kinds, o.Key.Kind) {
 			continue
+		}
+		if s.o.waits != nil && s.o.waits(schema.Resource{Key: o.Key, Spec: o.Spec}) != "" {
+			continue // as if it had never been
 		}
 		a := declared.Applied{Key: o.Key, Spec: o.Spec, Tags: map[string]v1.Hash{}}
 		for _, t := range o.Content {

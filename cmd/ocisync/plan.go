@@ -27,6 +27,7 @@ type planOptions struct {
 	fresh    bool
 	whole    bool         // all that nobody manages is listed
 	left     bytes.Buffer // what the registry holds beside
+	made     plan.Plan
 }
 
 func newPlan(o *options) *cobra.Command {
@@ -73,6 +74,7 @@ func (p *planOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.made = found.Plan
 	if err := p.show(found.Plan); err != nil {
 		return err
 	}

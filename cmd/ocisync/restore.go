@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/ocisync/ocisync/pkg/content"
+	"github.com/ocisync/ocisync/pkg/plan"
 	"github.com/ocisync/ocisync/pkg/progress"
+	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/schema"
 )
 
@@ -27,6 +31,7 @@ type restoreOptions struct {
 	overwrite  bool
 	modeTo     string
 	apply      applyOptions
+	foreseen   plan.Plan // of a dry run
 }
 
 func newRestore(o *options) *cobra.Command {
@@ -39,10 +44,13 @@ func newRestore(o *options) *cobra.Command {
 artifacts, and then brings what a backup holds into its registry, of whatever type that
 is: every digest as it was, with what refers to it. Mirrors and artifacts come last, as
 apply brings them: a mirror whose tags the backup brought is recorded as it stands and
-copies nothing, wherever its source is by now; ocisync run mirror brings it in step. A tag
-that is something else there is left, and told, unless --overwrite is given. What is broken in the backup is refused by its reference, and the
-rest goes on. A registry that was wiped is blank, although it was known before: --new
-takes it for a new one, as of apply.
+copies nothing, wherever its source is by now; ocisync run mirror brings it in step. With
+--namespace, those that write into other namespaces wait until these are restored.
+
+A tag that is something else there is left, and told, unless --overwrite is given. What
+is broken in the backup is refused by its reference, and the rest goes on. A registry
+that was wiped is blank, although it was known before: --new takes it for a new one, as
+of apply.
 
 ` + placesHelp + `
 With --mode-to DIR the registry's configuration as it was backed up is written to a new
@@ -110,35 +118,76 @@ func (r *restoreOptions) run(ctx context.Context, source string) (err error) {
 	if err != nil {
 		return err
 	}
-	later := slices.ContainsFunc(cfg.Desired.Resources, brought)
-	if err := r.configure(ctx, func(o *options) { o.later = later }); err != nil {
+	elsewhere := r.elsewhere()
+	if err := r.configure(ctx, func(o *options) {
+		o.waits = func(x schema.Resource) string {
+			if _, ok := broughtTo(x); !ok {
+				return ""
+			}
+			return cmp.Or(elsewhere(x), "it comes after the content of the backup")
+		}
+	}); err != nil {
 		return err
 	}
 	back, err := r.bring(ctx, cfg, l)
-	if !later || r.dry || ctx.Err() != nil {
+	now := slices.ContainsFunc(cfg.Desired.Resources, func(x schema.Resource) bool {
+		_, ok := broughtTo(x)
+		return ok && elsewhere(x) == ""
+	})
+	if !now || r.dry || ctx.Err() != nil {
 		return err
 	}
 	r.apply.approve, r.apply.fresh = "", false // of what was applied first
-	return errors.Join(err, r.configure(ctx, func(o *options) { o.restored = back }))
+	return errors.Join(err, r.configure(ctx, func(o *options) { o.restored, o.waits = back, elsewhere }))
 }
 
-// brought reports whether an object is content, which comes after the backup's.
-func brought(r schema.Resource) bool {
-	return r.Key.Kind == schema.KindMirror || r.Key.Kind == schema.KindArtifact
+// broughtTo is the repository of a mirror or artifact, which is content that comes after
+// the backup's; other objects have none.
+func broughtTo(r schema.Resource) (repository string, ok bool) {
+	to := new(string)
+	switch spec := r.Spec.(type) {
+	case *schema.Mirror:
+		to = cmp.Or(spec.To, to)
+	case *schema.Artifact:
+		to = cmp.Or(spec.To, to)
+	default:
+		return "", false
+	}
+	repository, _, _ = strings.Cut(*to, ":")
+	return repository, true
 }
 
-// postpone has a run leave mirrors and artifacts alone.
-func postpone(cfg *schema.Config) {
-	said := map[schema.Key]bool{}
-	waits := &schema.Pause{Reason: "it comes after the content of the backup"}
-	for i, d := range cfg.Directives {
-		if said[d.Key] = true; brought(schema.Resource{Key: d.Key}) && d.Paused == nil {
-			cfg.Directives[i].Paused = waits
+// elsewhere says of mirrors and artifacts of namespaces that are not restored why they
+// wait: what the backup has of those would be lost by what they bring now.
+func (r *restoreOptions) elsewhere() func(schema.Resource) string {
+	in := chosenBy(r.namespaces)
+	return func(x schema.Resource) string {
+		repository, ok := broughtTo(x)
+		if !ok || in(repository) {
+			return ""
 		}
+		return fmt.Sprintf("it writes to %s, which this restore leaves alone; restore that too before the next apply, which brings it anew", repository)
+	}
+}
+
+// postpone has a run leave mirrors and artifacts alone that wait.
+func postpone(cfg *schema.Config, waits func(schema.Resource) string) {
+	at, today := map[schema.Key]int{}, schema.DateOf(time.Now())
+	for i, d := range cfg.Directives {
+		at[d.Key] = i
 	}
 	for _, r := range cfg.Desired.Resources {
-		if brought(r) && !said[r.Key] {
-			cfg.Directives = append(cfg.Directives, schema.Directive{Key: r.Key, Paused: waits})
+		why := waits(r)
+		if why == "" {
+			continue
+		}
+		i, said := at[r.Key]
+		if !said {
+			i = len(cfg.Directives)
+			cfg.Directives = append(cfg.Directives, schema.Directive{Key: r.Key})
+		}
+		if p := cfg.Directives[i].Paused; p == nil || p.Until != nil && p.Until.Before(today) {
+			cfg.Directives[i].Paused = &schema.Pause{Reason: why}
 		}
 	}
 	slices.SortFunc(cfg.Directives, func(a, b schema.Directive) int { return a.Key.Compare(b.Key) })
@@ -167,7 +216,11 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 		}
 		tell(e)
 	}
-	job := content.Restore{From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: report}
+	blank, err := r.blank(ctx, cfg.Registry.Login, to)
+	if err != nil {
+		return nil, err
+	}
+	job := content.Restore{Blank: blank, From: l, To: to, In: chosenBy(r.namespaces), Overwrite: r.overwrite, Progress: r.counts(), Report: report}
 	due, err := job.Look(ctx)
 	if err != nil {
 		return nil, err
@@ -193,6 +246,23 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 	return back, r.finish(ctx, out)
 }
 
+// blank reports whether a dry run cannot ask the registry what it holds, since the account
+// of the login is there, or has its password, only when the mode is applied.
+func (r *restoreOptions) blank(ctx context.Context, login *schema.Login, to *content.Registry) (bool, error) {
+	if !r.dry || login == nil || !slices.ContainsFunc(r.foreseen.Changes, func(c plan.Change) bool {
+		return !c.Recorded() && (login.User != nil && c.Key == schema.Key{Kind: schema.KindUser, Name: *login.User} ||
+			login.Robot != nil && c.Key == schema.Key{Kind: schema.KindRobot, Name: *login.Robot})
+	}) {
+		return false, nil
+	}
+	_, err := to.Repositories(ctx)
+	if !errors.Is(err, providers.ErrUnauthorized) {
+		return false, ctx.Err() // what else is wrong is said where it is read
+	}
+	r.say("registry.login is accepted only when the mode is applied: what the registry holds cannot be told before, and all of the backup is taken as to come")
+	return true, nil
+}
+
 // configure brings the registry to be as the mode says, or shows what that would do.
 func (r *restoreOptions) configure(ctx context.Context, turn func(*options)) error {
 	o := *r.options
@@ -203,7 +273,9 @@ func (r *restoreOptions) configure(ctx context.Context, turn func(*options)) err
 	}
 	if r.dry {
 		p := &planOptions{options: &o, fresh: r.apply.fresh}
-		return p.run(ctx)
+		err := p.run(ctx)
+		r.foreseen = p.made
+		return err
 	}
 	a := r.apply
 	a.options = &o

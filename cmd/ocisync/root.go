@@ -19,6 +19,7 @@ import (
 	"github.com/ocisync/ocisync/pkg/progress"
 	"github.com/ocisync/ocisync/pkg/providers"
 	"github.com/ocisync/ocisync/pkg/runtime"
+	"github.com/ocisync/ocisync/schema"
 	"github.com/ocisync/ocisync/schema/load"
 )
 
@@ -127,7 +128,9 @@ type options struct {
 	metrics string           // the file that figures are written to
 	watch   *progress.Watch  // nil where nothing is watched
 
-	later    bool                          // mirrors and artifacts are left for a later run
+	// waits says why a mirror or artifact is left for a later run, "" where it is not; nil:
+	// none is.
+	waits    func(schema.Resource) string
 	restored map[string]map[string]v1.Hash // tags that a backup brought back, by repository
 }
 

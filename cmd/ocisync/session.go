@@ -72,8 +72,8 @@ func (o *options) open(ctx context.Context, write bool) (_ *session, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if o.later {
-		postpone(cfg)
+	if o.waits != nil {
+		postpone(cfg, o.waits)
 	}
 	host, err := o.host()
 	if err != nil {

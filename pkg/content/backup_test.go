@@ -452,3 +452,19 @@ func TestAModeIsKeptInTheBackup(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 }
+
+// TestARestoreForeseesWhatRefersToPartsOfAnIndex, which no tag names.
+func TestARestoreForeseesWhatRefersToPartsOfAnIndex(t *testing.T) {
+	s, dir := serve(t), filepath.Join(t.TempDir(), "b")
+	f := fill{t, s}
+	f.multi("v1", "linux/amd64", "linux/arm64")
+	part := f.image("a", "", layer(100, 50), []byte("v1linux/amd64"))
+	s.between(lists(map[string][]v1.Descriptor{part.Digest.String(): {f.refers("a", part, 7)}}))
+	if _, err := backup(t, s.open(t), layout(t, dir, true), everything); err != nil {
+		t.Fatal(err)
+	}
+	const blobs = 2*2 + 1 + 2 // layers of both parts, their one configuration, and what refers to one
+	if _, got := restored(t, layout(t, dir, false), serve(t).open(t), false); got.err != nil || got.moved.Blobs != blobs {
+		t.Errorf("%+v, want %d blobs", got, blobs)
+	}
+}

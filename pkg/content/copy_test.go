@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -363,4 +366,48 @@ func TestWhatMayNotBeMountedIsSent(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	same(t, c.From, c.To, items)
+}
+
+// An index of what refers to an image, which that image's own copy has made meanwhile, came
+// by this copy and was not there before.
+func TestAnIndexThatTheCopyMadeWasNotThereAlready(t *testing.T) {
+	from, to := serve(t), serve(t)
+	f := fill{t, from}
+	image := f.image("a", "v1", layer(1, 100))
+	refers := f.refers("a", image, 7)
+	f.manifest("a", fallback(image.Digest), v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{refers}})
+	made, asked := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var times atomic.Int32
+	to.between(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/"+fallback(image.Digest)) {
+			once.Do(func() { close(made) })
+		}
+		return false
+	})
+	answers := lists(map[string][]v1.Descriptor{image.Digest.String(): {refers}})
+	from.between(func(w http.ResponseWriter, r *http.Request) bool {
+		wait := func(until chan struct{}) {
+			select {
+			case <-until:
+			case <-time.After(5 * time.Second):
+				t.Error("it did not come to that")
+			}
+		}
+		switch {
+		case r.Method != http.MethodGet:
+		case strings.HasSuffix(r.URL.Path, "/"+fallback(image.Digest)): // first for itself, then by the copy of the image
+			if times.Add(1) == 1 {
+				close(asked)
+				wait(made)
+			}
+		case strings.HasSuffix(r.URL.Path, "/manifests/v1"):
+			wait(asked)
+		}
+		return answers(w, r)
+	})
+	c := &Copier{From: from.open(t), To: to.open(t), Referrers: true}
+	if got := c.tally(t.Context(), []Item{{Source: "a", Target: "a"}}); got.err != nil || got.copied != 2 || got.same != 0 {
+		t.Errorf("%+v", got)
+	}
 }

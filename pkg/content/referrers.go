@@ -81,7 +81,7 @@ func (j *job) gather(ctx context.Context, target Reference, m manifest) (is v1.H
 	switch {
 	case err != nil:
 		return v1.Hash{}, Failed, true, err
-	case wrote:
+	case wrote || j.absent(target.Tag): // what refers to its image came first, and made it
 		return is, Copied, true, nil
 	}
 	return is, Same, true, nil

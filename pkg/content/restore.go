@@ -20,6 +20,9 @@ type Restore struct {
 	// Overwrite has tags become what they are in the layout where they are something
 	// else; they are left as they are without it.
 	Overwrite bool
+	// Blank says that nobody can ask the registry before its configuration was applied:
+	// Look and Weigh take it for one that holds nothing.
+	Blank bool
 	// Report hears of each tag when it is through, from several goroutines.
 	Report func(Event)
 	// Progress is that of [Copier].
@@ -96,9 +99,10 @@ func (r *Restore) look(ctx context.Context, repository string, mu *sync.Mutex, o
 	if err == nil && len(tags) == 0 {
 		return
 	}
-	have, ok, err2 := r.To.Tags(ctx, repository)
-	if err == nil {
-		err = err2
+	var have []string
+	ok := false
+	if !r.Blank && err == nil {
+		have, ok, err = r.To.Tags(ctx, repository)
 	}
 	if err != nil {
 		fail(Reference{Repository: repository}, err)
@@ -194,8 +198,10 @@ func (r *Restore) Weigh(ctx context.Context, due Due) (sends Moved, broken map[R
 // weigh visits the blobs of a manifest, and of what refers to it.
 func (r *Restore) weigh(ctx context.Context, ref Reference, depth int, visit func(repository string, d v1.Descriptor)) error {
 	var list []v1.Descriptor
+	var family []v1.Hash // it, and the parts of an index: things refer to those too
 	err := r.From.tree(ctx, ref, 0, func(d v1.Descriptor, manifest bool) error {
 		if manifest {
+			family = append(family, d.Digest)
 			return nil
 		}
 		list = append(list, d)
@@ -214,13 +220,15 @@ func (r *Restore) weigh(ctx context.Context, ref Reference, depth int, visit fun
 	if depth > deepest {
 		return nil
 	}
-	referrers, err := r.From.referrers(ctx, ref.Repository, ref.Digest, nil)
-	if err != nil {
-		return err
-	}
-	for _, d := range referrers {
-		if err := r.weigh(ctx, Reference{Repository: ref.Repository, Digest: d.Digest}, depth+1, visit); err != nil {
+	for _, of := range family {
+		referrers, err := r.From.referrers(ctx, ref.Repository, of, nil)
+		if err != nil {
 			return err
+		}
+		for _, d := range referrers {
+			if err := r.weigh(ctx, Reference{Repository: ref.Repository, Digest: d.Digest}, depth+1, visit); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

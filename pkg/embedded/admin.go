@@ -23,6 +23,7 @@ import (
 //	GET  rename        ?from=KEY&to=KEY -> {"key","code","error"}: could it be renamed
 //	POST acknowledge   {"keys":[…]} -> {}: the renames of objects that are called so now are written down
 //	GET  repositories  [schema.RepositoryInfo]; ?name=… selects, as in repositories
+//	GET  sizes         {repository: bytes}; ?name=… selects likewise
 //	POST rotate        {} -> {}: sign tokens with the next key
 //	POST anew          {"giving":Giving,"try"} -> {}: begin to give tokens anew
 //	GET  usage         [Usage]; ?namespace=… selects, else all that have a quota
@@ -184,6 +185,16 @@ func (r *Registry) serveHousekeeping(w http.ResponseWriter, q *http.Request, wha
 			return true
 		}
 		writeJSON(w, http.StatusOK, list)
+	case "GET sizes":
+		steady := r.gate.steady()
+		told, err := sizes(q.Context(), r.storage, q.URL.Query()["name"])
+		steady()
+		if err != nil {
+			r.logger.Error("measuring repositories failed", "error", err)
+			ociError(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
+			return true
+		}
+		writeJSON(w, http.StatusOK, told)
 	case "GET usage":
 		r.serveUsage(w, q)
 	case "POST run/retention":

@@ -172,3 +172,43 @@ func TestRepositoriesAreSelectedBySegments(t *testing.T) {
 		}
 	}
 }
+
+// Sizes are of what a repository links to, each once, served or not.
+func TestSizesAreOfWhatLiesThere(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := serve(t, data)
+	s.change(t, putUser(t, "root", true))
+	img := image(t)
+	for _, ref := range []string{"a/x:1", "a/x:2", "b:1"} {
+		if err := remote.Write(s.ref(t, ref), img, s.as("root")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := img.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one += m.Config.Size
+	for _, l := range m.Layers {
+		one += l.Size
+	}
+	for _, tt := range []struct {
+		names []string
+		want  map[string]int64
+	}{
+		{[]string{"a"}, map[string]int64{"a/x": one}},
+		{[]string{"*"}, map[string]int64{"a/x": one, "b": one}},
+	} {
+		got, err := s.Sizes(t.Context(), tt.names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%v: %s", tt.names, d)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
 	"github.com/ocisync/ocisync/pkg/access"
@@ -112,6 +113,41 @@ func repositories(ctx context.Context, s *storage.Storage, names []string) ([]sc
 	})
 	st := schema.State{Repositories: list}
 	return list, errors.Join(err, st.Sort())
+}
+
+// sizes tells the bytes of the repositories that are selected as for repositories: of the
+// blobs and manifests that each links to, each once. In a bucket it would be a request
+// for each, and nothing is told.
+func sizes(ctx context.Context, s *storage.Storage, names []string) (map[string]int64, error) {
+	out, blobs := map[string]int64{}, map[digest.Digest]int64{}
+	if s.InBucket() {
+		return out, nil
+	}
+	return out, s.Catalogue(ctx, "", func(name string) (bool, error) {
+		if !selected(names, name) {
+			return true, nil
+		}
+		layers, err := s.Layers(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		manifests, err := s.Manifests(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		out[name] = 0
+		for _, d := range storage.Targets(append(layers, manifests...)) {
+			if _, known := blobs[d]; !known {
+				b, _, err := s.Blob(ctx, d)
+				if err != nil {
+					return false, err
+				}
+				blobs[d] = b.Size
+			}
+			out[name] += blobs[d]
+		}
+		return true, nil
+	})
 }
 
 func selected(names []string, repository string) bool {

@@ -187,6 +187,13 @@ func (c *Client) Repositories(ctx context.Context, names []string) ([]schema.Rep
 	return list, err
 }
 
+// Sizes tells the bytes of those repositories, as far as that is known.
+func (c *Client) Sizes(ctx context.Context, names []string) (map[string]int64, error) {
+	var out map[string]int64
+	err := call(ctx, c, "GET", "sizes", url.Values{"name": names}, struct{}{}, &out)
+	return out, err
+}
+
 // Transport sends requests to this registry, whatever host their URL names: by
 // the socket as ocisync itself, which reaches its own namespace alone unless they
 // carry [ContentHeader], else with the login. It lasts as long as the client.

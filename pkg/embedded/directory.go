@@ -235,6 +235,15 @@ func (d *Directory) Repositories(ctx context.Context, names []string) ([]schema.
 	return repositories(ctx, s, names)
 }
 
+// Sizes tells the bytes of those repositories, as far as that is known.
+func (d *Directory) Sizes(ctx context.Context, names []string) (map[string]int64, error) {
+	s, err := d.content(ctx)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	return sizes(ctx, s, names)
+}
+
 // Transport answers requests for /v2/ in this process as ocisync itself, which
 // reaches its own namespace alone, unless they carry [ContentHeader]. A request that writes holds the lock for as
 // long as it lasts; where it cannot have it, it is answered 503. Call release

@@ -204,6 +204,15 @@ type Listed struct {
 	Referred map[string]bool
 }
 
+// Sizer is what a provider offers whose registry tells how much its repositories hold,
+// in requests that do not grow with their tags one by one.
+type Sizer interface {
+	// Sizes tells the bytes of repositories, as near as the registry counts them. Of one
+	// that is not in the answer nothing is known. It pulls nothing and changes nothing.
+	// Errors: ErrUnsupported where the registry does not tell, or not the account.
+	Sizes(ctx context.Context, repositories []string) (map[string]int64, error)
+}
+
 // Batch is how much a provider writes in one stage.
 type Batch int
 

@@ -101,8 +101,9 @@ func rule(name, s string) string {
 		u, err := url.Parse(s)
 		ok, want = err == nil && u.Scheme == "s3" && u.Host != "" && u.User == nil, `write "s3://bucket/path"`
 	case "backup":
-		u, err := url.Parse(s)
-		ok, want = err == nil && s != "" && u.User == nil && (u.Scheme == "" || u.Scheme == "s3" && u.Host != ""), `write "s3://bucket/path" or a directory`
+		dir := strings.TrimPrefix(s, "oci:")
+		u, err := url.Parse(dir)
+		ok, want = err == nil && dir != "" && u.User == nil && (u.Scheme == "" || dir == s && u.Scheme == "s3" && u.Host != ""), `write "s3://bucket/path" or a directory`
 	case "repository":
 		ok, want = len(s) <= 255 && repository.MatchString(s), "write a repository of this registry in lower case, without registry or tag, such as \"team-a/api\""
 	case "repository_tag":

@@ -121,6 +121,14 @@ func (p *Provider) prepareArtifact(ctx context.Context, c plan.Change, spec *sch
 			v.Refused = fmt.Sprintf("namespace %s takes only what one of its trust.identities signed, and ocisync signs by keys; add a key to trust.keys, or push it with what signs so", ns)
 		}
 		return v, nil
+	} else if t.Asks() && spec.Sign.Key != nil {
+		switch _, err := p.key(ctx, *spec.Sign.Key, place(spec).Repository); {
+		case errors.Is(err, errOtherKey):
+			v.Refused = err.Error()
+			return v, nil
+		case err != nil:
+			v.Notes = []string{fmt.Sprintf("whether namespace %s trusts it cannot be told now: %v", ns, err)}
+		}
 	}
 	size := int64(0)
 	for _, l := range a.Layers {
@@ -142,7 +150,7 @@ func (p *Provider) prepareArtifact(ctx context.Context, c plan.Change, spec *sch
 	case ctx.Err() != nil:
 		return v, ctx.Err()
 	case err != nil:
-		v.Notes = []string{fmt.Sprintf("what is there cannot be told now: %v", err)}
+		v.Notes = append(v.Notes, fmt.Sprintf("what is there cannot be told now: %v", err))
 	case there && digest.String() != text(spec.Digest):
 		v.Held = fmt.Sprintf("it overwrites %s, which ocisync did not push", text(spec.To))
 	}
@@ -165,10 +173,13 @@ func (p *Provider) key(ctx context.Context, ref schema.SecretRef, repository str
 	}
 	trusted, err := readKeys(p.Files, t.Keys)
 	if err == nil && !trusted.Has(key) {
-		err = fmt.Errorf("sign.key (%s): %w of namespace %s; add its public half to trust.keys, or sign with another", ref, sign.ErrUntrusted, ns)
+		err = fmt.Errorf("sign.key (%s) is %w of namespace %s; add its public half there, or sign with another", ref, errOtherKey, ns)
 	}
 	return key, err
 }
+
+// errOtherKey is a key by which a namespace takes nothing.
+var errOtherKey = errors.New("not among trust.keys")
 
 // push pushes an artifact as its plan showed it.
 func (p *Provider) push(ctx context.Context, spec *schema.Artifact) error {

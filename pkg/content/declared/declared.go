@@ -64,8 +64,6 @@ type Deps struct {
 	// Cron is the command that has to be run by the schedule of a mirror, where nothing of
 	// ocisync's runs beside the registry; nil where it does.
 	Cron func(mirror string) string
-	// Later says that mirrors and artifacts are left alone in this run, whatever they are.
-	Later bool
 	// Restored are the tags that a backup brought back, by repository: a mirror of these
 	// is recorded as it stands.
 	Restored map[string]map[string]v1.Hash
@@ -182,7 +180,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 				out.Resources = append(out.Resources, r)
 			}
 		case *schema.Mirror, *schema.Artifact:
-			if scope.Covers(a.Key) && !p.Later {
+			if scope.Covers(a.Key) {
 				mine = append(mine, a)
 			}
 		}
@@ -520,7 +518,7 @@ func (p *Provider) Remarks(ctx context.Context, desired schema.State, _ time.Tim
 	out := p.standingNotes()
 	for _, r := range desired.Resources {
 		spec, ok := r.Spec.(*schema.Mirror)
-		if !ok || p.Later {
+		if !ok {
 			continue
 		}
 		if at := text(spec.Schedule); p.Cron != nil && at != "" && at != "none" {

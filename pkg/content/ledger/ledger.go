@@ -40,7 +40,7 @@ const (
 var ErrOther = errors.New("it is of another registry")
 
 // line is one of a file: the first, which says what it is, a repository that has a blob,
-// or what a tag is.
+// or what a tag is, and with an empty digest that nobody knows.
 type line struct {
 	Ledger     int    `json:"ledger,omitempty"` // the format
 	Target     string `json:"target,omitempty"`
@@ -115,8 +115,14 @@ func (l *File) read(text []byte, target string) error {
 		if d, err := v1.NewHash(e.Blob); err == nil {
 			l.hasBlob(e.Repository, d)
 		}
-		if d, err := v1.NewHash(e.Digest); err == nil && e.Tag != "" {
-			l.tags[tag{l.name(e.Repository), e.Tag}] = d
+		if e.Tag == "" {
+			continue
+		}
+		of := tag{l.name(e.Repository), e.Tag}
+		if d, err := v1.NewHash(e.Digest); err == nil {
+			l.tags[of] = d
+		} else if e.Digest == "" {
+			delete(l.tags, of)
 		}
 	}
 	if !bytes.HasSuffix(text, []byte("\n")) { // what is added begins a line
@@ -195,6 +201,17 @@ func (l *File) NoteTag(repository, name string, digest v1.Hash) {
 	if l.tags[key] != digest {
 		l.tags[key] = digest
 		l.add(line{Repository: repository, Tag: name, Digest: digest.String()})
+	}
+}
+
+// ForgetTag notes that what is noted of a tag was found wrong: the next copy asks.
+func (l *File) ForgetTag(repository, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := tag{repository, name}
+	if _, ok := l.tags[key]; ok {
+		delete(l.tags, key)
+		l.add(line{Repository: repository, Tag: name})
 	}
 }
 

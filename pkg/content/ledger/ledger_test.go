@@ -79,3 +79,31 @@ func TestWhatIsNoLedgerIsLeftAlone(t *testing.T) {
 		t.Error("a link is followed")
 	}
 }
+
+func TestATagThatIsForgottenIsAskedForAnew(t *testing.T) {
+	x := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
+	name := filepath.Join(t.TempDir(), "ledger")
+	open := func() *File {
+		l, err := Open(name, "http://a.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := open()
+	l.NoteTag("r", "v1", x)
+	l.NoteTag("r", "v2", x)
+	l.ForgetTag("r", "v1")
+	l.ForgetTag("r", "v9") // which it never knew
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open()
+	defer l.Close()
+	if d, ok := l.Tag("r", "v1"); ok {
+		t.Error("v1 is still", d)
+	}
+	if d, ok := l.Tag("r", "v2"); !ok || d != x {
+		t.Error(d, ok)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -219,6 +220,40 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 	}
 	return st, nil
 }
+
+// Sizes implements [providers.Sizer] by what lies on the disk.
+func (p *Provider) Sizes(ctx context.Context, repositories []string) (map[string]int64, error) {
+	a, err := p.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	var at []string // a request has no room for the names of all
+	for _, name := range repositories {
+		top, _, _ := strings.Cut(name, "/")
+		at = append(at, top)
+	}
+	slices.Sort(at)
+	if at = slices.Compact(at); len(at) > mostNames {
+		at = []string{"*"}
+	}
+	told, err := a.Sizes(ctx, at)
+	if err != nil {
+		return nil, p.failure("measuring repositories", err)
+	}
+	out := map[string]int64{}
+	for _, name := range repositories {
+		if size, ok := told[name]; ok {
+			out[name] = size
+		}
+	}
+	return out, nil
+}
+
+// mostNames is how many names a request carries.
+const mostNames = 50
+
+var _ providers.Sizer = (*Provider)(nil)
 
 // RobotHashes returns, by login, the hashes of the robots' accounts that one can
 // log in with now, of a data directory on this host that nobody serves.

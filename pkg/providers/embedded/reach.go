@@ -20,7 +20,7 @@ type admin interface {
 	State(context.Context, []schema.Kind) (registry.Live, error)
 	changer
 	checker
-	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	teller
 	housekeeper
 	Transport(context.Context) (http.RoundTripper, func() error, error)
 	Close() error
@@ -32,6 +32,12 @@ type changer interface {
 	// Renamable says why an object cannot be renamed, nil where it can.
 	Renamable(ctx context.Context, from, to schema.Key) error
 	Acknowledge(ctx context.Context, keys []schema.Key) error
+}
+
+// teller tells of content.
+type teller interface {
+	Repositories(ctx context.Context, names []string) ([]schema.RepositoryInfo, error)
+	Sizes(ctx context.Context, names []string) (map[string]int64, error)
 }
 
 // checker says whether a secret is the one the registry has.

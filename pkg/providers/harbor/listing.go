@@ -16,9 +16,43 @@ import (
 // Of a project that is a cache nothing is told: what it would fetch is no artifact yet,
 // and is listed by /v2/.
 func (p *Provider) List(ctx context.Context, repositories []string) (map[string]providers.Listed, error) {
-	c, err := p.client(ctx)
+	out := map[string]providers.Listed{}
+	err := p.artifacts(ctx, repositories, func(list []api.Artifact, wanted func(string) bool) {
+		for name, is := range holdings(list) {
+			if wanted(name) {
+				out[name] = is
+			}
+		}
+	})
 	if err != nil {
 		return nil, err
+	}
+	return out, nil
+}
+
+// Sizes implements [providers.Sizer] by the same lists. What several images of a
+// repository share counts in each.
+func (p *Provider) Sizes(ctx context.Context, repositories []string) (map[string]int64, error) {
+	out := map[string]int64{}
+	err := p.artifacts(ctx, repositories, func(list []api.Artifact, wanted func(string) bool) {
+		for _, a := range list {
+			if wanted(a.Repository) {
+				out[a.Repository] += a.Size
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// artifacts lists those of repositories, a project at a time, and with them perhaps some
+// of others that nobody wanted. Those that take one are called one after the other.
+func (p *Provider) artifacts(ctx context.Context, repositories []string, take func(list []api.Artifact, wanted func(repository string) bool)) error {
+	c, err := p.client(ctx)
+	if err != nil {
+		return err
 	}
 	of := map[string][]api.Repository{}
 	for _, name := range repositories {
@@ -28,10 +62,9 @@ func (p *Provider) List(ctx context.Context, repositories []string) (map[string]
 	}
 	projects, err := c.Projects(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var mu sync.Mutex
-	out := map[string]providers.Listed{}
 	work, asking := errgroup.WithContext(ctx)
 	work.SetLimit(32) // the client lets fewer through
 	for _, project := range projects {
@@ -47,21 +80,17 @@ func (p *Provider) List(ctx context.Context, repositories []string) (map[string]
 			if err != nil {
 				return err
 			}
-			told := holdings(list)
+			names := map[string]bool{}
+			for _, r := range wanted {
+				names[r.Name] = true
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			for _, r := range wanted {
-				if is, ok := told[r.Name]; ok {
-					out[r.Name] = is
-				}
-			}
+			take(list, func(name string) bool { return names[name] })
 			return nil
 		})
 	}
-	if err := work.Wait(); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return work.Wait()
 }
 
 // holdings sorts artifacts by their repositories. One is left out of which a tag names
@@ -91,4 +120,7 @@ func holdings(list []api.Artifact) map[string]providers.Listed {
 	return out
 }
 
-var _ providers.Lister = (*Provider)(nil)
+var (
+	_ providers.Lister = (*Provider)(nil)
+	_ providers.Sizer  = (*Provider)(nil)
+)

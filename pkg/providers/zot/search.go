@@ -48,6 +48,32 @@ func (p *Provider) searched(ctx context.Context, client *http.Client, user, pass
 	return list, ok && err == nil
 }
 
+// Sizes implements [providers.Sizer] by the search extension.
+func (p *Provider) Sizes(ctx context.Context, repositories []string) (map[string]int64, error) {
+	client, rt, err := p.client()
+	if err != nil {
+		return nil, err
+	}
+	defer rt.CloseIdleConnections()
+	user, password, err := p.login(ctx)
+	if err != nil {
+		return nil, err
+	}
+	told, ok := p.searched(ctx, client, user, password)
+	if !ok {
+		return nil, p.fail(schema.Key{}, "asking how much its repositories hold", fmt.Errorf("%w: it has no search extension, or that is off", providers.ErrUnsupported), "")
+	}
+	out := map[string]int64{}
+	for _, name := range repositories {
+		if r, ok := told[name]; ok {
+			out[name] = int64(r.Bytes)
+		}
+	}
+	return out, nil
+}
+
+var _ providers.Sizer = (*Provider)(nil)
+
 // search asks the search extension, and has its answer read.
 func (p *Provider) search(ctx context.Context, client *http.Client, user, password, query string, read func(io.Reader)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.Scheme+"://"+p.url.Host+searchPath+"?query="+url.QueryEscape(query), nil)
