@@ -233,6 +233,7 @@ func (p *Provider) Read(ctx context.Context, scope schema.Scope) (schema.State, 
 // drift lists the tags of a mirror that are not as it copied them and that an apply of its
 // block, as that is declared by now, copies again; nil is none. What it lets go of it
 // takes note of, and so it does of what cannot be told, since the source does not say.
+// Where a plan may not ask the source, they may all come again.
 func (p *Provider) drift(ctx context.Context, a Applied, spec *schema.Mirror, to *content.Registry) (schema.Set, error) {
 	altered, err := (&content.Mirror{To: to, Target: text(spec.To), Owned: a.Tags}).Altered(ctx)
 	if err != nil {
@@ -262,6 +263,10 @@ func (p *Provider) drift(ctx context.Context, a Applied, spec *schema.Mirror, to
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if errors.As(err, &careful{}) { // an apply asks, and has those again that are chosen
+		p.altered[a.Key] = true
+		return altered, nil
+	}
 	if err != nil {
 		p.untold[a.Key] = altered
 		return nil, nil

@@ -285,6 +285,13 @@ func serves(r schema.Remote, host string) bool {
 	return host == name.DefaultRegistry && text(r.Type) == "docker-hub"
 }
 
+// careful is why a plan does not ask a source that an apply would ask.
+type careful struct{}
+
+func (careful) Error() string { return "a plan sends a login only to whom one was applied for before" }
+
+func errCareful() error { return fmt.Errorf("%w: %w", providers.ErrForbidden, careful{}) }
+
 // login is the account of a remote, nil where it has none.
 func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn.Authenticator, error) {
 	if l == nil || l.Password == nil {
@@ -297,7 +304,7 @@ func (p *Provider) login(ctx context.Context, to string, l *schema.Login) (authn
 	}
 	if p.Careful != nil && !p.Careful(to) && !p.gave(to, *l) {
 		return nil, &providers.Error{
-			Registry: to, Err: fmt.Errorf("%w: a plan sends a login only to whom one was applied for before", providers.ErrForbidden),
+			Registry: to, Err: errCareful(),
 			Remedy: fmt.Sprintf("apply, or name %s in registries of the host file", to),
 		}
 	}
@@ -327,7 +334,7 @@ func (p *Provider) abroad(k schema.Key, spec *schema.Mirror) error {
 		was, ok := before.Spec.(*schema.Mirror)
 		if trusted, _ := p.MayPrune(); !ok || !trusted || text(was.From) != text(spec.From) || !slices.Contains(was.Realms, realm) {
 			return &providers.Error{
-				Registry: realm, Err: fmt.Errorf("%w: a plan sends a login only to whom one was applied for before", providers.ErrForbidden),
+				Registry: realm, Err: errCareful(),
 				Remedy: fmt.Sprintf("apply, or name %s in registries of the host file", realm),
 			}
 		}
