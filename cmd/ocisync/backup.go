@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -148,17 +147,7 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	out := backedUp{To: to, copied: copied{Tags: []progress.Tag{}}, Gone: []string{}}
-	var mu sync.Mutex
-	var failed []content.Reference
-	tell := b.reports(content.Reference.String, content.Reference.String, &out.copied)
-	report := func(e content.Event) {
-		if e.Outcome == content.Failed {
-			mu.Lock()
-			failed = append(failed, e.Target)
-			mu.Unlock()
-		}
-		tell(e)
-	}
+	report := b.reports(content.Reference.String, content.Reference.String, &out.copied)
 	job := content.Backup{From: from, To: l, In: chosenBy(b.namespaces), Mode: mode, Name: cfg.Mode, Progress: b.counts(), Report: report}
 	b.watch.Copying(0)
 	done, err := job.Run(ctx)
@@ -169,7 +158,7 @@ func (b *backupOptions) run(ctx context.Context) (err error) {
 		return err
 	}
 	out.weigh(done.Moved)
-	for _, ref := range failed {
+	for _, ref := range out.failed {
 		if kept(ctx, l, ref) {
 			out.kept++
 		}

@@ -84,6 +84,8 @@ type copied struct {
 	Blobs   int            `json:"blobs"`
 	Mounted int            `json:"mounted"`
 	Bytes   int64          `json:"bytes"`
+
+	failed []content.Reference // where they were to go
 }
 
 func (c *copyOptions) run(ctx context.Context, source, target string) (err error) {
@@ -167,6 +169,7 @@ func (o *options) reports(from, to func(content.Reference) string, out *copied) 
 			out.Same++
 		case content.Failed:
 			out.Failed++
+			out.failed = append(out.failed, e.Target)
 		}
 		out.Tags = append(out.Tags, t)
 		o.line(t)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -205,17 +204,7 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 	}
 	defer release()
 	out := restored{copied: copied{Tags: []progress.Tag{}}, Left: []leftTag{}, DryRun: r.dry}
-	var mu sync.Mutex
-	var failed []content.Reference
-	tell := r.reports(content.Reference.String, content.Reference.String, &out.copied)
-	report := func(e content.Event) {
-		if e.Outcome == content.Failed {
-			mu.Lock()
-			failed = append(failed, e.Target)
-			mu.Unlock()
-		}
-		tell(e)
-	}
+	report := r.reports(content.Reference.String, content.Reference.String, &out.copied)
 	blank, err := r.blank(ctx, cfg.Registry.Login, to)
 	if err != nil {
 		return nil, err
@@ -240,7 +229,7 @@ func (r *restoreOptions) bring(ctx context.Context, cfg *schema.Config, l *conte
 		out.weigh(job.Run(ctx, due))
 	}
 	back := due.Back()
-	for _, t := range failed {
+	for _, t := range out.failed {
 		delete(back[t.Repository], t.Tag)
 	}
 	return back, r.finish(ctx, out)
