@@ -289,6 +289,10 @@ func TestWhatANamespaceHasOneOfStaysInForceAndIsSaid(t *testing.T) {
 	if strings.Contains(notes(p), "retention/a") {
 		t.Errorf("what is gone stays: %s", notes(p))
 	}
+	w.desired = nil
+	if p = w.plan(t); strings.Contains(notes(p), "quota/a") || !strings.Contains(notes(p), "namespace/a: not in the file any more") {
+		t.Errorf("of a namespace that is let go of as a whole: %s", notes(p))
+	}
 }
 
 func TestWhatWasNotReadIsUnknownNeverAbsent(t *testing.T) {

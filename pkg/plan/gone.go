@@ -137,7 +137,7 @@ func (d *differ) forget(falls map[schema.Key][]string) {
 		if live && !k.Kind.Single() && !d.goesWithNamespace(k) {
 			d.note(k, fmt.Sprintf("not in the file any more; it stays in the registry and ocisync lets go of it; to delete such objects, add %q to policy.prune before taking them out", k.Kind))
 		}
-		if live && child && k.Kind.Single() && !d.goesWithNamespace(k) {
+		if _, stays := d.in.Desired.Get(ns); live && child && stays && k.Kind.Single() {
 			d.note(k, "not in the file any more; it stays in force as it is, and ocisync lets go of it; to end it, declare it as one that does nothing before taking it out")
 		}
 		d.add(Change{Action: Forget, Key: k, Reason: Declared})
