@@ -32,7 +32,7 @@ test: ## all tests; needs Go and nothing else
 .PHONY: race
 race: ## all tests under the race detector; needs a C compiler
 	@# Hashing passwords shares no memory, and watched it takes fifteen times as long.
-	CGO_ENABLED=1 $(GO) test -race -gcflags=golang.org/x/crypto/blowfish=-race=false -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -gcflags=golang.org/x/crypto/blowfish=-race=false -timeout 40m ./...
 
 .PHONY: lint
 lint: ## the linters and formatters of .golangci.yml
